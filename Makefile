@@ -1,0 +1,68 @@
+# Two commands are enough:  make train CORPUS=meditations   and   make test
+# CORPUS=  a known name, a text file (one paragraph a line), a folder of .txt files, or a hub id
+# MODEL=   a built-in name (mini), a local folder, or a hub id such as google-bert/bert-base-uncased
+# RECIPE=  a YAML file; by default quickstart for a built-in model and adapt for any other
+# ARGS=    any other value: ARGS="--learning_rate 1e-4 --num_train_epochs 3"
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+
+.PHONY: help setup train reference evaluate report test test-slow test-gpu test-network lint clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@sed -n '2,5s/^# //p' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready  ## create .venv and install what training needs
+
+train: setup  ## train a model on CORPUS and show what it learned
+	@$(BIN)/mlm-recipes train $(RECIPE) $(VALUES)
+
+# The tutorial's recipe names bert-base-uncased; without a MODEL the loop runs on `mini`, which needs no download.
+reference: MODEL ?= mini
+reference: setup  ## run the tutorial's own loop on CORPUS
+	@$(BIN)/mlm-recipes reference $(or $(RECIPE),recipes/tutorial.yaml) $(VALUES)
+
+evaluate: setup  ## measure MODEL (a run folder, say) on CORPUS's held-out text
+	@$(BIN)/mlm-recipes evaluate $(or $(RECIPE),$(MODEL)) $(VALUES)
+
+report: setup  ## draw report.html of RUN again
+	@$(BIN)/mlm-recipes report $(RUN)
+
+test: $(VENV)/ready-dev  ## run the tests: offline, under three minutes on two cores
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/ready-dev  ## the tests marked slow
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-gpu: $(VENV)/ready-dev  ## the tests marked gpu
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+test-network: $(VENV)/ready-dev  ## the tests marked network
+	@$(BIN)/python -m pytest -m network $(ARGS)
+
+lint: $(VENV)/ready-dev  ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/ready: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (once; PyTorch is large) ..."
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/ready-dev: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (once; PyTorch is large) ..."
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/ready

@@ -1,0 +1,197 @@
+"""The command line: verbs and parsing only; the work is in recipes.py.
+
+Nothing heavy is imported up here, so that `mlm-recipes --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from . import __version__
+
+EXAMPLES = """\
+examples:
+  mlm-recipes train                                   the quickstart: about a minute, no download
+  mlm-recipes train --corpus notes.txt                your own text, one paragraph a line
+  mlm-recipes train recipes/adapt.yaml --corpus notes.txt
+                                                      continue training bert-base-uncased on it
+  mlm-recipes evaluate runs/meditations               measure a finished run once more
+  mlm-recipes fill runs/meditations "The [MASK] of man."
+  mlm-recipes train --help                            every value a recipe can set
+"""
+
+
+RECIPE_VERBS = {
+    "train": "train a model, and measure it before and after",
+    "reference": "run the tutorial's own loop, in plain torch",
+    "evaluate": "measure a model on held-out text",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, or 2 for what the caller can mend.
+
+    With MLM_RECIPES_DEBUG=1 in the environment an error keeps its traceback.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    if not given:
+        parser.print_help()
+        return 0
+    # What follows these verbs is a recipe and the recipe's values, some 130 of them: config.py knows those.
+    verb = None if given[0] in RECIPE_VERBS else parser.parse_args(given)
+    try:
+        if verb is None:
+            _recipe_verb(given[0], given[1:])
+        else:
+            verb.run(verb)
+    except (ValueError, OSError) as error:
+        if os.environ.get("MLM_RECIPES_DEBUG") == "1":
+            raise
+        if os.environ.get("RANK", "0") == "0":  # one process of many speaks for all
+            print(f"mlm-recipes: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mlm-recipes: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        _leave_process_group()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mlm-recipes",
+        description="Teach a masked-language model the language of your text, and show that it learned it.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mlm-recipes {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
+
+    for name, what in RECIPE_VERBS.items():
+        verbs.add_parser(name, help=what)
+
+    verb = verbs.add_parser("fill", help="fill the [MASK]s of a sentence", allow_abbrev=False)
+    verb.add_argument("model", help="a run folder, another local folder, or a hub id")
+    verb.add_argument("prompts", nargs="+", metavar="PROMPT", help='a sentence such as "The [MASK] of man."')
+    verb.add_argument("--top_k", type=int, default=5, help="how many tokens to show (default: %(default)s)")
+    verb.set_defaults(run=_fill)
+    verb = verbs.add_parser("report", help="draw report.html and README.md of a run again", allow_abbrev=False)
+    verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
+    verb.set_defaults(run=_report)
+    verbs.add_parser("corpora", help="list the corpora known by name").set_defaults(run=_corpora)
+    verbs.add_parser("models", help="list the models built in").set_defaults(run=_models)
+    return parser
+
+
+def _recipe_verb(verb: str, rest: list[str]) -> None:
+    if "-h" in rest or "--help" in rest:
+        _print_values(verb)
+        return
+    _quiet_libraries()
+    from . import recipes
+    from .config import parse_arguments
+
+    recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # else the function's own default
+    result = getattr(recipes, verb)(*recipe, **parse_arguments(rest))
+    if os.environ.get("RANK", "0") == "0":
+        print(f"\n{result}")
+
+
+def _fill(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    from .recipes import fill
+
+    for prompt, masks in zip(options.prompts, fill(options.model, options.prompts, options.top_k), strict=True):
+        print(prompt)
+        for number, guesses in enumerate(masks, start=1):
+            if len(masks) > 1:
+                print(f"  mask {number}")
+            for token, probability in guesses:
+                print(f"  {probability:6.1%}  {token}")
+
+
+def _report(options: argparse.Namespace) -> None:
+    from .report import write
+
+    for path in write(options.folder):
+        print(path)
+
+
+def _corpora(options: argparse.Namespace) -> None:
+    from .corpus import known_corpora
+
+    for name, facts in known_corpora().items():
+        origin = "fetched when asked for" if "url" in facts else "bundled"
+        print(
+            f"{name:18} {facts['paragraphs']:>5} paragraphs  {facts['words']:>7,} words  {facts['licence']}, {origin}"
+        )
+        print(f"{'':18} {facts['title']}")
+    print("\nOr a text file (one paragraph a line), a folder of .txt files, or a hub id owner/name.")
+
+
+def _models(options: argparse.Namespace) -> None:
+    from .sources import built_in_models
+
+    for name in built_in_models():
+        print(f"{name:18} 4 layers x 256 in ModernBERT's shape, random weights; learns its tokenizer from the corpus")
+    print("\nOr a local folder, or a hub id such as google-bert/bert-base-uncased.")
+
+
+def _print_values(verb: str) -> None:
+    from .config import MLMConfig, bundled_recipes, field_names, own_fields
+
+    print(f"usage: mlm-recipes {verb} [RECIPE] [--name value ...]\n")
+    print(f"RECIPE: a YAML file, a run folder, or one of {', '.join(bundled_recipes())}.")
+    print("Then any value of the recipe, which it replaces:\n")
+    for name, item in own_fields().items():
+        print(f"  --{name:22} {item.metadata['help']} (default: {item.default})")
+    upstream = [name for name in field_names() if name not in own_fields()]
+    print(f"\nand every field of transformers' TrainingArguments ({len(upstream)}), among them:\n")
+    for name in (
+        "learning_rate",
+        "num_train_epochs",
+        "max_steps",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "warmup_steps",
+        "lr_scheduler_type",
+        "weight_decay",
+        "seed",
+        "bf16",
+        "output_dir",
+    ):
+        print(f"  --{name:28} (default: {getattr(MLMConfig, name, None)})")
+
+
+def _quiet_libraries() -> None:
+    """Show what this library says, and of the others only warnings: not a bar for each file that is read."""
+    # Only while nothing has been said about it: a person's own settings win.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    handler: Any = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("mlm_recipes")
+    if not log.handlers:
+        log.addHandler(handler)
+    log.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+
+
+def _leave_process_group() -> None:
+    if "torch" in sys.modules:
+        import torch
+
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

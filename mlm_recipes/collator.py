@@ -1,0 +1,203 @@
+"""From rows of token ids to a masked batch: `DataCollatorForMaskedLM`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from .masking import EVALUATION_EPOCH, Bools, Ints, Keys, choose_uniform, replace_chosen, sequence_keys
+
+
+@dataclass
+class DataCollatorForMaskedLM:
+    """Pad a batch and mask some of its tokens; it can stand where transformers' DataCollatorForLanguageModeling does.
+
+    Args:
+        tokenizer: names the special tokens, which are never chosen: [CLS], [SEP], [PAD] and every other one.
+        mlm_probability: the probability for every other token to be chosen, in (0, 1].
+        mask_replace_prob: how often a chosen token becomes the mask token (id 103 in BERT's vocabulary). The default,
+            always, is the tutorial's rule; 0.8 with `random_replace_prob=0.1` is BERT's 80/10/10.
+        random_replace_prob: how often it becomes a token drawn evenly from the whole vocabulary, special ones left
+            out; otherwise it stays what it is.
+        padding: `longest` of the batch, or `max_length`.
+        max_length: the length that `max_length` padding pads to; by default the tokenizer's `model_max_length`.
+        pad_to_multiple_of: round the padded length up to a multiple of this.
+        loss_on: `masked`: labels on chosen tokens alone, -100 elsewhere. `all`: on every position, padding included,
+            as in the tutorial, which clones the labels.
+        static_masks: the masks of an example are always the same, a function of `seed` and its `example_id`; by
+            default they are drawn anew from torch's generator each time the example is seen.
+        seed, epoch: which static masks.
+
+    A row may be a list, tuple, array or tensor of ids, or a mapping with `input_ids` and, if it likes,
+    `special_tokens_mask`, `attention_mask`, `token_type_ids` and `example_id`; other keys are left out. Returns
+    `input_ids`, `attention_mask`, `labels` and, if the rows had them, `token_type_ids`, each int64 of shape
+    `(batch, seq_len)`.
+
+    Raises: ValueError for a tokenizer without mask token or a value that is out of range; on use, for rows without an
+    `example_id` where masks are static.
+
+    >>> from mlm_recipes import train_tokenizer
+    >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
+    >>> collate = DataCollatorForMaskedLM(tokenizer, static_masks=True, mlm_probability=0.5)
+    >>> batch = collate([{"input_ids": [101, 110, 111, 112, 113, 102], "example_id": 0},
+    ...                  {"input_ids": [101, 110, 111, 102], "example_id": 1}])
+    >>> batch["input_ids"].tolist()
+    [[101, 110, 103, 112, 113, 102], [101, 103, 103, 102, 0, 0]]
+    >>> batch["labels"].tolist()
+    [[-100, -100, 111, -100, -100, -100], [-100, 110, 111, -100, -100, -100]]
+    >>> batch["attention_mask"].tolist()
+    [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    mlm_probability: float = 0.15
+    mask_replace_prob: float = 1.0
+    random_replace_prob: float = 0.0
+    padding: str = "longest"
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    loss_on: str = "masked"
+    static_masks: bool = False
+    seed: int = 0
+    epoch: int = 0
+
+    def __post_init__(self) -> None:
+        check_masking(
+            self.mlm_probability, self.mask_replace_prob, self.random_replace_prob, self.padding, self.loss_on
+        )
+        if self.tokenizer.mask_token_id is None:
+            raise ValueError(
+                "tokenizer: received one without a mask token. Accepted: the tokenizer of an encoder made for masked "
+                "language modelling. Choose another, or give it a mask_token."
+            )
+        if self.tokenizer.pad_token_id is None:
+            raise ValueError(
+                "tokenizer: received one without a padding token. Accepted: one with a pad_token. "
+                "Set it, for example: tokenizer.pad_token = tokenizer.eos_token."
+            )
+        if self.padding == "max_length" and self.max_length is None:
+            if self.tokenizer.model_max_length > 2**20:  # transformers' stand-in for "not known"
+                raise ValueError(
+                    "max_length: received None with padding='max_length', and the tokenizer names no length either. "
+                    "Accepted: a number of tokens. Pass max_length=512, or padding='longest'."
+                )
+            self.max_length = self.tokenizer.model_max_length
+        special = set(self.tokenizer.all_special_ids)
+        self._special_ids = np.array(sorted(special), dtype=np.int64)
+        self._ordinary_ids = np.array(sorted(set(self.tokenizer.get_vocab().values()) - special), dtype=np.int64)
+
+    def frozen(self, seed: int) -> DataCollatorForMaskedLM:
+        """Return the collator for evaluation: masks that no training epoch draws, the loss on masked tokens alone.
+
+        They are a function of `seed` and the example's id: the same before and after training, for any batch size.
+        """
+        return replace(self, static_masks=True, seed=seed, epoch=EVALUATION_EPOCH, loss_on="masked")
+
+    def __call__(self, examples: Sequence[Any]) -> dict[str, torch.Tensor]:
+        rows = [row if isinstance(row, Mapping) else {"input_ids": row} for row in examples]
+        ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
+        lengths = np.array([len(row) for row in ids], dtype=np.int64)  # (batch,)
+        flat = np.concatenate(ids)  # (tokens,): no padding from here to _pad
+
+        maskable = ~np.isin(flat, self._special_ids)
+        if "special_tokens_mask" in rows[0]:
+            maskable &= ~_column(rows, "special_tokens_mask").astype(np.bool_)
+        keys = self._keys(rows)
+        chosen = choose_uniform(maskable, keys, lengths, self.mlm_probability)
+        masked = replace_chosen(
+            flat,
+            chosen,
+            keys,
+            lengths,
+            mask_token_id=int(self.tokenizer.mask_token_id),
+            ordinary_token_ids=self._ordinary_ids,
+            mask_replace_prob=self.mask_replace_prob,
+            random_replace_prob=self.random_replace_prob,
+        )
+
+        pad = int(self.tokenizer.pad_token_id)
+        attended = _column(rows, "attention_mask") if "attention_mask" in rows[0] else (flat != pad).astype(np.int64)
+        real = self._layout(lengths)
+        batch = {
+            "input_ids": _pad(masked, real, pad),
+            "attention_mask": _pad(attended, real, 0),
+            "labels": _pad(flat, real, pad)
+            if self.loss_on == "all"
+            else _pad(np.where(chosen, flat, -100), real, -100),
+        }
+        if "token_type_ids" in rows[0]:
+            batch["token_type_ids"] = _pad(_column(rows, "token_type_ids"), real, self.tokenizer.pad_token_type_id)
+        return batch
+
+    def _keys(self, rows: list[Mapping[str, Any]]) -> Keys:
+        if not self.static_masks:
+            return torch.randint(2**63 - 1, (len(rows),)).numpy().astype(np.uint64)
+        if any("example_id" not in row for row in rows):
+            raise ValueError(
+                "static_masks: received rows without an example_id, which says whose masks they get. Accepted: "
+                "mappings with input_ids and example_id. Load them with load_corpus, or add a column of row numbers."
+            )
+        return sequence_keys(self.seed, self.epoch, [int(row["example_id"]) for row in rows])
+
+    def _layout(self, lengths: Ints) -> Bools:
+        """Return where real tokens stand, shape `(batch, seq_len)`."""
+        longest = int(lengths.max())
+        width = longest
+        if self.padding == "max_length":
+            assert self.max_length is not None
+            width = self.max_length
+            if longest > width:
+                raise ValueError(
+                    f"max_length: received {width} and a row of {longest} tokens. Accepted: rows no longer than "
+                    "max_length. Truncate when tokenizing: tokenize(rows, tokenizer, max_length)."
+                )
+        if self.pad_to_multiple_of:
+            width = -(-width // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        real = np.arange(width) < lengths[:, None]
+        return real[:, ::-1] if self.tokenizer.padding_side == "left" else real
+
+
+def check_masking(
+    mlm_probability: float, mask_replace_prob: float, random_replace_prob: float, padding: str, loss_on: str
+) -> None:
+    """Raise ValueError for the first value that is out of its range.
+
+    >>> check_masking(0.15, 0.8, 0.1, "longest", "masked")
+    >>> check_masking(0, 0.8, 0.1, "longest", "masked")
+    Traceback (most recent call last):
+    ...
+    ValueError: mlm_probability: received 0. Accepted: above 0, at most 1. BERT's value is 0.15.
+    """
+    if not 0 < mlm_probability <= 1:
+        raise ValueError(
+            f"mlm_probability: received {mlm_probability}. Accepted: above 0, at most 1. BERT's value is 0.15."
+        )
+    for name, value in (("mask_replace_prob", mask_replace_prob), ("random_replace_prob", random_replace_prob)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}: received {value}. Accepted: 0 to 1. BERT's values are 0.8 and 0.1.")
+    if mask_replace_prob + random_replace_prob > 1 + 1e-9:
+        raise ValueError(
+            f"random_replace_prob: received {random_replace_prob} with mask_replace_prob {mask_replace_prob}. Accepted: "
+            f"together at most 1. Lower mask_replace_prob to {1 - random_replace_prob:g} or less."
+        )
+    if padding not in ("longest", "max_length"):
+        raise ValueError(f"padding: received {padding!r}. Accepted: 'longest' or 'max_length'. The first wastes less.")
+    if loss_on not in ("masked", "all"):
+        raise ValueError(
+            f"loss_on: received {loss_on!r}. Accepted: 'masked' (BERT's objective) or 'all' (the tutorial's)."
+        )
+
+
+def _column(rows: list[Mapping[str, Any]], name: str) -> Ints:
+    return np.concatenate([np.asarray(row[name], dtype=np.int64) for row in rows])
+
+
+def _pad(flat: Ints, real: Bools, value: int) -> torch.Tensor:
+    padded = np.full(real.shape, value, dtype=np.int64)
+    padded[real] = flat
+    return torch.from_numpy(padded)

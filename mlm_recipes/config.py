@@ -1,0 +1,232 @@
+"""Every value of a run: `MLMConfig`, and how a recipe's YAML and the command line become one."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from .collator import check_masking
+from .sources import built_in_models, did_you_mean
+
+# What a run says about the place it ran at, not about itself; recipe.yaml leaves it out, so that it can run anywhere.
+PLACE = {"output_dir", "overwrite", "resume_from_checkpoint", "hub_token", "local_rank", "logging_dir"}
+
+
+@dataclass
+class MLMConfig(TrainingArguments):
+    """All of transformers' TrainingArguments, and what masked-language modelling needs besides.
+
+    Raises: ValueError for a value that is out of range, when it is made.
+
+    >>> config = MLMConfig(mlm_probability=0.2, use_cpu=True)
+    >>> config.corpus, config.model, config.mlm_probability
+    ('meditations', 'mini', 0.2)
+    """
+
+    # Corpus
+    corpus: str = field(
+        default="meditations",
+        metadata={"help": "A known corpus, a text file, a folder of .txt files, or a hub id owner/name."},
+    )
+    text_column: str = field(default="text", metadata={"help": "The column of a hub data set that holds the text."})
+    validation_fraction: float = field(
+        default=0.1, metadata={"help": "Share of the paragraphs that is held out and never trained on."}
+    )
+    # Model
+    model: str = field(
+        default="mini", metadata={"help": "A built-in model, a local folder, or a hub id of a masked-language model."}
+    )
+    from_scratch: bool = field(
+        default=False,
+        metadata={"help": "Random weights in the model's shape, and a tokenizer learned from the corpus."},
+    )
+    vocab_size: int = field(
+        default=8192, metadata={"help": "Upper bound for a tokenizer that is learned from the corpus."}
+    )
+    max_length: int | None = field(
+        default=None,
+        metadata={"help": "Tokens of a paragraph that are kept; by default 512, or the model's positions if fewer."},
+    )
+    # Masking
+    mlm_probability: float = field(default=0.15, metadata={"help": "Share of the tokens that is masked, in (0, 1]."})
+    mask_replace_prob: float = field(default=1.0, metadata={"help": "How often a masked token becomes [MASK]."})
+    random_replace_prob: float = field(default=0.0, metadata={"help": "How often it becomes a random token."})
+    loss_on: str = field(default="masked", metadata={"help": "masked (BERT) or all (the tutorial)."})
+    static_masks: bool = field(
+        default=False, metadata={"help": "Draw each paragraph's masks once, not anew in every epoch."}
+    )
+    padding: str = field(default="longest", metadata={"help": "longest (of the batch) or max_length."})
+    pad_to_multiple_of: int | None = field(
+        default=None, metadata={"help": "Round the padded length up to a multiple of this."}
+    )
+    # Optimizer
+    decay_bias_and_norm: bool = field(
+        default=False,
+        metadata={"help": "Weight decay on biases and normalisation too, as AdamW(model.parameters()) does."},
+    )
+    # Evaluation and run
+    evaluation_seed: int = field(
+        default=0,
+        metadata={"help": "Which paragraphs are held out, and which of their tokens masked; keep it to compare runs."},
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Allow --output_dir to hold a finished run."})
+
+    # Values of transformers that suit this library less.
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Paragraphs a step and device."})
+    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Paragraphs an evaluation step and device."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between two values of the loss."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator needs example_id: leave it."})
+
+    def __post_init__(self) -> None:
+        check_masking(
+            self.mlm_probability, self.mask_replace_prob, self.random_replace_prob, self.padding, self.loss_on
+        )
+        super().__post_init__()
+        if not torch.accelerator.is_available():
+            self.dataloader_pin_memory = False  # torch warns about pinning memory for a device that is not there
+
+    def masking(self) -> dict[str, Any]:
+        """Return the keyword arguments of DataCollatorForMaskedLM that this config decides."""
+        names = ("mlm_probability", "mask_replace_prob", "random_replace_prob", "padding", "pad_to_multiple_of")
+        return {name: getattr(self, name) for name in (*names, "loss_on", "static_masks", "seed")}
+
+    def to_recipe(self) -> dict[str, Any]:
+        """Return every value of the run as plain data for recipe.yaml: this library's own first, then transformers'."""
+        own = [name for name in own_fields() if name not in PLACE]
+        values = {name: value for name, value in self.to_dict().items() if name in field_names() and name not in PLACE}
+        return {name: values[name] for name in own} | values
+
+
+def field_names() -> list[str]:
+    """Return the names of all values that a recipe may set, sorted."""
+    return sorted(item.name for item in dataclasses.fields(MLMConfig) if item.init)
+
+
+def own_fields() -> dict[str, dataclasses.Field[Any]]:
+    """Return the fields that MLMConfig adds to transformers' TrainingArguments, in their order."""
+    upstream = {item.name for item in dataclasses.fields(TrainingArguments)}
+    return {item.name: item for item in dataclasses.fields(MLMConfig) if item.name not in upstream}
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """Return the recipes that come with the library, by name.
+
+    >>> sorted(bundled_recipes())
+    ['adapt', 'pretrain', 'quickstart', 'tutorial']
+    """
+    folder = Path(__file__).parent / "bundled_recipes"  # where setup.cfg puts recipes/ in a wheel
+    if not folder.exists():
+        folder = Path(__file__).parent.parent / "recipes"  # a checkout
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping[str, Any] | None = None) -> MLMConfig:
+    """Build the config of a run: the recipe's values, and then `overrides`.
+
+    Args:
+        recipe: a YAML file, a run folder (its recipe.yaml), the name of a bundled recipe, or a config. By default
+            `quickstart` where the model is a built-in one, `adapt` where it is not.
+        overrides: values by name; a string is read as on the command line.
+
+    Raises: ValueError for an unknown name (with the nearest known one) or a value of the wrong kind;
+    FileNotFoundError for a missing recipe.
+
+    >>> read_config("quickstart", {"learning_rate": "1e-4"}).learning_rate
+    0.0001
+    >>> read_config("quickstart", {"learning_rat": 1e-4})
+    Traceback (most recent call last):
+    ...
+    ValueError: learning_rat: no such value. Did you mean 'learning_rate'? `mlm-recipes train --help` lists them.
+    """
+    given = dict(overrides or {})
+    _refuse_unknown(given)
+    if isinstance(recipe, MLMConfig):
+        return dataclasses.replace(recipe, **_convert(given)) if given else recipe
+    if recipe is None:
+        recipe = "quickstart" if given.get("model", "mini") in built_in_models() else "adapt"
+    path = _recipe_path(recipe)
+    values = _read_yaml(path)
+    _refuse_unknown(values, f"{path}: ")
+    return MLMConfig(**_convert(values | given))
+
+
+def _recipe_path(recipe: str | Path) -> Path:
+    path = Path(recipe).expanduser()
+    if path.is_file():
+        return path
+    if (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    bundled = bundled_recipes()
+    if str(recipe) in bundled:
+        return bundled[str(recipe)]
+    # Installed as a wheel there is no recipes/ beside the user; the name of the file is enough to know which one.
+    if path.parent == Path("recipes") and path.suffix == ".yaml" and path.stem in bundled:
+        return bundled[path.stem]
+    raise FileNotFoundError(
+        f"recipe: there is no recipe {str(recipe)!r}.{did_you_mean(str(recipe), bundled)} Accepted: a YAML file, a run "
+        f"folder, or one of {', '.join(bundled)}. Check the path for a typing error."
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise ValueError(
+            f"recipe: {path}{line}: not YAML ({getattr(error, 'problem', error)}). Accepted: one `name: value` a line. "
+            "See recipes/quickstart.yaml."
+        ) from error
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"recipe: {path} holds {type(values).__name__}, not values. Accepted: one `name: value` a line. "
+            "See recipes/quickstart.yaml."
+        )
+    return values
+
+
+def _refuse_unknown(values: Mapping[str, Any], where: str = "") -> None:
+    known = field_names()
+    for name in values:
+        if name not in known:
+            raise ValueError(
+                f"{where}{name}: no such value.{did_you_mean(str(name), known)} `mlm-recipes train --help` lists them."
+            )
+
+
+class _Parser(HfArgumentParser):
+    def error(self, message: str) -> Any:
+        raise ValueError(f"{message}. `mlm-recipes train --help` says what is accepted.")
+
+
+def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
+    """Return the values that command-line arguments give, and no others: a default must not win over the recipe.
+
+    Raises: ValueError for an unknown flag (with the nearest known one) or a value of the wrong kind.
+
+    >>> parse_arguments(["--corpus", "notes.txt", "--static_masks"])
+    {'corpus': 'notes.txt', 'static_masks': True}
+    """
+    parser = _Parser(cast(Any, MLMConfig), allow_abbrev=False)
+    unset = object()
+    given, unknown = parser.parse_known_args(list(arguments), argparse.Namespace(**dict.fromkeys(field_names(), unset)))
+    if unknown:
+        name = unknown[0].split("=")[0]
+        _refuse_unknown({name.lstrip("-").replace("-", "_"): None} if name.startswith("-") else {name: None})
+        raise ValueError(f"{name}: received a second time or without its flag. Accepted: --name value.")
+    return {name: value for name, value in vars(given).items() if value is not unset}
+
+
+def _convert(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn strings into the kind that their field has: YAML reads `1e-5` as a string, and so may a caller's value."""
+    strings = [f"--{name}={value}" for name, value in values.items() if isinstance(value, str)]
+    return dict(values) | parse_arguments(strings)

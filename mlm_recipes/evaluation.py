@@ -1,0 +1,112 @@
+"""Proof of learning: the same masked tokens, before and after."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+import torch
+
+
+class MaskedLM(evaluate.Metric):
+    """Loss, accuracy and perplexity over masked tokens, from one row of sums per example.
+
+    Each row has `nats` (the cross-entropy summed over the example's masked tokens), `correct` (how many of them were
+    the model's first choice) and `masked_tokens`. All rows are summed before anything is divided: a mean of batch
+    means would depend on the batch size. Needs no download.
+
+    >>> metric = MaskedLM(keep_in_memory=True)
+    >>> metric.compute(nats=[2.0, 4.0], correct=[1, 0], masked_tokens=[1, 3])
+    {'loss': 1.5, 'accuracy': 0.25, 'perplexity': 4.4816890703380645, 'masked_tokens': 4}
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Masked-language-model loss (nats), top-1 accuracy and perplexity.",
+            citation="Devlin et al. 2019, https://aclanthology.org/N19-1423",
+            inputs_description="One row of sums per example.",
+            features=datasets.Features(
+                {
+                    "nats": datasets.Value("float64"),
+                    "correct": datasets.Value("int64"),
+                    "masked_tokens": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def _compute(self, nats: Any, correct: Any, masked_tokens: Any) -> dict[str, float]:
+        count = int(np.sum(masked_tokens))
+        if count == 0:
+            raise ValueError(
+                "evaluation: none of the held-out tokens is masked, so there is nothing to measure. Accepted: held-out "
+                "text with at least one masked token. Give more text, or raise validation_fraction or mlm_probability."
+            )
+        loss = float(np.sum(nats)) / count
+        return {
+            "loss": loss,
+            "accuracy": int(np.sum(correct)) / count,
+            "perplexity": math.exp(min(loss, 700.0)),  # beyond that a float overflows
+            "masked_tokens": count,
+        }
+
+
+@torch.no_grad()
+def example_sums(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return nats, correct first choices and masked tokens of each example, float64, shape `(batch, 3)`."""
+    labels = batch["labels"]
+    masked = labels != -100  # (batch, seq_len)
+    logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
+    logits, targets = logits[masked].float(), labels[masked]  # (masked, vocab), (masked,)
+    nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    values = torch.stack([nats.double(), (logits.argmax(-1) == targets).double(), torch.ones_like(nats).double()], -1)
+    row = masked.nonzero()[:, 0]  # the example of each masked token
+    return values.new_zeros(len(labels), 3).index_add_(0, row, values)
+
+
+def masked_lm_metrics(
+    model: Any, batches: Iterable[dict[str, torch.Tensor]], gather: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> dict[str, float]:
+    """Evaluate `model` on collated `batches`: loss, accuracy, perplexity, masked_tokens.
+
+    `gather` joins the rows of all processes; by default there is one. The model is left in the mode it was in.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        sums = [(gather or (lambda rows: rows))(example_sums(model, batch)).cpu() for batch in batches]
+    finally:
+        model.train(was_training)
+    return compute(torch.cat(sums).numpy())
+
+
+def compute(sums: Any) -> dict[str, float]:
+    """Return the metrics of rows of sums, shape `(examples, 3)`: nats, correct, masked tokens."""
+    nats, correct, masked_tokens = sums.T
+    return MaskedLM(keep_in_memory=True).compute(
+        nats=nats, correct=correct.astype(np.int64), masked_tokens=masked_tokens.astype(np.int64)
+    )
+
+
+def word_frequency_metrics(
+    train_ids: Iterable[Iterable[int]], labels: Iterable[torch.Tensor], vocab_size: int, special_ids: Iterable[int]
+) -> dict[str, float]:
+    """Return what token frequencies alone would score on `labels`: the level that any real learning must pass.
+
+    The frequencies are those of the training text, with one added to each token's count (Laplace); special tokens are
+    left out, since no label is one. The accuracy is that of always saying the commonest token.
+
+    >>> word_frequency_metrics([[5, 5, 6]], [torch.tensor([5, -100])], vocab_size=8, special_ids=[0])["accuracy"]
+    1.0
+    """
+    counts = np.ones(vocab_size, dtype=np.int64)
+    for ids in train_ids:
+        counts += np.bincount(np.asarray(list(ids)), minlength=vocab_size)
+    counts[list(special_ids)] = 0
+    with np.errstate(divide="ignore"):  # log(0): a special token, never a label
+        surprise = -np.log(counts / counts.sum())
+    seen = np.concatenate([batch[batch != -100].numpy() for batch in labels])
+    return compute(np.stack([surprise[seen], seen == counts.argmax(), np.ones_like(seen)], axis=1).astype(np.float64))

@@ -1,0 +1,104 @@
+"""Fill-mask prompts: choose some from held-out text, and let a model fill them."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .model import max_positions
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A piece of text with one word masked, and that word."""
+
+    text: str
+    answer: str
+
+
+def choose_prompts(texts: Sequence[str], tokenizer: Any, count: int = 5, seed: int = 0) -> list[Prompt]:
+    """Mask one word in each of `count` paragraphs, chosen by `seed` before any model has seen them.
+
+    The word is one that the tokenizer has as a single token, of four letters or more where there is one; up to
+    nine words before it and six behind it are kept.
+
+    >>> from mlm_recipes import train_tokenizer
+    >>> tokenizer = train_tokenizer(["he is a good king"] * 3, vocab_size=200)
+    >>> choose_prompts(["He is a king."], tokenizer)
+    [Prompt(text='He is a [MASK].', answer='king')]
+    """
+    chooser = random.Random(seed)
+    order = chooser.sample(range(len(texts)), len(texts))
+    prompts: list[Prompt] = []
+    # Scripts without spaces between words have no long single-token words: take single characters there.
+    for pattern in (r"[^\W\d_]{4,}", r"[^\W\d_]"):
+        for index in order:
+            if len(prompts) == count:
+                return prompts
+            words = [
+                match
+                for match in re.finditer(pattern, texts[index])
+                if _is_one_token(match.group(), texts[index], match.start(), tokenizer)
+            ]
+            if words:
+                prompts.append(_mask(texts[index], chooser.choice(words), tokenizer.mask_token))
+        if prompts:
+            break
+    return prompts
+
+
+def _is_one_token(word: str, text: str, start: int, tokenizer: Any) -> bool:
+    # With the space before it, if there is one: byte-level tokenizers such as RoBERTa's count it in.
+    before = " " if start and text[start - 1].isspace() else ""
+    ids = tokenizer(before + word, add_special_tokens=False)["input_ids"]
+    return len(ids) == 1 and ids[0] not in tokenizer.all_special_ids
+
+
+def _mask(text: str, word: re.Match[str], mask_token: str) -> Prompt:
+    # The second cut, in characters, is for scripts that write no spaces.
+    before = " ".join(text[: word.start()].rsplit(maxsplit=9)[-9:])[-150:]
+    after = " ".join(text[word.end() :].split(maxsplit=6)[:6])[:100]
+    glue_before = " " if before and text[word.start() - 1].isspace() else ""
+    glue_after = " " if after and text[word.end()].isspace() else ""
+    return Prompt(before + glue_before + mask_token + glue_after + after, word.group())
+
+
+@torch.no_grad()
+def fill_mask(
+    model: Any, tokenizer: Any, prompts: Sequence[str], top_k: int = 3
+) -> list[list[list[tuple[str, float]]]]:
+    """Return, for each prompt and each mask in it, the `top_k` likeliest tokens with their probabilities.
+
+    `[MASK]` stands for the tokenizer's own mask token, whatever that is called.
+
+    Raises: ValueError for a prompt without a mask, or one that is longer than the model's positions.
+    """
+    was_training = model.training
+    model.eval()
+    filled = []
+    for prompt in prompts:
+        text = prompt.replace("[MASK]", tokenizer.mask_token)
+        inputs = tokenizer(text, return_tensors="pt").to(model.device)
+        masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
+        if len(masks) == 0:
+            raise ValueError(
+                f"prompt: {prompt!r} has no mask. Accepted: a sentence with [MASK] where a word is to be filled in, "
+                'such as "The [MASK] of man."'
+            )
+        length, limit = inputs["input_ids"].shape[1], max_positions(model)
+        if length > limit:
+            raise ValueError(f"prompt: {length} tokens long. Accepted: at most {limit}, the model's positions. Cut it.")
+        best = model(**inputs).logits[0, masks].float().softmax(-1).topk(top_k)  # (masks, top_k)
+        filled.append(
+            [
+                [(tokenizer.decode([token]).strip(), p) for token, p in zip(tokens, ps, strict=True)]
+                for tokens, ps in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+        )
+    model.train(was_training)
+    return filled

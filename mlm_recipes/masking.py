@@ -1,0 +1,108 @@
+"""Which tokens are masked, and what stands in their place.
+
+Everything here works on one flat row of tokens (the sequences of a batch, one behind the other, no padding), so that
+padding, its side and the batch's shape cannot change a mask. Random numbers come from a counter-based generator
+(SplitMix64; Steele, Lea and Flood 2014, https://doi.org/10.1145/2714064.2660195): the number for one token is a
+function of its sequence's key, its position and a purpose, so no state has to be kept, saved or restored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Keys = npt.NDArray[np.uint64]
+
+#: The epoch whose masks are kept for evaluation; training counts its epochs from 0 and never gets there.
+EVALUATION_EPOCH = 2**62
+
+# What a random number is for: each purpose draws from a stream of its own.
+CHOOSE, REPLACE, RANDOM_TOKEN = range(3)
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(x: Keys) -> Keys:
+    """Return SplitMix64's output function of `x`: a bijection in which each input bit flips half of the output's."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def sequence_keys(seed: int, epoch: int, example_ids: npt.ArrayLike) -> Keys:
+    """Return one 64-bit key per example, shape `(batch,)`: a pure function of seed, epoch and example id.
+
+    >>> sequence_keys(seed=0, epoch=0, example_ids=[0, 1]).tolist() == sequence_keys(0, 0, [0, 1]).tolist()
+    True
+    >>> int(sequence_keys(0, 0, [7])[0]) == int(sequence_keys(0, 1, [7])[0])
+    False
+    """
+    ids = np.atleast_1d(np.asarray(example_ids, dtype=np.int64)).astype(np.uint64)
+    key = _mix(np.array([seed % 2**64], dtype=np.uint64) + _GAMMA)
+    key = _mix((key ^ np.uint64(epoch % 2**64)) + _GAMMA)
+    return _mix((key ^ ids) + _GAMMA)
+
+
+def draw(keys: Keys, lengths: Ints, purpose: int) -> npt.NDArray[np.float64]:
+    """Return one number in [0, 1) per token, shape `(lengths.sum(),)`.
+
+    `keys` and `lengths` have shape `(batch,)`. A token's number depends on its sequence's key, its position in the
+    sequence and the purpose; not on the other sequences.
+
+    >>> a, b = sequence_keys(0, 0, [5, 9])
+    >>> both = draw(np.array([a, b]), np.array([3, 2]), CHOOSE)
+    >>> bool((both[3:] == draw(np.array([b]), np.array([2]), CHOOSE)).all())
+    True
+    """
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    position = np.arange(int(lengths.sum()), dtype=np.int64) - starts
+    counter = position.astype(np.uint64) * np.uint64(3) + np.uint64(purpose + 1)
+    return (_mix(np.repeat(keys, lengths) + counter * _GAMMA) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def choose_uniform(maskable: Bools, keys: Keys, lengths: Ints, mlm_probability: float) -> Bools:
+    """Choose each maskable token with probability `mlm_probability`, independently (BERT; Devlin et al. 2019).
+
+    `maskable` is True for every token that is not special, shape `(tokens,)`; so is the result for every token chosen.
+
+    >>> keys, lengths = sequence_keys(0, 0, [0]), np.array([4])
+    >>> choose_uniform(np.array([False, True, True, False]), keys, lengths, mlm_probability=1.0).tolist()
+    [False, True, True, False]
+    """
+    return maskable & (draw(keys, lengths, CHOOSE) < mlm_probability)
+
+
+def replace_chosen(
+    input_ids: Ints,
+    chosen: Bools,
+    keys: Keys,
+    lengths: Ints,
+    *,
+    mask_token_id: int,
+    ordinary_token_ids: Ints,
+    mask_replace_prob: float = 1.0,
+    random_replace_prob: float = 0.0,
+) -> Ints:
+    """Return a copy of `input_ids`, shape `(tokens,)`, with another token in each chosen place.
+
+    A chosen token becomes `mask_token_id` with probability `mask_replace_prob`, a token drawn evenly from
+    `ordinary_token_ids` with probability `random_replace_prob`, and stays what it is otherwise.
+
+    >>> keys, lengths = sequence_keys(0, 0, [0]), np.array([4])
+    >>> chosen = np.array([False, True, False, True])
+    >>> replace_chosen(np.array([7, 8, 9, 10]), chosen, keys, lengths, mask_token_id=103,
+    ...                ordinary_token_ids=np.arange(104, 200)).tolist()
+    [7, 103, 9, 103]
+    """
+    replaced = input_ids.copy()
+    if mask_replace_prob == 1.0:  # nothing to draw: the tutorial's rule, and the default
+        replaced[chosen] = mask_token_id
+        return replaced
+    kind = draw(keys, lengths, REPLACE)
+    replaced[chosen & (kind < mask_replace_prob)] = mask_token_id
+    at_random = chosen & (kind >= mask_replace_prob) & (kind < mask_replace_prob + random_replace_prob)
+    index = (draw(keys, lengths, RANDOM_TOKEN) * len(ordinary_token_ids)).astype(np.int64)
+    replaced[at_random] = ordinary_token_ids[index[at_random]]
+    return replaced

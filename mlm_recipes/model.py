@@ -1,0 +1,131 @@
+"""The model: load one, ask how long its input may be, and its loss."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from .sources import model_folder
+
+logger = logging.getLogger(__name__)
+
+
+def has_weights(name: str | Path) -> bool:
+    """Tell whether a model brings trained weights; `mini` is a shape and starts from random ones.
+
+    >>> has_weights("mini")
+    False
+    """
+    folder = model_folder(name)
+    return any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+
+
+def load_model(name: str | Path, tokenizer: PreTrainedTokenizerBase, *, from_scratch: bool = False) -> PreTrainedModel:
+    """Load a masked-language model, in float32: a built-in name, a local folder or a hub id.
+
+    A model without weights, or any with `from_scratch`, gets random ones (from torch's generator: seed it first) in
+    the shape its config.json names, with as many embeddings as `tokenizer` has tokens.
+
+    Raises: ValueError for a model that transformers cannot load with a masked-language-modelling head, or one with
+    fewer embeddings than the tokenizer has tokens.
+    """
+    folder = model_folder(name)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        if from_scratch or not has_weights(name):
+            special = ("pad", "cls", "sep", "bos", "eos", "mask")
+            ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id", None) for kind in special}
+            # BERT-like tokenizers call the first and last token cls and sep, configs sometimes bos and eos.
+            ids["bos_token_id"] = ids["bos_token_id"] if ids["bos_token_id"] is not None else ids["cls_token_id"]
+            ids["eos_token_id"] = ids["eos_token_id"] if ids["eos_token_id"] is not None else ids["sep_token_id"]
+            for key, value in ids.items():
+                if hasattr(config, key):
+                    setattr(config, key, value)
+            config.vocab_size = len(tokenizer)
+            model: Any = AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+        else:
+            model, loading = AutoModelForMaskedLM.from_pretrained(
+                folder, config=config, dtype=torch.float32, output_loading_info=True
+            )
+            if loading["missing_keys"]:
+                logger.warning(
+                    "%s has no trained masked-language-modelling head: %d weights start from random values (%s).",
+                    name,
+                    len(loading["missing_keys"]),
+                    ", ".join(sorted(loading["missing_keys"])[:3]),
+                )
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"model: {str(name)!r} cannot be loaded for masked language modelling ({str(error).splitlines()[0]}) "
+            "Accepted: an encoder that transformers' AutoModelForMaskedLM knows, with safetensors weights."
+        ) from error
+    embeddings = model.get_input_embeddings().num_embeddings
+    if embeddings < len(tokenizer):
+        raise ValueError(
+            f"model: {str(name)!r} has {embeddings} token embeddings but its tokenizer has {len(tokenizer)} tokens. "
+            "Accepted: a tokenizer that belongs to the model. Use the one saved with it, or call "
+            "model.resize_token_embeddings(len(tokenizer))."
+        )
+    return model
+
+
+def max_positions(model: PreTrainedModel) -> int:
+    """Return the longest input, in tokens, that the model has positions for.
+
+    RoBERTa-like models number their positions from `padding_idx + 1`, so 514 position embeddings serve 512 tokens.
+    """
+    for module in model.base_model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, torch.nn.Embedding):
+            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
+
+
+def usable_length(max_length: int | None, model: PreTrainedModel, default: int = 512) -> int:
+    """Return the length to cut at: `max_length`, or by default 512 or what the model has positions for, if less.
+
+    Raises: ValueError if `max_length` is above the model's positions, or too short to hold a word.
+    """
+    limit = max_positions(model)
+    if max_length is None:
+        return min(default, limit)
+    if not 3 <= max_length <= limit:
+        raise ValueError(
+            f"max_length: received {max_length}. Accepted: 3 to {limit}, the positions this model has. "
+            f"Pass --max_length {min(limit, default)}, or leave it out."
+        )
+    return max_length
+
+
+def masked_lm_loss(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Return the cross-entropy in nats, summed over the labelled positions and divided once by their number.
+
+    Args:
+        outputs: a model's output with `logits`, shape `(batch, seq_len, vocab)`.
+        labels: shape `(batch, seq_len)`; -100 where there is no loss.
+        num_items_in_batch: the labelled positions of the whole optimizer step, over all its micro-batches and
+            processes, as Trainer counts them; by default those of `labels`.
+
+    A batch in which nothing is labelled has the loss 0, not NaN. Written for Trainer's `compute_loss_func`: left to
+    itself, Trainer takes the mean loss of BERT-like heads for one that is already normalised, and multiplies it by
+    the accumulation steps and the processes.
+
+    >>> from types import SimpleNamespace
+    >>> outputs = SimpleNamespace(logits=torch.zeros(1, 3, 8))
+    >>> round(masked_lm_loss(outputs, torch.tensor([[-100, 5, -100]])).item(), 4)  # log(8)
+    2.0794
+    >>> masked_lm_loss(outputs, torch.tensor([[-100, -100, -100]])).item()
+    0.0
+    """
+    labelled = labels != -100
+    nats = torch.nn.functional.cross_entropy(
+        outputs.logits[labelled].float(), labels[labelled], reduction="sum"
+    )  # () from (labelled, vocab)
+    count = labelled.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=nats.device)
+    return nats / count.clamp(min=1)

@@ -1,0 +1,69 @@
+"""What a person sees while a model trains: the epoch, a bar, the loss."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class TrainingProgress(TrainerCallback):
+    """A bar with the epoch before it and the loss behind it; plain lines, about twenty, where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._loss = float("nan")
+        self._started = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar."""
+        self._started = time.monotonic()
+        self._first = state.global_step
+        if state.is_world_process_zero and sys.stderr.isatty() and not args.disable_tqdm:
+            self._bar = tqdm(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take note of the loss."""
+        self._loss = (logs or {}).get("loss", self._loss)
+
+    # Trainer logs after on_step_end, so a step's loss is shown when the next one begins.
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Show where training stands."""
+        self._show(state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Show the last step and close the bar."""
+        self._show(state)
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _show(self, state: TrainerState) -> None:
+        step, total = state.global_step, state.max_steps
+        if not state.is_world_process_zero or step == self._first:
+            return
+        epochs = max(1, round(state.num_train_epochs))
+        epoch = min(int(state.epoch or 0) + 1, epochs)
+        if self._bar is not None:
+            self._bar.set_description(f"Epoch {epoch}/{epochs}", refresh=False)
+            self._bar.set_postfix(loss=f"{self._loss:.3f}", refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif step == total or step % max(1, total // 20) == 0:
+            rate = (step - self._first) / max(1e-9, time.monotonic() - self._started)
+            print(f"epoch {epoch}/{epochs}  step {step}/{total}  loss {self._loss:.3f}  {rate:.2f} it/s", flush=True)

@@ -1,0 +1,369 @@
+"""The recipe functions: `train`, `evaluate`, `reference` and `fill`, each the whole story from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import set_seed
+
+from . import reference_loop, report
+from .collator import DataCollatorForMaskedLM
+from .config import MLMConfig, read_config
+from .corpus import Corpus, load_corpus
+from .dataset import tokenize
+from .evaluation import masked_lm_metrics, word_frequency_metrics
+from .fill_mask import Prompt, choose_prompts, fill_mask
+from .model import has_weights, load_model, usable_length
+from .tokenizer import has_tokenizer, load_tokenizer, train_tokenizer
+from .trainer import MLMTrainer
+
+logger = logging.getLogger(__name__)
+
+#: transformers' stand-in for an output_dir that nobody named.
+_NOT_NAMED = "trainer_output"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a recipe returns: the `metrics` (as in metrics.json) and the folder they lie in, if one was written.
+
+    `print(result)` shows what the command line shows.
+    """
+
+    metrics: dict[str, Any]
+    output_dir: Path | None = None
+
+    def __str__(self) -> str:
+        return report.summary(self.metrics, self.output_dir)
+
+
+def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult:
+    """Train a model on a corpus, and measure it before and after on the same masked tokens.
+
+    Args:
+        recipe: a YAML file, a run folder, a bundled recipe's name, or an MLMConfig; by default `quickstart` for a
+            built-in model, `adapt` for another.
+        overrides: any value of MLMConfig, such as `corpus="notes.txt"` or `num_train_epochs=3`.
+
+    Writes the run folder: the model and its tokenizer, recipe.yaml, metrics.json, report.html, README.md. Without an
+    `output_dir` it is `runs/<corpus>`, or the next free `runs/<corpus>-2`, `-3`, ...
+
+    Raises: ValueError or FileNotFoundError for what the caller can mend; FileExistsError for an `output_dir` that
+    holds a model already, unless `overwrite` is set.
+    """
+    config = read_config(recipe, overrides)
+    _refuse_to_overwrite(config)
+    run = _prepare(config)
+    prompts = choose_prompts(run.corpus["validation"]["text"], run.tokenizer, seed=config.evaluation_seed)
+    baseline = _word_frequencies(run, config)
+    config.output_dir = str(_claim_output_dir(config, run.corpus.facts["name"]))
+
+    trainer = MLMTrainer(
+        run.model,
+        args=config,
+        train_dataset=run.train_rows,
+        eval_dataset=run.validation_rows,
+        processing_class=run.tokenizer,
+    )
+    if trainer.is_world_process_zero():
+        _write_recipe(config)
+        logger.info(_announcement(run, config))
+    before = _without_prefix(trainer.evaluate()) | _filled(run, prompts)
+    started = time.monotonic()
+    output = trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    seconds = time.monotonic() - started
+    if output.global_step == 0:
+        raise ValueError(
+            f"train: no step was taken: {len(run.train_rows)} paragraphs do not fill a batch. Accepted: more text, or a "
+            "smaller --per_device_train_batch_size, or --dataloader_drop_last false."
+        )
+    after = _without_prefix(trainer.evaluate()) | _filled(run, prompts)
+
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    metrics = {
+        "corpus": run.corpus.facts | {"word_frequencies": baseline},
+        "before": before,
+        "after": after,
+        "train": {
+            "model": config.model,
+            "random_weights": run.random_weights,
+            "parameters": sum(p.numel() for p in run.model.parameters()),
+            "steps": output.global_step,
+            "epochs": trainer.state.epoch,
+            "seconds": seconds,
+            "processes": config.world_size,
+            "first_loss": history[0]["loss"] if history else None,
+            "last_loss": history[-1]["loss"] if history else None,
+            "history": [{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],
+        },
+        "versions": _versions(),
+    }
+    trainer.save_model(config.output_dir)
+    if trainer.is_world_process_zero():
+        # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
+        (Path(config.output_dir) / "training_args.bin").unlink(missing_ok=True)
+        _write_metrics(metrics, Path(config.output_dir))
+    return RunResult(metrics, Path(config.output_dir))
+
+
+def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult:
+    """Measure a model on a corpus's held-out paragraphs; trains nothing, writes nothing.
+
+    Args:
+        recipe: as for `train`; a run folder stands for the model in it, measured as in its own run.
+        overrides: any value of MLMConfig, such as `model="runs/meditations"` or `corpus="notes.txt"`.
+
+    The result's metrics have the keys corpus, evaluation and versions.
+    """
+    if recipe is not None and not isinstance(recipe, MLMConfig) and (Path(recipe) / "config.json").exists():
+        overrides = {"model": str(recipe), "from_scratch": False} | overrides
+        if not (Path(recipe) / "recipe.yaml").exists():
+            recipe = None
+    config = read_config(recipe, overrides)
+    run = _prepare(config)
+    prompts = choose_prompts(run.corpus["validation"]["text"], run.tokenizer, seed=config.evaluation_seed)
+    with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
+        config.output_dir = unused
+        trainer = MLMTrainer(run.model, args=config, eval_dataset=run.validation_rows, processing_class=run.tokenizer)
+        metrics = {
+            "corpus": run.corpus.facts | {"word_frequencies": _word_frequencies(run, config)},
+            "evaluation": {"model": config.model} | _without_prefix(trainer.evaluate()) | _filled(run, prompts),
+            "versions": _versions(),
+        }
+    return RunResult(metrics)
+
+
+def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: Any) -> RunResult:
+    """Run the tutorial's own loop (reference_loop.py) on a corpus, measured and saved as `train` does.
+
+    It pads to `max_length`, draws the masks once, scores every position, and keeps the learning rate constant; of the
+    recipe it takes corpus, model, max_length, mlm_probability, batch size, epochs, learning rate, weight decay and
+    seed. Runs in one process.
+
+    Raises: as `train`; ValueError for a number of epochs that is not whole.
+    """
+    config = read_config(recipe, overrides)
+    if config.num_train_epochs != int(config.num_train_epochs) or config.num_train_epochs < 1:
+        raise ValueError(
+            f"num_train_epochs: received {config.num_train_epochs}. Accepted here: a whole number from 1, the tutorial's "
+            "loop knows no other. Pass --num_train_epochs 2."
+        )
+    _refuse_to_overwrite(config)
+    run = _prepare(config)
+    prompts = choose_prompts(run.corpus["validation"]["text"], run.tokenizer, seed=config.evaluation_seed)
+    baseline = _word_frequencies(run, config)
+    config.output_dir = str(_claim_output_dir(config, f"{run.corpus.facts['name']}-reference"))
+    _write_recipe(config)
+    logger.info(_announcement(run, config))
+
+    run.model.to(config.device)
+    before = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run, prompts)
+    set_seed(config.seed)
+    encodings = reference_loop.encode(run.corpus["train"]["text"], run.tokenizer, run.max_length)
+    reference_loop.mask(encodings, run.tokenizer, config.mlm_probability)
+    started = time.monotonic()
+    losses = reference_loop.train_loop(
+        run.model,
+        reference_loop.ParagraphDataset(encodings),
+        epochs=int(config.num_train_epochs),
+        batch_size=config.per_device_train_batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    seconds = time.monotonic() - started
+    after = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run, prompts)
+
+    metrics = {
+        "corpus": run.corpus.facts | {"word_frequencies": baseline},
+        "before": before,
+        "after": after,
+        "train": {
+            "model": config.model,
+            "random_weights": run.random_weights,
+            "parameters": sum(p.numel() for p in run.model.parameters()),
+            "steps": len(losses),
+            "epochs": config.num_train_epochs,
+            "seconds": seconds,
+            "processes": 1,
+            "first_loss": losses[0],
+            "last_loss": losses[-1],
+            "history": [
+                {"step": step, "loss": loss, "learning_rate": config.learning_rate}
+                for step, loss in enumerate(losses, start=1)
+            ],
+        },
+        "versions": _versions(),
+    }
+    folder = Path(config.output_dir)
+    run.model.save_pretrained(folder)
+    run.tokenizer.save_pretrained(folder)
+    _write_metrics(metrics, folder)
+    return RunResult(metrics, folder)
+
+
+def fill(model: str | Path, prompts: Sequence[str], top_k: int = 3) -> list[list[list[tuple[str, float]]]]:
+    """Fill the [MASK]s of each prompt; see `mlm_recipes.fill_mask.fill_mask`.
+
+    `model` is a run folder, another local folder, or a hub id. Returns, for each prompt and each mask in it, the
+    `top_k` likeliest tokens with their probabilities.
+    """
+    tokenizer = load_tokenizer(model)
+    return fill_mask(load_model(model, tokenizer), tokenizer, prompts, top_k)
+
+
+@dataclass
+class _Run:
+    """Everything that is ready before the first number is measured."""
+
+    corpus: Corpus
+    tokenizer: Any
+    model: Any
+    max_length: int
+    random_weights: bool
+    train_rows: Dataset
+    validation_rows: Dataset
+
+
+def _prepare(config: MLMConfig) -> _Run:
+    with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
+        corpus = load_corpus(
+            config.corpus,
+            text_column=config.text_column,
+            validation_fraction=config.validation_fraction,
+            seed=config.evaluation_seed,
+        )
+        own_tokenizer = has_tokenizer(config.model) and not config.from_scratch
+        # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
+        tokenizer = (
+            load_tokenizer(config.model)
+            if own_tokenizer
+            else train_tokenizer(corpus["train"]["text"], config.vocab_size)
+        )
+        set_seed(config.seed)
+        model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
+        max_length = usable_length(config.max_length, model)
+        return _Run(
+            corpus=corpus,
+            tokenizer=tokenizer,
+            model=model,
+            max_length=max_length,
+            random_weights=config.from_scratch or not has_weights(config.model),
+            train_rows=tokenize(corpus["train"], tokenizer, max_length),
+            validation_rows=tokenize(corpus["validation"], tokenizer, max_length),
+        )
+
+
+def _frozen_batches(run: _Run, config: MLMConfig) -> Iterator[dict[str, torch.Tensor]]:
+    collator = DataCollatorForMaskedLM(run.tokenizer, max_length=run.max_length, **config.masking())
+    loader = DataLoader(
+        run.validation_rows,
+        batch_size=config.per_device_eval_batch_size,
+        collate_fn=collator.frozen(config.evaluation_seed),
+    )
+    for batch in loader:
+        yield {name: tensor.to(run.model.device) for name, tensor in batch.items()}
+
+
+def _word_frequencies(run: _Run, config: MLMConfig) -> dict[str, float]:
+    metrics = word_frequency_metrics(
+        run.train_rows["input_ids"],
+        (batch["labels"].cpu() for batch in _frozen_batches(run, config)),
+        run.model.get_input_embeddings().num_embeddings,
+        run.tokenizer.all_special_ids,
+    )
+    return {name: metrics[name] for name in ("loss", "accuracy")}
+
+
+def _filled(run: _Run, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    filled = fill_mask(run.model, run.tokenizer, [prompt.text for prompt in prompts])
+    return {
+        "fill_mask": [
+            {"prompt": prompt.text, "answer": prompt.answer, "top": [[token, p] for token, p in guesses[0]]}
+            for prompt, guesses in zip(prompts, filled, strict=True)
+        ]
+    }
+
+
+def _without_prefix(metrics: dict[str, float]) -> dict[str, Any]:
+    return {name: metrics[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity", "masked_tokens")}
+
+
+def _announcement(run: _Run, config: MLMConfig) -> str:
+    facts = run.corpus.facts
+    blank = f", {facts['blank_lines_dropped']} blank lines dropped" if facts["blank_lines_dropped"] else ""
+    start = "random weights" if run.random_weights else "its trained weights"
+    return (
+        f"{facts['name']}: {facts['paragraphs']:,} paragraphs, {facts['words']:,} words{blank}; "
+        f"{facts['train']:,} to train on, {facts['validation']:,} held out. "
+        f"{config.model}: {sum(p.numel() for p in run.model.parameters()) / 1e6:.1f}M parameters, from {start}; "
+        f"{len(run.tokenizer):,} tokens in its vocabulary."
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("mlm-recipes", "torch", "transformers", "datasets", "accelerate", "evaluate", "tokenizers")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def _refuse_to_overwrite(config: MLMConfig) -> None:
+    if config.output_dir in (None, _NOT_NAMED) or config.overwrite:
+        return
+    folder = Path(str(config.output_dir))
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(
+            f"output_dir: {str(folder)!r} is a file. Accepted: a folder, there or not. Name another one."
+        )
+    held = [name for name in ("metrics.json", "config.json", "model.safetensors") if (folder / name).exists()]
+    if held:
+        raise FileExistsError(
+            f"output_dir: {str(folder)!r} already holds a finished run or a model ({', '.join(held)}). Accepted: an "
+            "empty or new folder. Name another one, leave --output_dir out, or allow it with --overwrite."
+        )
+
+
+def _claim_output_dir(config: MLMConfig, name: str) -> Path:
+    """Make the run's folder; without an `output_dir`, the first free one, the same in every process."""
+    if config.output_dir not in (None, _NOT_NAMED):
+        folder = Path(str(config.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    claimed: list[Any] = [None]
+    if config.process_index == 0:
+        stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+        number = 1
+        while claimed[0] is None:
+            folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                folder.mkdir(parents=True)  # two runs started at once cannot both succeed here
+                claimed[0] = str(folder)
+            except FileExistsError:
+                number += 1
+    if config.world_size > 1:
+        broadcast_object_list(claimed)
+    return Path(claimed[0])
+
+
+def _write_recipe(config: MLMConfig) -> None:
+    text = yaml.safe_dump(config.to_recipe(), sort_keys=False, allow_unicode=True)
+    (Path(str(config.output_dir)) / "recipe.yaml").write_text(text, encoding="utf-8")
+
+
+def _write_metrics(metrics: dict[str, Any], folder: Path) -> None:
+    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    report.write(folder)

@@ -1,0 +1,173 @@
+"""What a run leaves for people to read: the last screen, report.html and the model card; imports no torch."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+FILES = {"report.html": "report.html", "README.md": "model_card.md"}
+
+
+def write(folder: str | Path) -> list[Path]:
+    """Draw report.html and README.md (the model card) of a run from its metrics.json and recipe.yaml.
+
+    Returns the paths written. Raises FileNotFoundError where a run folder's files are missing.
+    """
+    folder = Path(folder)
+    for name in ("metrics.json", "recipe.yaml"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"report: {str(folder)!r} has no {name}. Accepted: the folder of a finished run, such as runs/meditations. "
+                "Run `mlm-recipes train` first."
+            )
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
+    environment = Environment(
+        loader=PackageLoader("mlm_recipes"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
+    )
+    written = []
+    for name, template in FILES.items():
+        text = environment.get_template(template).render(
+            metrics=metrics, recipe=recipe, rows=comparison(metrics), prompts=prompt_rows(metrics), note=note(metrics)
+        )
+        (folder / name).write_text(text, encoding="utf-8")
+        written.append(folder / name)
+    return written
+
+
+def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the before/after table, a header and a row a measure.
+
+    >>> measure = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5, "masked_tokens": 10}
+    >>> words = {"word_frequencies": {"loss": 3.0, "accuracy": 0.1}}
+    >>> for row in comparison({"corpus": words, "before": measure, "after": measure | {"loss": 1.5}}):
+    ...     print(*row, sep=" | ")
+    held-out text | before | after | change | word frequencies alone
+    loss (nats) | 2.000 | 1.500 | -0.500 | 3.000
+    perplexity | 7.4 | 7.4 | +0.0 | 20.1
+    accuracy | 50.0% | 50.0% | +0.0 | 10.0%
+    """
+    before, after, words = metrics["before"], metrics["after"], metrics["corpus"]["word_frequencies"]
+    perplexity, accuracy = after["perplexity"] - before["perplexity"], 100 * (after["accuracy"] - before["accuracy"])
+    return [
+        ("held-out text", "before", "after", "change", "word frequencies alone"),
+        (
+            "loss (nats)",
+            f"{before['loss']:.3f}",
+            f"{after['loss']:.3f}",
+            f"{after['loss'] - before['loss']:+.3f}",
+            f"{words['loss']:.3f}",
+        ),
+        (
+            "perplexity",
+            f"{before['perplexity']:,.1f}",
+            f"{after['perplexity']:,.1f}",
+            f"{perplexity:+,.1f}",
+            f"{math.exp(words['loss']):,.1f}",
+        ),
+        (
+            "accuracy",
+            f"{before['accuracy']:.1%}",
+            f"{after['accuracy']:.1%}",
+            f"{accuracy:+.1f}",
+            f"{words['accuracy']:.1%}",
+        ),
+    ]
+
+
+def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """Return prompt, answer and the first choices before and after of each fill-mask prompt, as text."""
+    return [
+        {
+            "prompt": old["prompt"],
+            "answer": old["answer"],
+            "before": ", ".join(token for token, _ in old["top"]),
+            "after": ", ".join(token for token, _ in new["top"]),
+        }
+        for old, new in zip(metrics["before"]["fill_mask"], metrics["after"]["fill_mask"], strict=True)
+    ]
+
+
+def note(metrics: dict[str, Any]) -> str:
+    """Say in plain words what the numbers allow one to say."""
+    corpus = metrics["corpus"]
+    where = (
+        f"Measured on {metrics['after']['masked_tokens']:,} masked tokens of {corpus['validation']:,} held-out paragraphs, "
+        "the same tokens before and after."
+    )
+    if metrics["after"]["masked_tokens"] < 200:
+        where += " That is few: read the numbers as a hint, not as a result."
+    if not metrics["train"]["random_weights"]:
+        return where
+    return (
+        f"{where} This model started from random weights. From {corpus['words']:,} words such a model learns little more "
+        f"than how often each word occurs: knowing that alone gives a loss of {corpus['word_frequencies']['loss']:.2f}. "
+        "To teach your text's style to a model that already knows the language, adapt a pretrained one: "
+        "make train CORPUS=... MODEL=google-bert/bert-base-uncased"
+    )
+
+
+def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
+    """Return the last screen of a run as text: the table, the prompts, what it means, and where everything lies."""
+    console = Console(file=io.StringIO(), width=max(72, min(110, shutil.get_terminal_size().columns)), highlight=False)
+    if "evaluation" in metrics:
+        _print_evaluation(metrics, console)
+    else:
+        _print_table(console, comparison(metrics), right=range(1, 5))
+        _print_table(
+            console,
+            [
+                ("held-out prompt", "answer", "before", "after"),
+                *((row["prompt"], row["answer"], row["before"], row["after"]) for row in prompt_rows(metrics)),
+            ],
+        )
+        console.print(Text(note(metrics)))
+    if folder is not None:
+        console.print(
+            Text(f"\nEverything is in {folder}: the model, recipe.yaml, metrics.json, report.html, README.md.")
+        )
+        console.print(Text(f'Try it:  mlm-recipes fill {folder} "The [MASK] of man."'))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().rstrip()
+
+
+def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
+    found, words = metrics["evaluation"], metrics["corpus"]["word_frequencies"]
+    _print_table(
+        console,
+        [
+            ("held-out text", str(found["model"]), "word frequencies alone"),
+            ("loss (nats)", f"{found['loss']:.3f}", f"{words['loss']:.3f}"),
+            ("perplexity", f"{found['perplexity']:,.1f}", ""),
+            ("accuracy", f"{found['accuracy']:.1%}", f"{words['accuracy']:.1%}"),
+            ("masked tokens", f"{found['masked_tokens']:,}", ""),
+        ],
+        right=range(1, 3),
+    )
+    _print_table(
+        console,
+        [
+            ("held-out prompt", "answer", "first choices"),
+            *((row["prompt"], row["answer"], ", ".join(t for t, _ in row["top"])) for row in found["fill_mask"]),
+        ],
+    )
+
+
+def _print_table(console: Console, rows: list[tuple[str, ...]], right: range = range(0)) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, title in enumerate(rows[0]):
+        table.add_column(Text(title), justify="right" if index in right else "left", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*(Text(cell) for cell in row))  # Text: no cell is read as rich's markup
+    console.print(table)
+    console.print()

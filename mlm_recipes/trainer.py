@@ -1,0 +1,160 @@
+"""`MLMTrainer`: transformers' Trainer with the right loss and an evaluation that can be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, set_seed
+from transformers.trainer_utils import EvalLoopOutput
+
+from .collator import DataCollatorForMaskedLM
+from .config import MLMConfig
+from .dataset import tokenize, with_example_id
+from .evaluation import masked_lm_metrics
+from .model import load_model, masked_lm_loss, usable_length
+from .progress import TrainingProgress
+from .tokenizer import has_tokenizer, load_tokenizer, require_mask_token, train_tokenizer
+
+
+class MLMTrainer(Trainer):
+    """Train a masked-language model; Trainer and accelerate own the loop, the devices and the optimizer.
+
+    Args:
+        model: a built-in name, a local folder, a hub id, or a model object (then `processing_class` is needed).
+        args: an MLMConfig; by default one with its defaults. Its `corpus` and `model` are for `train()`: here the
+            arguments say both.
+        train_dataset, eval_dataset: a `datasets.Dataset` with `text` (tokenized on the way), or any sequence of rows
+            with `input_ids` and, where there is one, `example_id`; else a row's index is its id.
+        data_collator: by default DataCollatorForMaskedLM with the values of `args`.
+        processing_class: the tokenizer; by default the model's, or for `mini` one learned from `train_dataset`.
+
+    `evaluate()` masks the same tokens each time (`args.evaluation_seed`) and returns `eval_loss`, `eval_accuracy`,
+    `eval_perplexity` and `eval_masked_tokens`, each from sums over all examples, divided once.
+
+    Raises: ValueError for arguments that do not fit together.
+
+    >>> from mlm_recipes import MLMConfig, load_corpus
+    >>> rows = load_corpus("meditations")["validation"]
+    >>> trainer = MLMTrainer("mini", args=MLMConfig(max_steps=1, use_cpu=True, save_strategy="no"), train_dataset=rows)
+    >>> trainer.train().global_step  # doctest: +ELLIPSIS
+    epoch 1/1  step 1/1  loss ...
+    1
+    """
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel,
+        args: MLMConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args if args is not None else MLMConfig()
+        if not isinstance(args, MLMConfig):
+            raise ValueError(
+                f"args: received {type(args).__name__}. Accepted: MLMConfig, which has all that "
+                "TrainingArguments has. Change the name, keep the arguments."
+            )
+        if isinstance(model, str | Path):
+            if processing_class is None:
+                processing_class = _tokenizer_for(model, train_dataset, args.vocab_size)
+            set_seed(args.seed)  # random weights, where the model brings none
+            model = load_model(model, processing_class)
+        elif processing_class is None:
+            raise ValueError(
+                "processing_class: received None with a model object. Accepted: the model's tokenizer. "
+                "Pass processing_class=tokenizer, or the model's name instead of the object."
+            )
+        require_mask_token(processing_class)
+        self._max_length = usable_length(args.max_length, model)
+        if data_collator is None:
+            data_collator = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
+        base = data_collator
+        if not isinstance(base, DataCollatorForMaskedLM):  # the caller's own: evaluation still masks by the config
+            base = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
+        self._training_collator, self._evaluation_collator = data_collator, base.frozen(args.evaluation_seed)
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator,
+            train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
+            eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
+            processing_class=processing_class,
+            compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
+            **kwargs,
+        )
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(TrainingProgress())
+
+    def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
+        if rows is None or (isinstance(rows, dict) and not rows):
+            return None
+        if isinstance(rows, dict):
+            return {key: self._rows(value, tokenizer, f"{name}[{key!r}]") for key, value in rows.items()}
+        if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
+            raise ValueError(
+                f"{name}: received {type(rows).__name__}, which has no length. Accepted: a datasets.Dataset or a "
+                "sequence of rows. Turn it into a list first."
+            )
+        if len(rows) == 0:
+            raise ValueError(f"{name}: received no rows. Accepted: at least one. Check what was loaded.")
+        if isinstance(rows, Dataset) and "input_ids" not in rows.column_names:
+            if "text" not in rows.column_names:
+                raise ValueError(
+                    f"{name}: received the columns {', '.join(rows.column_names)}. Accepted: `text` or `input_ids`. "
+                    'Rename the one that holds the text: rows.rename_column("...", "text").'
+                )
+            return tokenize(rows, tokenizer, self._max_length)
+        return with_example_id(rows)
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """Return the parameters that weight decay applies to: transformers' choice, or with the config's wish, all."""
+        assert isinstance(self.args, MLMConfig)
+        if self.args.decay_bias_and_norm:
+            return [name for name, _ in model.named_parameters()]
+        return super().get_decay_parameter_names(model)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader[Any]:
+        """Return the evaluation batches, with frozen masks."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self._rows(eval_dataset, self.processing_class, "eval_dataset")
+        self.data_collator = self._evaluation_collator
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = self._training_collator
+
+    def evaluation_loop(
+        self,
+        dataloader: torch.utils.data.DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Return sums over all examples, divided once; upstream's is a mean of batch means, times the processes."""
+        # The bare model, not accelerate's: preparing it here would leave a later train() without its DDP wrapper
+        # (upstream's evaluate() does that, and the processes then drift apart in silence).
+        with self.accelerator.autocast():
+            metrics = masked_lm_metrics(self.model, dataloader, self.accelerator.gather_for_metrics)
+        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        examples = self.num_examples(dataloader)
+        return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)
+
+
+def _tokenizer_for(model: str | Path, rows: Any, vocab_size: int) -> Any:
+    if has_tokenizer(model):
+        return load_tokenizer(model)
+    if isinstance(rows, Dataset) and "text" in rows.column_names:
+        return train_tokenizer(rows["text"], vocab_size)
+    raise ValueError(
+        f"processing_class: received None, and {str(model)!r} brings no tokenizer. Accepted: a tokenizer, or a "
+        "train_dataset with `text` to learn one from. Pass processing_class=train_tokenizer(texts)."
+    )
