@@ -99,6 +99,7 @@ class DataCollatorForMaskedLM:
         return replace(self, static_masks=True, seed=seed, epoch=EVALUATION_EPOCH, loss_on="masked")
 
     def __call__(self, examples: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """Return one batch, each tensor of shape `(batch, seq_len)`."""
         rows = [row if isinstance(row, Mapping) else {"input_ids": row} for row in examples]
         ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)  # (batch,)
@@ -182,15 +183,13 @@ def check_masking(
             raise ValueError(f"{name}: received {value}. Accepted: 0 to 1. BERT's values are 0.8 and 0.1.")
     if mask_replace_prob + random_replace_prob > 1 + 1e-9:
         raise ValueError(
-            f"random_replace_prob: received {random_replace_prob} with mask_replace_prob {mask_replace_prob}. Accepted: "
-            f"together at most 1. Lower mask_replace_prob to {1 - random_replace_prob:g} or less."
+            f"random_replace_prob: received {random_replace_prob} with mask_replace_prob {mask_replace_prob}. "
+            f"Accepted: together at most 1. Lower mask_replace_prob to {1 - random_replace_prob:g} or less."
         )
     if padding not in ("longest", "max_length"):
         raise ValueError(f"padding: received {padding!r}. Accepted: 'longest' or 'max_length'. The first wastes less.")
     if loss_on not in ("masked", "all"):
-        raise ValueError(
-            f"loss_on: received {loss_on!r}. Accepted: 'masked' (BERT's objective) or 'all' (the tutorial's)."
-        )
+        raise ValueError(f"loss_on: received {loss_on!r}. Accepted: 'masked' (BERT's) or 'all' (the tutorial's).")
 
 
 def _column(rows: list[Mapping[str, Any]], name: str) -> Ints:

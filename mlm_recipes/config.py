@@ -17,7 +17,15 @@ from .collator import check_masking
 from .sources import built_in_models, did_you_mean
 
 # What a run says about the place it ran at, not about itself; recipe.yaml leaves it out, so that it can run anywhere.
-PLACE = {"output_dir", "overwrite", "resume_from_checkpoint", "hub_token", "local_rank", "logging_dir"}
+PLACE = {
+    "dataloader_pin_memory",
+    "hub_token",
+    "local_rank",
+    "output_dir",
+    "overwrite",
+    "resume_from_checkpoint",
+    "use_cpu",
+}
 
 
 @dataclass
@@ -89,9 +97,11 @@ class MLMConfig(TrainingArguments):
         check_masking(
             self.mlm_probability, self.mask_replace_prob, self.random_replace_prob, self.padding, self.loss_on
         )
-        super().__post_init__()
         if not torch.accelerator.is_available():
-            self.dataloader_pin_memory = False  # torch warns about pinning memory for a device that is not there
+            # Said aloud, or torchrun's processes would each train a model of their own: without it transformers
+            # looks for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
+            self.use_cpu = True
+        super().__post_init__()
 
     def masking(self) -> dict[str, Any]:
         """Return the keyword arguments of DataCollatorForMaskedLM that this config decides."""

@@ -31,10 +31,11 @@ class Corpus(DatasetDict):
 def known_corpora() -> dict[str, dict[str, Any]]:
     """Return the sidecar of every corpus that has a name here: the bundled ones and those fetched on demand.
 
-    >>> sorted(known_corpora())
+    >>> list(known_corpora())
     ['meditations', 'meditations-long']
     """
-    return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted(CORPORA.glob("*.yaml"))}
+    sidecars = sorted(CORPORA.glob("*.yaml"), key=lambda path: path.stem)
+    return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sidecars}
 
 
 def load_corpus(

@@ -69,7 +69,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     config = read_config(recipe, overrides)
     _refuse_to_overwrite(config)
     run = _prepare(config)
-    prompts = choose_prompts(run.corpus["validation"]["text"], run.tokenizer, seed=config.evaluation_seed)
+    prompts = choose_prompts(list(run.corpus["validation"]["text"]), run.tokenizer, seed=config.evaluation_seed)
     baseline = _word_frequencies(run, config)
     config.output_dir = str(_claim_output_dir(config, run.corpus.facts["name"]))
 
@@ -89,8 +89,8 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     seconds = time.monotonic() - started
     if output.global_step == 0:
         raise ValueError(
-            f"train: no step was taken: {len(run.train_rows)} paragraphs do not fill a batch. Accepted: more text, or a "
-            "smaller --per_device_train_batch_size, or --dataloader_drop_last false."
+            f"train: no step was taken: {len(run.train_rows)} paragraphs do not fill a batch. Accepted: more text, "
+            "or a smaller --per_device_train_batch_size, or --dataloader_drop_last false."
         )
     after = _without_prefix(trainer.evaluate()) | _filled(run, prompts)
 
@@ -136,7 +136,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
             recipe = None
     config = read_config(recipe, overrides)
     run = _prepare(config)
-    prompts = choose_prompts(run.corpus["validation"]["text"], run.tokenizer, seed=config.evaluation_seed)
+    prompts = choose_prompts(list(run.corpus["validation"]["text"]), run.tokenizer, seed=config.evaluation_seed)
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
         config.output_dir = unused
         trainer = MLMTrainer(run.model, args=config, eval_dataset=run.validation_rows, processing_class=run.tokenizer)
@@ -160,12 +160,12 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     config = read_config(recipe, overrides)
     if config.num_train_epochs != int(config.num_train_epochs) or config.num_train_epochs < 1:
         raise ValueError(
-            f"num_train_epochs: received {config.num_train_epochs}. Accepted here: a whole number from 1, the tutorial's "
-            "loop knows no other. Pass --num_train_epochs 2."
+            f"num_train_epochs: received {config.num_train_epochs}. Accepted here: a whole number from 1, the "
+            "tutorial's loop knows no other. Pass --num_train_epochs 2."
         )
     _refuse_to_overwrite(config)
     run = _prepare(config)
-    prompts = choose_prompts(run.corpus["validation"]["text"], run.tokenizer, seed=config.evaluation_seed)
+    prompts = choose_prompts(list(run.corpus["validation"]["text"]), run.tokenizer, seed=config.evaluation_seed)
     baseline = _word_frequencies(run, config)
     config.output_dir = str(_claim_output_dir(config, f"{run.corpus.facts['name']}-reference"))
     _write_recipe(config)

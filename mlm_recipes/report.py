@@ -27,8 +27,8 @@ def write(folder: str | Path) -> list[Path]:
     for name in ("metrics.json", "recipe.yaml"):
         if not (folder / name).is_file():
             raise FileNotFoundError(
-                f"report: {str(folder)!r} has no {name}. Accepted: the folder of a finished run, such as runs/meditations. "
-                "Run `mlm-recipes train` first."
+                f"report: {str(folder)!r} has no {name}. Accepted: the folder of a finished run, such as "
+                "runs/meditations. Run `mlm-recipes train` first."
             )
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
@@ -102,18 +102,18 @@ def note(metrics: dict[str, Any]) -> str:
     """Say in plain words what the numbers allow one to say."""
     corpus = metrics["corpus"]
     where = (
-        f"Measured on {metrics['after']['masked_tokens']:,} masked tokens of {corpus['validation']:,} held-out paragraphs, "
-        "the same tokens before and after."
+        f"Measured on {metrics['after']['masked_tokens']:,} masked tokens of {corpus['validation']:,} held-out "
+        "paragraphs, the same tokens before and after."
     )
     if metrics["after"]["masked_tokens"] < 200:
         where += " That is few: read the numbers as a hint, not as a result."
     if not metrics["train"]["random_weights"]:
         return where
     return (
-        f"{where} This model started from random weights. From {corpus['words']:,} words such a model learns little more "
-        f"than how often each word occurs: knowing that alone gives a loss of {corpus['word_frequencies']['loss']:.2f}. "
-        "To teach your text's style to a model that already knows the language, adapt a pretrained one: "
-        "make train CORPUS=... MODEL=google-bert/bert-base-uncased"
+        f"{where} This model started from random weights. From {corpus['words']:,} words such a model learns "
+        "little more than how often each word occurs: knowing that alone gives a loss of "
+        f"{corpus['word_frequencies']['loss']:.2f}. To teach your text's style to a model that already "
+        "knows the language, adapt a pretrained one: make train CORPUS=... MODEL=google-bert/bert-base-uncased"
     )
 
 

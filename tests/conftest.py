@@ -1,0 +1,99 @@
+"""Every test runs offline, in a folder of its own, with caches of its own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before transformers, datasets or evaluate are imported: they read these once.
+_CACHE = tempfile.mkdtemp(prefix="mlm-recipes-test-")
+os.environ |= {
+    "HF_HOME": _CACHE,
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+import datasets  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from transformers import BertConfig, BertForMaskedLM, set_seed  # noqa: E402
+
+from mlm_recipes import load_corpus, train_tokenizer  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+datasets.disable_progress_bars()
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remove_cache():
+    yield
+    import shutil
+
+    shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def corpus():
+    return load_corpus("meditations")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(corpus):
+    return train_tokenizer(corpus["train"]["text"], vocab_size=1000)
+
+
+@pytest.fixture
+def tiny_bert(tokenizer):
+    """A BERT of two layers by 32, without dropout, the same in every test."""
+    return make_bert(tokenizer)
+
+
+def make_bert(tokenizer, **changes):
+    values = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 128,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }
+    set_seed(0)
+    return BertForMaskedLM(BertConfig(**(values | changes)))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tokenizer, tmp_path_factory):
+    """A checkpoint on disk, such as a person would download: model, tokenizer, safetensors."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    make_bert(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def short_text(tmp_path_factory):
+    """A text file of sixty short paragraphs."""
+    path = tmp_path_factory.mktemp("text") / "notes.txt"
+    lines = (ROOT / "mlm_recipes/corpora/meditations.txt").read_text("utf-8").splitlines()[:60]
+    path.write_text("\n".join(" ".join(line.split()[:20]) for line in lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def rows(tokenizer):
+    """Rows of token ids as a person might bring them: no data set, no example_id."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = [5, 9, 3, 12, 7, 9, 4, 6]
+    return [
+        {"input_ids": [101, *torch.randint(104, len(tokenizer), (n,), generator=generator).tolist(), 102]}
+        for n in lengths
+    ]

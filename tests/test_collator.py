@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import DataCollatorForLanguageModeling
+
+from mlm_recipes import DataCollatorForMaskedLM
+
+
+def padded(rows, width, pad=0):
+    return torch.tensor([row["input_ids"] + [pad] * (width - len(row["input_ids"])) for row in rows])
+
+
+def test_the_tutorials_rule(tokenizer, rows):
+    batch = DataCollatorForMaskedLM(tokenizer, mlm_probability=0.5)(rows)
+    original = padded(rows, 14)
+    chosen = batch["labels"] != -100
+    assert (batch["input_ids"][chosen] == 103).all()
+    assert (batch["input_ids"][~chosen] == original[~chosen]).all()
+    assert (batch["labels"][chosen] == original[chosen]).all()
+    assert not torch.isin(original[chosen], torch.tensor([0, 101, 102])).any()
+    assert (batch["attention_mask"] == (original != 0)).all()
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6),
+    probability=st.floats(0.01, 1.0),
+    side=st.sampled_from(["left", "right"]),
+    multiple=st.sampled_from([None, 8]),
+)
+def test_any_batch_is_its_rows_with_masks(tokenizer, lengths, probability, side, multiple):
+    rows = [{"input_ids": [101, *range(110, 110 + n), 102], "example_id": n} for n in lengths]
+    before, tokenizer.padding_side = tokenizer.padding_side, side
+    try:
+        batch = DataCollatorForMaskedLM(
+            tokenizer, mlm_probability=probability, pad_to_multiple_of=multiple, static_masks=True
+        )(rows)
+    finally:
+        tokenizer.padding_side = before
+    width = batch["input_ids"].shape[1]
+    assert width == (max(lengths) + 2 if multiple is None else -(-(max(lengths) + 2) // 8) * 8)
+    for row, ids, labels, mask in zip(
+        rows, *(batch[k] for k in ("input_ids", "labels", "attention_mask")), strict=True
+    ):
+        real = mask.bool()
+        assert real.sum() == len(row["input_ids"])
+        assert real[0 if side == "right" else -1]
+        restored = torch.where(labels == -100, ids, labels)
+        assert restored[real].tolist() == row["input_ids"]
+        assert (ids[~real] == 0).all()
+        assert (labels[~real] == -100).all()
+
+
+def test_static_masks_belong_to_the_example_and_not_to_the_batch(tokenizer, rows):
+    rows = [row | {"example_id": i} for i, row in enumerate(rows)]
+    collate = DataCollatorForMaskedLM(
+        tokenizer, static_masks=True, seed=3, mask_replace_prob=0.8, random_replace_prob=0.1
+    )
+    together = collate(rows)
+    for i, row in reversed(list(enumerate(rows))):
+        alone, n = collate([row]), len(row["input_ids"])
+        for name in ("input_ids", "labels"):
+            assert alone[name][0].tolist() == together[name][i, :n].tolist()
+    other_seed = DataCollatorForMaskedLM(tokenizer, static_masks=True, seed=4)(rows)
+    assert other_seed["labels"].tolist() != together["labels"].tolist()
+
+
+def test_dynamic_masks_are_drawn_anew_from_torchs_generator(tokenizer, rows):
+    collate = DataCollatorForMaskedLM(tokenizer)
+    torch.manual_seed(1)
+    first, second = collate(rows)["labels"].tolist(), collate(rows)["labels"].tolist()
+    torch.manual_seed(1)
+    assert collate(rows)["labels"].tolist() == first
+    assert first != second
+
+
+def test_frozen_masks_are_no_training_epochs(tokenizer, rows):
+    rows = [row | {"example_id": i} for i, row in enumerate(rows)]
+    training = DataCollatorForMaskedLM(tokenizer, static_masks=True, loss_on="all")
+    frozen = training.frozen(seed=0)
+    assert frozen(rows)["labels"].tolist() == frozen(rows)["labels"].tolist()
+    assert (frozen(rows)["labels"] == -100).any()
+    assert frozen(rows)["input_ids"].tolist() != training(rows)["input_ids"].tolist()
+
+
+def test_random_tokens_come_from_the_whole_vocabulary_and_are_never_special(tokenizer):
+    collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0, mask_replace_prob=0.0, random_replace_prob=1.0)
+    batch = collate([{"input_ids": [110] * 100_000}])
+    found = set(batch["input_ids"][0].tolist())
+    assert found == set(range(len(tokenizer))) - set(tokenizer.all_special_ids)
+
+
+def test_loss_on_all_clones_the_labels_padding_too(tokenizer, rows):
+    batch = DataCollatorForMaskedLM(tokenizer, loss_on="all", padding="max_length", max_length=20)(rows)
+    assert batch["labels"].tolist() == padded(rows, 20).tolist()
+    assert (batch["input_ids"] == 103).any()
+
+
+def test_every_special_token_of_the_tokenizer_is_left_alone(tokenizer):
+    ids = [101, 100, 102, 0, 103, 110]
+    batch = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0)([ids])
+    assert batch["labels"].tolist() == [[-100, -100, -100, -100, -100, 110]]
+
+
+def test_a_callers_special_tokens_mask_is_respected(tokenizer):
+    row = {"input_ids": [101, 110, 111, 102], "special_tokens_mask": [1, 1, 0, 1]}
+    batch = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0)([row])
+    assert batch["labels"].tolist() == [[-100, -100, 111, -100]]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda ids: ids,
+        tuple,
+        np.array,
+        torch.tensor,
+        lambda ids: {"input_ids": ids},
+        lambda ids: {"input_ids": torch.tensor(ids), "attention_mask": torch.ones(len(ids))},
+        lambda ids: {
+            "input_ids": ids,
+            "token_type_ids": [0] * len(ids),
+            "special_tokens_mask": [int(i < 103) for i in ids],
+        },
+    ],
+    ids=["list", "tuple", "array", "tensor", "dict", "dict of tensors", "all columns"],
+)
+def test_takes_what_transformers_collator_takes(tokenizer, wrap):
+    examples = [wrap([101, 110, 111, 102]), wrap([101, 110, 102])]
+    theirs = DataCollatorForLanguageModeling(
+        tokenizer, mlm_probability=1.0, mask_replace_prob=1.0, random_replace_prob=0.0
+    )
+    ours = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0)
+    expected = theirs([wrap([101, 110, 111, 102]), wrap([101, 110, 102])])
+    batch = ours(examples)
+    for name in expected:
+        assert batch[name].tolist() == expected[name].tolist(), name
+
+
+def test_columns_it_has_no_use_for_are_left_out(tokenizer, rows):
+    batch = DataCollatorForMaskedLM(tokenizer)([row | {"text": "something", "length": 3} for row in rows])
+    assert sorted(batch) == ["attention_mask", "input_ids", "labels"]
+
+
+def test_token_type_ids_are_padded(tokenizer):
+    rows = [
+        {"input_ids": [101, 110, 102], "token_type_ids": [0, 1, 1]},
+        {"input_ids": [101, 102], "token_type_ids": [0, 0]},
+    ]
+    assert DataCollatorForMaskedLM(tokenizer)(rows)["token_type_ids"].tolist() == [[0, 1, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"mlm_probability": 0.0}, "mlm_probability: received 0.0"),
+        ({"mlm_probability": 1.5}, "mlm_probability: received 1.5"),
+        ({"mlm_probability": float("nan")}, "mlm_probability: received nan"),
+        ({"mask_replace_prob": -0.1}, "mask_replace_prob: received -0.1"),
+        ({"random_replace_prob": 0.5}, "together at most 1"),
+        ({"padding": "longset"}, "padding: received 'longset'"),
+        ({"loss_on": "mask"}, "loss_on: received 'mask'"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(tokenizer, changes, says):
+    with pytest.raises(ValueError, match=says):
+        DataCollatorForMaskedLM(tokenizer, **changes)
+
+
+def test_static_masks_want_an_example_id(tokenizer, rows):
+    with pytest.raises(ValueError, match="example_id"):
+        DataCollatorForMaskedLM(tokenizer, static_masks=True)(rows)
+
+
+def test_a_row_longer_than_max_length_is_refused(tokenizer, rows):
+    with pytest.raises(ValueError, match="max_length: received 8 and a row of 14 tokens"):
+        DataCollatorForMaskedLM(tokenizer, padding="max_length", max_length=8)(rows)
+
+
+def test_max_length_padding_wants_a_length(tokenizer):
+    with pytest.raises(ValueError, match="max_length: received None"):
+        DataCollatorForMaskedLM(tokenizer, padding="max_length")

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import make_bert
+from transformers import RobertaConfig, RobertaForMaskedLM, set_seed
+
+from mlm_recipes import load_model
+from mlm_recipes.model import has_weights, masked_lm_loss, max_positions, usable_length
+
+
+def test_mini_is_modernberts_shape_with_random_weights(tokenizer):
+    set_seed(1)
+    model = load_model("mini", tokenizer)
+    config = model.config
+    assert type(model).__name__ == "ModernBertForMaskedLM"
+    assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (4, 256, 512)
+    assert (config.vocab_size, config.pad_token_id, config.cls_token_id, config.sep_token_id) == (1000, 0, 101, 102)
+    set_seed(1)
+    again = load_model("mini", tokenizer)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    set_seed(2)
+    other = load_model("mini", tokenizer)
+    assert not torch.equal(model.get_input_embeddings().weight, other.get_input_embeddings().weight)
+
+
+def test_a_checkpoint_keeps_its_weights_unless_told_otherwise(checkpoint, tokenizer, tiny_bert):
+    assert has_weights(checkpoint)
+    loaded = load_model(checkpoint, tokenizer)
+    for name, weight in tiny_bert.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
+    set_seed(5)
+    scratch = load_model(checkpoint, tokenizer, from_scratch=True)
+    assert scratch.config.hidden_size == 32
+    assert not torch.equal(scratch.get_input_embeddings().weight, loaded.get_input_embeddings().weight)
+
+
+def test_a_model_saved_in_half_precision_is_trained_in_float32(checkpoint, tokenizer, tmp_path, tiny_bert):
+    tiny_bert.to(torch.bfloat16).save_pretrained(tmp_path / "half")
+    assert load_model(tmp_path / "half", tokenizer).dtype == torch.float32
+
+
+def test_a_missing_head_is_said(checkpoint, tokenizer, tmp_path, tiny_bert, caplog):
+    tiny_bert.bert.save_pretrained(tmp_path / "headless")
+    with caplog.at_level("WARNING", logger="mlm_recipes"):
+        load_model(tmp_path / "headless", tokenizer)
+    assert "no trained masked-language-modelling head" in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="mlm_recipes"):
+        load_model(checkpoint, tokenizer)
+    assert not caplog.records
+
+
+def test_more_tokens_than_embeddings_is_refused(tokenizer, tmp_path, checkpoint):
+    make_bert(tokenizer, vocab_size=500).save_pretrained(tmp_path / "small")
+    with pytest.raises(ValueError, match="500 token embeddings but its tokenizer has 1000"):
+        load_model(tmp_path / "small", tokenizer)
+
+
+def test_a_config_that_is_no_masked_language_model_is_refused(tokenizer, tmp_path, checkpoint):
+    shutil.copytree(checkpoint, tmp_path / "gpt")
+    (tmp_path / "gpt" / "config.json").write_text('{"model_type": "gpt2", "n_layer": 1, "n_head": 1, "n_embd": 8}')
+    with pytest.raises(ValueError, match="cannot be loaded for masked language modelling"):
+        load_model(tmp_path / "gpt", tokenizer)
+
+
+def test_the_longest_input_counts_robertas_offset(tiny_bert, tokenizer):
+    assert max_positions(tiny_bert) == 128
+    config = RobertaConfig(
+        vocab_size=100, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    roberta = RobertaForMaskedLM(config).eval()
+    assert max_positions(roberta) == 32
+    roberta(torch.full((1, 32), 5))  # and so many it takes
+    with pytest.raises((IndexError, RuntimeError)):
+        roberta(torch.full((1, 33), 5))
+    assert max_positions(load_model("mini", tokenizer)) == 1024
+
+
+def test_usable_length(tiny_bert):
+    assert usable_length(None, tiny_bert) == 128
+    assert usable_length(None, tiny_bert, default=64) == 64
+    assert usable_length(128, tiny_bert) == 128
+    for wrong in (129, 2, 0, -1):
+        with pytest.raises(ValueError, match=f"max_length: received {wrong}. Accepted: 3 to 128"):
+            usable_length(wrong, tiny_bert)
+
+
+def test_the_loss_is_a_sum_divided_once():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 5, 11, generator=generator, requires_grad=True)
+    labels = torch.tensor([[1, -100, 3, -100, 5], [-100, -100, 2, -100, -100]])
+    expected = torch.nn.functional.cross_entropy(logits.view(-1, 11), labels.view(-1))
+    assert torch.isclose(masked_lm_loss(SimpleNamespace(logits=logits), labels), expected)
+    halves = [
+        masked_lm_loss(SimpleNamespace(logits=logits[i : i + 1]), labels[i : i + 1], num_items_in_batch=4)
+        for i in (0, 1)
+    ]
+    assert torch.isclose(sum(halves), expected)
+
+
+def test_a_batch_without_labels_has_no_loss_and_no_gradient():
+    logits = torch.randn(1, 3, 7, requires_grad=True)
+    loss = masked_lm_loss(SimpleNamespace(logits=logits), torch.full((1, 3), -100), torch.tensor(0))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert (logits.grad == 0).all()
