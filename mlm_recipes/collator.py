@@ -43,13 +43,13 @@ class DataCollatorForMaskedLM:
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
-    >>> collate = DataCollatorForMaskedLM(tokenizer, static_masks=True, mlm_probability=0.5)
+    >>> collate = DataCollatorForMaskedLM(tokenizer, static_masks=True, seed=1)
     >>> batch = collate([{"input_ids": [101, 110, 111, 112, 113, 102], "example_id": 0},
-    ...                  {"input_ids": [101, 110, 111, 102], "example_id": 1}])
+    ...                  {"input_ids": [101, 114, 115, 102], "example_id": 1}])
     >>> batch["input_ids"].tolist()
-    [[101, 110, 103, 112, 113, 102], [101, 103, 103, 102, 0, 0]]
+    [[101, 110, 111, 112, 103, 102], [101, 103, 103, 102, 0, 0]]
     >>> batch["labels"].tolist()
-    [[-100, -100, 111, -100, -100, -100], [-100, 110, 111, -100, -100, -100]]
+    [[-100, -100, -100, -100, 113, -100], [-100, 114, 115, -100, -100, -100]]
     >>> batch["attention_mask"].tolist()
     [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]
     """

@@ -90,7 +90,7 @@ class MLMConfig(TrainingArguments):
     # Values of transformers that suit this library less.
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Paragraphs a step and device."})
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "Paragraphs an evaluation step and device."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between two values of the loss."})
+    logging_steps: float = field(default=1, metadata={"help": "Steps between two values of the loss."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator needs example_id: leave it."})
 
     def __post_init__(self) -> None:

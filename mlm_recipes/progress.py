@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
@@ -15,7 +16,7 @@ class TrainingProgress(TrainerCallback):
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._loss = float("nan")
+        self._loss: float | None = None
         self._started = 0.0
 
     def on_train_begin(
@@ -58,12 +59,13 @@ class TrainingProgress(TrainerCallback):
         step, total = state.global_step, state.max_steps
         if not state.is_world_process_zero or step == self._first:
             return
-        epochs = max(1, round(state.num_train_epochs))
-        epoch = min(int(state.epoch or 0) + 1, epochs)
+        epochs = max(1, math.ceil(state.num_train_epochs))
+        epoch = max(1, math.ceil((state.epoch or 0) - 1e-9))  # the one that the step just taken belongs to
+        loss = "not logged yet" if self._loss is None else f"{self._loss:.3f}"
         if self._bar is not None:
             self._bar.set_description(f"Epoch {epoch}/{epochs}", refresh=False)
-            self._bar.set_postfix(loss=f"{self._loss:.3f}", refresh=False)
+            self._bar.set_postfix(loss=loss, refresh=False)
             self._bar.update(step - self._bar.n)
         elif step == total or step % max(1, total // 20) == 0:
             rate = (step - self._first) / max(1e-9, time.monotonic() - self._started)
-            print(f"epoch {epoch}/{epochs}  step {step}/{total}  loss {self._loss:.3f}  {rate:.2f} it/s", flush=True)
+            print(f"epoch {epoch}/{epochs}  step {step}/{total}  loss {loss}  {rate:.2f} it/s", flush=True)

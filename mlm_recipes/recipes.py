@@ -107,8 +107,6 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
             "epochs": trainer.state.epoch,
             "seconds": seconds,
             "processes": config.world_size,
-            "first_loss": history[0]["loss"] if history else None,
-            "last_loss": history[-1]["loss"] if history else None,
             "history": [{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],
         },
         "versions": _versions(),
@@ -200,8 +198,6 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
             "epochs": config.num_train_epochs,
             "seconds": seconds,
             "processes": 1,
-            "first_loss": losses[0],
-            "last_loss": losses[-1],
             "history": [
                 {"step": step, "loss": loss, "learning_rate": config.learning_rate}
                 for step, loss in enumerate(losses, start=1)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import itertools
 import re
 import threading
 from collections import Counter
@@ -43,7 +44,7 @@ def test_the_bundled_text_is_what_its_sidecar_says():
     ends = [facts["books"][book] for book in range(1, 13)]
     assert ends[0][0] == 1
     assert ends[-1][1] == len(lines)
-    assert all(after[0] == before[1] + 1 for before, after in zip(ends, ends[1:], strict=False))
+    assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(ends))
 
 
 def test_no_two_bundled_paragraphs_share_eight_words_in_a_row():
@@ -286,7 +287,7 @@ def test_a_remote_corpus_with_another_content_is_refused_and_forgotten(monkeypat
 
 def test_a_remote_corpus_out_of_reach_says_what_to_do(monkeypatch, server):
     name_it(monkeypatch, "http://127.0.0.1:9/clean.txt", "0" * 64)
-    with pytest.raises(ValueError, match="cannot be fetched.*name its path instead"):
+    with pytest.raises(ValueError, match=r"cannot be fetched.*name its path instead"):
         load_corpus("remote")
 
 

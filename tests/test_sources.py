@@ -32,7 +32,7 @@ def test_a_folder_without_a_model_is_refused_and_a_checkpoint_in_it_named(tmp_pa
     with pytest.raises(ValueError, match=r"without a config\.json"):
         model_folder(run)
     (run / "checkpoint-10" / "config.json").write_text((checkpoint / "config.json").read_text())
-    with pytest.raises(ValueError, match="newest checkpoint is .*checkpoint-10"):
+    with pytest.raises(ValueError, match=r"newest checkpoint is .*checkpoint-10"):
         model_folder(run)
 
 

@@ -1,0 +1,219 @@
+"""The command line, as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from mlm_recipes import cli, evaluate, train
+
+MLM_RECIPES = str(Path(sys.executable).with_name("mlm-recipes"))
+QUICK = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--max_length", "32", "--vocab_size", "500"]
+
+
+def run(*command, **environment):
+    return subprocess.run(
+        [str(part) for part in command],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_help_answers_at_once():
+    """Half a second is the bound; the fastest of three, since this machine may be busy."""
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        done = run(MLM_RECIPES, "--help")
+        seconds.append(time.monotonic() - started)
+        assert done.returncode == 0
+    for verb in ("train", "reference", "evaluate", "fill", "report", "corpora", "models"):
+        assert verb in done.stdout
+    assert min(seconds) < 0.5
+
+
+def test_the_command_the_module_and_no_argument_say_the_same():
+    first = run(MLM_RECIPES, "--help").stdout
+    assert first == run(sys.executable, "-m", "mlm_recipes", "--help").stdout == run(MLM_RECIPES).stdout
+
+
+def test_train_then_evaluate_fill_and_report(short_text, capsys):
+    done = run(MLM_RECIPES, "train", "--corpus", short_text, *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("notes: 60 paragraphs, 1,200 words; 54 to train on, 6 held out. mini: ")
+    assert lines[1].startswith("epoch 1/1  step 1/2  loss ")
+    assert "held-out text" in done.stdout
+    assert "Everything is in runs/notes" in done.stdout
+    after = json.loads(Path("runs/notes/metrics.json").read_text())["after"]
+
+    assert cli.main(["evaluate", "runs/notes"]) == 0
+    assert f"{after['loss']:.3f}" in capsys.readouterr().out
+
+    assert cli.main(["fill", "runs/notes", "The [MASK] of [MASK].", "--top_k", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "The [MASK] of [MASK]."
+    assert (lines[1].strip(), lines[4].strip(), len(lines)) == ("mask 1", "mask 2", 7)
+    assert "%" in lines[2]
+
+    Path("runs/notes/report.html").unlink()
+    assert cli.main(["report", "runs/notes"]) == 0
+    assert Path("runs/notes/report.html").exists()
+
+
+def test_corpora_and_models_are_listed(capsys):
+    assert cli.main(["corpora"]) == 0
+    assert "meditations-long" in capsys.readouterr().out
+    assert cli.main(["models"]) == 0
+    assert "mini" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["train", "reference", "evaluate"])
+def test_each_verb_lists_its_values(verb, capsys):
+    assert cli.main([verb, "--help"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("--corpus", "--mlm_probability", "--learning_rate", "--output_dir"):
+        assert name in listed
+
+
+@pytest.fixture
+def bad_files(tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "blank.txt").write_text("\n \n")
+    (tmp_path / "one.txt").write_text("only one\n")
+    (tmp_path / "latin1.txt").write_bytes("fine\ncaf\u00e9\n".encode("latin-1"))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "metrics.json").write_text("{}")
+
+
+@pytest.mark.usefixtures("bad_files")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "--corpus", "missing.txt"], "there is no file or folder 'missing.txt'"),
+        (["train", "--corpus", "empty.txt"], "'empty.txt' holds no text"),
+        (["train", "--corpus", "blank.txt"], "'blank.txt' holds no text (2 blank lines)"),
+        (["train", "--corpus", "one.txt"], "too few to hold one out"),
+        (["train", "--corpus", "latin1.txt"], "latin1.txt, line 2: not UTF-8"),
+        (["train", "--corpus", "meditation"], "Did you mean 'meditations'?"),
+        (["train", "--model", "minni"], "Did you mean 'mini'?"),
+        (["train", "--model", "google-bert/bert-base-uncased"], "the hub cannot be reached"),
+        (["train", "--corpus", "someone/texts"], "the hub cannot be reached"),
+        (["train", "--mlm_probability", "0"], "mlm_probability: received 0"),
+        (["train", "--mlm_probability", "1.01"], "mlm_probability: received 1.01"),
+        (["train", "--max_length", "2000"], "max_length: received 2000. Accepted: 3 to 1024"),
+        (["train", "--learning_rat", "1"], "learning_rat: no such value. Did you mean 'learning_rate'?"),
+        (["train", "quickstar"], "there is no recipe 'quickstar'"),
+        (["train", "--output_dir", "taken"], "'taken' already holds a finished run"),
+        (["fill", "nowhere/there/is", "The [MASK]."], "there is no folder 'nowhere/there/is'"),
+        (["fill", "mini", "The [MASK]."], "'mini' has no tokenizer of its own"),
+        (["report", "nowhere"], "'nowhere' has no metrics.json"),
+        (["evaluate", "nowhere"], "there is no recipe 'nowhere'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_clear_error(arguments, says, capsys, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    started = time.monotonic()
+    assert cli.main(arguments) == 2
+    assert time.monotonic() - started < 20
+    captured = capsys.readouterr()
+    assert captured.err.startswith("mlm-recipes: error: ")
+    assert len(captured.err.splitlines()) == 1
+    assert says in captured.err
+    assert "Traceback" not in captured.err + captured.out
+    assert sorted(tmp_path.rglob("*")) == before  # nothing written
+
+
+def test_an_error_is_exit_code_2_and_no_traceback_in_a_real_process():
+    done = run(MLM_RECIPES, "train", "--corpus", "missing.txt")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("mlm-recipes: error: corpus: there is no file or folder 'missing.txt'")
+
+
+def test_a_traceback_is_kept_on_request(monkeypatch):
+    monkeypatch.setenv("MLM_RECIPES_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        cli.main(["train", "--corpus", "missing.txt"])
+
+
+def test_an_unreachable_hub_is_given_up_within_twenty_seconds(tmp_path):
+    """With retries and no offline switch, as on a train: stock transformers takes 23 s and 46 s."""
+    environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}
+    for flags in (["--model", "someone/bert"], ["--corpus", "someone/texts"]):
+        started = time.monotonic()
+        done = run(MLM_RECIPES, "train", *flags, **environment)
+        assert time.monotonic() - started < 20
+        assert done.returncode == 2
+        assert "the hub cannot be reached" in done.stderr
+
+
+# Launchers: real processes
+
+
+def assert_two_trained_together(folder: Path, done) -> None:
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["train"]["processes"] == 2
+    assert done.stdout.count("held-out text") == 1  # one process speaks
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # and one folder is written
+
+
+def test_torchrun_trains_two_processes_together(short_text):
+    launch = ["--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
+    done = run(
+        sys.executable, "-m", "torch.distributed.run", *launch, "-m", "mlm_recipes", "train", "quickstart",
+        "--corpus", short_text, *QUICK,
+    )  # fmt: skip
+    assert_two_trained_together(Path("runs/notes"), done)
+    # Evaluation is of the same text, counted once: what one process finds.
+    assert cli.main(["evaluate", "runs/notes"]) == 0
+    metrics = json.loads(Path("runs/notes/metrics.json").read_text())
+    alone = evaluate("runs/notes").metrics["evaluation"]
+    for name in ("loss", "accuracy", "masked_tokens"):
+        assert alone[name] == pytest.approx(metrics["after"][name], abs=1e-6)
+
+
+def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text):
+    config = ROOT / "recipes/accelerate/two_cpu_processes.yaml"
+    whole = {"static_masks": True, "max_length": 32, "vocab_size": 500, "max_steps": 2}
+    flags = [f"--{name}={value}" for name, value in whole.items()]
+    done = run(
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", "0",
+        "-m", "mlm_recipes", "train", "quickstart", "--corpus", short_text, "--per_device_train_batch_size=27", *flags,
+    )  # fmt: skip
+    assert_two_trained_together(Path("runs/notes"), done)
+    # 2 x 27 paragraphs and 1 x 54 are both the whole text, so each step is the same whatever the order.
+    two = json.loads(Path("runs/notes/metrics.json").read_text())["train"]["history"]
+    alone = train("quickstart", corpus=str(short_text), per_device_train_batch_size=54, **whole)
+    assert [step["loss"] for step in two] == pytest.approx(
+        [step["loss"] for step in alone.metrics["train"]["history"]], abs=1e-4
+    )
+
+
+def test_accelerate_launches_one_process(short_text):
+    config = ROOT / "recipes/accelerate/cpu.yaml"
+    done = run(
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", config,
+        "-m", "mlm_recipes", "train", ROOT / "recipes/quickstart.yaml", "--corpus", short_text, *QUICK,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(Path("runs/notes/metrics.json").read_text())["train"]["processes"] == 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes/accelerate").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_launch_file_is_one_that_accelerate_reads(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    assert load_config_from_file(str(path)).num_processes >= 1

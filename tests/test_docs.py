@@ -1,0 +1,128 @@
+"""What the documents say runs, and what they name is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from mlm_recipes import cli
+from mlm_recipes.config import field_names
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/**/*.md")])
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in blocks(README, "sh") for line in block.splitlines()]
+
+
+def test_there_is_something_to_check():
+    assert len(DOCUMENTS) >= 7
+    assert len(COMMANDS) >= 13
+    assert {command.split()[0] for command in COMMANDS} == {"make", "mlm-recipes", "accelerate", "torchrun"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_and_every_file_named_is_there(path):
+    text = path.read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
+    for name in re.findall(r"(?<![\w/.])((?:recipes|docs|tests|mlm_recipes)/[\w/.-]+\.(?:py|md|yaml|txt))", text):
+        if not re.search(r"[A-Z]{4}", name):  # recipes/NAME.yaml stands for any
+            assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_flag_and_target_named_is_there(path):
+    text = path.read_text("utf-8")
+    launchers = {"nproc_per_node", "config_file", "cpu", "num_processes"}
+    known = {*field_names(), *launchers, "help", "top_k"}
+    for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
+        assert flag in known, flag
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_table_of_modules_is_complete():
+    named = set(re.findall(r"^\| \[mlm_recipes/(\w+)\.py\]", README, flags=re.MULTILINE))
+    modules = {path.stem for path in (ROOT / "mlm_recipes").glob("*.py")} - {"__init__", "__main__"}
+    assert named == modules
+
+
+@pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/masking.md"])
+def test_the_blocks_of_a_page_run_in_order(name, capsys):
+    code = "\n".join(blocks((ROOT / name).read_text("utf-8"), "python"))
+    space: dict[str, object] = {}
+    exec(compile(code, name, "exec"), space)
+    if name == "docs/tutorial.md":
+        printed = capsys.readouterr().out.splitlines()
+        assert printed[1] == "101 102 103 0"
+        assert printed[2] == "torch.Size([32, 128])"
+        before, after = map(float, next(line for line in printed if " -> " in line).split(" -> "))
+        assert after < before
+
+
+@pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
+def test_the_readmes_python_runs(number, capsys):
+    exec(compile(blocks(README, "python")[number], "README.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, short_text):
+    """A folder in which the README's commands find what they name, one after the other."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copy(short_text, folder / "notes.txt")
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    return folder
+
+
+SHORTER = ["--max_steps", "2", "--max_length", "32", "--vocab_size", "500", "--per_device_train_batch_size", "2"]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("mlm-recipes")])
+def test_the_readmes_commands_run(command, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    arguments = shlex.split(command)[1:]
+    assert cli.main(arguments + (SHORTER if arguments[0] == "train" else [])) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make train")])
+def test_the_readmes_make_commands_run_the_command_line(command, place, checkpoint, monkeypatch, capsys):
+    """make itself says what it would run; that runs, with a small checkpoint in bert-base-uncased's place."""
+    venv = place / "venv"  # a stand-in that counts as installed, so that make has nothing to install
+    (venv / "bin").mkdir(parents=True, exist_ok=True)
+    for name in ("bin/python", "ready", "ready-dev"):
+        (venv / name).touch()
+    made = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", "-C", str(ROOT), f"VENV={venv}", *shlex.split(command)[1:]],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (line,) = made.stdout.splitlines()
+    program, *arguments = shlex.split(line)
+    assert program == f"{venv}/bin/mlm-recipes"
+    monkeypatch.chdir(place)
+    arguments = [str(checkpoint) if part == "google-bert/bert-base-uncased" else part for part in arguments]
+    assert cli.main(arguments + SHORTER) == 0
+    assert "held-out text" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(("accelerate", "torchrun"))])
+def test_the_readmes_launchers_exist_and_run_this_module(command):
+    """test_cli.py runs each of them; here: the words are theirs."""
+    program, *arguments = shlex.split(command)
+    assert Path(sys.executable).with_name(program).exists()
+    assert arguments[arguments.index("-m") + 1 :][:3] == ["mlm_recipes", "train", "recipes/quickstart.yaml"]

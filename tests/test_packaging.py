@@ -1,0 +1,85 @@
+"""The wheel holds everything, and trains from another folder."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Build from a copy, so that the checkout stays as it is."""
+    folder = tmp_path_factory.mktemp("wheel")
+    files = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    for name in files:
+        if (ROOT / name).is_file():
+            (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "source" / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, folder / "source"],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_it_holds_corpus_recipes_templates_and_every_module(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for path in (ROOT / "mlm_recipes").rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            assert f"mlm_recipes/{path.relative_to(ROOT / 'mlm_recipes').as_posix()}" in names
+    for path in (ROOT / "recipes").glob("*.yaml"):
+        assert f"mlm_recipes/bundled_recipes/{path.name}" in names
+    assert not [name for name in names if name.startswith("tests")]
+
+
+def test_it_trains_from_another_folder(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    where = subprocess.run(
+        [sys.executable, "-c", "import mlm_recipes; print(mlm_recipes.__file__)"],
+        env=environment, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    assert Path(where).is_relative_to(tmp_path / "site")
+    subprocess.run(
+        [sys.executable, "-m", "mlm_recipes", "train", "recipes/quickstart.yaml", "--max_steps=1", "--max_length=32"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(Path("runs/meditations/metrics.json").read_text())["corpus"]["paragraphs"] == 540
+
+
+def test_every_dependency_has_its_reason_and_is_pinned():
+    lines = (ROOT / "setup.cfg").read_text("utf-8").splitlines()
+    config = configparser.ConfigParser()
+    config.read_string("\n".join(lines))
+    pinned = (ROOT / "constraints.txt").read_text("utf-8")
+    wanted = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
+    names = re.findall(r"^([\w-]+)", wanted, flags=re.MULTILINE)
+    assert len(names) >= 12
+    for name in names:
+        assert re.search(rf"^{name.lower().replace('_', '-')}==", pinned, flags=re.MULTILINE), name
+    for number, line in enumerate(lines):
+        if re.match(r"    [\w-]+>=", line):
+            assert re.match(r"    (#|[\w-]+)", lines[number - 1]), f"setup.cfg:{number + 1} has no reason above it"
+    assert "\ntorch==2.13.0\n" in pinned
+
+
+def test_no_path_of_one_machine_and_no_package_index_is_written_down():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    pattern = re.compile(r"(/home/|/root/|/Users/|[A-Z]:\\\\|index-url|extra-index|://pypi\.|://files\.pythonhosted)")
+    for name in files:
+        if name != "tests/test_packaging.py":
+            assert not pattern.search((ROOT / name).read_text("utf-8")), name

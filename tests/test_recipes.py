@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import pipeline
+
+from mlm_recipes import MLMConfig, RunResult, evaluate, fill, reference, train
+
+SHORT = {"max_steps": 3, "per_device_train_batch_size": 4, "max_length": 32, "vocab_size": 500}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, short_text):
+    """One finished run of the quickstart recipe on a short text, for the tests that only look at it."""
+    folder = tmp_path_factory.mktemp("run") / "quick"
+    return train("quickstart", corpus=str(short_text), output_dir=str(folder), **SHORT)
+
+
+def measures(metrics):
+    return {name: metrics[name] for name in ("loss", "accuracy", "perplexity", "masked_tokens")}
+
+
+def test_the_run_folder_is_whole(run):
+    assert isinstance(run, RunResult)
+    files = {path.name for path in run.output_dir.iterdir()}
+    assert files == {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "recipe.yaml", "metrics.json", "report.html", "README.md",
+    }  # fmt: skip
+    metrics = json.loads((run.output_dir / "metrics.json").read_text("utf-8"))
+    assert metrics == run.metrics
+    assert set(metrics) == {"corpus", "before", "after", "train", "versions"}
+    for when in ("before", "after"):
+        assert set(measures(metrics[when])) <= set(metrics[when])
+        assert len(metrics[when]["fill_mask"]) == 5
+        assert all(len(entry["top"]) == 3 for entry in metrics[when]["fill_mask"])
+    assert metrics["before"]["masked_tokens"] == metrics["after"]["masked_tokens"] > 0
+    assert [a["prompt"] for a in metrics["before"]["fill_mask"]] == [b["prompt"] for b in metrics["after"]["fill_mask"]]
+    assert metrics["train"]["steps"] == 3
+    assert [entry["step"] for entry in metrics["train"]["history"]] == [1, 2, 3]
+    assert metrics["corpus"]["paragraphs"] == 60
+    assert metrics["corpus"]["train"] + metrics["corpus"]["validation"] == 60
+    assert metrics["versions"]["torch"] == torch.__version__
+
+
+def test_it_loads_in_transformers_pipeline(run):
+    guesses = pipeline("fill-mask", str(run.output_dir))("The [MASK] of man.")
+    (ours,) = fill(run.output_dir, ["The [MASK] of man."], top_k=5)
+    assert [(g["token_str"], pytest.approx(g["score"], abs=1e-5)) for g in guesses] == ours[0]
+
+
+def test_evaluating_the_run_gives_its_after_again(run):
+    again = evaluate(run.output_dir)
+    assert measures(again.metrics["evaluation"]) == pytest.approx(measures(run.metrics["after"]), abs=1e-6)
+    assert set(again.metrics) == {"corpus", "evaluation", "versions"}
+    assert again.output_dir is None
+    assert not list(Path.cwd().iterdir())  # it writes nothing
+
+
+def test_evaluating_on_another_corpus(run):
+    other = evaluate(run.output_dir, corpus="meditations")
+    assert other.metrics["corpus"]["paragraphs"] == 540
+    assert other.metrics["evaluation"]["loss"] != run.metrics["after"]["loss"]
+
+
+def test_its_recipe_repeats_it_to_the_last_bit(run, tmp_path):
+    again = train(run.output_dir / "recipe.yaml", output_dir=str(tmp_path / "again"))
+    assert again.metrics["before"] == run.metrics["before"]
+    assert again.metrics["after"] == run.metrics["after"]
+    weights = (path / "model.safetensors" for path in (run.output_dir, again.output_dir))
+    assert len({path.read_bytes() for path in weights}) == 1
+
+
+def test_without_an_output_dir_each_run_gets_a_folder_of_its_own(checkpoint, short_text):
+    values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
+    folders = [train(**values).output_dir for _ in range(2)]
+    assert folders == [Path("runs/notes"), Path("runs/notes-2")]
+    assert not Path("trainer_output").exists()
+
+
+def test_a_finished_run_is_not_written_over(run, short_text):
+    before = {path.name: path.read_bytes() for path in run.output_dir.iterdir()}
+    for recipe in (train, reference):
+        with pytest.raises(FileExistsError, match=r"already holds a finished run.*--overwrite"):
+            recipe("quickstart", corpus=str(short_text), output_dir=str(run.output_dir), num_train_epochs=1)
+    assert {path.name: path.read_bytes() for path in run.output_dir.iterdir()} == before
+
+
+def test_unless_it_is_asked_for(checkpoint, short_text):
+    values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
+    first = train(output_dir="here", **values)
+    second = train(output_dir="here", overwrite=True, **(values | {"max_steps": 2}))
+    assert (first.output_dir, first.metrics["train"]["steps"]) == (second.output_dir, 1)
+    assert json.loads(Path("here/metrics.json").read_text())["train"]["steps"] == 2
+
+
+def test_a_pretrained_checkpoint_is_adapted_and_a_shape_is_trained_from_scratch(checkpoint, short_text, corpus):
+    values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
+    adapted = train("adapt", **values)
+    assert not adapted.metrics["train"]["random_weights"]
+    assert "random weights" not in str(adapted)
+    scratch = train("adapt", from_scratch=True, vocab_size=300, **values)
+    assert scratch.metrics["train"]["random_weights"]
+    assert json.loads((scratch.output_dir / "config.json").read_text())["vocab_size"] == 300
+
+
+def test_the_reference_learns_by_hand_and_leaves_the_same_folder(checkpoint, short_text, capsys):
+    result = reference(
+        "tutorial", model=str(checkpoint), corpus=str(short_text), max_length=32, learning_rate=1e-3, num_train_epochs=3
+    )
+    assert result.output_dir == Path("runs/notes-reference")
+    assert result.metrics["train"]["steps"] == 3 * 4  # 54 paragraphs in batches of 16
+    assert result.metrics["after"]["loss"] < result.metrics["before"]["loss"]
+    assert "Epoch 2: 4 steps, loss=" in capsys.readouterr().out
+    assert {"model.safetensors", "metrics.json", "report.html", "recipe.yaml"} <= {
+        path.name for path in result.output_dir.iterdir()
+    }
+    again = evaluate(result.output_dir)
+    assert measures(again.metrics["evaluation"]) == pytest.approx(measures(result.metrics["after"]), abs=1e-6)
+
+
+def test_the_reference_counts_whole_epochs(short_text, checkpoint):
+    with pytest.raises(ValueError, match=r"num_train_epochs: received 0\.5"):
+        reference(model=str(checkpoint), corpus=str(short_text), num_train_epochs=0.5)
+
+
+def test_a_config_object_is_a_recipe(checkpoint, short_text):
+    config = MLMConfig(model=str(checkpoint), corpus=str(short_text), max_steps=1, save_strategy="no", output_dir="out")
+    result = train(config, max_steps=2)
+    assert (result.output_dir, result.metrics["train"]["steps"]) == (Path("out"), 2)
+
+
+def test_the_last_screen_says_what_random_weights_can_learn(run):
+    screen = " ".join(str(run).split())
+    assert "This model started from random weights" in screen
+    assert "little more than how often each word" in screen
+    assert "MODEL=google-bert/bert-base-uncased" in screen
+    assert str(run.output_dir) in screen
+    for entry in run.metrics["after"]["fill_mask"]:
+        assert entry["answer"] in screen
+
+
+def test_nothing_is_left_behind_by_a_run_that_could_not_start(short_text):
+    for values in (
+        {"corpus": "no-such-file.txt"},
+        {"corpus": str(short_text), "model": "./no-such-model"},
+        {"corpus": str(short_text), "max_length": 5000},
+        {"corpus": str(short_text), "learning_rat": 1},
+    ):
+        with pytest.raises((ValueError, OSError)):
+            train(output_dir="out", **values)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_held_out_text_with_nothing_masked_is_refused_before_training(tmp_path, checkpoint):
+    (tmp_path / "tiny.txt").write_text("one\ntwo\n")
+    with pytest.raises(ValueError, match="none of the held-out tokens is masked"):
+        train("adapt", model=str(checkpoint), corpus="tiny.txt", mlm_probability=0.0001)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.slow
+def test_the_quickstart_keeps_its_promise():
+    """From random weights, in about a minute on two cores, the held-out loss falls by 1.5 nats or more."""
+    result = train("quickstart")
+    assert result.metrics["before"]["loss"] - result.metrics["after"]["loss"] >= 1.5
+    assert result.metrics["after"]["loss"] == pytest.approx(
+        result.metrics["corpus"]["word_frequencies"]["loss"], abs=0.3
+    )

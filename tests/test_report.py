@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlm_recipes import report
+
+HOSTILE = "<script>alert('x')</script> & [bold]"
+
+
+def metrics(**train):
+    def measure(loss, accuracy, guesses):
+        prompt = {"prompt": f"{HOSTILE} [MASK] of man.", "answer": "soul", "top": [[g, 0.1] for g in guesses]}
+        return {"loss": loss, "accuracy": accuracy, "perplexity": 2.0, "masked_tokens": 500, "fill_mask": [prompt]}
+
+    return {
+        "corpus": {
+            "name": HOSTILE, "source": "bundled", "paragraphs": 10, "words": 1234, "blank_lines_dropped": 0,
+            "duplicates": 0, "train": 8, "validation": 2, "sha256": "0" * 64,
+            "word_frequencies": {"loss": 6.0, "accuracy": 0.05},
+        },
+        "before": measure(8.0, 0.0, ["a", "b", HOSTILE]),
+        "after": measure(6.5, 0.05, ["the", ",", "of"]),
+        "train": {
+            "model": "mini", "random_weights": True, "parameters": 1, "steps": 2, "epochs": 1.0, "seconds": 3.0,
+            "processes": 1, "history": [{"step": step, "loss": loss} for step, loss in ((1, 8.1), (2, 6.2))],
+        } | train,
+        "versions": {"python": "3.11"},
+    }  # fmt: skip
+
+
+def write(folder: Path, values) -> None:
+    (folder / "metrics.json").write_text(json.dumps(values), encoding="utf-8")
+    (folder / "recipe.yaml").write_text("seed: 1\n")
+
+
+def test_it_reads_only_the_run_folders_files_and_can_be_redrawn(tmp_path):
+    write(tmp_path, metrics())
+    assert [path.name for path in report.write(tmp_path)] == ["report.html", "README.md"]
+    first = (tmp_path / "report.html").read_text("utf-8")
+    (tmp_path / "report.html").unlink()
+    report.write(tmp_path)
+    assert (tmp_path / "report.html").read_text("utf-8") == first
+    for expected in (
+        "8.000",
+        "6.500",
+        "-1.500",
+        "403.4",
+        "2 held-out paragraphs",
+        "random weights",
+        "1,234",
+        "8.100 at first, 6.200 at last",
+    ):
+        assert expected in first, expected
+
+
+def test_no_text_becomes_markup(tmp_path):
+    write(tmp_path, metrics())
+    report.write(tmp_path)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert HOSTILE in report.summary(metrics()).replace("\n", "") or "[bold]" in report.summary(metrics())
+
+
+def test_the_page_loads_nothing(tmp_path):
+    write(tmp_path, metrics())
+    report.write(tmp_path)
+    assert not re.findall(r"(?:src|href)=|url\(|@import|https?://", (tmp_path / "report.html").read_text("utf-8"))
+
+
+def test_the_model_card_has_metadata_that_parses(tmp_path):
+    write(tmp_path, metrics())
+    report.write(tmp_path)
+    _, front, body = (tmp_path / "README.md").read_text("utf-8").split("---\n", 2)
+    assert yaml.safe_load(front)["pipeline_tag"] == "fill-mask"
+    assert "| loss (nats) | 8.000 | 6.500 | -1.500 | 6.000 |" in body
+
+
+def test_a_run_without_a_logged_loss_has_a_report_too(tmp_path):
+    write(tmp_path, metrics(history=[]))
+    report.write(tmp_path)
+    assert "at first" not in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_few_masked_tokens_are_said():
+    values = metrics()
+    assert "few" not in report.note(values)
+    values["after"]["masked_tokens"] = 150
+    assert "That is few" in report.note(values)
+
+
+def test_a_pretrained_model_is_not_told_to_use_one():
+    assert "random weights" not in report.note(metrics(random_weights=False))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
+        report.write(tmp_path)

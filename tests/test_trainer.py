@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_bert
+from datasets import Dataset
+from transformers import DataCollatorForLanguageModeling, TrainingArguments
+
+from mlm_recipes import MLMConfig, MLMTrainer
+from mlm_recipes.dataset import NumberedRows
+
+
+def config(**changes):
+    values = {"max_steps": 3, "per_device_train_batch_size": 4, "save_strategy": "no", "logging_steps": 1, "seed": 1}
+    return MLMConfig(**(values | changes))
+
+
+def test_a_name_and_a_data_set_are_enough(checkpoint, corpus):
+    trainer = MLMTrainer(checkpoint, args=config(), train_dataset=corpus["train"], eval_dataset=corpus["validation"])
+    before = trainer.evaluate()
+    trainer.train()
+    after = trainer.evaluate()
+    assert after["eval_masked_tokens"] == before["eval_masked_tokens"] > 500
+    assert after["eval_loss"] < before["eval_loss"]
+    assert after["eval_perplexity"] == pytest.approx(np.exp(after["eval_loss"]))
+
+
+def test_mini_learns_its_tokenizer_from_the_training_text(corpus):
+    rows = corpus["validation"].select(range(8))
+    trainer = MLMTrainer("mini", args=config(max_steps=1), train_dataset=rows)
+    assert trainer.model.config.vocab_size == len(trainer.processing_class) > 104
+    assert trainer.train().global_step == 1
+
+
+def test_rows_without_example_id_are_numbered(tiny_bert, tokenizer, rows):
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
+    assert isinstance(trainer.train_dataset, NumberedRows)
+    trainer.train()
+    assert trainer.evaluate()["eval_masked_tokens"] > 0
+
+
+def test_rows_with_example_id_keep_it(tiny_bert, tokenizer, rows):
+    rows = [row | {"example_id": 100 + i} for i, row in enumerate(rows)]
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, processing_class=tokenizer)
+    assert trainer.train_dataset is rows
+    data_set = Dataset.from_list([{"input_ids": row["input_ids"]} for row in rows])
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=data_set, processing_class=tokenizer)
+    assert trainer.train_dataset["example_id"] == list(range(8))
+
+
+def test_the_loss_does_not_depend_on_accumulation(tokenizer, rows):
+    """Stock Trainer logs four times the loss, and clips four times the gradient, at four accumulation steps."""
+    rows = [row | {"example_id": i} for i, row in enumerate(rows)]
+    logged, weights = [], []
+    for batch, steps in ((8, 1), (2, 4), (1, 8)):
+        model = make_bert(tokenizer)
+        args = config(
+            per_device_train_batch_size=batch, gradient_accumulation_steps=steps, static_masks=True, max_steps=4,
+            learning_rate=1e-3, mlm_probability=0.4,
+        )  # fmt: skip
+        trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
+        trainer.train()
+        logged.append([(e["loss"], e["grad_norm"]) for e in trainer.state.log_history if "loss" in e])
+        weights.append(torch.cat([p.flatten() for p in model.parameters()]))
+    assert np.allclose(logged[0], logged[1], atol=1e-5)
+    assert np.allclose(logged[0], logged[2], atol=1e-5)
+    assert torch.allclose(weights[0], weights[1], atol=1e-5)
+    assert torch.allclose(weights[0], weights[2], atol=1e-5)
+
+
+def test_evaluation_masks_the_same_tokens_whatever_the_batch_size_or_the_training_masks(tokenizer, rows):
+    found = []
+    for changes in ({}, {"per_device_eval_batch_size": 3}, {"seed": 9, "static_masks": True, "loss_on": "all"}):
+        trainer = MLMTrainer(
+            make_bert(tokenizer), args=config(**changes), eval_dataset=rows, processing_class=tokenizer
+        )
+        metrics = trainer.evaluate()
+        found.append([metrics[f"eval_{name}"] for name in ("loss", "accuracy", "masked_tokens")])
+    assert np.allclose(found[0], found[1], atol=1e-6)
+    assert np.allclose(found[0], found[2], atol=1e-6)
+    other = MLMTrainer(
+        make_bert(tokenizer), args=config(evaluation_seed=1), eval_dataset=rows, processing_class=tokenizer
+    )
+    assert other.evaluate()["eval_loss"] != pytest.approx(found[0][0], abs=1e-6)
+
+
+def test_evaluation_during_training_and_of_several_sets(tiny_bert, tokenizer, rows):
+    trainer = MLMTrainer(
+        tiny_bert,
+        args=config(eval_strategy="steps", eval_steps=1),
+        train_dataset=rows,
+        eval_dataset={"first": rows[:4], "last": rows[4:]},
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    steps = [entry["step"] for entry in trainer.state.log_history if "eval_first_loss" in entry]
+    assert steps == [1, 2, 3]
+    assert {"eval_first_loss", "eval_last_accuracy"} <= set(trainer.evaluate())
+
+
+def test_text_given_to_evaluate_is_tokenized_on_the_way(checkpoint, corpus):
+    trainer = MLMTrainer(checkpoint, args=config(), eval_dataset=corpus["train"])
+    metrics = trainer.evaluate(corpus["validation"])
+    again = MLMTrainer(checkpoint, args=config(), eval_dataset=corpus["validation"]).evaluate()
+    assert metrics["eval_loss"] == again["eval_loss"]
+
+
+def test_the_callers_collator_is_used_and_evaluation_stays_frozen(tiny_bert, tokenizer, rows):
+    collator = DataCollatorForLanguageModeling(tokenizer)
+    trainer = MLMTrainer(
+        tiny_bert, args=config(), data_collator=collator, train_dataset=rows, eval_dataset=rows,
+        processing_class=tokenizer,
+    )  # fmt: skip
+    assert trainer.data_collator is collator
+    first = trainer.evaluate()["eval_loss"]
+    assert trainer.data_collator is collator
+    assert trainer.evaluate()["eval_loss"] == first
+
+
+def test_weight_decay_reaches_all_parameters_when_asked(tiny_bert, tokenizer, rows):
+    names = {name for name, _ in tiny_bert.named_parameters()}
+    for asked, expected in ((True, names), (False, {n for n in names if "bias" not in n and "LayerNorm" not in n})):
+        trainer = MLMTrainer(
+            tiny_bert, args=config(decay_bias_and_norm=asked), train_dataset=rows, processing_class=tokenizer
+        )
+        assert set(trainer.get_decay_parameter_names(tiny_bert)) & names == expected
+
+
+def test_plain_lines_without_a_terminal(tiny_bert, tokenizer, rows, capsys):
+    MLMTrainer(tiny_bert, args=config(max_steps=4), train_dataset=rows, processing_class=tokenizer).train()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  loss")[0] for line in lines] == [
+        "epoch 1/2  step 1/4", "epoch 1/2  step 2/4", "epoch 2/2  step 3/4", "epoch 2/2  step 4/4",
+    ]  # fmt: skip
+    assert all(float(line.split("loss ")[1].split()[0]) > 0 for line in lines)
+
+
+def test_a_bar_with_epoch_and_loss_on_a_terminal(tiny_bert, tokenizer, rows, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    MLMTrainer(tiny_bert, args=config(max_steps=4), train_dataset=rows, processing_class=tokenizer).train()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    last = captured.err.split("\r")[-1]
+    assert last.startswith("Epoch 2/2: 100%")
+    assert "4/4" in last
+    assert "loss=" in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"args": TrainingArguments(use_cpu=True)}, "args: received TrainingArguments"),
+        ({"processing_class": None}, "processing_class: received None"),
+        ({"train_dataset": []}, "train_dataset: received no rows"),
+        ({"train_dataset": iter([1])}, "train_dataset: received list_iterator"),
+        ({"train_dataset": Dataset.from_dict({"body": ["x"]})}, "received the columns body"),
+        ({"args": MLMConfig(max_length=129)}, "max_length: received 129. Accepted: 3 to 128"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(tiny_bert, tokenizer, rows, arguments, says):
+    values = {"args": config(), "train_dataset": rows, "processing_class": tokenizer} | arguments
+    with pytest.raises(ValueError, match=says):
+        MLMTrainer(tiny_bert, **values)
+
+
+def test_mini_without_text_has_nothing_to_learn_a_tokenizer_from(rows):
+    with pytest.raises(ValueError, match="'mini' brings no tokenizer"):
+        MLMTrainer("mini", args=config(), train_dataset=rows)
+
+
+def test_a_batch_without_masked_tokens_trains_on_nothing_and_is_not_nan(tiny_bert, tokenizer):
+    rows = [{"input_ids": [101, 102]}] * 4
+    before = [p.clone() for p in tiny_bert.parameters()]
+    trainer = MLMTrainer(
+        tiny_bert, args=config(max_steps=2, logging_nan_inf_filter=False), train_dataset=rows,
+        processing_class=tokenizer,
+    )  # fmt: skip
+    trainer.train()
+    assert [entry["loss"] for entry in trainer.state.log_history if "loss" in entry] == [0.0, 0.0]
+    assert all(torch.equal(a, b) for a, b in zip(before, tiny_bert.parameters(), strict=True))
+
+
+def test_a_checkpoint_is_loaded_by_transformers(checkpoint, corpus, tmp_path):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    args = config(output_dir=str(tmp_path / "out"), save_strategy="steps", save_steps=2)
+    MLMTrainer(checkpoint, args=args, train_dataset=corpus["validation"]).train()
+    AutoModelForMaskedLM.from_pretrained(tmp_path / "out" / "checkpoint-2")
+    AutoTokenizer.from_pretrained(tmp_path / "out" / "checkpoint-2")
