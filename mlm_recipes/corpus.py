@@ -8,10 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import datasets
 import yaml
 from datasets import Dataset, DatasetDict, DownloadConfig, DownloadManager, load_dataset
 
-from .sources import STRUCTURED, did_you_mean, looks_like_path
+from .sources import STRUCTURED, did_you_mean, hub_has, looks_like_path
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ CORPORA = Path(__file__).parent / "corpora"
 class Corpus(DatasetDict):
     """A `DatasetDict` with `train` and `validation`, each with the columns `text` and `example_id`, and its `facts`.
 
-    `facts` is plain data for metrics.json: name, source, licence, paragraphs, words, blank_lines_dropped,
-    duplicates_dropped, train, validation (both in paragraphs) and the sha256 of all paragraphs.
+    `facts` is plain data for metrics.json: name, source, licence, paragraphs, words, blank_lines_dropped, duplicates,
+    dropped_as_duplicate_of_validation, train and validation (in paragraphs), and a fingerprint of all text.
     """
 
     facts: dict[str, Any]
@@ -171,24 +172,27 @@ def _read_hub(name: str, text_column: str) -> tuple[Dataset, Dataset | None]:
 
 
 def _load_from_hub(name: str) -> DatasetDict:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        # load_dataset retries for 23 s before it says that there is no network; this asks once.
-        snapshot_download(name, repo_type="dataset", allow_patterns=["README.md"])
-        return load_dataset(name)
-    except RepositoryNotFoundError as error:
+    found = hub_has(name, "dataset")
+    if found is False:
         raise ValueError(
             f"corpus: {name!r} is neither a path here nor a data set on the hub."
             f"{did_you_mean(name, known_corpora())} Accepted: {_accepted()}. Check the name; a private data set needs "
             "`hf auth login`."
-        ) from error
-    except LocalEntryNotFoundError as error:
-        raise ValueError(
-            f"corpus: {name!r} is not a path here, and the hub cannot be reached to look for a data set of that name. "
-            f"Accepted: {_accepted()}. Without a network use a text file, a folder, or the bundled `meditations`."
-        ) from error
+        )
+    if found is None and not datasets.config.HF_HUB_OFFLINE:
+        raise ValueError(_unreachable(name))
+    try:
+        return load_dataset(name)  # offline, from what datasets has cached
+    except ConnectionError as error:
+        raise ValueError(_unreachable(name)) from error
+
+
+def _unreachable(name: str) -> str:
+    return (
+        f"corpus: {name!r} is not a path here, and the hub cannot be reached to look for a data set of that name. "
+        f"Accepted: {_accepted()}. Without a network use a text file, a folder, or the bundled `meditations`; "
+        "HF_HUB_OFFLINE=1 uses a data set that was fetched before."
+    )
 
 
 def _accepted() -> str:
@@ -272,5 +276,5 @@ def _count(corpus: Corpus, dropped: int) -> dict[str, Any]:
         "dropped_as_duplicate_of_validation": dropped - paragraphs,
         "train": len(corpus["train"]),
         "validation": len(corpus["validation"]),
-        "sha256": digest.hexdigest(),
+        "fingerprint": digest.hexdigest(),
     }

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,15 @@ def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
         {
             "prompt": old["prompt"],
             "answer": old["answer"],
-            "before": ", ".join(token for token, _ in old["top"]),
-            "after": ", ".join(token for token, _ in new["top"]),
+            "before": _join(old["top"]),
+            "after": _join(new["top"]),
         }
         for old, new in zip(metrics["before"]["fill_mask"], metrics["after"]["fill_mask"], strict=True)
     ]
+
+
+def _join(guesses: list[tuple[str, float]]) -> str:
+    return " \u00b7 ".join(token for token, _ in guesses)  # not by commas, which are among the commonest tokens
 
 
 def note(metrics: dict[str, Any]) -> str:
@@ -136,9 +141,17 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
         console.print(
             Text(f"\nEverything is in {folder}: the model, recipe.yaml, metrics.json, report.html, README.md.")
         )
-        console.print(Text(f'Try it:  mlm-recipes fill {folder} "The [MASK] of man."'))
+        console.print(Text(f'Try it:  {_command()} fill {folder} "The [MASK] of man."'))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip()
+
+
+def _command() -> str:
+    """Return how `mlm-recipes` is to be typed here: make's virtual environment is not on everybody's path."""
+    beside = Path(sys.executable).with_name("mlm-recipes")
+    if shutil.which("mlm-recipes") or not beside.exists():
+        return "mlm-recipes"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 
 def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
@@ -158,7 +171,7 @@ def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
         console,
         [
             ("held-out prompt", "answer", "first choices"),
-            *((row["prompt"], row["answer"], ", ".join(t for t, _ in row["top"])) for row in found["fill_mask"]),
+            *((row["prompt"], row["answer"], _join(row["top"])) for row in found["fill_mask"]),
         ],
     )
 

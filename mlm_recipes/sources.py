@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 MODELS = Path(__file__).parent / "models"
 STRUCTURED = {".bin", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".pdf", ".tsv", ".zip", ".zst"}
@@ -86,32 +89,51 @@ def _newest_checkpoint_hint(folder: Path) -> str:
     return f"The run may not have finished; its newest checkpoint is {newest}."
 
 
-def _fetch_model(name: str) -> Path:
-    # Not through AutoModel.from_pretrained(name): that retries for 23 s, and AutoTokenizer for 46 s, before it says
-    # that there is no network. snapshot_download asks once.
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
+def hub_has(name: str, repo_type: str) -> bool | None:
+    """Ask the hub, once and for at most six seconds, whether it has a `model` or `dataset`; None: it does not answer.
+
+    Left to themselves transformers and datasets retry for 23 to 46 s before they say that there is no network, and
+    wait without end for a hub that accepts the connection and says nothing.
+
+    Raises: ValueError for a repository that is there but gated.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "model*.safetensors"]))
-        if not any(folder.glob("model*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.txt", "*.model", "pytorch_model*.bin"]))
+        HfApi().repo_info(name, repo_type=repo_type, timeout=6.0)
     except GatedRepoError as error:
         raise ValueError(
-            f"model: {name!r} is gated on the hub. Ask for access on its page, log in with `hf auth login`, "
-            "and run again."
+            f"{repo_type}: {name!r} is gated on the hub. Accepted: one that you have access to. Ask for access on its "
+            "page, log in with `hf auth login`, and run again."
         ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
+    except (RepositoryNotFoundError, HFValidationError):
+        return False
+    except Exception as error:  # offline, no route, no answer, a server error: the client has a class for each
+        logger.debug("the hub does not answer: %r", error)
+        return None
+    return True
+
+
+def _fetch_model(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    found = hub_has(name, "model")
+    if found is False:
         raise ValueError(
             f"model: {name!r} is neither built in, nor a local folder, nor a model on the hub."
             f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. "
             "Check the name; a private model needs `hf auth login`."
-        ) from error
+        )
+    needed = ["*.json", "*.txt", "*.model"]
+    cached = found is None  # then what an earlier run has fetched will do
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[*needed, "model*.safetensors"], local_files_only=cached))
+        if not any(folder.glob("model*.safetensors")):
+            folder = Path(
+                snapshot_download(name, allow_patterns=[*needed, "pytorch_model*.bin"], local_files_only=cached)
+            )
     except LocalEntryNotFoundError as error:
         raise ValueError(
             f"model: {name!r} is neither built in nor a local folder, and the hub cannot be reached to look there."

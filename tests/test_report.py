@@ -20,7 +20,7 @@ def metrics(**train):
     return {
         "corpus": {
             "name": HOSTILE, "source": "bundled", "paragraphs": 10, "words": 1234, "blank_lines_dropped": 0,
-            "duplicates": 0, "train": 8, "validation": 2, "sha256": "0" * 64,
+            "duplicates": 0, "train": 8, "validation": 2, "fingerprint": "0" * 64,
             "word_frequencies": {"loss": 6.0, "accuracy": 0.05},
         },
         "before": measure(8.0, 0.0, ["a", "b", HOSTILE]),

@@ -149,3 +149,13 @@ def test_a_hub_that_refuses_the_connection_is_given_up_at_once(tmp_path):
     answer, seconds = ask("someone/tiny", tmp_path, "http://127.0.0.1:9")
     assert "hub cannot be reached" in answer
     assert seconds < 20
+
+
+def test_a_hub_that_accepts_and_says_nothing_is_given_up_too(tmp_path):
+    silent = Hub({}, delay=40)
+    try:
+        answer, seconds = ask("someone/tiny", tmp_path, silent.url)
+    finally:
+        silent.close()
+    assert "hub cannot be reached" in answer
+    assert seconds < 20
