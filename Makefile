@@ -21,12 +21,11 @@ train: setup  ## train a model on CORPUS and show what it learned
 	@$(BIN)/mlm-recipes train $(RECIPE) $(VALUES)
 
 # The tutorial's recipe names bert-base-uncased; without a MODEL the loop runs on `mini`, which needs no download.
-reference: MODEL ?= mini
 reference: setup  ## run the tutorial's own loop on CORPUS
-	@$(BIN)/mlm-recipes reference $(or $(RECIPE),recipes/tutorial.yaml) $(VALUES)
+	@$(BIN)/mlm-recipes reference $(or $(RECIPE),recipes/tutorial.yaml) $(if $(RECIPE)$(MODEL),,--model mini) $(VALUES)
 
 evaluate: setup  ## measure MODEL (a run folder, say) on CORPUS's held-out text
-	@$(BIN)/mlm-recipes evaluate $(or $(RECIPE),$(MODEL)) $(VALUES)
+	@$(BIN)/mlm-recipes evaluate $(RECIPE) $(VALUES)
 
 report: setup  ## draw report.html of RUN again
 	@$(BIN)/mlm-recipes report $(RUN)
@@ -55,7 +54,7 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --con
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (once; PyTorch is large) ..."

@@ -152,22 +152,10 @@ def _print_values(verb: str) -> None:
     print("Then any value of the recipe, which it replaces:\n")
     for name, item in own_fields().items():
         print(f"  --{name:22} {item.metadata['help']} (default: {item.default})")
-    upstream = [name for name in field_names() if name not in own_fields()]
-    print(f"\nand every field of transformers' TrainingArguments ({len(upstream)}), among them:\n")
-    for name in (
-        "learning_rate",
-        "num_train_epochs",
-        "max_steps",
-        "per_device_train_batch_size",
-        "gradient_accumulation_steps",
-        "warmup_steps",
-        "lr_scheduler_type",
-        "weight_decay",
-        "seed",
-        "bf16",
-        "output_dir",
-    ):
-        print(f"  --{name:28} (default: {getattr(MLMConfig, name, None)})")
+    print("\nand every field of transformers' TrainingArguments:\n")
+    for name in field_names():
+        if name not in own_fields():
+            print(f"  --{name:36} (default: {getattr(MLMConfig, name, None)})")
 
 
 def _quiet_libraries() -> None:

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .masking import EVALUATION_EPOCH, Bools, Ints, Keys, choose_uniform, replace_chosen, sequence_keys
+from .masking import (
+    EVALUATION_EPOCH,
+    Bools,
+    Ints,
+    Keys,
+    choose_uniform,
+    replace_chosen,
+    sequence_keys,
+    special_token_ids,
+)
 
 
 @dataclass
@@ -25,13 +34,15 @@ class DataCollatorForMaskedLM:
         random_replace_prob: how often it becomes a token drawn evenly from the whole vocabulary, special ones left
             out; otherwise it stays what it is.
         padding: `longest` of the batch, or `max_length`.
-        max_length: the length that `max_length` padding pads to; by default the tokenizer's `model_max_length`.
+        max_length: the length that `max_length` padding pads to (by default the tokenizer's `model_max_length`) and
+            that `pad_to_multiple_of` does not go beyond.
         pad_to_multiple_of: round the padded length up to a multiple of this.
         loss_on: `masked`: labels on chosen tokens alone, -100 elsewhere. `all`: on every position, padding included,
             as in the tutorial, which clones the labels.
         static_masks: the masks of an example are always the same, a function of `seed` and its `example_id`; by
             default they are drawn anew from torch's generator each time the example is seen.
         seed, epoch: which static masks.
+        at_least_one: mask one token even of a sequence in which chance has chosen none.
 
     A row may be a list, tuple, array or tensor of ids, or a mapping with `input_ids` and, if it likes,
     `special_tokens_mask`, `attention_mask`, `token_type_ids` and `example_id`; other keys are left out. Returns
@@ -65,6 +76,7 @@ class DataCollatorForMaskedLM:
     static_masks: bool = False
     seed: int = 0
     epoch: int = 0
+    at_least_one: bool = False
 
     def __post_init__(self) -> None:
         check_masking(
@@ -87,29 +99,35 @@ class DataCollatorForMaskedLM:
                     "Accepted: a number of tokens. Pass max_length=512, or padding='longest'."
                 )
             self.max_length = self.tokenizer.model_max_length
-        special = set(self.tokenizer.all_special_ids)
-        self._special_ids = np.array(sorted(special), dtype=np.int64)
-        self._ordinary_ids = np.array(sorted(set(self.tokenizer.get_vocab().values()) - special), dtype=np.int64)
+        if self.pad_to_multiple_of is not None and self.pad_to_multiple_of < 1:
+            raise ValueError(
+                f"pad_to_multiple_of: received {self.pad_to_multiple_of}. Accepted: 1 or more, such as 8; or None."
+            )
+        self._special_ids = special_token_ids(self.tokenizer)
+        vocabulary = np.array(sorted(self.tokenizer.get_vocab().values()), dtype=np.int64)
+        self._ordinary_ids = np.setdiff1d(vocabulary, self._special_ids)
 
     def frozen(self, seed: int) -> DataCollatorForMaskedLM:
         """Return the collator for evaluation: masks that no training epoch draws, the loss on masked tokens alone.
 
         They are a function of `seed` and the example's id: the same before and after training, for any batch size.
+        Each example gives at least one token, so that a short text can be measured too.
         """
-        return replace(self, static_masks=True, seed=seed, epoch=EVALUATION_EPOCH, loss_on="masked")
+        return replace(self, static_masks=True, seed=seed, epoch=EVALUATION_EPOCH, loss_on="masked", at_least_one=True)
 
-    def __call__(self, examples: Sequence[Any]) -> dict[str, torch.Tensor]:
-        """Return one batch, each tensor of shape `(batch, seq_len)`."""
+    def __call__(self, examples: Sequence[Any], return_tensors: str = "pt") -> dict[str, torch.Tensor]:
+        """Return one batch, each tensor of shape `(batch, seq_len)`; `return_tensors` knows only torch's."""
+        if return_tensors != "pt":
+            raise ValueError(f"return_tensors: received {return_tensors!r}. Accepted: 'pt'. Convert the result.")
         rows = [row if isinstance(row, Mapping) else {"input_ids": row} for row in examples]
         ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)  # (batch,)
         flat = np.concatenate(ids)  # (tokens,): no padding from here to _pad
 
         maskable = ~np.isin(flat, self._special_ids)
-        if "special_tokens_mask" in rows[0]:
-            maskable &= ~_column(rows, "special_tokens_mask").astype(np.bool_)
+        maskable &= ~_column(rows, "special_tokens_mask", default=0).astype(np.bool_)
         keys = self._keys(rows)
-        chosen = choose_uniform(maskable, keys, lengths, self.mlm_probability)
+        chosen = choose_uniform(maskable, keys, lengths, self.mlm_probability, self.at_least_one)
         masked = replace_chosen(
             flat,
             chosen,
@@ -122,7 +140,9 @@ class DataCollatorForMaskedLM:
         )
 
         pad = int(self.tokenizer.pad_token_id)
-        attended = _column(rows, "attention_mask") if "attention_mask" in rows[0] else (flat != pad).astype(np.int64)
+        attended = _column(rows, "attention_mask", default=1)
+        if pad not in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
+            attended &= flat != pad  # rows that came padded, and without a mask that says so
         real = self._layout(lengths)
         batch = {
             "input_ids": _pad(masked, real, pad),
@@ -131,13 +151,16 @@ class DataCollatorForMaskedLM:
             if self.loss_on == "all"
             else _pad(np.where(chosen, flat, -100), real, -100),
         }
-        if "token_type_ids" in rows[0]:
-            batch["token_type_ids"] = _pad(_column(rows, "token_type_ids"), real, self.tokenizer.pad_token_type_id)
+        if any("token_type_ids" in row for row in rows):
+            types = _column(rows, "token_type_ids", default=0)
+            batch["token_type_ids"] = _pad(types, real, self.tokenizer.pad_token_type_id)
         return batch
 
     def _keys(self, rows: list[Mapping[str, Any]]) -> Keys:
         if not self.static_masks:
-            return torch.randint(2**63 - 1, (len(rows),)).numpy().astype(np.uint64)
+            # The id is mixed in because the processes of a run may draw the same numbers, each for its own examples.
+            ids = [int(row.get("example_id", index)) for index, row in enumerate(rows)]
+            return sequence_keys(int(torch.randint(2**63 - 1, ())), 0, ids)
         if any("example_id" not in row for row in rows):
             raise ValueError(
                 "static_masks: received rows without an example_id, which says whose masks they get. Accepted: "
@@ -157,8 +180,10 @@ class DataCollatorForMaskedLM:
                     f"max_length: received {width} and a row of {longest} tokens. Accepted: rows no longer than "
                     "max_length. Truncate when tokenizing: tokenize(rows, tokenizer, max_length)."
                 )
-        if self.pad_to_multiple_of:
+        if self.pad_to_multiple_of is not None:
             width = -(-width // self.pad_to_multiple_of) * self.pad_to_multiple_of
+            if self.max_length is not None:
+                width = max(longest, min(width, self.max_length))  # the model has no positions beyond
         real = np.arange(width) < lengths[:, None]
         return real[:, ::-1] if self.tokenizer.padding_side == "left" else real
 
@@ -192,8 +217,10 @@ def check_masking(
         raise ValueError(f"loss_on: received {loss_on!r}. Accepted: 'masked' (BERT's) or 'all' (the tutorial's).")
 
 
-def _column(rows: list[Mapping[str, Any]], name: str) -> Ints:
-    return np.concatenate([np.asarray(row[name], dtype=np.int64) for row in rows])
+def _column(rows: list[Mapping[str, Any]], name: str, default: int) -> Ints:
+    lengths = (len(row["input_ids"]) for row in rows)
+    values = (row[name] if name in row else np.full(n, default) for row, n in zip(rows, lengths, strict=True))
+    return np.concatenate([np.asarray(value, dtype=np.int64) for value in values])
 
 
 def _pad(flat: Ints, real: Bools, value: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 import torch
 import yaml
@@ -101,7 +101,27 @@ class MLMConfig(TrainingArguments):
             # Said aloud, or torchrun's processes would each train a model of their own: without it transformers
             # looks for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
             self.use_cpu = True
+        self._check()
         super().__post_init__()
+
+    def _check(self) -> None:
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}: received {getattr(self, name)}. Accepted: 1 or more. BERT's tutorial has 16."
+                )
+        if not 0 <= self.evaluation_seed < 2**63:
+            raise ValueError(f"evaluation_seed: received {self.evaluation_seed}. Accepted: 0 to 2**63 - 1. Try 0.")
+        if self.remove_unused_columns:
+            raise ValueError(
+                "remove_unused_columns: received True. Accepted: False, since the collator needs example_id, which no "
+                "model takes. Leave it out."
+            )
+        if self.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor: received {self.label_smoothing_factor}. Accepted: 0, since the loss is the "
+                "plain cross-entropy of masked tokens. Leave it out."
+            )
 
     def masking(self) -> dict[str, Any]:
         """Return the keyword arguments of DataCollatorForMaskedLM that this config decides."""
@@ -159,7 +179,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     given = dict(overrides or {})
     _refuse_unknown(given)
     if isinstance(recipe, MLMConfig):
-        return dataclasses.replace(recipe, **_convert(given)) if given else recipe
+        return dataclasses.replace(recipe, **_convert(given))  # a copy: a run writes its folder into its config
     if recipe is None:
         recipe = "quickstart" if given.get("model", "mini") in built_in_models() else "adapt"
     path = _recipe_path(recipe)
@@ -198,8 +218,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(values, dict):
         raise ValueError(
-            f"recipe: {path} holds {type(values).__name__}, not values. Accepted: one `name: value` a line. "
-            "See recipes/quickstart.yaml."
+            f"recipe: {path} holds {type(values).__name__}, not values. Accepted: one `name: value` a line, as in "
+            "recipes/quickstart.yaml. If it is the text to train on, name it with --corpus."
         )
     return values
 
@@ -231,12 +251,25 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     given, unknown = parser.parse_known_args(list(arguments), argparse.Namespace(**dict.fromkeys(field_names(), unset)))
     if unknown:
         name = unknown[0].split("=")[0]
-        _refuse_unknown({name.lstrip("-").replace("-", "_"): None} if name.startswith("-") else {name: None})
-        raise ValueError(f"{name}: received a second time or without its flag. Accepted: --name value.")
+        if name.startswith("-"):
+            _refuse_unknown({name.lstrip("-").replace("-", "_"): None})
+        raise ValueError(
+            f"{name}: received without a flag. Accepted: the recipe first, then --name value: "
+            "mlm-recipes train recipes/adapt.yaml --corpus notes.txt. Put it first, or give it its flag."
+        )
     return {name: value for name, value in vars(given).items() if value is not unset}
 
 
 def _convert(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn strings into the kind that their field has: YAML reads `1e-5` as a string, and so may a caller's value."""
-    strings = [f"--{name}={value}" for name, value in values.items() if isinstance(value, str)]
-    return dict(values) | parse_arguments(strings)
+    """Read every plain value as the command line reads it: YAML takes `1e-5` for a string and 1.5 for a step count."""
+    fields, kinds = {item.name: item for item in dataclasses.fields(MLMConfig)}, get_type_hints(MLMConfig)
+    for name, value in values.items():
+        plain = isinstance(value, str | int | float)
+        nested = isinstance(value, list | dict) and type(value).__name__ in str(kinds[name])
+        if not plain and not nested and not (value is None and fields[name].default is None):
+            raise ValueError(
+                f"{name}: received {value!r}. Accepted: a value such as {fields[name].default!r}. "
+                "`mlm-recipes train --help` says what it is."
+            )
+    written = [f"--{name}={value}" for name, value in values.items() if isinstance(value, str | int | float)]
+    return dict(values) | parse_arguments(written)

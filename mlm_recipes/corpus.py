@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 from collections import Counter
@@ -133,7 +134,7 @@ def _read_text(files: list[Path], name: str) -> tuple[Dataset, int]:
             "paragraphs, one a line. Check that the file is the one you meant."
         )
     # An empty file makes datasets raise; the others have what there is to read.
-    filled = [str(file) for file in files if file.stat().st_size > 0]
+    filled = [glob.escape(str(file)) for file in files if file.stat().st_size > 0]  # "notes[1].txt" is no pattern
     rows = load_dataset("text", data_files=filled, split="train", encoding="utf-8-sig")
     return _not_blank(rows), blank
 
@@ -161,6 +162,12 @@ def _read_hub(name: str, text_column: str) -> tuple[Dataset, Dataset | None]:
             f"text_column: {name!r} has no column {text_column!r}. Accepted: one of {', '.join(columns)}. "
             "Pass --text_column with the one that holds the text."
         )
+    kind = splits["train"].features[text_column]
+    if getattr(kind, "dtype", None) not in ("string", "large_string"):
+        raise ValueError(
+            f"text_column: the column {text_column!r} of {name!r} holds {kind}. Accepted: a column of strings. "
+            "Pass --text_column with the one that holds the text."
+        )
     chosen = {
         split: rows.select_columns([text_column]).rename_column(text_column, "text")
         if text_column != "text"
@@ -185,6 +192,11 @@ def _load_from_hub(name: str) -> DatasetDict:
         return load_dataset(name)  # offline, from what datasets has cached
     except ConnectionError as error:
         raise ValueError(_unreachable(name)) from error
+    except ValueError as error:
+        raise ValueError(
+            f"corpus: the hub data set {name!r} cannot be loaded by its name alone ({str(error).splitlines()[0]}) "
+            "Accepted: one with a single configuration. Save the part you want as a text file and name that."
+        ) from error
 
 
 def _unreachable(name: str) -> str:
@@ -258,6 +270,12 @@ def _split(rows: Dataset, fraction: float, seed: int, name: str) -> Corpus:
 def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
     seen = set(_fingerprints(held_out, seed=0))
     kept = rows.select([i for i, digest in enumerate(_fingerprints(rows, seed=0)) if digest not in seen])
+    if not len(kept):
+        raise ValueError(
+            "corpus: every paragraph of the `train` split is also in `validation`, so there is nothing to train on. "
+            "Accepted: splits that differ. Save `train` as a text file and name that: it is then split anew."
+        )
+    logger.info("The data set's own validation split is held out; validation_fraction does not apply.")
     return Corpus(train=_number(kept), validation=_number(held_out, first=len(kept)))
 
 

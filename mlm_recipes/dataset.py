@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> Dataset:
     """Tokenize the column `text`, a row a paragraph, cutting off what lies beyond `max_length` tokens.
 
-    Returns a data set with `input_ids` ([CLS] and [SEP] included), `special_tokens_mask` and `example_id` (kept, or
-    else the row's index); `datasets` caches it.
+    Returns a data set with `input_ids` ([CLS] and [SEP] included), `special_tokens_mask`, `cut_off` (how many tokens
+    the row lost) and `example_id` (kept, or else the row's index); `datasets` caches it.
 
     >>> from mlm_recipes import load_corpus, train_tokenizer
     >>> rows = load_corpus("meditations")["validation"]
@@ -24,7 +24,11 @@ def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int 
 
     def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         encoded = tokenizer(batch["text"], truncation=True, max_length=max_length, return_special_tokens_mask=True)
-        return {"input_ids": encoded["input_ids"], "special_tokens_mask": encoded["special_tokens_mask"]}
+        cut_off = [
+            len(tokenizer(text, verbose=False)["input_ids"]) - max_length if len(ids) == max_length else 0
+            for text, ids in zip(batch["text"], encoded["input_ids"], strict=True)
+        ]
+        return {name: encoded[name] for name in ("input_ids", "special_tokens_mask")} | {"cut_off": cut_off}
 
     unwanted = [column for column in rows.column_names if column != "example_id"]
     return with_example_id(rows.map(encode, batched=True, remove_columns=unwanted, desc="Tokenizing"))

@@ -56,15 +56,16 @@ class MaskedLM(evaluate.Metric):
 
 @torch.no_grad()
 def example_sums(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return nats, correct first choices and masked tokens of each example, float64, shape `(batch, 3)`."""
+    """Return nats, correct first choices and masked tokens of each example, float32, shape `(batch, 3)`."""
     labels = batch["labels"]
     masked = labels != -100  # (batch, seq_len)
     logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
     logits, targets = logits[masked].float(), labels[masked]  # (masked, vocab), (masked,)
     nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    values = torch.stack([nats.double(), (logits.argmax(-1) == targets).double(), torch.ones_like(nats).double()], -1)
-    row = masked.nonzero()[:, 0]  # the example of each masked token
-    return values.new_zeros(len(labels), 3).index_add_(0, row, values)
+    # Back in their places and summed along each row: in float32, since MPS has no other, and in a fixed order.
+    per_token = nats.new_zeros(2, *labels.shape)  # (2, batch, seq_len)
+    per_token[0, masked], per_token[1, masked] = nats, (logits.argmax(-1) == targets).float()
+    return torch.stack([*per_token.sum(-1), masked.sum(-1).float()], dim=-1)
 
 
 def masked_lm_metrics(
@@ -80,7 +81,7 @@ def masked_lm_metrics(
         sums = [(gather or (lambda rows: rows))(example_sums(model, batch)).cpu() for batch in batches]
     finally:
         model.train(was_training)
-    return compute(torch.cat(sums).numpy())
+    return compute(torch.cat(sums).double().numpy())
 
 
 def compute(sums: Any) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .masking import special_token_ids
 from .model import max_positions
 
 
@@ -40,6 +41,8 @@ def choose_prompts(texts: Sequence[str], tokenizer: Any, count: int = 5, seed: i
         for index in order:
             if len(prompts) == count:
                 return prompts
+            if tokenizer.mask_token in texts[index]:
+                continue  # a text about masks: the prompt would have two
             words = [
                 match
                 for match in re.finditer(pattern, texts[index])
@@ -56,7 +59,7 @@ def _is_one_token(word: str, text: str, start: int, tokenizer: Any) -> bool:
     # With the space before it, if there is one: byte-level tokenizers such as RoBERTa's count it in.
     before = " " if start and text[start - 1].isspace() else ""
     ids = tokenizer(before + word, add_special_tokens=False)["input_ids"]
-    return len(ids) == 1 and ids[0] not in tokenizer.all_special_ids
+    return len(ids) == 1 and ids[0] not in special_token_ids(tokenizer)
 
 
 def _mask(text: str, word: re.Match[str], mask_token: str) -> Prompt:
@@ -76,29 +79,33 @@ def fill_mask(
 
     `[MASK]` stands for the tokenizer's own mask token, whatever that is called.
 
-    Raises: ValueError for a prompt without a mask, or one that is longer than the model's positions.
+    Raises: ValueError for a prompt without a mask, one that is longer than the model's positions, or a `top_k` that
+    is not between 1 and the size of the vocabulary.
     """
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if not 1 <= top_k <= vocabulary:
+        raise ValueError(f"top_k: received {top_k}. Accepted: 1 to {vocabulary}, the tokens there are. Try 5.")
     was_training = model.training
     model.eval()
-    filled = []
-    for prompt in prompts:
-        text = prompt.replace("[MASK]", tokenizer.mask_token)
-        inputs = tokenizer(text, return_tensors="pt").to(model.device)
-        masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
-        if len(masks) == 0:
-            raise ValueError(
-                f"prompt: {prompt!r} has no mask. Accepted: a sentence with [MASK] where a word is to be filled in, "
-                'such as "The [MASK] of man."'
-            )
-        length, limit = inputs["input_ids"].shape[1], max_positions(model)
-        if length > limit:
-            raise ValueError(f"prompt: {length} tokens long. Accepted: at most {limit}, the model's positions. Cut it.")
-        best = model(**inputs).logits[0, masks].float().softmax(-1).topk(top_k)  # (masks, top_k)
-        filled.append(
-            [
-                [(tokenizer.decode([token]).strip(), p) for token, p in zip(tokens, ps, strict=True)]
-                for tokens, ps in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            ]
+    try:
+        return [_fill(model, tokenizer, prompt, top_k) for prompt in prompts]
+    finally:
+        model.train(was_training)
+
+
+def _fill(model: Any, tokenizer: Any, prompt: str, top_k: int) -> list[list[tuple[str, float]]]:
+    inputs = tokenizer(prompt.replace("[MASK]", tokenizer.mask_token), return_tensors="pt").to(model.device)
+    masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
+    if len(masks) == 0:
+        raise ValueError(
+            f"prompt: {prompt!r} has no mask. Accepted: a sentence with [MASK] where a word is to be filled in, "
+            'such as "The [MASK] of man."'
         )
-    model.train(was_training)
-    return filled
+    length, limit = inputs["input_ids"].shape[1], max_positions(model)
+    if length > limit:
+        raise ValueError(f"prompt: {length} tokens long. Accepted: at most {limit}, the model's positions. Cut it.")
+    best = model(**inputs).logits[0, masks].float().softmax(-1).topk(top_k)  # (masks, top_k)
+    return [
+        [(tokenizer.decode([token]).strip(), p) for token, p in zip(tokens, ps, strict=True)]
+        for tokens, ps in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]

@@ -8,6 +8,8 @@ function of its sequence's key, its position and a purpose, so no state has to b
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -62,16 +64,38 @@ def draw(keys: Keys, lengths: Ints, purpose: int) -> npt.NDArray[np.float64]:
     return (_mix(np.repeat(keys, lengths) + counter * _GAMMA) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def choose_uniform(maskable: Bools, keys: Keys, lengths: Ints, mlm_probability: float) -> Bools:
+def choose_uniform(
+    maskable: Bools, keys: Keys, lengths: Ints, mlm_probability: float, at_least_one: bool = False
+) -> Bools:
     """Choose each maskable token with probability `mlm_probability`, independently (BERT; Devlin et al. 2019).
 
     `maskable` is True for every token that is not special, shape `(tokens,)`; so is the result for every token chosen.
+    With `at_least_one`, a sequence in which chance has chosen none gives the token that came nearest.
 
     >>> keys, lengths = sequence_keys(0, 0, [0]), np.array([4])
     >>> choose_uniform(np.array([False, True, True, False]), keys, lengths, mlm_probability=1.0).tolist()
     [False, True, True, False]
+    >>> int(choose_uniform(np.array([False, True, True, False]), keys, lengths, 1e-9, at_least_one=True).sum())
+    1
     """
-    return maskable & (draw(keys, lengths, CHOOSE) < mlm_probability)
+    numbers = np.where(maskable, draw(keys, lengths, CHOOSE), 1.0)  # 1.0 is out of reach
+    chosen = numbers < mlm_probability
+    if at_least_one:
+        lowest = np.full(len(lengths), 1.0)
+        sequence = np.repeat(np.arange(len(lengths)), lengths)
+        np.minimum.at(lowest, sequence, numbers)
+        chosen |= maskable & (numbers == lowest[sequence])
+    return chosen
+
+
+def special_token_ids(tokenizer: Any) -> Ints:
+    """Return the ids that are never masked and never put in a masked token's place, sorted.
+
+    These are the tokens with a role (CLS, SEP, PAD, UNK, MASK) and all others that were added as special; transformers'
+    own `all_special_ids` leaves the latter out.
+    """
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return np.array(sorted(added | set(tokenizer.all_special_ids)), dtype=np.int64)
 
 
 def replace_chosen(

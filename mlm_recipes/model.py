@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from .sources import model_folder
+from .sources import built_in_models, model_folder
 
 logger = logging.getLogger(__name__)
 
@@ -24,19 +24,33 @@ def has_weights(name: str | Path) -> bool:
     return any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
+def starts_random(name: str | Path, from_scratch: bool = False) -> bool:
+    """Tell whether `load_model` gives a model random weights.
+
+    >>> starts_random("mini")
+    True
+    """
+    return from_scratch or (str(name) in built_in_models() and not has_weights(name))
+
+
 def load_model(name: str | Path, tokenizer: PreTrainedTokenizerBase, *, from_scratch: bool = False) -> PreTrainedModel:
     """Load a masked-language model, in float32: a built-in name, a local folder or a hub id.
 
-    A model without weights, or any with `from_scratch`, gets random ones (from torch's generator: seed it first) in
-    the shape its config.json names, with as many embeddings as `tokenizer` has tokens.
+    A built-in model without weights, or any with `from_scratch`, gets random ones (from torch's generator: seed it
+    first) in the shape its config.json names, with as many embeddings as `tokenizer` has tokens.
 
-    Raises: ValueError for a model that transformers cannot load with a masked-language-modelling head, or one with
-    fewer embeddings than the tokenizer has tokens.
+    Raises: ValueError for a folder without weights, a model that transformers cannot load with a masked-language-
+    modelling head, or one with fewer embeddings than the tokenizer has tokens.
     """
-    folder = model_folder(name)
+    folder, random = model_folder(name), starts_random(name, from_scratch)
+    if not random and not has_weights(name):
+        raise ValueError(
+            f"model: {str(name)!r} holds a config but no weights ({folder}). Accepted: a folder with "
+            "model.safetensors or pytorch_model.bin. Copy the weights there, or start from random ones: --from_scratch."
+        )
     try:
         config = AutoConfig.from_pretrained(folder)
-        if from_scratch or not has_weights(name):
+        if random:
             special = ("pad", "cls", "sep", "bos", "eos", "mask")
             ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id", None) for kind in special}
             # BERT-like tokenizers call the first and last token cls and sep, configs sometimes bos and eos.

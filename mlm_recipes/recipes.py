@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import platform
 import re
 import tempfile
@@ -28,7 +29,8 @@ from .corpus import Corpus, load_corpus
 from .dataset import tokenize
 from .evaluation import masked_lm_metrics, word_frequency_metrics
 from .fill_mask import Prompt, choose_prompts, fill_mask
-from .model import has_weights, load_model, usable_length
+from .masking import special_token_ids
+from .model import load_model, starts_random, usable_length
 from .tokenizer import has_tokenizer, load_tokenizer, train_tokenizer
 from .trainer import MLMTrainer
 
@@ -36,6 +38,22 @@ logger = logging.getLogger(__name__)
 
 #: transformers' stand-in for an output_dir that nobody named.
 _NOT_NAMED = "trainer_output"
+
+#: What the loop by hand does, whatever a recipe says; a recipe that says otherwise is refused.
+_TUTORIAL = {
+    "loss_on": "all",
+    "static_masks": True,
+    "padding": "max_length",
+    "mask_replace_prob": 1.0,
+    "lr_scheduler_type": "constant",
+    "warmup_steps": 0,
+    "max_grad_norm": 0.0,
+    "decay_bias_and_norm": True,
+    "max_steps": -1,
+    "gradient_accumulation_steps": 1,
+    "bf16": False,
+    "fp16": False,
+}
 
 
 @dataclass(frozen=True)
@@ -93,30 +111,24 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
             "or a smaller --per_device_train_batch_size, or --dataloader_drop_last false."
         )
     after = _without_prefix(trainer.evaluate()) | _filled(run, prompts)
-
+    _refuse_diverged(after, config)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    metrics = {
-        "corpus": run.corpus.facts | {"word_frequencies": baseline},
-        "before": before,
-        "after": after,
-        "train": {
-            "model": config.model,
-            "random_weights": run.random_weights,
-            "parameters": sum(p.numel() for p in run.model.parameters()),
+    metrics = _metrics(run, config, baseline, before, after) | {
+        "train": _facts(run, config, "train", seconds)
+        | {
             "steps": output.global_step,
             "epochs": trainer.state.epoch,
-            "seconds": seconds,
             "processes": config.world_size,
             "history": [{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],
-        },
-        "versions": _versions(),
+        }
     }
-    trainer.save_model(config.output_dir)
+    folder = Path(str(config.output_dir))
+    trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
-        (Path(config.output_dir) / "training_args.bin").unlink(missing_ok=True)
-        _write_metrics(metrics, Path(config.output_dir))
-    return RunResult(metrics, Path(config.output_dir))
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        _write_metrics(metrics, folder)
+    return RunResult(metrics, folder)
 
 
 def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult:
@@ -128,12 +140,15 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
 
     The result's metrics have the keys corpus, evaluation and versions.
     """
+    if recipe is None and (Path(str(overrides.get("model"))) / "recipe.yaml").exists():
+        recipe = overrides["model"]  # a finished run is measured by its own recipe
     if recipe is not None and not isinstance(recipe, MLMConfig) and (Path(recipe) / "config.json").exists():
         overrides = {"model": str(recipe), "from_scratch": False} | overrides
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
     config = read_config(recipe, overrides)
     run = _prepare(config)
+    logger.info(_announcement(run, config))
     prompts = choose_prompts(list(run.corpus["validation"]["text"]), run.tokenizer, seed=config.evaluation_seed)
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
         config.output_dir = unused
@@ -153,9 +168,20 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     recipe it takes corpus, model, max_length, mlm_probability, batch size, epochs, learning rate, weight decay and
     seed. Runs in one process.
 
-    Raises: as `train`; ValueError for a number of epochs that is not whole.
+    Raises: as `train`; ValueError for a value that the loop cannot follow, or a number of epochs that is not whole.
     """
     config = read_config(recipe, overrides)
+    for name, value in _TUTORIAL.items():
+        if getattr(config, name) != value:
+            raise ValueError(
+                f"{name}: received {getattr(config, name)!r}. Accepted here: {value!r}, the tutorial's loop knows no "
+                "other. Start from recipes/tutorial.yaml, or use `mlm-recipes train`."
+            )
+    if config.world_size > 1:
+        raise ValueError(
+            f"reference: received {config.world_size} processes. Accepted: one, the tutorial's loop knows no other. "
+            "Start it without torchrun, or use `mlm-recipes train`."
+        )
     if config.num_train_epochs != int(config.num_train_epochs) or config.num_train_epochs < 1:
         raise ValueError(
             f"num_train_epochs: received {config.num_train_epochs}. Accepted here: a whole number from 1, the "
@@ -185,27 +211,20 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     )
     seconds = time.monotonic() - started
     after = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run, prompts)
-
-    metrics = {
-        "corpus": run.corpus.facts | {"word_frequencies": baseline},
-        "before": before,
-        "after": after,
-        "train": {
-            "model": config.model,
-            "random_weights": run.random_weights,
-            "parameters": sum(p.numel() for p in run.model.parameters()),
+    _refuse_diverged(after, config)
+    metrics = _metrics(run, config, baseline, before, after) | {
+        "train": _facts(run, config, "reference", seconds)
+        | {
             "steps": len(losses),
             "epochs": config.num_train_epochs,
-            "seconds": seconds,
             "processes": 1,
             "history": [
                 {"step": step, "loss": loss, "learning_rate": config.learning_rate}
                 for step, loss in enumerate(losses, start=1)
             ],
-        },
-        "versions": _versions(),
+        }
     }
-    folder = Path(config.output_dir)
+    folder = Path(str(config.output_dir))
     run.model.save_pretrained(folder)
     run.tokenizer.save_pretrained(folder)
     _write_metrics(metrics, folder)
@@ -253,14 +272,17 @@ def _prepare(config: MLMConfig) -> _Run:
         set_seed(config.seed)
         model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
         max_length = usable_length(config.max_length, model)
+        rows = {split: tokenize(corpus[split], tokenizer, max_length) for split in ("train", "validation")}
+        cut_off = [lost for split in rows.values() for lost in split["cut_off"] if lost]
+        corpus.facts |= {"max_length": max_length, "cut_off_paragraphs": len(cut_off), "cut_off_tokens": sum(cut_off)}
         return _Run(
             corpus=corpus,
             tokenizer=tokenizer,
             model=model,
             max_length=max_length,
-            random_weights=config.from_scratch or not has_weights(config.model),
-            train_rows=tokenize(corpus["train"], tokenizer, max_length),
-            validation_rows=tokenize(corpus["validation"], tokenizer, max_length),
+            random_weights=starts_random(config.model, config.from_scratch),
+            train_rows=rows["train"],
+            validation_rows=rows["validation"],
         )
 
 
@@ -280,7 +302,7 @@ def _word_frequencies(run: _Run, config: MLMConfig) -> dict[str, float]:
         run.train_rows["input_ids"],
         (batch["labels"].cpu() for batch in _frozen_batches(run, config)),
         run.model.get_input_embeddings().num_embeddings,
-        run.tokenizer.all_special_ids,
+        special_token_ids(run.tokenizer),
     )
     return {name: metrics[name] for name in ("loss", "accuracy")}
 
@@ -302,13 +324,47 @@ def _without_prefix(metrics: dict[str, float]) -> dict[str, Any]:
 def _announcement(run: _Run, config: MLMConfig) -> str:
     facts = run.corpus.facts
     blank = f", {facts['blank_lines_dropped']} blank lines dropped" if facts["blank_lines_dropped"] else ""
+    cut_off = (
+        f" {facts['cut_off_paragraphs']:,} paragraphs are longer than {run.max_length} tokens and lose what is beyond, "
+        f"{facts['cut_off_tokens']:,} tokens in all: break their lines to keep it."
+        if facts["cut_off_paragraphs"]
+        else ""
+    )
     start = "random weights" if run.random_weights else "its trained weights"
     return (
         f"{facts['name']}: {facts['paragraphs']:,} paragraphs, {facts['words']:,} words{blank}; "
-        f"{facts['train']:,} to train on, {facts['validation']:,} held out. "
-        f"{config.model}: {sum(p.numel() for p in run.model.parameters()) / 1e6:.1f}M parameters, from {start}; "
+        f"{facts['train']:,} to train on, {facts['validation']:,} held out.{cut_off} "
+        f"{config.model}: {run.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
         f"{len(run.tokenizer):,} tokens in its vocabulary."
     )
+
+
+def _metrics(run: _Run, config: MLMConfig, baseline: Any, before: Any, after: Any) -> dict[str, Any]:
+    return {
+        "corpus": run.corpus.facts | {"word_frequencies": baseline},
+        "before": before,
+        "after": after,
+        "train": {},  # the caller's
+        "versions": _versions(),
+    }
+
+
+def _facts(run: _Run, config: MLMConfig, recipe: str, seconds: float) -> dict[str, Any]:
+    return {
+        "recipe": recipe,
+        "model": config.model,
+        "random_weights": run.random_weights,
+        "parameters": run.model.num_parameters(),
+        "seconds": seconds,
+    }
+
+
+def _refuse_diverged(after: dict[str, Any], config: MLMConfig) -> None:
+    if not math.isfinite(after["loss"]):
+        raise ValueError(
+            f"train: the held-out loss is {after['loss']} after training: the run has diverged, and nothing was saved. "
+            f"Accepted: a learning rate that the model bears; this was {config.learning_rate:g}. Lower --learning_rate."
+        )
 
 
 def _versions() -> dict[str, str]:

@@ -114,10 +114,13 @@ def note(metrics: dict[str, Any]) -> str:
         where += " That is few: read the numbers as a hint, not as a result."
     if not metrics["train"]["random_weights"]:
         return where
+    words = corpus["word_frequencies"]["loss"]
+    if metrics["after"]["loss"] < words - 0.3:
+        return f"{where} This model started from random weights; word frequencies alone give a loss of {words:.2f}."
     return (
         f"{where} This model started from random weights. From {corpus['words']:,} words such a model learns "
         "little more than how often each word occurs: knowing that alone gives a loss of "
-        f"{corpus['word_frequencies']['loss']:.2f}. To teach your text's style to a model that already "
+        f"{words:.2f}. To teach your text's style to a model that already "
         "knows the language, adapt a pretrained one: make train CORPUS=... MODEL=google-bert/bert-base-uncased"
     )
 
@@ -159,7 +162,7 @@ def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
     _print_table(
         console,
         [
-            ("held-out text", str(found["model"]), "word frequencies alone"),
+            (f"held-out text of {metrics['corpus']['name']}", str(found["model"]), "word frequencies alone"),
             ("loss (nats)", f"{found['loss']:.3f}", f"{words['loss']:.3f}"),
             ("perplexity", f"{found['perplexity']:,.1f}", ""),
             ("accuracy", f"{found['accuracy']:.1%}", f"{words['accuracy']:.1%}"),

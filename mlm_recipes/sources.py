@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 import os
 from collections.abc import Iterable
@@ -115,6 +116,7 @@ def hub_has(name: str, repo_type: str) -> bool | None:
     return True
 
 
+@functools.cache  # a run asks for its model several times
 def _fetch_model(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -126,7 +128,7 @@ def _fetch_model(name: str) -> Path:
             f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. "
             "Check the name; a private model needs `hf auth login`."
         )
-    needed = ["*.json", "*.txt", "*.model"]
+    needed = ["*.json", "*.txt", "*.model", "*.codes"]
     cached = found is None  # then what an earlier run has fetched will do
     try:
         folder = Path(snapshot_download(name, allow_patterns=[*needed, "model*.safetensors"], local_files_only=cached))

@@ -22,8 +22,8 @@ def has_tokenizer(name: str | Path) -> bool:
     >>> has_tokenizer("mini")
     False
     """
-    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model")
-    return any((model_folder(name) / file).exists() for file in files)
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.model", "*.codes")
+    return any(any(model_folder(name).glob(file)) for file in files)
 
 
 def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
@@ -56,8 +56,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
 
     Args:
         texts: what to learn from; the training split alone, or the held-out text leaks into the vocabulary.
-        vocab_size: upper bound on the number of tokens, at least 200; a small text fills less of it, since a piece
-            must occur twice to be kept.
+        vocab_size: how many tokens to learn, at least 200; a small text fills less, since a piece must occur twice to
+            be kept, and a text with more different characters than that gets a token for each.
 
     [PAD]=0, [unused0]..[unused98]=1..99, [UNK]=100, [CLS]=101, [SEP]=102, [MASK]=103. The same texts give the same
     tokenizer, to the last id, in every process.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from .evaluation import masked_lm_metrics
 from .model import load_model, masked_lm_loss, usable_length
 from .progress import TrainingProgress
 from .tokenizer import has_tokenizer, load_tokenizer, require_mask_token, train_tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 class MLMTrainer(Trainer):
@@ -61,11 +64,21 @@ class MLMTrainer(Trainer):
                 f"args: received {type(args).__name__}. Accepted: MLMConfig, which has all that "
                 "TrainingArguments has. Change the name, keep the arguments."
             )
+        for name in ("compute_metrics", "preprocess_logits_for_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"{name}: received {kwargs[name]!r}. Accepted: None: evaluation keeps sums for each example and no "
+                    "logits that it could be given. Compute it from trainer.model after evaluate()."
+                )
+        if args.n_gpu > 1:
+            # DataParallel would multiply the loss by the number of GPUs, and is slower than one process for each.
+            logger.warning("Training on one of %d GPUs; `accelerate launch -m mlm_recipes ...` uses all.", args.n_gpu)
+            args._n_gpu = 1
         if isinstance(model, str | Path):
             if processing_class is None:
-                processing_class = _tokenizer_for(model, train_dataset, args.vocab_size)
+                processing_class = _tokenizer_for(model, train_dataset, args)
             set_seed(args.seed)  # random weights, where the model brings none
-            model = load_model(model, processing_class)
+            model = load_model(model, processing_class, from_scratch=args.from_scratch)
         elif processing_class is None:
             raise ValueError(
                 "processing_class: received None with a model object. Accepted: the model's tokenizer. "
@@ -78,7 +91,7 @@ class MLMTrainer(Trainer):
         base = data_collator
         if not isinstance(base, DataCollatorForMaskedLM):  # the caller's own: evaluation still masks by the config
             base = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
-        self._training_collator, self._evaluation_collator = data_collator, base.frozen(args.evaluation_seed)
+        self._evaluation_collator = base.frozen(args.evaluation_seed)
         super().__init__(
             model=model,
             args=args,
@@ -125,11 +138,18 @@ class MLMTrainer(Trainer):
         """Return the evaluation batches, with frozen masks."""
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             eval_dataset = self._rows(eval_dataset, self.processing_class, "eval_dataset")
-        self.data_collator = self._evaluation_collator
+        training_collator, self.data_collator = self.data_collator, self._evaluation_collator
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.data_collator = self._training_collator
+            self.data_collator = training_collator
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ValueError: logits for each position of a corpus fill any memory; see `evaluate` and `fill`."""
+        raise ValueError(
+            "predict: there are no predictions to return. Accepted: evaluate(dataset) for the measures, "
+            "mlm_recipes.fill_mask.fill_mask(model, tokenizer, prompts) for words. Call one of these."
+        )
 
     def evaluation_loop(
         self,
@@ -142,19 +162,21 @@ class MLMTrainer(Trainer):
         """Return sums over all examples, divided once; upstream's is a mean of batch means, times the processes."""
         # The bare model, not accelerate's: preparing it here would leave a later train() without its DDP wrapper
         # (upstream's evaluate() does that, and the processes then drift apart in silence).
-        with self.accelerator.autocast():
+        # In a fork of the generator: a loader draws a seed for its workers, and evaluating must not change what
+        # training draws next.
+        with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
             metrics = masked_lm_metrics(self.model, dataloader, self.accelerator.gather_for_metrics)
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         examples = self.num_examples(dataloader)
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)
 
 
-def _tokenizer_for(model: str | Path, rows: Any, vocab_size: int) -> Any:
-    if has_tokenizer(model):
+def _tokenizer_for(model: str | Path, rows: Any, args: MLMConfig) -> Any:
+    if has_tokenizer(model) and not args.from_scratch:
         return load_tokenizer(model)
     if isinstance(rows, Dataset) and "text" in rows.column_names:
-        return train_tokenizer(rows["text"], vocab_size)
+        return train_tokenizer(rows["text"], args.vocab_size)
     raise ValueError(
-        f"processing_class: received None, and {str(model)!r} brings no tokenizer. Accepted: a tokenizer, or a "
+        f"processing_class: received None, and {str(model)!r} brings no tokenizer to use. Accepted: a tokenizer, or a "
         "train_dataset with `text` to learn one from. Pass processing_class=train_tokenizer(texts)."
     )

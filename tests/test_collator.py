@@ -147,6 +147,68 @@ def test_columns_it_has_no_use_for_are_left_out(tokenizer, rows):
     assert sorted(batch) == ["attention_mask", "input_ids", "labels"]
 
 
+def test_special_tokens_without_a_role_are_special_too(tokenizer):
+    import copy
+
+    from tokenizers import AddedToken
+
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.add_tokens([AddedToken("<law>", special=True), AddedToken("statute", special=False)])
+    law, statute = tokenizer.convert_tokens_to_ids(["<law>", "statute"])
+    assert law not in tokenizer.all_special_ids  # what transformers says
+    collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0, mask_replace_prob=0.0, random_replace_prob=1.0)
+    batch = collate([[101, law, statute, 102]])
+    assert batch["labels"].tolist() == [[-100, -100, statute, -100]]
+    drawn = set(collate([[110] * 50_000])["input_ids"][0].tolist())
+    assert law not in drawn
+    assert statute in drawn
+
+
+def test_examples_with_the_same_tokens_do_not_share_their_masks(tokenizer):
+    """Two processes may draw the same number; their examples still get masks of their own."""
+    collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=0.5)
+    found = []
+    for example_id in (1, 2):
+        torch.manual_seed(0)
+        found.append(collate([{"input_ids": [110] * 200, "example_id": example_id}])["labels"].tolist())
+    assert found[0] != found[1]
+
+
+def test_frozen_masks_leave_no_example_out(tokenizer):
+    rows = [{"input_ids": [101, 110, 102], "example_id": i} for i in range(50)]
+    rows.append({"input_ids": [101, 102], "example_id": 50})
+    labels = DataCollatorForMaskedLM(tokenizer).frozen(seed=0)(rows)["labels"]
+    assert (labels != -100).sum(-1).tolist() == [1] * 50 + [0]
+
+
+def test_padding_to_a_multiple_stops_at_the_models_positions(tokenizer):
+    collate = DataCollatorForMaskedLM(tokenizer, pad_to_multiple_of=100, max_length=128)
+    assert collate([[110] * 60])["input_ids"].shape == (1, 100)
+    assert collate([[110] * 120])["input_ids"].shape == (1, 128)
+
+
+def test_a_tokenizer_that_pads_with_its_last_token_keeps_attending_to_it(tokenizer):
+    import copy
+
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.pad_token = tokenizer.sep_token
+    batch = DataCollatorForMaskedLM(tokenizer)([[101, 110, 102], [101, 102]])
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_rows_that_come_padded_are_not_attended_to_where_they_are(tokenizer):
+    batch = DataCollatorForMaskedLM(tokenizer)(torch.tensor([[101, 110, 102, 0], [101, 102, 0, 0]]))
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
+
+
+def test_a_mask_in_some_rows_only_counts_there(tokenizer):
+    rows = [{"input_ids": [110, 111]}, {"input_ids": [110, 111], "special_tokens_mask": [1, 0]}]
+    batch = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0)(rows, return_tensors="pt")
+    assert batch["labels"].tolist() == [[110, 111], [-100, 111]]
+    with pytest.raises(ValueError, match="return_tensors: received 'np'"):
+        DataCollatorForMaskedLM(tokenizer)(rows, return_tensors="np")
+
+
 def test_token_type_ids_are_padded(tokenizer):
     rows = [
         {"input_ids": [101, 110, 102], "token_type_ids": [0, 1, 1]},
@@ -165,6 +227,7 @@ def test_token_type_ids_are_padded(tokenizer):
         ({"random_replace_prob": 0.5}, "together at most 1"),
         ({"padding": "longset"}, "padding: received 'longset'"),
         ({"loss_on": "mask"}, "loss_on: received 'mask'"),
+        ({"pad_to_multiple_of": -8}, "pad_to_multiple_of: received -8"),
     ],
 )
 def test_a_value_out_of_range_is_refused(tokenizer, changes, says):

@@ -23,6 +23,10 @@ def test_it_is_transformers_arguments_and_no_name_is_taken_twice():
         ({"mask_replace_prob": 0.95, "random_replace_prob": 0.1}, "together at most 1"),
         ({"padding": "none"}, "padding: received 'none'"),
         ({"loss_on": "none"}, "loss_on: received 'none'"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: received 0"),
+        ({"evaluation_seed": -1}, "evaluation_seed: received -1"),
+        ({"remove_unused_columns": True}, "remove_unused_columns: received True"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor: received 0.1"),
     ],
 )
 def test_a_value_out_of_range_is_refused(changes, says):
@@ -47,7 +51,8 @@ def test_overrides_win_over_the_recipe(tmp_path):
 
 def test_a_config_is_a_recipe_too():
     config = MLMConfig(learning_rate=1e-3, seed=9)
-    assert read_config(config) is config
+    assert read_config(config) == config
+    assert read_config(config) is not config  # a run writes its folder into its own copy
     changed = read_config(config, {"learning_rate": "2e-3"})
     assert (changed.learning_rate, changed.seed, config.learning_rate) == (2e-3, 9, 1e-3)
 
@@ -75,7 +80,11 @@ def test_recipes_are_found_by_name_by_path_and_in_a_run_folder(tmp_path):
         ("learning_rat: 1\n", "mine.yaml: learning_rat: no such value. Did you mean 'learning_rate'"),
         ("learning_rate: fast\n", "invalid float value: 'fast'"),
         ("learning_rate: [\n", "mine.yaml, line 2: not YAML"),
-        ("just words\n", "mine.yaml holds str"),
+        ("just words\n", "mine.yaml holds str.*name it with --corpus"),
+        ("mlm_probability: [0.15]\n", r"mlm_probability: received \[0.15\]"),
+        ("max_steps: 1.5\n", "invalid int value: '1.5'"),
+        ("model: null\n", "model: received None"),
+        ("seed: {a: 1}\n", "seed: received"),
         ("", "mine.yaml holds NoneType"),
     ],
 )
@@ -104,7 +113,7 @@ def test_a_missing_recipe_lists_those_there_are():
         (["--learning-rat=1"], "learning_rat: no such value"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--learning_rate"], "expected one argument"),
-        (["stray"], "stray: no such value"),
+        (["stray"], "stray: received without a flag. Accepted: the recipe first"),
         (["--learn", "1"], "learn: no such value"),  # no abbreviations: a later field could change what they mean
     ],
 )

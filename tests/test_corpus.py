@@ -130,6 +130,13 @@ def test_a_folder_is_all_its_text_files(tmp_path):
     assert corpus.facts["name"] == "texts"
 
 
+@pytest.mark.parametrize("name", ["notes[1].txt", "not*es.txt", "notes?.txt", "notes {a}.txt"])
+def test_a_file_name_is_no_pattern(tmp_path, name):
+    write(tmp_path / "notes1.txt", "three", "four")
+    write(tmp_path / name, "one", "two")
+    assert paragraphs(load_corpus(name)) == ["one", "two"]
+
+
 def test_a_file_that_changed_is_read_again(tmp_path):
     load_corpus(write(tmp_path / "notes.txt", "one", "two"))
     assert paragraphs(load_corpus(write(tmp_path / "notes.txt", "three", "four"))) == ["three", "four"]
@@ -216,6 +223,13 @@ def test_a_hub_data_set_without_one_is_split(monkeypatch):
 def test_a_hub_data_set_without_the_column_or_the_split_is_refused(monkeypatch):
     from_hub(monkeypatch, train={"body": ["one", "two"], "label": [0, 1]})
     with pytest.raises(ValueError, match=r"no column 'text'. Accepted: one of body, label"):
+        load_corpus("someone/texts")
+    with pytest.raises(
+        ValueError, match=r"the column 'label' of 'someone/texts' holds Value.*Accepted: a column of str"
+    ):
+        load_corpus("someone/texts", text_column="label")
+    from_hub(monkeypatch, train={"text": ["one", "two"]}, validation={"text": ["two", "one"]})
+    with pytest.raises(ValueError, match="nothing to train on"):
         load_corpus("someone/texts")
     from_hub(monkeypatch, test={"text": ["one", "two"]})
     with pytest.raises(ValueError, match=r"has the splits test"):

@@ -122,7 +122,7 @@ def test_the_readmes_make_commands_run_the_command_line(command, place, checkpoi
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(("accelerate", "torchrun"))])
 def test_the_readmes_launchers_exist_and_run_this_module(command):
-    """test_cli.py runs each of them; here: the words are theirs."""
+    """test_cli.py runs accelerate with and without that config file, and torchrun; here: the words are theirs."""
     program, *arguments = shlex.split(command)
     assert Path(sys.executable).with_name(program).exists()
     assert arguments[arguments.index("-m") + 1 :][:3] == ["mlm_recipes", "train", "recipes/quickstart.yaml"]

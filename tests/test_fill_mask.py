@@ -48,6 +48,20 @@ def test_fill_mask_is_the_models_softmax(tiny_bert, tokenizer):
         assert [p for _, p in guesses] == pytest.approx(best.values.tolist())
 
 
+def test_a_text_about_masks_is_passed_over(tokenizer):
+    assert choose_prompts(["BERT writes [MASK] for a word"], tokenizer) == []
+
+
+def test_the_mode_is_restored_and_top_k_checked(tiny_bert, tokenizer):
+    tiny_bert.train()
+    for top_k in (0, -1, 1001):
+        with pytest.raises(ValueError, match=f"top_k: received {top_k}. Accepted: 1 to 1000"):
+            fill_mask(tiny_bert, tokenizer, ["[MASK]"], top_k=top_k)
+    with pytest.raises(ValueError, match="no mask"):
+        fill_mask(tiny_bert, tokenizer, ["none"])
+    assert tiny_bert.training
+
+
 def test_a_prompt_without_a_mask_or_too_long_is_refused(tiny_bert, tokenizer):
     with pytest.raises(ValueError, match="has no mask"):
         fill_mask(tiny_bert, tokenizer, ["nothing to fill"])

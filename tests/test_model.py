@@ -54,6 +54,14 @@ def test_a_missing_head_is_said(checkpoint, tokenizer, tmp_path, tiny_bert, capl
     assert not caplog.records
 
 
+def test_a_folder_without_weights_is_not_filled_with_random_ones(checkpoint, tokenizer, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / "copy")
+    (tmp_path / "copy" / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="holds a config but no weights"):
+        load_model(tmp_path / "copy", tokenizer)
+    load_model(tmp_path / "copy", tokenizer, from_scratch=True)
+
+
 def test_more_tokens_than_embeddings_is_refused(tokenizer, tmp_path, checkpoint):
     make_bert(tokenizer, vocab_size=500).save_pretrained(tmp_path / "small")
     with pytest.raises(ValueError, match="500 token embeddings but its tokenizer has 1000"):

@@ -72,8 +72,8 @@ def test_every_dependency_has_its_reason_and_is_pinned():
     for name in names:
         assert re.search(rf"^{name.lower().replace('_', '-')}==", pinned, flags=re.MULTILINE), name
     for number, line in enumerate(lines):
-        if re.match(r"    [\w-]+>=", line):
-            assert re.match(r"    (#|[\w-]+)", lines[number - 1]), f"setup.cfg:{number + 1} has no reason above it"
+        if re.sub(r"[>=].*", "", line.strip()) in names:
+            assert lines[number - 1].startswith("    #"), f"setup.cfg:{number + 1} has no reason above it"
     assert "\ntorch==2.13.0\n" in pinned
 
 

@@ -7,7 +7,17 @@ import pytest
 import torch
 from transformers import pipeline
 
-from mlm_recipes import MLMConfig, RunResult, evaluate, fill, reference, train
+from mlm_recipes import (
+    MLMConfig,
+    RunResult,
+    evaluate,
+    fill,
+    load_corpus,
+    load_tokenizer,
+    reference,
+    train,
+    train_tokenizer,
+)
 
 SHORT = {"max_steps": 3, "per_device_train_batch_size": 4, "max_length": 32, "vocab_size": 500}
 
@@ -66,6 +76,13 @@ def test_evaluating_on_another_corpus(run):
     assert other.metrics["evaluation"]["loss"] != run.metrics["after"]["loss"]
 
 
+def test_the_vocabulary_is_learned_from_the_training_split_alone(run, short_text):
+    corpus = load_corpus(short_text)
+    learned = load_tokenizer(run.output_dir).get_vocab()
+    assert learned == train_tokenizer(corpus["train"]["text"], 500).get_vocab()
+    assert learned != train_tokenizer([*corpus["train"]["text"], *corpus["validation"]["text"]], 500).get_vocab()
+
+
 def test_its_recipe_repeats_it_to_the_last_bit(run, tmp_path):
     again = train(run.output_dir / "recipe.yaml", output_dir=str(tmp_path / "again"))
     assert again.metrics["before"] == run.metrics["before"]
@@ -83,9 +100,9 @@ def test_without_an_output_dir_each_run_gets_a_folder_of_its_own(checkpoint, sho
 
 def test_a_finished_run_is_not_written_over(run, short_text):
     before = {path.name: path.read_bytes() for path in run.output_dir.iterdir()}
-    for recipe in (train, reference):
+    for recipe, name in ((train, "quickstart"), (reference, "tutorial")):
         with pytest.raises(FileExistsError, match=r"already holds a finished run.*--overwrite"):
-            recipe("quickstart", corpus=str(short_text), output_dir=str(run.output_dir), num_train_epochs=1)
+            recipe(name, corpus=str(short_text), output_dir=str(run.output_dir))
     assert {path.name: path.read_bytes() for path in run.output_dir.iterdir()} == before
 
 
@@ -118,8 +135,11 @@ def test_the_reference_learns_by_hand_and_leaves_the_same_folder(checkpoint, sho
     assert {"model.safetensors", "metrics.json", "report.html", "recipe.yaml"} <= {
         path.name for path in result.output_dir.iterdir()
     }
-    again = evaluate(result.output_dir)
+    again = evaluate(model=str(result.output_dir))
     assert measures(again.metrics["evaluation"]) == pytest.approx(measures(result.metrics["after"]), abs=1e-6)
+    assert "mlm-recipes reference recipe.yaml" in (result.output_dir / "README.md").read_text()
+    repeated = reference(result.output_dir)
+    assert repeated.metrics["after"] == result.metrics["after"]
 
 
 def test_the_reference_counts_whole_epochs(short_text, checkpoint):
@@ -156,10 +176,53 @@ def test_nothing_is_left_behind_by_a_run_that_could_not_start(short_text):
 
 
 def test_held_out_text_with_nothing_masked_is_refused_before_training(tmp_path, checkpoint):
-    (tmp_path / "tiny.txt").write_text("one\ntwo\n")
+    (tmp_path / "tiny.txt").write_text("\u200b\n\ufeff\n")  # text, but none that the tokenizer can see
     with pytest.raises(ValueError, match="none of the held-out tokens is masked"):
-        train("adapt", model=str(checkpoint), corpus="tiny.txt", mlm_probability=0.0001)
+        train("adapt", model=str(checkpoint), corpus="tiny.txt")
     assert not Path("runs").exists()
+
+
+def test_a_note_of_a_few_lines_is_enough(tmp_path, checkpoint):
+    (tmp_path / "note.txt").write_text("".join(f"line {n}\n" for n in ("one", "two", "three", "four", "five")))
+    result = train("adapt", model=str(checkpoint), corpus="note.txt", save_strategy="no")
+    assert result.metrics["after"]["masked_tokens"] >= 1
+    assert "That is few" in str(result)
+
+
+def test_a_config_can_be_used_again(checkpoint, short_text):
+    config = MLMConfig(model=str(checkpoint), corpus=str(short_text), max_steps=1, save_strategy="no")
+    evaluate(config)
+    assert [train(config).output_dir, train(config).output_dir] == [Path("runs/notes"), Path("runs/notes-2")]
+
+
+def test_what_is_cut_off_is_said(tmp_path, checkpoint, caplog):
+    lines = [*(f"a short line about {n}" for n in ("one", "two", "three")), "a long line " * 100]
+    (tmp_path / "long.txt").write_text("\n".join(lines))
+    with caplog.at_level("INFO", logger="mlm_recipes"):
+        result = train("adapt", model=str(checkpoint), corpus="long.txt", save_strategy="no", max_steps=1)
+    facts = result.metrics["corpus"]
+    assert (facts["max_length"], facts["cut_off_paragraphs"]) == (128, 1)
+    assert facts["cut_off_tokens"] > 100
+    assert "1 paragraphs are longer than 128 tokens" in caplog.text
+    assert f"{facts['cut_off_tokens']:,} tokens of 1 paragraphs" in (result.output_dir / "report.html").read_text()
+
+
+def test_a_run_that_diverged_is_no_success(checkpoint, short_text):
+    values = {"model": str(checkpoint), "corpus": str(short_text), "save_strategy": "no", "max_steps": 4}
+    with pytest.raises(ValueError, match=r"has diverged, and nothing was saved.*Lower --learning_rate"):
+        train("adapt", learning_rate=1e30, max_grad_norm=0.0, **values)
+    assert [path.name for path in Path("runs/notes").iterdir()] == ["recipe.yaml"]
+    train("adapt", output_dir="runs/notes", **values)  # and the folder is not taken
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"loss_on": "masked"}, {"max_steps": 1}, {"lr_scheduler_type": "linear"}, {"gradient_accumulation_steps": 2}],
+)
+def test_the_reference_refuses_what_it_cannot_follow(checkpoint, short_text, changes):
+    (name,) = changes
+    with pytest.raises(ValueError, match=f"{name}: received .*the tutorial's loop knows no other"):
+        reference(model=str(checkpoint), corpus=str(short_text), **changes)
 
 
 @pytest.mark.slow

@@ -20,12 +20,14 @@ def metrics(**train):
     return {
         "corpus": {
             "name": HOSTILE, "source": "bundled", "paragraphs": 10, "words": 1234, "blank_lines_dropped": 0,
-            "duplicates": 0, "train": 8, "validation": 2, "fingerprint": "0" * 64,
+            "max_length": 512, "cut_off_tokens": 0, "cut_off_paragraphs": 0, "train": 8, "validation": 2,
+            "fingerprint": "0" * 64,
             "word_frequencies": {"loss": 6.0, "accuracy": 0.05},
         },
         "before": measure(8.0, 0.0, ["a", "b", HOSTILE]),
         "after": measure(6.5, 0.05, ["the", ",", "of"]),
         "train": {
+            "recipe": "train",
             "model": "mini", "random_weights": True, "parameters": 1, "steps": 2, "epochs": 1.0, "seconds": 3.0,
             "processes": 1, "history": [{"step": step, "loss": loss} for step, loss in ((1, 8.1), (2, 6.2))],
         } | train,

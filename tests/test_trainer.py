@@ -118,6 +118,50 @@ def test_the_callers_collator_is_used_and_evaluation_stays_frozen(tiny_bert, tok
     assert trainer.evaluate()["eval_loss"] == first
 
 
+def test_one_process_uses_one_gpu_and_says_so(tokenizer, rows, caplog):
+    """DataParallel would multiply the loss by the number of GPUs; here there are none, but the count can be claimed."""
+    logged = []
+    for gpus in (1, 2):
+        args = config(static_masks=True, max_steps=1)
+        args._n_gpu = gpus
+        trainer = MLMTrainer(make_bert(tokenizer), args=args, train_dataset=rows, processing_class=tokenizer)
+        trainer.train()
+        logged.append(trainer.state.log_history[0]["loss"])
+    assert logged[0] == logged[1]
+    assert "Training on one of 2 GPUs" in caplog.text
+
+
+def test_evaluating_leaves_the_trained_weights_alone(tokenizer, rows):
+    weights = []
+    for strategy in ("no", "steps"):
+        model = make_bert(tokenizer, hidden_dropout_prob=0.1)
+        args = config(max_steps=4, eval_strategy=strategy, eval_steps=1)
+        MLMTrainer(model, args=args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer).train()
+        weights.append(torch.cat([p.flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_from_scratch_is_not_ignored(checkpoint, corpus):
+    pretrained = make_bert(MLMTrainer(checkpoint, args=config(), train_dataset=corpus["validation"]).processing_class)
+    trainer = MLMTrainer(checkpoint, args=config(from_scratch=True, vocab_size=300), train_dataset=corpus["validation"])
+    assert len(trainer.processing_class) == trainer.model.config.vocab_size == 300
+    weight = trainer.model.bert.encoder.layer[0].output.dense.weight
+    assert not torch.equal(weight, pretrained.bert.encoder.layer[0].output.dense.weight)
+
+
+def test_a_collator_set_later_stays(tiny_bert, tokenizer, rows):
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
+    trainer.data_collator = DataCollatorForLanguageModeling(tokenizer)
+    trainer.evaluate()
+    assert isinstance(trainer.data_collator, DataCollatorForLanguageModeling)
+
+
+def test_predict_says_where_to_go(tiny_bert, tokenizer, rows):
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, processing_class=tokenizer)
+    with pytest.raises(ValueError, match=r"predict: .*evaluate\(dataset\)"):
+        trainer.predict(rows)
+
+
 def test_weight_decay_reaches_all_parameters_when_asked(tiny_bert, tokenizer, rows):
     names = {name for name, _ in tiny_bert.named_parameters()}
     for asked, expected in ((True, names), (False, {n for n in names if "bias" not in n and "LayerNorm" not in n})):
@@ -152,6 +196,7 @@ def test_a_bar_with_epoch_and_loss_on_a_terminal(tiny_bert, tokenizer, rows, cap
     [
         ({"args": TrainingArguments(use_cpu=True)}, "args: received TrainingArguments"),
         ({"processing_class": None}, "processing_class: received None"),
+        ({"compute_metrics": print}, "compute_metrics: received <built-in function print>"),
         ({"train_dataset": []}, "train_dataset: received no rows"),
         ({"train_dataset": iter([1])}, "train_dataset: received list_iterator"),
         ({"train_dataset": Dataset.from_dict({"body": ["x"]})}, "received the columns body"),
