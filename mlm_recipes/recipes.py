@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import platform
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import set_seed
 
-from . import reference_loop, report
+from . import reference_loop, report, run_folder
 from .collator import DataCollatorForMaskedLM
 from .config import MLMConfig, read_config
 from .corpus import Corpus, load_corpus
@@ -85,11 +79,10 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     holds a model already, unless `overwrite` is set.
     """
     config = read_config(recipe, overrides)
-    _refuse_to_overwrite(config)
+    run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite)
     run = _prepare(config)
-    prompts = choose_prompts(list(run.corpus["validation"]["text"]), run.tokenizer, seed=config.evaluation_seed)
-    baseline = _word_frequencies(run, config)
-    config.output_dir = str(_claim_output_dir(config, run.corpus.facts["name"]))
+    folder = run_folder.claim(_asked_for(config), run.corpus.facts["name"])
+    config.output_dir = str(folder)
 
     trainer = MLMTrainer(
         run.model,
@@ -99,9 +92,9 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         processing_class=run.tokenizer,
     )
     if trainer.is_world_process_zero():
-        _write_recipe(config)
+        run_folder.write_recipe(folder, config.to_recipe())
         logger.info(_announcement(run, config))
-    before = _without_prefix(trainer.evaluate()) | _filled(run, prompts)
+    before = _without_prefix(trainer.evaluate()) | _filled(run)
     started = time.monotonic()
     output = trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     seconds = time.monotonic() - started
@@ -110,10 +103,10 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
             f"train: no step was taken: {len(run.train_rows)} paragraphs do not fill a batch. Accepted: more text, "
             "or a smaller --per_device_train_batch_size, or --dataloader_drop_last false."
         )
-    after = _without_prefix(trainer.evaluate()) | _filled(run, prompts)
+    after = _without_prefix(trainer.evaluate()) | _filled(run)
     _refuse_diverged(after, config)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    metrics = _metrics(run, config, baseline, before, after) | {
+    metrics = _metrics(run, before, after) | {
         "train": _facts(run, config, "train", seconds)
         | {
             "steps": output.global_step,
@@ -122,12 +115,11 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
             "history": [{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],
         }
     }
-    folder = Path(str(config.output_dir))
     trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
         (folder / "training_args.bin").unlink(missing_ok=True)
-        _write_metrics(metrics, folder)
+        run_folder.write_metrics(folder, metrics)
     return RunResult(metrics, folder)
 
 
@@ -149,14 +141,13 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     config = read_config(recipe, overrides)
     run = _prepare(config)
     logger.info(_announcement(run, config))
-    prompts = choose_prompts(list(run.corpus["validation"]["text"]), run.tokenizer, seed=config.evaluation_seed)
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
         config.output_dir = unused
         trainer = MLMTrainer(run.model, args=config, eval_dataset=run.validation_rows, processing_class=run.tokenizer)
         metrics = {
-            "corpus": run.corpus.facts | {"word_frequencies": _word_frequencies(run, config)},
-            "evaluation": {"model": config.model} | _without_prefix(trainer.evaluate()) | _filled(run, prompts),
-            "versions": _versions(),
+            "corpus": run.corpus.facts,
+            "evaluation": {"model": config.model} | _without_prefix(trainer.evaluate()) | _filled(run),
+            "versions": run_folder.versions(),
         }
     return RunResult(metrics)
 
@@ -187,16 +178,14 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
             f"num_train_epochs: received {config.num_train_epochs}. Accepted here: a whole number from 1, the "
             "tutorial's loop knows no other. Pass --num_train_epochs 2."
         )
-    _refuse_to_overwrite(config)
+    run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite)
     run = _prepare(config)
-    prompts = choose_prompts(list(run.corpus["validation"]["text"]), run.tokenizer, seed=config.evaluation_seed)
-    baseline = _word_frequencies(run, config)
-    config.output_dir = str(_claim_output_dir(config, f"{run.corpus.facts['name']}-reference"))
-    _write_recipe(config)
+    folder = run_folder.claim(_asked_for(config), f"{run.corpus.facts['name']}-reference")
+    run_folder.write_recipe(folder, config.to_recipe())
     logger.info(_announcement(run, config))
 
     run.model.to(config.device)
-    before = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run, prompts)
+    before = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run)
     set_seed(config.seed)
     encodings = reference_loop.encode(run.corpus["train"]["text"], run.tokenizer, run.max_length)
     reference_loop.mask(encodings, run.tokenizer, config.mlm_probability)
@@ -210,9 +199,9 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
         weight_decay=config.weight_decay,
     )
     seconds = time.monotonic() - started
-    after = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run, prompts)
+    after = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run)
     _refuse_diverged(after, config)
-    metrics = _metrics(run, config, baseline, before, after) | {
+    metrics = _metrics(run, before, after) | {
         "train": _facts(run, config, "reference", seconds)
         | {
             "steps": len(losses),
@@ -224,10 +213,9 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
             ],
         }
     }
-    folder = Path(str(config.output_dir))
     run.model.save_pretrained(folder)
     run.tokenizer.save_pretrained(folder)
-    _write_metrics(metrics, folder)
+    run_folder.write_metrics(folder, metrics)
     return RunResult(metrics, folder)
 
 
@@ -241,6 +229,10 @@ def fill(model: str | Path, prompts: Sequence[str], top_k: int = 3) -> list[list
     return fill_mask(load_model(model, tokenizer), tokenizer, prompts, top_k)
 
 
+def _asked_for(config: MLMConfig) -> str | None:
+    return None if config.output_dir == _NOT_NAMED else config.output_dir
+
+
 @dataclass
 class _Run:
     """Everything that is ready before the first number is measured."""
@@ -252,6 +244,7 @@ class _Run:
     random_weights: bool
     train_rows: Dataset
     validation_rows: Dataset
+    prompts: list[Prompt]
 
 
 def _prepare(config: MLMConfig) -> _Run:
@@ -275,7 +268,7 @@ def _prepare(config: MLMConfig) -> _Run:
         rows = {split: tokenize(corpus[split], tokenizer, max_length) for split in ("train", "validation")}
         cut_off = [lost for split in rows.values() for lost in split["cut_off"] if lost]
         corpus.facts |= {"max_length": max_length, "cut_off_paragraphs": len(cut_off), "cut_off_tokens": sum(cut_off)}
-        return _Run(
+        run = _Run(
             corpus=corpus,
             tokenizer=tokenizer,
             model=model,
@@ -283,7 +276,10 @@ def _prepare(config: MLMConfig) -> _Run:
             random_weights=starts_random(config.model, config.from_scratch),
             train_rows=rows["train"],
             validation_rows=rows["validation"],
+            prompts=choose_prompts(list(corpus["validation"]["text"]), tokenizer, seed=config.evaluation_seed),
         )
+    corpus.facts["word_frequencies"] = _word_frequencies(run, config)  # raises if there is nothing to measure
+    return run
 
 
 def _frozen_batches(run: _Run, config: MLMConfig) -> Iterator[dict[str, torch.Tensor]]:
@@ -307,12 +303,12 @@ def _word_frequencies(run: _Run, config: MLMConfig) -> dict[str, float]:
     return {name: metrics[name] for name in ("loss", "accuracy")}
 
 
-def _filled(run: _Run, prompts: Sequence[Prompt]) -> dict[str, Any]:
-    filled = fill_mask(run.model, run.tokenizer, [prompt.text for prompt in prompts])
+def _filled(run: _Run) -> dict[str, Any]:
+    filled = fill_mask(run.model, run.tokenizer, [prompt.text for prompt in run.prompts])
     return {
         "fill_mask": [
             {"prompt": prompt.text, "answer": prompt.answer, "top": [[token, p] for token, p in guesses[0]]}
-            for prompt, guesses in zip(prompts, filled, strict=True)
+            for prompt, guesses in zip(run.prompts, filled, strict=True)
         ]
     }
 
@@ -339,13 +335,13 @@ def _announcement(run: _Run, config: MLMConfig) -> str:
     )
 
 
-def _metrics(run: _Run, config: MLMConfig, baseline: Any, before: Any, after: Any) -> dict[str, Any]:
+def _metrics(run: _Run, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     return {
-        "corpus": run.corpus.facts | {"word_frequencies": baseline},
+        "corpus": run.corpus.facts,
         "before": before,
         "after": after,
         "train": {},  # the caller's
-        "versions": _versions(),
+        "versions": run_folder.versions(),
     }
 
 
@@ -365,57 +361,3 @@ def _refuse_diverged(after: dict[str, Any], config: MLMConfig) -> None:
             f"train: the held-out loss is {after['loss']} after training: the run has diverged, and nothing was saved. "
             f"Accepted: a learning rate that the model bears; this was {config.learning_rate:g}. Lower --learning_rate."
         )
-
-
-def _versions() -> dict[str, str]:
-    packages = ("mlm-recipes", "torch", "transformers", "datasets", "accelerate", "evaluate", "tokenizers")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
-
-
-def _refuse_to_overwrite(config: MLMConfig) -> None:
-    if config.output_dir in (None, _NOT_NAMED) or config.overwrite:
-        return
-    folder = Path(str(config.output_dir))
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(
-            f"output_dir: {str(folder)!r} is a file. Accepted: a folder, there or not. Name another one."
-        )
-    held = [name for name in ("metrics.json", "config.json", "model.safetensors") if (folder / name).exists()]
-    if held:
-        raise FileExistsError(
-            f"output_dir: {str(folder)!r} already holds a finished run or a model ({', '.join(held)}). Accepted: an "
-            "empty or new folder. Name another one, leave --output_dir out, or allow it with --overwrite."
-        )
-
-
-def _claim_output_dir(config: MLMConfig, name: str) -> Path:
-    """Make the run's folder; without an `output_dir`, the first free one, the same in every process."""
-    if config.output_dir not in (None, _NOT_NAMED):
-        folder = Path(str(config.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    claimed: list[Any] = [None]
-    if config.process_index == 0:
-        stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
-        number = 1
-        while claimed[0] is None:
-            folder = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
-            try:
-                folder.mkdir(parents=True)  # two runs started at once cannot both succeed here
-                claimed[0] = str(folder)
-            except FileExistsError:
-                number += 1
-    if config.world_size > 1:
-        broadcast_object_list(claimed)
-    return Path(claimed[0])
-
-
-def _write_recipe(config: MLMConfig) -> None:
-    text = yaml.safe_dump(config.to_recipe(), sort_keys=False, allow_unicode=True)
-    (Path(str(config.output_dir)) / "recipe.yaml").write_text(text, encoding="utf-8")
-
-
-def _write_metrics(metrics: dict[str, Any], folder: Path) -> None:
-    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    report.write(folder)

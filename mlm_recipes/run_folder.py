@@ -1,0 +1,79 @@
+"""The folder of a run: claim one, never write over a finished one, and write the files that are read later."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from . import report
+
+
+def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> None:
+    """Raise FileExistsError if `folder` is a file, or holds a finished run or a model and `overwrite` is not set."""
+    if folder is None or overwrite:
+        return
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(
+            f"output_dir: {str(folder)!r} is a file. Accepted: a folder, there or not. Name another one."
+        )
+    held = [name for name in ("metrics.json", "config.json", "model.safetensors") if (folder / name).exists()]
+    if held:
+        raise FileExistsError(
+            f"output_dir: {str(folder)!r} already holds a finished run or a model ({', '.join(held)}). Accepted: an "
+            "empty or new folder. Name another one, leave --output_dir out, or allow it with --overwrite."
+        )
+
+
+def claim(folder: str | Path | None, name: str) -> Path:
+    """Make a run's folder and return it, the same one in every process.
+
+    Without a `folder` it is `runs/<name>`, or the first free one of `runs/<name>-2`, `-3`, ...
+    """
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return Path(folder)
+    state, claimed = PartialState(), [""]
+    if state.is_main_process:
+        stem, number = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run", 1
+        while not claimed[0]:
+            free = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                free.mkdir(parents=True)  # two runs started at once cannot both succeed here
+                claimed[0] = str(free)
+            except FileExistsError:
+                number += 1
+    if state.num_processes > 1:
+        broadcast_object_list(claimed)
+    return Path(claimed[0])
+
+
+def write_recipe(folder: Path, values: dict[str, Any]) -> None:
+    """Write recipe.yaml, which repeats the run."""
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+
+
+def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Write metrics.json, which says that the run has finished, and draw report.html and README.md from it."""
+    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    report.write(folder)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a run's numbers.
+
+    >>> sorted(versions())[:3]
+    ['accelerate', 'datasets', 'evaluate']
+    """
+    packages = ("mlm-recipes", "torch", "transformers", "datasets", "accelerate", "evaluate", "tokenizers")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
