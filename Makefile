@@ -28,7 +28,8 @@ evaluate: setup  ## measure MODEL (a run folder, say) on CORPUS's held-out text
 	@$(BIN)/mlm-recipes evaluate $(RECIPE) $(VALUES)
 
 report: setup  ## draw report.html of RUN again
-	@$(BIN)/mlm-recipes report $(RUN)
+	@test -n "$(RUN)" || { echo "Which run? make report RUN=runs/meditations"; exit 2; }
+	@$(BIN)/mlm-recipes report "$(RUN)"
 
 test: $(VENV)/ready-dev  ## run the tests: offline, under three minutes on two cores
 	@$(BIN)/python -m pytest $(ARGS)

@@ -27,6 +27,16 @@ PLACE = {
     "use_cpu",
 }
 
+# What people type, and what transformers calls it.
+COMMON = {
+    "batch_size": "per_device_train_batch_size",
+    "epochs": "num_train_epochs",
+    "lr": "learning_rate",
+    "mask_prob": "mlm_probability",
+    "output": "output_dir",
+    "steps": "max_steps",
+}
+
 
 @dataclass
 class MLMConfig(TrainingArguments):
@@ -164,7 +174,8 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     Args:
         recipe: a YAML file, a run folder (its recipe.yaml), the name of a bundled recipe, or a config. By default
             `quickstart` where the model is a built-in one, `adapt` where it is not.
-        overrides: values by name; a string is read as on the command line.
+        overrides: values by name; a string is read as on the command line. `num_train_epochs` replaces a recipe's
+            `max_steps` too.
 
     Raises: ValueError for an unknown name (with the nearest known one) or a value of the wrong kind;
     FileNotFoundError for a missing recipe.
@@ -178,6 +189,8 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     """
     given = dict(overrides or {})
     _refuse_unknown(given)
+    if "num_train_epochs" in given and "max_steps" not in given:
+        given["max_steps"] = -1  # else a recipe's max_steps would win over what was asked for just now
     if isinstance(recipe, MLMConfig):
         return dataclasses.replace(recipe, **_convert(given))  # a copy: a run writes its folder into its config
     if recipe is None:
@@ -202,7 +215,8 @@ def _recipe_path(recipe: str | Path) -> Path:
         return bundled[path.stem]
     raise FileNotFoundError(
         f"recipe: there is no recipe {str(recipe)!r}.{did_you_mean(str(recipe), bundled)} Accepted: a YAML file, a run "
-        f"folder, or one of {', '.join(bundled)}. Check the path for a typing error."
+        f"folder, or one of {', '.join(bundled)}. Check the path for a typing error; a corpus is named with --corpus, "
+        "a model with --model."
     )
 
 
@@ -228,9 +242,8 @@ def _refuse_unknown(values: Mapping[str, Any], where: str = "") -> None:
     known = field_names()
     for name in values:
         if name not in known:
-            raise ValueError(
-                f"{where}{name}: no such value.{did_you_mean(str(name), known)} `mlm-recipes train --help` lists them."
-            )
+            near = f" Did you mean {COMMON[name]!r}?" if name in COMMON else did_you_mean(str(name), known)
+            raise ValueError(f"{where}{name}: no such value.{near} `mlm-recipes train --help` lists them.")
 
 
 class _Parser(HfArgumentParser):

@@ -90,7 +90,7 @@ def load_corpus(
         facts["blank_lines_dropped"] = before - len(rows) - (len(held_out) if held_out else 0)
 
     if facts["blank_lines_dropped"]:
-        logger.info("%s: %d blank lines dropped", name, facts["blank_lines_dropped"])
+        logger.info("%s: blank lines dropped: %d", name, facts["blank_lines_dropped"])
     result = _with_held_out(rows, held_out) if held_out else _split(rows, validation_fraction, seed, name)
     result.facts = facts | _count(result, dropped=len(rows) + len(held_out or []))
     return result
@@ -105,6 +105,11 @@ def _text_files(path: Path) -> list[Path]:
                 "below it, one paragraph a line. Name another folder, or a single file."
             )
         return files
+    if path.suffix.lower() == ".pdf":
+        raise ValueError(
+            f"corpus: {str(path)!r} is a PDF. Accepted: UTF-8 text, one paragraph a line (.txt). Take its text out "
+            "first, for example with pdftotext, and put each paragraph on a line of its own."
+        )
     if path.suffix.lower() in STRUCTURED:
         raise ValueError(
             f"corpus: {str(path)!r} is a {path.suffix} file. Accepted: UTF-8 text, one paragraph a line (.txt). "
@@ -115,7 +120,8 @@ def _text_files(path: Path) -> list[Path]:
 
 def _read_text(files: list[Path], name: str) -> tuple[Dataset, int]:
     """Check every line, so that an error can name it (datasets names none), then read through `datasets`."""
-    blank = kept = 0
+    blank = kept = blocks = 0
+    after_blank = True
     for file in files:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -127,11 +133,24 @@ def _read_text(files: list[Path], name: str) -> tuple[Dataset, int]:
                         f"{error.start + 1} of the line). Accepted: UTF-8 text. "
                         f"Convert it, for example: iconv -f latin1 -t utf-8 {file.name} > utf8.txt"
                     ) from None
-                blank, kept = (blank, kept + 1) if text.strip() else (blank + 1, kept)
+                if text.strip():
+                    kept, blocks = kept + 1, blocks + after_blank
+                else:
+                    blank += 1
+                after_blank = not text.strip()
     if not kept:
         raise ValueError(
             f"corpus: {name!r} holds no text ({blank} blank lines). Accepted: UTF-8 text with at least two different "
             "paragraphs, one a line. Check that the file is the one you meant."
+        )
+    if blank and kept >= 3 * blocks:
+        logger.warning(
+            "%s: blank lines part it into %d blocks of %.1f lines on average; each line is taken for a paragraph of "
+            "its own. If its lines are wrapped, join those of a block first: "
+            "awk -v RS= '{gsub(/\\n/, \" \"); print}' FILE > joined.txt",
+            name,
+            blocks,
+            kept / blocks,
         )
     # An empty file makes datasets raise; the others have what there is to read.
     filled = [glob.escape(str(file)) for file in files if file.stat().st_size > 0]  # "notes[1].txt" is no pattern
@@ -217,7 +236,7 @@ def _fetch(url: str, sha256: str) -> Path:
         file = Path(str(DownloadManager(download_config=DownloadConfig(max_retries=2)).download(url)))
     except OSError as error:
         raise ValueError(
-            f"corpus: {url} cannot be fetched ({type(error).__name__}). Accepted: a network that reaches it, or a copy "
+            f"corpus: {url} cannot be reached. Accepted: a network that reaches it, or a copy "
             "of the file: name its path instead. Without a network use the bundled `meditations`."
         ) from error
     received = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -13,6 +13,11 @@ import torch
 from .masking import special_token_ids
 from .model import max_positions
 
+# Letters only, and all of a word's; in scripts that write no spaces between words, a character stands for one.
+LONG_WORD = r"(?<![\w'-])[^\W\d_]{4,}(?![\w'-])"
+SHORT_WORD = r"(?<![\w'-])[^\W\d_]{1,3}(?![\w'-])"
+CHARACTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -36,8 +41,7 @@ def choose_prompts(texts: Sequence[str], tokenizer: Any, count: int = 5, seed: i
     chooser = random.Random(seed)
     order = chooser.sample(range(len(texts)), len(texts))
     prompts: list[Prompt] = []
-    # Scripts without spaces between words have no long single-token words: take single characters there.
-    for pattern in (r"[^\W\d_]{4,}", r"[^\W\d_]"):
+    for pattern in (LONG_WORD, SHORT_WORD, CHARACTER):
         for index in order:
             if len(prompts) == count:
                 return prompts

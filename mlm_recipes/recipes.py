@@ -79,7 +79,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     holds a model already, unless `overwrite` is set.
     """
     config = read_config(recipe, overrides)
-    run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite)
+    run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite or bool(config.resume_from_checkpoint))
     run = _prepare(config)
     folder = run_folder.claim(_asked_for(config), run.corpus.facts["name"])
     config.output_dir = str(folder)
@@ -93,7 +93,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     )
     if trainer.is_world_process_zero():
         run_folder.write_recipe(folder, config.to_recipe())
-        logger.info(_announcement(run, config))
+        logger.info("%s %s", _announcement(run, config), _plan(config))
     before = _without_prefix(trainer.evaluate()) | _filled(run)
     started = time.monotonic()
     output = trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
@@ -146,7 +146,9 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         trainer = MLMTrainer(run.model, args=config, eval_dataset=run.validation_rows, processing_class=run.tokenizer)
         metrics = {
             "corpus": run.corpus.facts,
-            "evaluation": {"model": config.model} | _without_prefix(trainer.evaluate()) | _filled(run),
+            "evaluation": {"model": config.model, "random_weights": run.random_weights}
+            | _without_prefix(trainer.evaluate())
+            | _filled(run),
             "versions": run_folder.versions(),
         }
     return RunResult(metrics)
@@ -182,7 +184,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     run = _prepare(config)
     folder = run_folder.claim(_asked_for(config), f"{run.corpus.facts['name']}-reference")
     run_folder.write_recipe(folder, config.to_recipe())
-    logger.info(_announcement(run, config))
+    logger.info("%s %s", _announcement(run, config), _plan(config))
 
     run.model.to(config.device)
     before = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run)
@@ -219,13 +221,14 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     return RunResult(metrics, folder)
 
 
-def fill(model: str | Path, prompts: Sequence[str], top_k: int = 3) -> list[list[list[tuple[str, float]]]]:
+def fill(model: str | Path, prompts: str | Sequence[str], top_k: int = 3) -> list[list[list[tuple[str, float]]]]:
     """Fill the [MASK]s of each prompt; see `mlm_recipes.fill_mask.fill_mask`.
 
     `model` is a run folder, another local folder, or a hub id. Returns, for each prompt and each mask in it, the
-    `top_k` likeliest tokens with their probabilities.
+    `top_k` likeliest tokens with their probabilities. One prompt may stand alone, without a list around it.
     """
     tokenizer = load_tokenizer(model)
+    prompts = [prompts] if isinstance(prompts, str) else prompts
     return fill_mask(load_model(model, tokenizer), tokenizer, prompts, top_k)
 
 
@@ -319,20 +322,25 @@ def _without_prefix(metrics: dict[str, float]) -> dict[str, Any]:
 
 def _announcement(run: _Run, config: MLMConfig) -> str:
     facts = run.corpus.facts
-    blank = f", {facts['blank_lines_dropped']} blank lines dropped" if facts["blank_lines_dropped"] else ""
     cut_off = (
-        f" {facts['cut_off_paragraphs']:,} paragraphs are longer than {run.max_length} tokens and lose what is beyond, "
-        f"{facts['cut_off_tokens']:,} tokens in all: break their lines to keep it."
+        f" Longer than {run.max_length} tokens: {report.count(facts['cut_off_paragraphs'], 'paragraph')}, of which "
+        f"{report.count(facts['cut_off_tokens'], 'token')} are cut off; break the lines to keep them."
         if facts["cut_off_paragraphs"]
         else ""
     )
     start = "random weights" if run.random_weights else "its trained weights"
     return (
-        f"{facts['name']}: {facts['paragraphs']:,} paragraphs, {facts['words']:,} words{blank}; "
+        f"{facts['name']}: {facts['paragraphs']:,} paragraphs, {facts['words']:,} words; "
         f"{facts['train']:,} to train on, {facts['validation']:,} held out.{cut_off} "
         f"{config.model}: {run.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
         f"{len(run.tokenizer):,} tokens in its vocabulary."
     )
+
+
+def _plan(config: MLMConfig) -> str:
+    length = report.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
+    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}."
 
 
 def _metrics(run: _Run, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -71,10 +72,10 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
         ),
         (
             "perplexity",
-            f"{before['perplexity']:,.1f}",
-            f"{after['perplexity']:,.1f}",
-            f"{perplexity:+,.1f}",
-            f"{math.exp(words['loss']):,.1f}",
+            _large(before["perplexity"]),
+            _large(after["perplexity"]),
+            _large(perplexity, "+"),
+            _large(math.exp(words["loss"])),
         ),
         (
             "accuracy",
@@ -99,6 +100,19 @@ def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def count(number: int, thing: str) -> str:
+    """Return a number with its thing, in the plural where it should be.
+
+    >>> count(1, "step"), count(1200, "step")
+    ('1 step', '1,200 steps')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _large(number: float, sign: str = "") -> str:
+    return f"{number:{sign},.1f}" if abs(number) < 1e6 else f"{number:{sign}.1e}"
+
+
 def _join(guesses: list[tuple[str, float]]) -> str:
     return " \u00b7 ".join(token for token, _ in guesses)  # not by commas, which are among the commonest tokens
 
@@ -106,21 +120,27 @@ def _join(guesses: list[tuple[str, float]]) -> str:
 def note(metrics: dict[str, Any]) -> str:
     """Say in plain words what the numbers allow one to say."""
     corpus = metrics["corpus"]
+    train, masked, loss = metrics["train"], metrics["after"]["masked_tokens"], metrics["after"]["loss"]
     where = (
-        f"Measured on {metrics['after']['masked_tokens']:,} masked tokens of {corpus['validation']:,} held-out "
-        "paragraphs, the same tokens before and after."
+        f"{count(train['steps'], 'step')} in {train['seconds']:,.0f} s. Measured on {count(masked, 'masked token')} "
+        f"of {count(corpus['validation'], 'held-out paragraph')}, the same tokens before and after."
     )
-    if metrics["after"]["masked_tokens"] < 200:
+    if masked < 200:
         where += " That is few: read the numbers as a hint, not as a result."
-    if not metrics["train"]["random_weights"]:
+    if loss >= metrics["before"]["loss"]:
+        where += (
+            " The held-out loss did not fall: what was learned does not help on text that was held out. "
+            "Try a lower --learning_rate, fewer steps, or more text."
+        )
+    if not train["random_weights"]:
         return where
     words = corpus["word_frequencies"]["loss"]
-    if metrics["after"]["loss"] < words - 0.3:
+    if loss < words - 0.3:
         return f"{where} This model started from random weights; word frequencies alone give a loss of {words:.2f}."
     return (
         f"{where} This model started from random weights. From {corpus['words']:,} words such a model learns "
-        "little more than how often each word occurs: knowing that alone gives a loss of "
-        f"{words:.2f}. To teach your text's style to a model that already "
+        f"little more than how often each word occurs: that alone gives a loss of {words:.2f}, and this model's is "
+        f"{loss:.2f}. To teach your text's style to a model that already "
         "knows the language, adapt a pretrained one: make train CORPUS=... MODEL=google-bert/bert-base-uncased"
     )
 
@@ -144,7 +164,9 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
         console.print(
             Text(f"\nEverything is in {folder}: the model, recipe.yaml, metrics.json, report.html, README.md.")
         )
-        console.print(Text(f'Try it:  {_command()} fill {folder} "The [MASK] of man."'))
+        prompts = metrics["after"]["fill_mask"]
+        prompt = prompts[0]["prompt"] if prompts else "[MASK]"
+        console.print(Text(f"Try it:  {_command()} fill {folder} {shlex.quote(prompt)}"))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip()
 
@@ -164,7 +186,7 @@ def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
         [
             (f"held-out text of {metrics['corpus']['name']}", str(found["model"]), "word frequencies alone"),
             ("loss (nats)", f"{found['loss']:.3f}", f"{words['loss']:.3f}"),
-            ("perplexity", f"{found['perplexity']:,.1f}", ""),
+            ("perplexity", _large(found["perplexity"]), ""),
             ("accuracy", f"{found['accuracy']:.1%}", f"{words['accuracy']:.1%}"),
             ("masked tokens", f"{found['masked_tokens']:,}", ""),
         ],
@@ -177,6 +199,9 @@ def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
             *((row["prompt"], row["answer"], _join(row["top"])) for row in found["fill_mask"]),
         ],
     )
+
+    if found["random_weights"]:
+        console.print(Text("This model has random weights: it has learned nothing yet, and its figures are a guess's."))
 
 
 def _print_table(console: Console, rows: list[tuple[str, ...]], right: range = range(0)) -> None:

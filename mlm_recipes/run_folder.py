@@ -15,9 +15,21 @@ from accelerate.utils import broadcast_object_list
 
 from . import report
 
+WRITTEN = (
+    "metrics.json",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "recipe.yaml",
+    "report.html",
+    "README.md",
+    "checkpoint-*",
+)
+
 
 def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> None:
-    """Raise FileExistsError if `folder` is a file, or holds a finished run or a model and `overwrite` is not set."""
+    """Raise FileExistsError if `folder` is a file or holds one that a run writes, and `overwrite` is not set."""
     if folder is None or overwrite:
         return
     folder = Path(folder)
@@ -25,11 +37,12 @@ def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> N
         raise FileExistsError(
             f"output_dir: {str(folder)!r} is a file. Accepted: a folder, there or not. Name another one."
         )
-    held = [name for name in ("metrics.json", "config.json", "model.safetensors") if (folder / name).exists()]
+    held = [name for name in WRITTEN if any(folder.glob(name))]
     if held:
+        what = "a finished run" if "metrics.json" in held else "files that a run would write over"
         raise FileExistsError(
-            f"output_dir: {str(folder)!r} already holds a finished run or a model ({', '.join(held)}). Accepted: an "
-            "empty or new folder. Name another one, leave --output_dir out, or allow it with --overwrite."
+            f"output_dir: {str(folder)!r} already holds {what} ({', '.join(held)}). Accepted: an empty or new folder. "
+            "Name another one, leave --output_dir out, or allow it with --overwrite."
         )
 
 

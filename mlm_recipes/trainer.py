@@ -30,8 +30,8 @@ class MLMTrainer(Trainer):
         model: a built-in name, a local folder, a hub id, or a model object (then `processing_class` is needed).
         args: an MLMConfig; by default one with its defaults. Its `corpus` and `model` are for `train()`: here the
             arguments say both.
-        train_dataset, eval_dataset: a `datasets.Dataset` with `text` (tokenized on the way), or any sequence of rows
-            with `input_ids` and, where there is one, `example_id`; else a row's index is its id.
+        train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (tokenized on the way), or any
+            sequence of rows with `input_ids` and, where there is one, `example_id`; else a row's index is its id.
         data_collator: by default DataCollatorForMaskedLM with the values of `args`.
         processing_class: the tokenizer; by default the model's, or for `mini` one learned from `train_dataset`.
 
@@ -74,6 +74,7 @@ class MLMTrainer(Trainer):
             # DataParallel would multiply the loss by the number of GPUs, and is slower than one process for each.
             logger.warning("Training on one of %d GPUs; `accelerate launch -m mlm_recipes ...` uses all.", args.n_gpu)
             args._n_gpu = 1
+        train_dataset = _from_text(train_dataset)
         if isinstance(model, str | Path):
             if processing_class is None:
                 processing_class = _tokenizer_for(model, train_dataset, args)
@@ -118,11 +119,13 @@ class MLMTrainer(Trainer):
             )
         if len(rows) == 0:
             raise ValueError(f"{name}: received no rows. Accepted: at least one. Check what was loaded.")
-        if isinstance(rows, Dataset) and "input_ids" not in rows.column_names:
-            if "text" not in rows.column_names:
+        rows = _from_text(rows)
+        columns = rows.column_names if isinstance(rows, Dataset) else getattr(rows[0], "keys", lambda: ["input_ids"])()
+        if "input_ids" not in columns:
+            if "text" not in columns:
                 raise ValueError(
-                    f"{name}: received the columns {', '.join(rows.column_names)}. Accepted: `text` or `input_ids`. "
-                    'Rename the one that holds the text: rows.rename_column("...", "text").'
+                    f"{name}: received the columns {', '.join(columns)}. Accepted: `text` or `input_ids`. "
+                    'Rename the one that holds the text, in a data set by rows.rename_column("...", "text").'
                 )
             return tokenize(rows, tokenizer, self._max_length)
         return with_example_id(rows)
@@ -169,6 +172,16 @@ class MLMTrainer(Trainer):
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         examples = self.num_examples(dataloader)
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)
+
+
+def _from_text(rows: Any) -> Any:
+    """Make a data set of rows that hold text: dicts with `text`, or plain strings; leave other rows as they are."""
+    if isinstance(rows, list | tuple) and len(rows):
+        if isinstance(rows[0], str):
+            return Dataset.from_dict({"text": list(rows)})
+        if isinstance(rows[0], dict) and "text" in rows[0] and "input_ids" not in rows[0]:
+            return Dataset.from_list(list(rows))
+    return rows
 
 
 def _tokenizer_for(model: str | Path, rows: Any, args: MLMConfig) -> Any:

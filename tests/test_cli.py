@@ -129,6 +129,7 @@ def bad_files(tmp_path, tokenizer):
         (["fill", "mini", "The [MASK]."], "'mini' has no tokenizer of its own"),
         (["report", "nowhere"], "'nowhere' has no metrics.json"),
         (["evaluate", "nowhere"], "there is no recipe 'nowhere'"),
+        (["train", "meditations"], "a corpus is named with --corpus"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -7,7 +7,7 @@ import yaml
 from transformers import TrainingArguments
 
 from mlm_recipes import MLMConfig
-from mlm_recipes.config import PLACE, bundled_recipes, field_names, own_fields, parse_arguments, read_config
+from mlm_recipes.config import COMMON, PLACE, bundled_recipes, field_names, own_fields, parse_arguments, read_config
 
 
 def test_it_is_transformers_arguments_and_no_name_is_taken_twice():
@@ -47,6 +47,21 @@ def test_overrides_win_over_the_recipe(tmp_path):
     (tmp_path / "mine.yaml").write_text("learning_rate: 1e-5\nnum_train_epochs: 3\nseed: 7\n")
     config = read_config("mine.yaml", {"num_train_epochs": 5})
     assert (config.learning_rate, config.num_train_epochs, config.seed) == (1e-5, 5, 7)
+
+
+def test_epochs_asked_for_replace_a_recipes_steps():
+    assert read_config("quickstart").max_steps == 120
+    config = read_config("quickstart", {"num_train_epochs": 1})
+    assert (config.max_steps, config.num_train_epochs) == (-1, 1)
+    config = read_config("quickstart", {"num_train_epochs": 1, "max_steps": 7})
+    assert config.max_steps == 7
+
+
+@pytest.mark.parametrize(("typed", "meant"), sorted(COMMON.items()))
+def test_what_people_type_is_understood_well_enough_to_help(typed, meant):
+    assert meant in field_names()
+    with pytest.raises(ValueError, match=f"{typed}: no such value. Did you mean '{meant}'"):
+        parse_arguments([f"--{typed}", "1"])
 
 
 def test_a_config_is_a_recipe_too():

@@ -110,7 +110,15 @@ def test_blank_lines_are_dropped_and_counted(tmp_path, caplog):
         corpus = load_corpus(path)
     assert paragraphs(corpus) == ["one", "two", "three"]
     assert corpus.facts["blank_lines_dropped"] == 3
-    assert "3 blank lines dropped" in caplog.text
+    assert "blank lines dropped: 3" in caplog.text
+
+
+def test_wrapped_lines_are_noticed(tmp_path, caplog):
+    block = ["a line that was wrapped", "and goes on here", "to end here."]
+    load_corpus(write(tmp_path / "some.txt", *block, "", *(f"x {line}" for line in block), "", *block[:1]))
+    assert "blocks of" not in caplog.text
+    load_corpus(write(tmp_path / "wrapped.txt", *block, "", *(f"x {line}" for line in block)))
+    assert "blank lines part it into 2 blocks of 3.0 lines" in caplog.text
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_not_text(tmp_path):
@@ -180,6 +188,9 @@ def test_a_folder_without_text_and_a_table_are_refused(tmp_path):
     (tmp_path / "table.csv").write_text("text\none\n")
     with pytest.raises(ValueError, match=r"is a \.csv file"):
         load_corpus("table.csv")
+    (tmp_path / "book.pdf").write_bytes(b"%PDF-1.7")
+    with pytest.raises(ValueError, match=r"is a PDF.*pdftotext"):
+        load_corpus("book.pdf")
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, 2])
@@ -301,7 +312,7 @@ def test_a_remote_corpus_with_another_content_is_refused_and_forgotten(monkeypat
 
 def test_a_remote_corpus_out_of_reach_says_what_to_do(monkeypatch, server):
     name_it(monkeypatch, "http://127.0.0.1:9/clean.txt", "0" * 64)
-    with pytest.raises(ValueError, match=r"cannot be fetched.*name its path instead"):
+    with pytest.raises(ValueError, match=r"cannot be reached.*name its path instead"):
         load_corpus("remote")
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mlm_recipes.fill_mask import choose_prompts, fill_mask
+from mlm_recipes.fill_mask import Prompt, choose_prompts, fill_mask
 
 
 def test_prompts_are_held_out_text_with_one_word_masked(corpus, tokenizer):
@@ -28,6 +28,15 @@ def test_a_script_without_spaces_gets_prompts_too():
     assert len(prompt.answer) == 1
     assert len(prompt.text) < 300
     assert prompt.text.replace("[MASK]", prompt.answer) in text
+
+
+def test_only_whole_words_are_asked_for(corpus):
+    from mlm_recipes import train_tokenizer
+
+    tokenizer = train_tokenizer(["moon n o m sun"] * 3, vocab_size=200)
+    (prompt,) = choose_prompts(["moonlight and sun"], tokenizer)
+    assert prompt == Prompt("moonlight and [MASK]", "sun")
+    assert choose_prompts(["moonlight n-word o'clock"], tokenizer) == []
 
 
 def test_a_text_without_words_gets_none(tokenizer):

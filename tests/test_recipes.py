@@ -18,6 +18,7 @@ from mlm_recipes import (
     train,
     train_tokenizer,
 )
+from mlm_recipes.run_folder import WRITTEN
 
 SHORT = {"max_steps": 3, "per_device_train_batch_size": 4, "max_length": 32, "vocab_size": 500}
 
@@ -74,6 +75,24 @@ def test_evaluating_on_another_corpus(run):
     other = evaluate(run.output_dir, corpus="meditations")
     assert other.metrics["corpus"]["paragraphs"] == 540
     assert other.metrics["evaluation"]["loss"] != run.metrics["after"]["loss"]
+
+
+def test_a_run_writes_what_a_folder_is_checked_for(run):
+    written = {path.name for path in run.output_dir.iterdir()}
+    assert written <= set(WRITTEN)
+
+
+def test_a_persons_own_files_are_not_written_over(checkpoint, short_text, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("precious")
+    values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
+    with pytest.raises(FileExistsError, match=r"would write over \(README.md\)"):
+        train("adapt", output_dir="mine", **values)
+    assert (tmp_path / "mine" / "README.md").read_text() == "precious"
+
+
+def test_one_prompt_may_stand_alone(run):
+    assert fill(run.output_dir, "The [MASK] of man.") == fill(run.output_dir, ["The [MASK] of man."])
 
 
 def test_the_vocabulary_is_learned_from_the_training_split_alone(run, short_text):
@@ -187,6 +206,7 @@ def test_a_note_of_a_few_lines_is_enough(tmp_path, checkpoint):
     result = train("adapt", model=str(checkpoint), corpus="note.txt", save_strategy="no")
     assert result.metrics["after"]["masked_tokens"] >= 1
     assert "That is few" in str(result)
+    assert "1 held-out paragraph," in " ".join(str(result).split())
 
 
 def test_a_config_can_be_used_again(checkpoint, short_text):
@@ -203,7 +223,7 @@ def test_what_is_cut_off_is_said(tmp_path, checkpoint, caplog):
     facts = result.metrics["corpus"]
     assert (facts["max_length"], facts["cut_off_paragraphs"]) == (128, 1)
     assert facts["cut_off_tokens"] > 100
-    assert "1 paragraphs are longer than 128 tokens" in caplog.text
+    assert "Longer than 128 tokens: 1 paragraph," in caplog.text
     assert f"{facts['cut_off_tokens']:,} tokens of 1 paragraphs" in (result.output_dir / "report.html").read_text()
 
 
@@ -212,7 +232,7 @@ def test_a_run_that_diverged_is_no_success(checkpoint, short_text):
     with pytest.raises(ValueError, match=r"has diverged, and nothing was saved.*Lower --learning_rate"):
         train("adapt", learning_rate=1e30, max_grad_norm=0.0, **values)
     assert [path.name for path in Path("runs/notes").iterdir()] == ["recipe.yaml"]
-    train("adapt", output_dir="runs/notes", **values)  # and the folder is not taken
+    assert not Path("runs/notes/metrics.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,21 @@ def test_a_run_without_a_logged_loss_has_a_report_too(tmp_path):
     assert "at first" not in (tmp_path / "report.html").read_text("utf-8")
 
 
+def test_a_run_that_got_worse_says_so_and_fits_the_table():
+    values = metrics()
+    values["after"] |= {"loss": 400.0, "perplexity": 1e173}
+    assert "held-out loss did not fall" in report.note(values)
+    assert "1.0e+173" in report.summary(values)
+    assert max(map(len, report.summary(values).splitlines())) <= 110
+    assert "did not fall" not in report.note(metrics())
+
+
+def test_what_to_try_is_a_prompt_of_the_run(tmp_path):
+    screen = " ".join(report.summary(metrics(), tmp_path).split())
+    assert "Try it: " in screen
+    assert "[MASK] of man.'" in screen
+
+
 def test_few_masked_tokens_are_said():
     values = metrics()
     assert "few" not in report.note(values)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from test_report import metrics
 
-from mlm_recipes.run_folder import claim, refuse_to_overwrite, versions, write_metrics, write_recipe
+from mlm_recipes.run_folder import WRITTEN, claim, refuse_to_overwrite, versions, write_metrics, write_recipe
 
 
 def test_the_first_free_folder_is_claimed():
@@ -38,10 +38,14 @@ def test_what_is_there_is_refused_and_what_is_not_is_fine(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "notes.txt").write_text("")
     refuse_to_overwrite("old")
-    (tmp_path / "old" / "model.safetensors").write_text("")
-    with pytest.raises(FileExistsError, match=r"already holds a finished run or a model \(model.safetensors\)"):
-        refuse_to_overwrite("old")
-    refuse_to_overwrite("old", overwrite=True)
+    for name in WRITTEN:
+        (tmp_path / "old" / name.replace("*", "5")).write_text("")
+        with pytest.raises(
+            FileExistsError, match=r"already holds (a finished run|files that a run would write over) \("
+        ):
+            refuse_to_overwrite("old")
+        refuse_to_overwrite("old", overwrite=True)
+        (tmp_path / "old" / name.replace("*", "5")).unlink()
     with pytest.raises(FileExistsError, match="is a file"):
         refuse_to_overwrite("old/notes.txt")
 

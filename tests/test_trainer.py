@@ -40,6 +40,16 @@ def test_rows_without_example_id_are_numbered(tiny_bert, tokenizer, rows):
     assert trainer.evaluate()["eval_masked_tokens"] > 0
 
 
+@pytest.mark.parametrize("wrap", [lambda text: {"text": text}, str], ids=["dicts", "strings"])
+def test_a_list_of_texts_is_tokenized_too(corpus, checkpoint, wrap):
+    texts = [wrap(text) for text in corpus["validation"]["text"]]
+    learned = MLMTrainer("mini", args=config(max_steps=1), train_dataset=texts)
+    assert len(learned.processing_class) > 104
+    ours = MLMTrainer(checkpoint, args=config(), train_dataset=texts, eval_dataset=texts)
+    assert ours.train().global_step == 3
+    assert ours.evaluate(texts)["eval_loss"] == ours.evaluate()["eval_loss"]
+
+
 def test_rows_with_example_id_keep_it(tiny_bert, tokenizer, rows):
     rows = [row | {"example_id": 100 + i} for i, row in enumerate(rows)]
     trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, processing_class=tokenizer)
@@ -200,6 +210,7 @@ def test_a_bar_with_epoch_and_loss_on_a_terminal(tiny_bert, tokenizer, rows, cap
         ({"train_dataset": []}, "train_dataset: received no rows"),
         ({"train_dataset": iter([1])}, "train_dataset: received list_iterator"),
         ({"train_dataset": Dataset.from_dict({"body": ["x"]})}, "received the columns body"),
+        ({"train_dataset": [{"body": "x"}]}, "received the columns body"),
         ({"args": MLMConfig(max_length=129)}, "max_length: received 129. Accepted: 3 to 128"),
     ],
 )
