@@ -135,13 +135,18 @@ def note(metrics: dict[str, Any]) -> str:
     if not train["random_weights"]:
         return where
     words = corpus["word_frequencies"]["loss"]
+    where += " This model started from random weights"
     if loss < words - 0.3:
-        return f"{where} This model started from random weights; word frequencies alone give a loss of {words:.2f}."
+        return f"{where}; word frequencies alone give a loss of {words:.2f}."
+    learned = (
+        f"From {corpus['words']:,} words such a model learns little more than how often each word occurs"
+        if loss < words + 0.3
+        else "So far it has not learned even how often each word occurs"
+    )
     return (
-        f"{where} This model started from random weights. From {corpus['words']:,} words such a model learns "
-        f"little more than how often each word occurs: that alone gives a loss of {words:.2f}, and this model's is "
-        f"{loss:.2f}. To teach your text's style to a model that already "
-        "knows the language, adapt a pretrained one: make train CORPUS=... MODEL=google-bert/bert-base-uncased"
+        f"{where}. {learned}: that alone gives a loss of {words:.2f}, and this model's is {loss:.2f}. To teach your "
+        "text's style to a model that already knows the language, adapt a pretrained one: "
+        "make train CORPUS=... MODEL=google-bert/bert-base-uncased"
     )
 
 

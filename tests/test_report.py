@@ -98,6 +98,22 @@ def test_a_run_that_got_worse_says_so_and_fits_the_table():
     assert "did not fall" not in report.note(metrics())
 
 
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (4.0, "random weights; word frequencies alone give a loss of 6.00"),
+        (6.1, "From 1,234 words such a model learns little more than how often each word occurs"),
+        (7.5, "So far it has not learned even how often each word occurs"),
+    ],
+)
+def test_random_weights_are_measured_against_word_frequencies(loss, says):
+    values = metrics()
+    values["after"]["loss"] = loss
+    assert says in report.note(values)
+    values["train"]["random_weights"] = False
+    assert "word" not in report.note(values)
+
+
 def test_what_to_try_is_a_prompt_of_the_run(tmp_path):
     screen = " ".join(report.summary(metrics(), tmp_path).split())
     assert "Try it: " in screen

@@ -244,3 +244,19 @@ def test_a_checkpoint_is_loaded_by_transformers(checkpoint, corpus, tmp_path):
     MLMTrainer(checkpoint, args=args, train_dataset=corpus["validation"]).train()
     AutoModelForMaskedLM.from_pretrained(tmp_path / "out" / "checkpoint-2")
     AutoTokenizer.from_pretrained(tmp_path / "out" / "checkpoint-2")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_in_bf16_gives_what_the_cpu_gives(tokenizer, rows):
+    rows = [row | {"example_id": i} for i, row in enumerate(rows)]
+    found = {}
+    for name, changes in {"cpu": {"use_cpu": True}, "gpu": {"bf16": True}}.items():
+        args = config(static_masks=True, learning_rate=1e-3, max_steps=20, **changes)
+        trainer = MLMTrainer(
+            make_bert(tokenizer), args=args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer
+        )
+        before = trainer.evaluate()["eval_loss"]
+        trainer.train()
+        found[name] = [before, trainer.evaluate()["eval_loss"]]
+    assert found["gpu"] == pytest.approx(found["cpu"], rel=0.02)
