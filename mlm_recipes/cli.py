@@ -24,7 +24,6 @@ examples:
   mlm-recipes train --help                            every value a recipe can set
 """
 
-
 RECIPE_VERBS = {
     "train": "train a model, and measure it before and after",
     "reference": "run the tutorial's own loop, in plain torch",
@@ -150,11 +149,12 @@ def _print_values(verb: str) -> None:
     print(f"usage: mlm-recipes {verb} [RECIPE] [--name value ...]\n")
     print(f"RECIPE: a YAML file, a run folder, or one of {', '.join(bundled_recipes())}.")
     print("Then any value of the recipe, which it replaces:\n")
-    for name, item in own_fields().items():
+    own = own_fields()
+    for name, item in own.items():
         print(f"  --{name:22} {item.metadata['help']} (default: {item.default})")
     print("\nand every field of transformers' TrainingArguments:\n")
     for name in field_names():
-        if name not in own_fields():
+        if name not in own:
             print(f"  --{name:36} (default: {getattr(MLMConfig, name, None)})")
 
 

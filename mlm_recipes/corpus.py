@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import logging
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -259,13 +258,12 @@ def _number(rows: Dataset, first: int = 0) -> Dataset:
 
 def _fingerprints(rows: Dataset, seed: int) -> list[bytes]:
     """Return one keyed hash per row; rows that are equal but for case and white space share theirs."""
-    key = seed.to_bytes(8, "little", signed=True)
-    hashes: list[bytes] = []
-    for batch in rows.iter(batch_size=1000):
-        for text in batch["text"]:
-            normal = " ".join(text.casefold().split()).encode("utf-8")
-            hashes.append(hashlib.blake2b(normal, key=key, digest_size=16).digest())
-    return hashes
+    return [_fingerprint(text, seed) for batch in rows.iter(batch_size=1000) for text in batch["text"]]
+
+
+def _fingerprint(text: str, seed: int) -> bytes:
+    normal = " ".join(text.casefold().split()).encode("utf-8")
+    return hashlib.blake2b(normal, key=seed.to_bytes(8, "little", signed=True), digest_size=16).digest()
 
 
 def _split(rows: Dataset, fraction: float, seed: int, name: str) -> Corpus:
@@ -299,12 +297,12 @@ def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
 
 
 def _count(corpus: Corpus, dropped: int) -> dict[str, Any]:
-    digest, words, seen = hashlib.sha256(), 0, Counter[bytes]()
+    digest, words, seen = hashlib.sha256(), 0, set[bytes]()
     for split in ("train", "validation"):
         for text in corpus[split]["text"]:
             digest.update(text.encode("utf-8") + b"\n")
             words += len(text.split())
-        seen.update(_fingerprints(corpus[split], seed=0))
+            seen.add(_fingerprint(text, seed=0))
     paragraphs = len(corpus["train"]) + len(corpus["validation"])
     return {
         "paragraphs": paragraphs,

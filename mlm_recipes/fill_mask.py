@@ -38,7 +38,7 @@ def choose_prompts(texts: Sequence[str], tokenizer: Any, count: int = 5, seed: i
     >>> choose_prompts(["He is a king."], tokenizer)
     [Prompt(text='He is a [MASK].', answer='king')]
     """
-    chooser = random.Random(seed)
+    chooser, special = random.Random(seed), set(special_token_ids(tokenizer).tolist())
     order = chooser.sample(range(len(texts)), len(texts))
     prompts: list[Prompt] = []
     for pattern in (LONG_WORD, SHORT_WORD, CHARACTER):
@@ -50,7 +50,7 @@ def choose_prompts(texts: Sequence[str], tokenizer: Any, count: int = 5, seed: i
             words = [
                 match
                 for match in re.finditer(pattern, texts[index])
-                if _is_one_token(match.group(), texts[index], match.start(), tokenizer)
+                if _is_one_token(match.group(), texts[index], match.start(), tokenizer, special)
             ]
             if words:
                 prompts.append(_mask(texts[index], chooser.choice(words), tokenizer.mask_token))
@@ -59,11 +59,11 @@ def choose_prompts(texts: Sequence[str], tokenizer: Any, count: int = 5, seed: i
     return prompts
 
 
-def _is_one_token(word: str, text: str, start: int, tokenizer: Any) -> bool:
+def _is_one_token(word: str, text: str, start: int, tokenizer: Any, special: set[int]) -> bool:
     # With the space before it, if there is one: byte-level tokenizers such as RoBERTa's count it in.
     before = " " if start and text[start - 1].isspace() else ""
     ids = tokenizer(before + word, add_special_tokens=False)["input_ids"]
-    return len(ids) == 1 and ids[0] not in special_token_ids(tokenizer)
+    return len(ids) == 1 and ids[0] not in special
 
 
 def _mask(text: str, word: re.Match[str], mask_token: str) -> Prompt:

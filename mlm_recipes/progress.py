@@ -18,6 +18,7 @@ class TrainingProgress(TrainerCallback):
         self._bar: Any = None
         self._loss: float | None = None
         self._started = 0.0
+        self._first = 0  # the step that training began at; more than 0 where it resumes
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -25,7 +25,7 @@ from .evaluation import masked_lm_metrics, word_frequency_metrics
 from .fill_mask import Prompt, choose_prompts, fill_mask
 from .masking import special_token_ids
 from .model import load_model, starts_random, usable_length
-from .tokenizer import has_tokenizer, load_tokenizer, train_tokenizer
+from .tokenizer import load_or_train_tokenizer, load_tokenizer
 from .trainer import MLMTrainer
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     `output_dir` it is `runs/<corpus>`, or the next free `runs/<corpus>-2`, `-3`, ...
 
     Raises: ValueError or FileNotFoundError for what the caller can mend; FileExistsError for an `output_dir` that
-    holds a model already, unless `overwrite` is set.
+    holds a file a run would write over, unless `overwrite` is set.
     """
     config = read_config(recipe, overrides)
     run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite or bool(config.resume_from_checkpoint))
@@ -106,15 +106,18 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     after = _without_prefix(trainer.evaluate()) | _filled(run)
     _refuse_diverged(after, config)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    metrics = _metrics(run, before, after) | {
-        "train": _facts(run, config, "train", seconds)
-        | {
-            "steps": output.global_step,
-            "epochs": trainer.state.epoch,
-            "processes": config.world_size,
-            "history": [{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],
-        }
-    }
+    metrics = _metrics(
+        run,
+        config,
+        before,
+        after,
+        recipe="train",
+        seconds=seconds,
+        steps=output.global_step,
+        epochs=trainer.state.epoch,
+        processes=config.world_size,
+        history=[{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],
+    )
     trainer.save_model(str(folder))
     if trainer.is_world_process_zero():
         # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
@@ -203,18 +206,21 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     seconds = time.monotonic() - started
     after = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run)
     _refuse_diverged(after, config)
-    metrics = _metrics(run, before, after) | {
-        "train": _facts(run, config, "reference", seconds)
-        | {
-            "steps": len(losses),
-            "epochs": config.num_train_epochs,
-            "processes": 1,
-            "history": [
-                {"step": step, "loss": loss, "learning_rate": config.learning_rate}
-                for step, loss in enumerate(losses, start=1)
-            ],
-        }
-    }
+    metrics = _metrics(
+        run,
+        config,
+        before,
+        after,
+        recipe="reference",
+        seconds=seconds,
+        steps=len(losses),
+        epochs=config.num_train_epochs,
+        processes=1,
+        history=[
+            {"step": step, "loss": loss, "learning_rate": config.learning_rate}
+            for step, loss in enumerate(losses, start=1)
+        ],
+    )
     run.model.save_pretrained(folder)
     run.tokenizer.save_pretrained(folder)
     run_folder.write_metrics(folder, metrics)
@@ -258,12 +264,9 @@ def _prepare(config: MLMConfig) -> _Run:
             validation_fraction=config.validation_fraction,
             seed=config.evaluation_seed,
         )
-        own_tokenizer = has_tokenizer(config.model) and not config.from_scratch
         # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
-        tokenizer = (
-            load_tokenizer(config.model)
-            if own_tokenizer
-            else train_tokenizer(corpus["train"]["text"], config.vocab_size)
+        tokenizer = load_or_train_tokenizer(
+            config.model, corpus["train"]["text"], from_scratch=config.from_scratch, vocab_size=config.vocab_size
         )
         set_seed(config.seed)
         model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
@@ -343,23 +346,21 @@ def _plan(config: MLMConfig) -> str:
     return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}."
 
 
-def _metrics(run: _Run, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def _metrics(
+    run: _Run, config: MLMConfig, before: dict[str, Any], after: dict[str, Any], **train: Any
+) -> dict[str, Any]:
+    """Return what metrics.json holds; `train` is what only the loop that ran can say."""
+    started_from = {
+        "model": config.model,
+        "random_weights": run.random_weights,
+        "parameters": run.model.num_parameters(),
+    }
     return {
         "corpus": run.corpus.facts,
         "before": before,
         "after": after,
-        "train": {},  # the caller's
+        "train": started_from | train,
         "versions": run_folder.versions(),
-    }
-
-
-def _facts(run: _Run, config: MLMConfig, recipe: str, seconds: float) -> dict[str, Any]:
-    return {
-        "recipe": recipe,
-        "model": config.model,
-        "random_weights": run.random_weights,
-        "parameters": run.model.num_parameters(),
-        "seconds": seconds,
     }
 
 

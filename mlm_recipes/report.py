@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich.console import Console
 from rich.table import Table
@@ -21,9 +20,9 @@ FILES = {"report.html": "report.html", "README.md": "model_card.md"}
 
 
 def write(folder: str | Path) -> list[Path]:
-    """Draw report.html and README.md (the model card) of a run from its metrics.json and recipe.yaml.
+    """Draw report.html and README.md (the model card) of a run from its metrics.json.
 
-    Returns the paths written. Raises FileNotFoundError where a run folder's files are missing.
+    Returns the paths written. Raises FileNotFoundError where that, or the recipe.yaml the card speaks of, is missing.
     """
     folder = Path(folder)
     for name in ("metrics.json", "recipe.yaml"):
@@ -33,14 +32,13 @@ def write(folder: str | Path) -> list[Path]:
                 "runs/meditations. Run `mlm-recipes train` first."
             )
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-    recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
     environment = Environment(
         loader=PackageLoader("mlm_recipes"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
     )
     written = []
     for name, template in FILES.items():
         text = environment.get_template(template).render(
-            metrics=metrics, recipe=recipe, rows=comparison(metrics), prompts=prompt_rows(metrics), note=note(metrics)
+            metrics=metrics, rows=comparison(metrics), prompts=prompt_rows(metrics), note=note(metrics)
         )
         (folder / name).write_text(text, encoding="utf-8")
         written.append(folder / name)
@@ -204,7 +202,6 @@ def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
             *((row["prompt"], row["answer"], _join(row["top"])) for row in found["fill_mask"]),
         ],
     )
-
     if found["random_weights"]:
         console.print(Text("This model has random weights: it has learned nothing yet, and its figures are a guess's."))
 

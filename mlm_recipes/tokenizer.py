@@ -40,6 +40,26 @@ def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
     return require_mask_token(tokenizer, name)
 
 
+def load_or_train_tokenizer(
+    name: str | Path, texts: Iterable[str] | None, *, from_scratch: bool = False, vocab_size: int = 8192
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model, or learn one from `texts` where it brings none or starts `from_scratch`.
+
+    Raises: ValueError where one has to be learned and there are no `texts`; else as `load_tokenizer`.
+
+    >>> load_or_train_tokenizer("mini", ["to be or not to be"] * 2).tokenize("To be")
+    ['to', 'be']
+    """
+    if has_tokenizer(name) and not from_scratch:
+        return load_tokenizer(name)
+    if texts is None:
+        raise ValueError(
+            f"processing_class: received None, and {str(name)!r} brings no tokenizer to use. Accepted: a tokenizer, or "
+            "a train_dataset with `text` to learn one from. Pass processing_class=train_tokenizer(texts)."
+        )
+    return train_tokenizer(texts, vocab_size)
+
+
 def require_mask_token(tokenizer: PreTrainedTokenizerBase, name: str | Path = "") -> PreTrainedTokenizerBase:
     """Return `tokenizer`, or raise ValueError if it has no mask token."""
     if tokenizer.mask_token_id is None:

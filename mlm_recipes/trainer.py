@@ -18,7 +18,7 @@ from .dataset import tokenize, with_example_id
 from .evaluation import masked_lm_metrics
 from .model import load_model, masked_lm_loss, usable_length
 from .progress import TrainingProgress
-from .tokenizer import has_tokenizer, load_tokenizer, require_mask_token, train_tokenizer
+from .tokenizer import load_or_train_tokenizer, require_mask_token
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,13 @@ class MLMTrainer(Trainer):
         train_dataset = _from_text(train_dataset)
         if isinstance(model, str | Path):
             if processing_class is None:
-                processing_class = _tokenizer_for(model, train_dataset, args)
+                has_text = isinstance(train_dataset, Dataset) and "text" in train_dataset.column_names
+                processing_class = load_or_train_tokenizer(
+                    model,
+                    train_dataset["text"] if has_text else None,
+                    from_scratch=args.from_scratch,
+                    vocab_size=args.vocab_size,
+                )
             set_seed(args.seed)  # random weights, where the model brings none
             model = load_model(model, processing_class, from_scratch=args.from_scratch)
         elif processing_class is None:
@@ -87,16 +93,14 @@ class MLMTrainer(Trainer):
             )
         require_mask_token(processing_class)
         self._max_length = usable_length(args.max_length, model)
-        if data_collator is None:
-            data_collator = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
-        base = data_collator
-        if not isinstance(base, DataCollatorForMaskedLM):  # the caller's own: evaluation still masks by the config
-            base = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
-        self._evaluation_collator = base.frozen(args.evaluation_seed)
+        ours = data_collator
+        if not isinstance(ours, DataCollatorForMaskedLM):  # none, or another's: evaluation still masks by the config
+            ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
+        self._evaluation_collator = ours.frozen(args.evaluation_seed)
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator,
+            data_collator=data_collator if data_collator is not None else ours,
             train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
             eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
             processing_class=processing_class,
@@ -182,14 +186,3 @@ def _from_text(rows: Any) -> Any:
         if isinstance(rows[0], dict) and "text" in rows[0] and "input_ids" not in rows[0]:
             return Dataset.from_list(list(rows))
     return rows
-
-
-def _tokenizer_for(model: str | Path, rows: Any, args: MLMConfig) -> Any:
-    if has_tokenizer(model) and not args.from_scratch:
-        return load_tokenizer(model)
-    if isinstance(rows, Dataset) and "text" in rows.column_names:
-        return train_tokenizer(rows["text"], args.vocab_size)
-    raise ValueError(
-        f"processing_class: received None, and {str(model)!r} brings no tokenizer to use. Accepted: a tokenizer, or a "
-        "train_dataset with `text` to learn one from. Pass processing_class=train_tokenizer(texts)."
-    )
