@@ -39,15 +39,18 @@ class DataCollatorForMaskedLM:
         pad_to_multiple_of: round the padded length up to a multiple of this.
         loss_on: `masked`: labels on chosen tokens alone, -100 elsewhere. `all`: on every position, padding included,
             as in the tutorial, which clones the labels.
-        static_masks: the masks of an example are always the same, a function of `seed` and its `example_id`; by
-            default they are drawn anew from torch's generator each time the example is seen.
-        seed, epoch: which static masks.
+        static_masks: the masks of an example are the same in every epoch: those of `epoch`. By default they are those
+            of the epoch that the row itself names.
+        seed, epoch: which masks; they are a function of seed, epoch and `example_id`.
         at_least_one: mask one token even of a sequence in which chance has chosen none.
 
     A row may be a list, tuple, array or tensor of ids, or a mapping with `input_ids` and, if it likes,
-    `special_tokens_mask`, `attention_mask`, `token_type_ids` and `example_id`; other keys are left out. Returns
-    `input_ids`, `attention_mask`, `labels` and, if the rows had them, `token_type_ids`, each int64 of shape
-    `(batch, seq_len)`.
+    `special_tokens_mask`, `attention_mask`, `token_type_ids`, `example_id` and `epoch`; other keys are left out.
+    MLMTrainer's rows have the last two; where rows name no epoch, as in a loop of your own, it is drawn from torch's
+    generator for each batch. A row that is None stands for no example: a process has it where another has one more.
+
+    Returns `input_ids`, `attention_mask`, `labels` and, if the rows had them, `token_type_ids`, each int64 of shape
+    `(batch, seq_len)`. Of Nones alone they make one row of one token, without a label.
 
     Raises: ValueError for a tokenizer without mask token or a value that is out of range; on use, for rows without an
     `example_id` where masks are static.
@@ -119,7 +122,10 @@ class DataCollatorForMaskedLM:
         """Return one batch, each tensor of shape `(batch, seq_len)`; `return_tensors` knows only torch's."""
         if return_tensors != "pt":
             raise ValueError(f"return_tensors: received {return_tensors!r}. Accepted: 'pt'. Convert the result.")
-        rows = [row if isinstance(row, Mapping) else {"input_ids": row} for row in examples]
+        # The row for no examples at all is one special token: the model has something to read, nothing to learn.
+        nothing = {"input_ids": [self.tokenizer.mask_token_id], "example_id": 0, "epoch": 0}
+        found = [row for row in examples if row is not None]
+        rows = [row if isinstance(row, Mapping) else {"input_ids": row} for row in found or [nothing]]
         ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)  # (batch,)
         flat = np.concatenate(ids)  # (tokens,): no padding from here to _pad
@@ -148,7 +154,7 @@ class DataCollatorForMaskedLM:
             "input_ids": _pad(masked, real, pad),
             "attention_mask": _pad(attended, real, 0),
             "labels": _pad(flat, real, pad)
-            if self.loss_on == "all"
+            if self.loss_on == "all" and found
             else _pad(np.where(chosen, flat, -100), real, -100),
         }
         if any("token_type_ids" in row for row in rows):
@@ -157,16 +163,18 @@ class DataCollatorForMaskedLM:
         return batch
 
     def _keys(self, rows: list[Mapping[str, Any]]) -> Keys:
-        if not self.static_masks:
+        if not self.static_masks and any("epoch" not in row for row in rows):
             # The id is mixed in because the processes of a run may draw the same numbers, each for its own examples.
             ids = [int(row.get("example_id", index)) for index, row in enumerate(rows)]
             return sequence_keys(int(torch.randint(2**63 - 1, ())), 0, ids)
         if any("example_id" not in row for row in rows):
             raise ValueError(
-                "static_masks: received rows without an example_id, which says whose masks they get. Accepted: "
-                "mappings with input_ids and example_id. Load them with load_corpus, or add a column of row numbers."
+                f"{'static_masks' if self.static_masks else 'epoch'}: received rows without an example_id, which says "
+                "whose masks they get. Accepted: mappings with input_ids and example_id. Load them with load_corpus, "
+                "or add a column of row numbers."
             )
-        return sequence_keys(self.seed, self.epoch, [int(row["example_id"]) for row in rows])
+        epochs = self.epoch if self.static_masks else [int(row["epoch"]) for row in rows]
+        return sequence_keys(self.seed, epochs, [int(row["example_id"]) for row in rows])
 
     def _layout(self, lengths: Ints) -> Bools:
         """Return where real tokens stand, shape `(batch, seq_len)`."""

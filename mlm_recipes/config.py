@@ -14,10 +14,13 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from .collator import check_masking
+from .resume import kind
+from .sampler import STRATEGIES
 from .sources import built_in_models, did_you_mean
 
 # What a run says about the place it ran at, not about itself; recipe.yaml leaves it out, so that it can run anywhere.
 PLACE = {
+    "change_on_resume",
     "dataloader_pin_memory",
     "hub_token",
     "local_rank",
@@ -96,6 +99,9 @@ class MLMConfig(TrainingArguments):
         metadata={"help": "Which paragraphs are held out, and which of their tokens masked; keep it to compare runs."},
     )
     overwrite: bool = field(default=False, metadata={"help": "Allow --output_dir to hold a finished run."})
+    change_on_resume: list[str] | None = field(
+        default=None, metadata={"help": "Values that a resumed run may change, such as learning_rate max_steps."}
+    )
 
     # Values of transformers that suit this library less.
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Paragraphs a step and device."})
@@ -113,6 +119,12 @@ class MLMConfig(TrainingArguments):
             self.use_cpu = True
         self._check()
         super().__post_init__()
+        for name in ("split_batches", "dispatch_batches"):
+            if getattr(self.accelerator_config, name):
+                raise ValueError(
+                    f"accelerator_config: received {name}: true. Accepted: false, or nothing: each process reads its "
+                    "own part of every step. Leave it out."
+                )
 
     def _check(self) -> None:
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
@@ -120,8 +132,31 @@ class MLMConfig(TrainingArguments):
                 raise ValueError(
                     f"{name}: received {getattr(self, name)}. Accepted: 1 or more. BERT's tutorial has 16."
                 )
+        for name in self.change_on_resume or ():
+            _refuse_unknown({name: None}, "change_on_resume: ")
+            if kind(name) == "fixed":
+                raise ValueError(
+                    f"change_on_resume: received {name}. Accepted: a value that a run can change on its way, such as "
+                    "learning_rate or max_steps. With another value here it is another run: start one from the "
+                    "checkpoint's weights, --model runs/NAME/checkpoint-N."
+                )
+        if not self.average_tokens_across_devices:
+            raise ValueError(
+                "average_tokens_across_devices: received False. Accepted: True, or the loss of a step would depend on "
+                "the number of processes. Leave it out."
+            )
         if not 0 <= self.evaluation_seed < 2**63:
             raise ValueError(f"evaluation_seed: received {self.evaluation_seed}. Accepted: 0 to 2**63 - 1. Try 0.")
+        if self.train_sampling_strategy not in STRATEGIES:
+            raise ValueError(
+                f"train_sampling_strategy: received {self.train_sampling_strategy!r}. Accepted: "
+                f"{', '.join(STRATEGIES)}: with these a step sees the same examples on any number of processes."
+            )
+        if self.ignore_data_skip:
+            raise ValueError(
+                "ignore_data_skip: received True. Accepted: False: a resumed run goes on where it stopped, and no row "
+                "is read to get there. Leave it out."
+            )
         if self.remove_unused_columns:
             raise ValueError(
                 "remove_unused_columns: received True. Accepted: False, since the collator needs example_id, which no "

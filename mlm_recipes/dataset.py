@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -50,6 +52,70 @@ class NumberedRows(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
         return {**(row if hasattr(row, "keys") else {"input_ids": row}), "example_id": index}
+
+
+class RowsOfEpoch(torch.utils.data.Dataset[Any]):
+    """Rows by the keys of `mlm_recipes.sampler.EpochSampler`: each row carries its `epoch` into the collator.
+
+    The key says the epoch, because nothing else reaches a data set that lies in the memory of worker processes. A key
+    of -1 gives None, no example. With `plain`, for a collator that is not ours, rows come without what only ours knows.
+
+    >>> rows = RowsOfEpoch([{"input_ids": [101, 7, 102], "example_id": 0}, {"input_ids": [101, 102], "example_id": 1}])
+    >>> rows[3 * 2 + 1]
+    {'input_ids': [101, 102], 'example_id': 1, 'epoch': 3}
+    """
+
+    def __init__(self, rows: Sequence[Any], plain: bool = False) -> None:
+        self.rows = rows
+        self.plain = plain
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int) -> Any:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[int]) -> list[Any]:
+        """Return the rows of a batch at once, which spares a data set most of its work."""
+        pairs = [divmod(key, len(self.rows)) for key in keys if key >= 0]
+        indices = [index for _, index in pairs]
+        rows = self.rows.__getitems__(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices]
+        if self.plain:
+            return [_without_ours(row) for row in rows]
+        found = iter([{**row, "epoch": epoch} for row, (epoch, _) in zip(rows, pairs, strict=True)])
+        return [next(found) if key >= 0 else None for key in keys]
+
+
+def _without_ours(row: Any) -> Any:
+    if not isinstance(row, Mapping):
+        return row
+    return {name: value for name, value in row.items() if name not in ("cut_off", "example_id")}
+
+
+def fingerprint(rows: Any, at_most: int = 1000) -> str:
+    """Return a hash of the token ids and example ids of `rows`, 16 hexadecimal digits.
+
+    Of rows that are neither a `datasets.Dataset` nor a list it takes `at_most`, spread evenly: each may be costly.
+
+    >>> fingerprint([{"input_ids": [101, 102], "example_id": 0}])
+    'c9ad0aa0381c549a'
+    """
+    rows = rows.rows if isinstance(rows, NumberedRows) else rows
+    digest = hashlib.blake2b(f"{len(rows)}".encode(), digest_size=8)
+    if isinstance(rows, Dataset):
+        columns = [name for name in ("input_ids", "example_id") if name in rows.column_names]
+        for table in rows.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
+            lengths = table["input_ids"].combine_chunks().value_lengths()
+            digest.update(np.asarray(lengths, dtype=np.int64).tobytes())
+            for column in (table["input_ids"].combine_chunks().flatten(), table["example_id"]):
+                digest.update(np.asarray(column, dtype=np.int64).tobytes())
+        return digest.hexdigest()
+    step = 1 if isinstance(rows, list) else max(1, len(rows) // at_most)
+    for index in range(0, len(rows), step):
+        row = rows[index]
+        ids = row["input_ids"] if isinstance(row, Mapping) else row
+        digest.update(np.asarray([len(ids), *ids, index], dtype=np.int64).tobytes())
+    return digest.hexdigest()
 
 
 def with_example_id(rows: Any) -> Any:

@@ -33,8 +33,10 @@ def _mix(x: Keys) -> Keys:
     return x ^ (x >> np.uint64(31))
 
 
-def sequence_keys(seed: int, epoch: int, example_ids: npt.ArrayLike) -> Keys:
+def sequence_keys(seed: int, epoch: npt.ArrayLike, example_ids: npt.ArrayLike) -> Keys:
     """Return one 64-bit key per example, shape `(batch,)`: a pure function of seed, epoch and example id.
+
+    `epoch` is one for all, or has shape `(batch,)`.
 
     >>> sequence_keys(seed=0, epoch=0, example_ids=[0, 1]).tolist() == sequence_keys(0, 0, [0, 1]).tolist()
     True
@@ -43,7 +45,7 @@ def sequence_keys(seed: int, epoch: int, example_ids: npt.ArrayLike) -> Keys:
     """
     ids = np.atleast_1d(np.asarray(example_ids, dtype=np.int64)).astype(np.uint64)
     key = _mix(np.array([seed % 2**64], dtype=np.uint64) + _GAMMA)
-    key = _mix((key ^ np.uint64(epoch % 2**64)) + _GAMMA)
+    key = _mix((key ^ np.asarray(epoch, dtype=np.int64).astype(np.uint64)) + _GAMMA)
     return _mix((key ^ ids) + _GAMMA)
 
 

@@ -120,6 +120,8 @@ def masked_lm_loss(
 ) -> torch.Tensor:
     """Return the cross-entropy in nats, summed over the labelled positions and divided once by their number.
 
+    A float64 scalar (float32 on MPS, which has no other).
+
     Args:
         outputs: a model's output with `logits`, shape `(batch, seq_len, vocab)`.
         labels: shape `(batch, seq_len)`; -100 where there is no loss.
@@ -128,7 +130,7 @@ def masked_lm_loss(
 
     A batch in which nothing is labelled has the loss 0, not NaN. Written for Trainer's `compute_loss_func`: left to
     itself, Trainer takes the mean loss of BERT-like heads for one that is already normalised, and multiplies it by
-    the accumulation steps and the processes.
+    the accumulation steps and the processes (https://github.com/huggingface/transformers/issues/47688).
 
     >>> from types import SimpleNamespace
     >>> outputs = SimpleNamespace(logits=torch.zeros(1, 3, 8))
@@ -139,7 +141,9 @@ def masked_lm_loss(
     """
     labelled = labels != -100
     nats = torch.nn.functional.cross_entropy(
-        outputs.logits[labelled].float(), labels[labelled], reduction="sum"
-    )  # () from (labelled, vocab)
+        outputs.logits[labelled].float(), labels[labelled], reduction="none"
+    )  # (labelled,) from (labelled, vocab)
+    # In double precision, where there is one: else the sum would tell one split of the step from another.
+    nats = nats.sum(dtype=torch.float32 if nats.device.type == "mps" else torch.float64)
     count = labelled.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=nats.device)
     return nats / count.clamp(min=1)

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, set_seed
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainerState, set_seed
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .collator import DataCollatorForMaskedLM
 from .config import MLMConfig
-from .dataset import tokenize, with_example_id
+from .dataset import NumberedRows, RowsOfEpoch, fingerprint, tokenize, with_example_id
 from .evaluation import masked_lm_metrics
 from .model import load_model, masked_lm_loss, usable_length
 from .progress import TrainingProgress
+from .resume import ResumeContract, find_checkpoint
+from .sampler import EpochSampler, StepSeeds
 from .tokenizer import load_or_train_tokenizer, require_mask_token
 
 logger = logging.getLogger(__name__)
+
+#: What a model's config.json says besides its shape.
+_NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_version", "use_cache"}
+
+#: What a collator has besides the rule of its masks.
+_NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of"}
 
 
 class MLMTrainer(Trainer):
@@ -110,6 +119,10 @@ class MLMTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(TrainingProgress())
+        self._step_seeds = StepSeeds()
+        self.add_callback(self._step_seeds)
+        self._contract = ResumeContract(args.to_recipe(), self._facts)
+        self.add_callback(self._contract)
 
     def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
         if rows is None or (isinstance(rows, dict) and not rows):
@@ -134,12 +147,101 @@ class MLMTrainer(Trainer):
             return tokenize(rows, tokenizer, self._max_length)
         return with_example_id(rows)
 
+    def _facts(self) -> dict[str, Any]:
+        """Return what a resumed run must have in common with the one it goes on with, besides the config's values."""
+        collator, model, rows = self.data_collator, cast(Any, self.model), cast(Any, self.train_dataset)
+        masking: Any = type(collator).__name__
+        if isinstance(collator, DataCollatorForMaskedLM):
+            masking = {
+                item.name: getattr(collator, item.name) for item in fields(collator) if item.name not in _NOT_MASKING
+            }
+        shape = {
+            name: value
+            for name, value in model.config.to_dict().items()
+            if not name.startswith("_") and not name.endswith("_token_id") and name not in _NOT_SHAPE
+        }
+        return {
+            "training text": f"{len(rows)} rows, {fingerprint(rows)}",
+            "global batch": self.get_total_train_batch_size(self.args),
+            "masking": masking,
+            "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
+        }
+
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train, or go on with a run from a checkpoint: its path, its run folder, or True for the newest one.
+
+        On a CPU a resumed run ends with the weights of one that was never interrupted, to the last bit.
+
+        Raises: FileNotFoundError where there is no checkpoint; ValueError where it belongs to another run
+        (`mlm_recipes.resume` says which values must stay, which may change if asked for, and which are free).
+        """
+        if not resume_from_checkpoint:
+            self._contract.resumed = []
+            return super().train(None, *args, **kwargs)
+        assert isinstance(self.args, MLMConfig)
+        checkpoint = find_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
+        self._contract.check(checkpoint, self.args.change_on_resume or ())
+        if not isinstance(self.data_collator, DataCollatorForMaskedLM):
+            logger.warning(
+                "%s draws its masks from a generator, so the resumed run will not be the one that was interrupted; "
+                "with DataCollatorForMaskedLM it is, to the last bit.", type(self.data_collator).__name__
+            )  # fmt: skip
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if state.global_step >= self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]:
+            # Nothing is left to train; upstream would take one more step (transformers 5.23).
+            self._load_from_checkpoint(str(checkpoint))
+            self.state = state
+            return TrainOutput(state.global_step, 0.0, {})
+        return super().train(str(checkpoint), *args, **kwargs)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Create the optimizer, and keep its values: those that a checkpoint brings along would replace them."""
+        optimizer = super().create_optimizer(model)
+        self._contract.optimizer_groups = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
+        return optimizer
+
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         """Return the parameters that weight decay applies to: transformers' choice, or with the config's wish, all."""
         assert isinstance(self.args, MLMConfig)
         if self.args.decay_bias_and_norm:
             return [name for name, _ in model.named_parameters()]
         return super().get_decay_parameter_names(model)
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
+        """Return the training batches, in an order that is a function of the seed and the global batch size."""
+        if self.train_dataset is None:
+            return super().get_train_dataloader()  # which says so
+        args = self.args
+        rows: Any = self.train_dataset
+        # Another's collator knows neither epochs nor missing examples; accelerate then repeats some at the end.
+        ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
+        if not ours and isinstance(rows, NumberedRows):
+            rows = rows.rows
+        strategy = str(args.train_sampling_strategy)
+        self._step_seeds.sampler = EpochSampler(
+            len(rows),
+            args.seed if args.data_seed is None else args.data_seed,
+            strategy=strategy,
+            global_batch_size=self.get_total_train_batch_size(args),
+            drop_last=args.dataloader_drop_last,
+            multiple_of=self._train_batch_size * args.world_size if ours and args.world_size > 1 else 1,
+            lengths=[len(row["input_ids"]) for row in rows] if strategy == "group_by_length" else None,
+        )
+        loader = torch.utils.data.DataLoader(
+            RowsOfEpoch(rows, plain=not ours),
+            batch_size=self._train_batch_size,
+            sampler=self._step_seeds.sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            in_order=args.dataloader_in_order,
+        )
+        return self.accelerator.prepare(loader)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader[Any]:
         """Return the evaluation batches, with frozen masks."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,42 @@ def test_dynamic_masks_are_drawn_anew_from_torchs_generator(tokenizer, rows):
     torch.manual_seed(1)
     assert collate(rows)["labels"].tolist() == first
     assert first != second
+
+
+@pytest.mark.parametrize("policy", [{}, {"mask_replace_prob": 0.8, "random_replace_prob": 0.1}, {"static_masks": True}])
+def test_masks_belong_to_the_example_and_its_epoch(tokenizer, rows, policy):
+    """Whatever the batch, its order or its padding: a function of seed, epoch and example_id, for every policy."""
+    rows = [row | {"example_id": 10 + i, "epoch": epoch} for epoch in (0, 1) for i, row in enumerate(rows)]
+    collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=0.5, seed=4, **policy)
+    alone = {}
+    for row in rows:
+        batch = collate([row])
+        alone[row["example_id"], row["epoch"]] = (batch["input_ids"][0].tolist(), batch["labels"][0].tolist())
+
+    for order in (range(16), reversed(range(16)), [3, 12, 5, 9]):
+        chosen = [rows[i] for i in order]
+        batch = replace(collate, padding="max_length", max_length=40)(chosen)
+        for row, ids, labels in zip(chosen, batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+            n = len(row["input_ids"])
+            assert (ids[:n], labels[:n]) == alone[row["example_id"], row["epoch"]]
+
+    same = [alone[10 + i, 0] == alone[10 + i, 1] for i in range(8)]
+    assert all(same) if "static_masks" in policy else sum(same) < 4
+    other = replace(collate, seed=5)
+    assert sum(other([row])["labels"][0].tolist() == alone[row["example_id"], row["epoch"]][1] for row in rows) < 8
+
+
+@pytest.mark.parametrize("loss_on", ["masked", "all"])
+def test_no_example_leaves_the_batch_as_it_is_and_nothing_but_itself_is_no_loss(tokenizer, rows, loss_on):
+    rows = [row | {"example_id": i, "epoch": 0} for i, row in enumerate(rows)]
+    collate = DataCollatorForMaskedLM(tokenizer, loss_on=loss_on, mlm_probability=0.5)
+    with_it, without = collate([None, *rows, None]), collate(rows)
+    assert all(torch.equal(with_it[name], without[name]) for name in without)
+    nothing = collate([None, None])
+    assert nothing["labels"].tolist() == [[-100]]
+    assert nothing["attention_mask"].tolist() == [[1]]
+    frozen = collate.frozen(0)([None])
+    assert frozen["labels"].tolist() == [[-100]]
 
 
 def test_frozen_masks_are_no_training_epochs(tokenizer, rows):
@@ -233,6 +271,11 @@ def test_token_type_ids_are_padded(tokenizer):
 def test_a_value_out_of_range_is_refused(tokenizer, changes, says):
     with pytest.raises(ValueError, match=says):
         DataCollatorForMaskedLM(tokenizer, **changes)
+
+
+def test_an_epoch_wants_an_example_id(tokenizer, rows):
+    with pytest.raises(ValueError, match="epoch: received rows without an example_id"):
+        DataCollatorForMaskedLM(tokenizer)([row | {"epoch": 1} for row in rows])
 
 
 def test_static_masks_want_an_example_id(tokenizer, rows):

@@ -102,7 +102,7 @@ def test_the_loss_is_a_sum_divided_once():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 5, 11, generator=generator, requires_grad=True)
     labels = torch.tensor([[1, -100, 3, -100, 5], [-100, -100, 2, -100, -100]])
-    expected = torch.nn.functional.cross_entropy(logits.view(-1, 11), labels.view(-1))
+    expected = torch.nn.functional.cross_entropy(logits.double().view(-1, 11), labels.view(-1))
     assert torch.isclose(masked_lm_loss(SimpleNamespace(logits=logits), labels), expected)
     halves = [
         masked_lm_loss(SimpleNamespace(logits=logits[i : i + 1]), labels[i : i + 1], num_items_in_batch=4)

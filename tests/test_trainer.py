@@ -182,7 +182,8 @@ def test_weight_decay_reaches_all_parameters_when_asked(tiny_bert, tokenizer, ro
 
 
 def test_plain_lines_without_a_terminal(tiny_bert, tokenizer, rows, capsys):
-    MLMTrainer(tiny_bert, args=config(max_steps=4), train_dataset=rows, processing_class=tokenizer).train()
+    args = config(max_steps=4, mlm_probability=0.5)
+    MLMTrainer(tiny_bert, args=args, train_dataset=rows, processing_class=tokenizer).train()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  loss")[0] for line in lines] == [
         "epoch 1/2  step 1/4", "epoch 1/2  step 2/4", "epoch 2/2  step 3/4", "epoch 2/2  step 4/4",
