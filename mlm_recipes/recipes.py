@@ -6,26 +6,20 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from datasets import Dataset
-from torch.utils.data import DataLoader
 from transformers import set_seed
 
-from . import reference_loop, report, run_folder
-from .collator import DataCollatorForMaskedLM
+from . import reference_loop, report, resume, run_folder
 from .config import MLMConfig, read_config
-from .corpus import Corpus, load_corpus
-from .dataset import tokenize
-from .evaluation import masked_lm_metrics, word_frequency_metrics
-from .fill_mask import Prompt, choose_prompts, fill_mask
-from .masking import special_token_ids
-from .model import load_model, starts_random, usable_length
-from .tokenizer import load_or_train_tokenizer, load_tokenizer
+from .evaluation import masked_lm_metrics
+from .fill_mask import fill_mask
+from .model import load_model
+from .prepare import Run, prepare
+from .tokenizer import load_tokenizer
 from .trainer import MLMTrainer
 
 logger = logging.getLogger(__name__)
@@ -75,12 +69,19 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     Writes the run folder: the model and its tokenizer, recipe.yaml, metrics.json, report.html, README.md. Without an
     `output_dir` it is `runs/<corpus>`, or the next free `runs/<corpus>-2`, `-3`, ...
 
+    With `resume_from_checkpoint` an interrupted run goes on, in its own folder: a checkpoint, a run folder, or true for
+    the newest checkpoint of `output_dir`, of the recipe if that is a run folder, or else of this corpus and model.
+
     Raises: ValueError or FileNotFoundError for what the caller can mend; FileExistsError for an `output_dir` that
     holds a file a run would write over, unless `overwrite` is set.
     """
     config = read_config(recipe, overrides)
-    run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite or bool(config.resume_from_checkpoint))
-    run = _prepare(config)
+    checkpoint = _checkpoint(recipe, config)
+    if checkpoint is not None and _asked_for(config) is None:
+        config.output_dir = str(checkpoint.parent)
+    goes_on = checkpoint is not None and checkpoint.parent.resolve() == Path(str(config.output_dir)).resolve()
+    run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite or goes_on)
+    run = prepare(config)
     folder = run_folder.claim(_asked_for(config), run.corpus.facts["name"])
     config.output_dir = str(folder)
 
@@ -91,19 +92,21 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         eval_dataset=run.validation_rows,
         processing_class=run.tokenizer,
     )
+    if checkpoint is not None:
+        trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
     if trainer.is_world_process_zero():
         run_folder.write_recipe(folder, config.to_recipe())
-        logger.info("%s %s", _announcement(run, config), _plan(config))
-    before = _without_prefix(trainer.evaluate()) | _filled(run)
+        logger.info("%s %s%s", run.announcement(), _plan(config), f" Going on from {checkpoint}." if checkpoint else "")
+    before = _without_prefix(trainer.evaluate()) | run.fill_mask()
     started = time.monotonic()
-    output = trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    output = trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - started
     if output.global_step == 0:
         raise ValueError(
             f"train: no step was taken: {len(run.train_rows)} paragraphs do not fill a batch. Accepted: more text, "
             "or a smaller --per_device_train_batch_size, or --dataloader_drop_last false."
         )
-    after = _without_prefix(trainer.evaluate()) | _filled(run)
+    after = _without_prefix(trainer.evaluate()) | run.fill_mask()
     _refuse_diverged(after, config)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     metrics = _metrics(
@@ -116,6 +119,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         steps=output.global_step,
         epochs=trainer.state.epoch,
         processes=config.world_size,
+        resumed=trainer.resumed,
         history=[{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],
     )
     trainer.save_model(str(folder))
@@ -142,8 +146,8 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
     config = read_config(recipe, overrides)
-    run = _prepare(config)
-    logger.info(_announcement(run, config))
+    run = prepare(config)
+    logger.info(run.announcement())
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
         config.output_dir = unused
         trainer = MLMTrainer(run.model, args=config, eval_dataset=run.validation_rows, processing_class=run.tokenizer)
@@ -151,7 +155,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
             "corpus": run.corpus.facts,
             "evaluation": {"model": config.model, "random_weights": run.random_weights}
             | _without_prefix(trainer.evaluate())
-            | _filled(run),
+            | run.fill_mask(),
             "versions": run_folder.versions(),
         }
     return RunResult(metrics)
@@ -184,13 +188,13 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
             "tutorial's loop knows no other. Pass --num_train_epochs 2."
         )
     run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite)
-    run = _prepare(config)
+    run = prepare(config)
     folder = run_folder.claim(_asked_for(config), f"{run.corpus.facts['name']}-reference")
     run_folder.write_recipe(folder, config.to_recipe())
-    logger.info("%s %s", _announcement(run, config), _plan(config))
+    logger.info("%s %s", run.announcement(), _plan(config))
 
     run.model.to(config.device)
-    before = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run)
+    before = masked_lm_metrics(run.model, run.frozen_batches()) | run.fill_mask()
     set_seed(config.seed)
     encodings = reference_loop.encode(run.corpus["train"]["text"], run.tokenizer, run.max_length)
     reference_loop.mask(encodings, run.tokenizer, config.mlm_probability)
@@ -204,7 +208,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
         weight_decay=config.weight_decay,
     )
     seconds = time.monotonic() - started
-    after = masked_lm_metrics(run.model, _frozen_batches(run, config)) | _filled(run)
+    after = masked_lm_metrics(run.model, run.frozen_batches()) | run.fill_mask()
     _refuse_diverged(after, config)
     metrics = _metrics(
         run,
@@ -242,102 +246,30 @@ def _asked_for(config: MLMConfig) -> str | None:
     return None if config.output_dir == _NOT_NAMED else config.output_dir
 
 
-@dataclass
-class _Run:
-    """Everything that is ready before the first number is measured."""
-
-    corpus: Corpus
-    tokenizer: Any
-    model: Any
-    max_length: int
-    random_weights: bool
-    train_rows: Dataset
-    validation_rows: Dataset
-    prompts: list[Prompt]
-
-
-def _prepare(config: MLMConfig) -> _Run:
-    with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
-        corpus = load_corpus(
-            config.corpus,
-            text_column=config.text_column,
-            validation_fraction=config.validation_fraction,
-            seed=config.evaluation_seed,
-        )
-        # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
-        tokenizer = load_or_train_tokenizer(
-            config.model, corpus["train"]["text"], from_scratch=config.from_scratch, vocab_size=config.vocab_size
-        )
-        set_seed(config.seed)
-        model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
-        max_length = usable_length(config.max_length, model)
-        rows = {split: tokenize(corpus[split], tokenizer, max_length) for split in ("train", "validation")}
-        cut_off = [lost for split in rows.values() for lost in split["cut_off"] if lost]
-        corpus.facts |= {"max_length": max_length, "cut_off_paragraphs": len(cut_off), "cut_off_tokens": sum(cut_off)}
-        run = _Run(
-            corpus=corpus,
-            tokenizer=tokenizer,
-            model=model,
-            max_length=max_length,
-            random_weights=starts_random(config.model, config.from_scratch),
-            train_rows=rows["train"],
-            validation_rows=rows["validation"],
-            prompts=choose_prompts(list(corpus["validation"]["text"]), tokenizer, seed=config.evaluation_seed),
-        )
-    corpus.facts["word_frequencies"] = _word_frequencies(run, config)  # raises if there is nothing to measure
-    return run
-
-
-def _frozen_batches(run: _Run, config: MLMConfig) -> Iterator[dict[str, torch.Tensor]]:
-    collator = DataCollatorForMaskedLM(run.tokenizer, max_length=run.max_length, **config.masking())
-    loader = DataLoader(
-        run.validation_rows,
-        batch_size=config.per_device_eval_batch_size,
-        collate_fn=collator.frozen(config.evaluation_seed),
-    )
-    for batch in loader:
-        yield {name: tensor.to(run.model.device) for name, tensor in batch.items()}
-
-
-def _word_frequencies(run: _Run, config: MLMConfig) -> dict[str, float]:
-    metrics = word_frequency_metrics(
-        run.train_rows["input_ids"],
-        (batch["labels"].cpu() for batch in _frozen_batches(run, config)),
-        run.model.get_input_embeddings().num_embeddings,
-        special_token_ids(run.tokenizer),
-    )
-    return {name: metrics[name] for name in ("loss", "accuracy")}
-
-
-def _filled(run: _Run) -> dict[str, Any]:
-    filled = fill_mask(run.model, run.tokenizer, [prompt.text for prompt in run.prompts])
-    return {
-        "fill_mask": [
-            {"prompt": prompt.text, "answer": prompt.answer, "top": [[token, p] for token, p in guesses[0]]}
-            for prompt, guesses in zip(run.prompts, filled, strict=True)
-        ]
-    }
+def _checkpoint(recipe: Any, config: MLMConfig) -> Path | None:
+    """Return the checkpoint that `resume_from_checkpoint` means."""
+    asked = str(config.resume_from_checkpoint or "false")
+    if asked.lower() == "false":
+        if config.change_on_resume:
+            raise ValueError(
+                f"change_on_resume: received {' '.join(config.change_on_resume)} and nothing to resume. Accepted: with "
+                "--resume_from_checkpoint. Add it, or leave this out."
+            )
+        return None
+    if asked.lower() != "true":
+        return resume.find_checkpoint(asked, "")
+    place = _asked_for(config)
+    if place is None and isinstance(recipe, str | Path) and (Path(recipe) / "recipe.yaml").is_file():
+        place = str(recipe)
+    if place is None:
+        runs = run_folder.find_runs({"corpus": config.corpus, "model": config.model})
+        begun = [checkpoints[-1] for run in runs if (checkpoints := resume.list_checkpoints(run))]
+        place = str(max(begun, key=lambda path: path.stat().st_mtime, default="runs"))
+    return resume.find_checkpoint(True, place)
 
 
 def _without_prefix(metrics: dict[str, float]) -> dict[str, Any]:
     return {name: metrics[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity", "masked_tokens")}
-
-
-def _announcement(run: _Run, config: MLMConfig) -> str:
-    facts = run.corpus.facts
-    cut_off = (
-        f" Longer than {run.max_length} tokens: {report.count(facts['cut_off_paragraphs'], 'paragraph')}, of which "
-        f"{report.count(facts['cut_off_tokens'], 'token')} are cut off; break the lines to keep them."
-        if facts["cut_off_paragraphs"]
-        else ""
-    )
-    start = "random weights" if run.random_weights else "its trained weights"
-    return (
-        f"{facts['name']}: {facts['paragraphs']:,} paragraphs, {facts['words']:,} words; "
-        f"{facts['train']:,} to train on, {facts['validation']:,} held out.{cut_off} "
-        f"{config.model}: {run.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
-        f"{len(run.tokenizer):,} tokens in its vocabulary."
-    )
 
 
 def _plan(config: MLMConfig) -> str:
@@ -347,7 +279,7 @@ def _plan(config: MLMConfig) -> str:
 
 
 def _metrics(
-    run: _Run, config: MLMConfig, before: dict[str, Any], after: dict[str, Any], **train: Any
+    run: Run, config: MLMConfig, before: dict[str, Any], after: dict[str, Any], **train: Any
 ) -> dict[str, Any]:
     """Return what metrics.json holds; `train` is what only the loop that ran can say."""
     started_from = {

@@ -119,8 +119,12 @@ def note(metrics: dict[str, Any]) -> str:
     """Say in plain words what the numbers allow one to say."""
     corpus = metrics["corpus"]
     train, masked, loss = metrics["train"], metrics["after"]["masked_tokens"], metrics["after"]["loss"]
+    resumed = train.get("resumed")
+    steps = count(train["steps"], "step")
+    if resumed:
+        steps += f" (resumed {count(len(resumed), 'time')}), those since step {resumed[-1]['step']}"
     where = (
-        f"{count(train['steps'], 'step')} in {train['seconds']:,.0f} s. Measured on {count(masked, 'masked token')} "
+        f"{steps} in {train['seconds']:,.0f} s. Measured on {count(masked, 'masked token')} "
         f"of {count(corpus['validation'], 'held-out paragraph')}, the same tokens before and after."
     )
     if masked < 200:

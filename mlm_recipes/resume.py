@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,8 +11,6 @@ from typing import Any
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
-
-logger = logging.getLogger(__name__)
 
 #: Values that make a run the run it is. What follows from several of them (the text, the global batch, the model's
 #: shape, the masks) is compared as a fact beside them.
@@ -178,10 +175,10 @@ class ResumeContract(TrainerCallback, ExportableState):
         """Return what is saved."""
         return {"args": {}, "attributes": {"contract": self.terms() | {"resumed": self.resumed}}}
 
-    def check(self, checkpoint: Path, change: Iterable[str] = ()) -> None:
-        """Compare this run with the checkpoint's, before the first step.
+    def check(self, checkpoint: Path, change: Iterable[str] = ()) -> str:
+        """Compare this run with the checkpoint's; return in words what differs and may.
 
-        `change` names the values that are meant to be different now. What may differ freely is logged.
+        `change` names the values that are meant to be different now.
 
         Raises: ValueError for any other difference, with the old and the new value.
         """
@@ -211,8 +208,7 @@ class ResumeContract(TrainerCallback, ExportableState):
             )
         self.resumed = [*old["resumed"], {"step": state["global_step"], "changed": named}]
         self._remake = bool(_REMADE & set(named))
-        if values:
-            logger.info("Resuming with changed values: %s.", _listed(values))
+        return _listed(values)
 
     def on_train_begin(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,16 @@ def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> N
             f"output_dir: {str(folder)!r} already holds {what} ({', '.join(held)}). Accepted: an empty or new folder. "
             "Name another one, leave --output_dir out, or allow it with --overwrite."
         )
+
+
+def find_runs(values: Mapping[str, Any]) -> list[Path]:
+    """Return the folders under runs/ whose recipe.yaml has these values, such as corpus and model."""
+    found = []
+    for path in sorted(Path("runs").glob("*/recipe.yaml")):
+        recipe = yaml.safe_load(path.read_text("utf-8"))
+        if isinstance(recipe, dict) and values.items() <= {n: v for n, v in recipe.items() if n in values}.items():
+            found.append(path.parent)
+    return found
 
 
 def claim(folder: str | Path | None, name: str) -> Path:

@@ -167,6 +167,16 @@ class MLMTrainer(Trainer):
             "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
         }
 
+    @property
+    def resumed(self) -> list[dict[str, Any]]:
+        """Each time this run was resumed: the step it went on from, and the values that were changed."""
+        return self._contract.resumed
+
+    def check_resume(self, checkpoint: Path) -> str:
+        """Return in words what differs from a checkpoint's run and may; raise ValueError if it would be another run."""
+        assert isinstance(self.args, MLMConfig)
+        return self._contract.check(checkpoint, self.args.change_on_resume or ())
+
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, or go on with a run from a checkpoint: its path, its run folder, or True for the newest one.
 
@@ -180,7 +190,9 @@ class MLMTrainer(Trainer):
             return super().train(None, *args, **kwargs)
         assert isinstance(self.args, MLMConfig)
         checkpoint = find_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
-        self._contract.check(checkpoint, self.args.change_on_resume or ())
+        changed = self.check_resume(checkpoint)
+        if changed:
+            logger.info("Resuming with changed values: %s.", changed)
         if not isinstance(self.data_collator, DataCollatorForMaskedLM):
             logger.warning(
                 "%s draws its masks from a generator, so the resumed run will not be the one that was interrupted; "
@@ -191,6 +203,8 @@ class MLMTrainer(Trainer):
             # Nothing is left to train; upstream would take one more step (transformers 5.23).
             self._load_from_checkpoint(str(checkpoint))
             self.state = state
+            if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+                self._load_best_model()
             return TrainOutput(state.global_step, 0.0, {})
         return super().train(str(checkpoint), *args, **kwargs)
 

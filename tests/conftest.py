@@ -18,7 +18,7 @@ os.environ |= {
 import datasets  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from transformers import BertConfig, BertForMaskedLM, set_seed  # noqa: E402
+from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, set_seed  # noqa: E402
 
 from mlm_recipes import load_corpus, train_tokenizer  # noqa: E402
 
@@ -68,6 +68,26 @@ def make_bert(tokenizer, **changes):
     }
     set_seed(0)
     return BertForMaskedLM(BertConfig(**(values | changes)))
+
+
+def make_model(architecture, tokenizer, dropout=0.0):
+    """A tiny model of one of the architectures that the layout tests hold to the same numbers."""
+    if architecture == "bert":
+        return make_bert(tokenizer, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    values = {
+        "roberta": size | {"max_position_embeddings": 130, "type_vocab_size": 1, "hidden_dropout_prob": dropout,
+                           "attention_probs_dropout_prob": dropout},
+        "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "dropout": dropout,
+                       "attention_dropout": dropout, "max_position_embeddings": 128},
+        "modernbert": size | {"max_position_embeddings": 128, "bos_token_id": 101, "eos_token_id": 102,
+                              "cls_token_id": 101, "sep_token_id": 102, "mlp_dropout": dropout,
+                              "attention_dropout": dropout, "embedding_dropout": dropout},
+    }[architecture]  # fmt: skip
+    set_seed(0)
+    return AutoModelForMaskedLM.from_config(
+        AutoConfig.for_model(architecture, vocab_size=len(tokenizer), pad_token_id=0, **values)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ FLOORS = [
     {"sources", "masking", "dataset", "evaluation", "reference_loop", "report", "progress", "resume"},
     {"collator", "corpus", "model", "run_folder", "sampler", "tokenizer"},
     {"config", "fill_mask"},
-    {"trainer"},
+    {"prepare", "trainer"},
     {"recipes"},
     {"cli"},
 ]

@@ -1,0 +1,122 @@
+"""Everything that a run needs before its first number: text, tokenizer, model, rows, prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import set_seed
+
+from . import report
+from .collator import DataCollatorForMaskedLM
+from .config import MLMConfig
+from .corpus import Corpus, load_corpus
+from .dataset import tokenize
+from .evaluation import word_frequency_metrics
+from .fill_mask import Prompt, choose_prompts, fill_mask
+from .masking import special_token_ids
+from .model import load_model, starts_random, usable_length
+from .tokenizer import load_or_train_tokenizer
+
+
+@dataclass
+class Run:
+    """What `prepare` returns."""
+
+    config: MLMConfig
+    corpus: Corpus
+    tokenizer: Any
+    model: Any
+    max_length: int
+    random_weights: bool
+    train_rows: Dataset
+    validation_rows: Dataset
+    prompts: list[Prompt]
+
+    def collator(self) -> DataCollatorForMaskedLM:
+        """Return the collator that the config asks for."""
+        return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
+
+    def frozen_batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the held-out text with frozen masks, on the model's device."""
+        loader = DataLoader(
+            self.validation_rows,
+            batch_size=self.config.per_device_eval_batch_size,
+            collate_fn=self.collator().frozen(self.config.evaluation_seed),
+        )
+        for batch in loader:
+            yield {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+
+    def fill_mask(self) -> dict[str, Any]:
+        """Return the model's answers to the prompts, as metrics.json holds them."""
+        filled = fill_mask(self.model, self.tokenizer, [prompt.text for prompt in self.prompts])
+        return {
+            "fill_mask": [
+                {"prompt": prompt.text, "answer": prompt.answer, "top": [[token, p] for token, p in guesses[0]]}
+                for prompt, guesses in zip(self.prompts, filled, strict=True)
+            ]
+        }
+
+    def announcement(self) -> str:
+        """Say what there is to train on, and what to train."""
+        facts = self.corpus.facts
+        cut_off = (
+            f" Longer than {self.max_length} tokens: {report.count(facts['cut_off_paragraphs'], 'paragraph')}, "
+            f"of which {report.count(facts['cut_off_tokens'], 'token')} are cut off; break the lines to keep them."
+            if facts["cut_off_paragraphs"]
+            else ""
+        )
+        start = "random weights" if self.random_weights else "its trained weights"
+        return (
+            f"{facts['name']}: {facts['paragraphs']:,} paragraphs, {facts['words']:,} words; "
+            f"{facts['train']:,} to train on, {facts['validation']:,} held out.{cut_off} "
+            f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
+            f"{len(self.tokenizer):,} tokens in its vocabulary."
+        )
+
+
+def prepare(config: MLMConfig) -> Run:
+    """Load the corpus and the model, tokenize, and choose the prompts.
+
+    Raises: ValueError or OSError for what cannot be loaded, or held-out text with nothing to measure.
+    """
+    with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
+        corpus = load_corpus(
+            config.corpus,
+            text_column=config.text_column,
+            validation_fraction=config.validation_fraction,
+            seed=config.evaluation_seed,
+        )
+        # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
+        tokenizer = load_or_train_tokenizer(
+            config.model, corpus["train"]["text"], from_scratch=config.from_scratch, vocab_size=config.vocab_size
+        )
+        set_seed(config.seed)
+        model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
+        max_length = usable_length(config.max_length, model)
+        rows = {split: tokenize(corpus[split], tokenizer, max_length) for split in ("train", "validation")}
+        cut_off = [lost for split in rows.values() for lost in split["cut_off"] if lost]
+        corpus.facts |= {"max_length": max_length, "cut_off_paragraphs": len(cut_off), "cut_off_tokens": sum(cut_off)}
+        run = Run(
+            config=config,
+            corpus=corpus,
+            tokenizer=tokenizer,
+            model=model,
+            max_length=max_length,
+            random_weights=starts_random(config.model, config.from_scratch),
+            train_rows=rows["train"],
+            validation_rows=rows["validation"],
+            prompts=choose_prompts(list(corpus["validation"]["text"]), tokenizer, seed=config.evaluation_seed),
+        )
+    words = word_frequency_metrics(
+        run.train_rows["input_ids"],
+        (batch["labels"].cpu() for batch in run.frozen_batches()),
+        run.model.get_input_embeddings().num_embeddings,
+        special_token_ids(tokenizer),
+    )
+    corpus.facts["word_frequencies"] = {name: words[name] for name in ("loss", "accuracy")}
+    return run

@@ -1,0 +1,103 @@
+"""One process, accumulation, two processes; interrupted or not: the same run. Real processes, started by torchrun."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_model
+from two_processes import ARCHITECTURES, STEPS, WITH_WORKERS, rows_and_tokenizer, train
+
+
+@pytest.fixture(scope="module")
+def data():
+    return rows_and_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def alone(data):
+    """Each architecture, trained in one process without accumulation."""
+    return {name: train(*data, make_model(name, data[1]), (8, 1)) for name in ARCHITECTURES}
+
+
+@pytest.fixture(scope="module")
+def two(data, tmp_path_factory):
+    """What two processes found: each one's results, and the folder of their checkpoints."""
+    folder = tmp_path_factory.mktemp("two")
+    train(*data, make_model("bert", data[1]), (8, 1), folder=folder / "one")  # for two processes to finish
+    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
+    script = Path(__file__).with_name("two_processes.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(folder)],
+        capture_output=True, text=True, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    # The file is our own, of a moment ago: tensors, numbers, tuples.
+    return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in (0, 1)], folder
+
+
+def assert_same_run(found, expected, bound=1e-6):
+    (logged, weights), (expected_logged, expected_weights) = found, expected
+    assert np.array(logged).shape == (STEPS, 2)
+    assert np.abs(np.array(logged) - np.array(expected_logged)).max() <= bound
+    assert (weights - expected_weights).abs().max() <= bound
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_one_process_accumulation_and_two_processes_are_one_run(data, alone, two, architecture):
+    """1 x 8, 2 x 4 by accumulation, 4 each in two processes: losses, gradient norms and weights."""
+    accumulated = train(*data, make_model(architecture, data[1]), (4, 2))
+    assert_same_run(accumulated, alone[architecture])
+    for found in two[0]:
+        assert_same_run(found["layouts"][architecture], alone[architecture])
+    start = torch.cat([parameter.detach().flatten() for parameter in make_model(architecture, data[1]).parameters()])
+    assert (alone[architecture][1] - start).abs().max() > 5e-3  # there was something to agree about
+
+
+def test_two_processes_hold_the_same_weights(two):
+    first, second = two[0]
+    for name in ARCHITECTURES:
+        assert torch.equal(first["layouts"][name][1], second["layouts"][name][1])
+
+
+def test_resumed_from_any_step_two_processes_end_with_the_same_bits(two):
+    """Dropout 0.1, no workers and two, mid-epoch and at its end."""
+    cases = [(step, 0) for step in range(1, STEPS + 1)] + [(step, 2) for step in WITH_WORKERS]
+    for found in two[0]:
+        assert sorted(found["resumed"]) == sorted(cases)
+        for case in cases:
+            logged, weights = found["resumed"][case]
+            assert logged == found["whole"][0], case
+            assert torch.equal(weights, found["whole"][1]), case
+
+
+@pytest.mark.parametrize("step", [3, 5, 8])
+def test_a_checkpoint_of_one_process_is_finished_by_two_and_the_other_way_round(data, alone, two, step):
+    for found in two[0]:
+        assert_same_run(found["finished"][step], alone["bert"])
+    finished = train(*data, make_model("bert", data[1]), (8, 1), resume=two[1] / f"two/checkpoint-{step}")
+    assert_same_run(finished, alone["bert"])
+
+
+@pytest.mark.parametrize(
+    ("workers", "persistent", "steps"),
+    [(0, False, range(1, STEPS + 1)), (2, False, WITH_WORKERS), (2, True, (1,))],
+    ids=["no-workers", "two-workers", "workers-that-stay"],
+)
+def test_resumed_from_any_step_one_process_ends_with_the_same_bits(data, tmp_path, workers, persistent, steps):
+    def with_dropout(**values):
+        return train(*data, make_model("bert", data[1], dropout=0.1), (8, 1), **values)
+
+    whole = with_dropout(folder=tmp_path)
+    for step in steps:
+        logged, weights = with_dropout(
+            resume=tmp_path / f"checkpoint-{step}", dataloader_num_workers=workers,
+            dataloader_persistent_workers=persistent,
+        )  # fmt: skip
+        assert logged == whole[0], step
+        assert torch.equal(weights, whole[1]), step

@@ -1,0 +1,67 @@
+"""What tests/test_layouts.py runs in two processes: torchrun --nproc_per_node 2 two_processes.py FOLDER."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from conftest import make_model
+
+from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
+
+ARCHITECTURES = ("bert", "roberta", "distilbert", "modernbert")
+STEPS = 12
+#: Of 35 paragraphs in batches of 8 the last step has three: of two processes with four each, one has none.
+PARAGRAPHS = 35
+WITH_WORKERS = (2, 5, 7)  # within an epoch, at its end, within the next
+
+
+def rows_and_tokenizer():
+    corpus = load_corpus("meditations")
+    tokenizer = train_tokenizer(corpus["train"]["text"], vocab_size=1000)
+    return tokenize(corpus["train"].select(range(PARAGRAPHS)), tokenizer, max_length=48), tokenizer
+
+
+def train(rows, tokenizer, model, layout, folder=None, resume=None, **changes):
+    """Train; return the logged losses and gradient norms, and the weights in one row."""
+    batch, accumulation = layout
+    args = MLMConfig(
+        **{
+            "max_steps": STEPS, "per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation,
+            "learning_rate": 1e-3, "seed": 1, "disable_tqdm": True, "ddp_find_unused_parameters": False,
+            "output_dir": str(folder or "unused"), "save_strategy": "steps" if folder else "no", "save_steps": 1,
+        } | changes,
+    )  # fmt: skip
+    trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
+    trainer.train(resume_from_checkpoint=resume)
+    logged = [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
+    return logged, torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def main(folder: Path) -> None:
+    rows, tokenizer = rows_and_tokenizer()
+    found = {"layouts": {name: train(rows, tokenizer, make_model(name, tokenizer), (4, 1)) for name in ARCHITECTURES}}
+
+    def with_dropout(**values):
+        return train(rows, tokenizer, make_model("bert", tokenizer, dropout=0.1), (4, 1), **values)
+
+    found["whole"] = with_dropout(folder=folder / "whole")
+    found["resumed"] = {
+        (step, workers): with_dropout(resume=folder / f"whole/checkpoint-{step}", dataloader_num_workers=workers)
+        for workers, steps in ((0, range(1, STEPS + 1)), (2, WITH_WORKERS))
+        for step in steps
+    }
+
+    plain = make_model("bert", tokenizer)
+    train(rows, tokenizer, plain, (4, 1), folder=folder / "two")  # for one process to finish
+    found["finished"] = {
+        step: train(rows, tokenizer, make_model("bert", tokenizer), (4, 1), resume=folder / f"one/checkpoint-{step}")
+        for step in (3, 5, 8)
+    }
+    torch.save(found, folder / f"found-{torch.distributed.get_rank()}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
