@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 #: Values that make a run the run it is. What follows from several of them (the text, the global batch, the model's
@@ -226,9 +226,10 @@ class ResumeContract(TrainerCallback, ExportableState):
         if not self._remake:
             return
         if not isinstance(lr_scheduler, LambdaLR):
+            schedule = SchedulerType(args.lr_scheduler_type).value
             raise ValueError(
-                f"change_on_resume: the schedule {args.lr_scheduler_type!s} keeps its own count, which a new value "
-                "cannot be fitted to. Accepted: linear, cosine, constant and the like. Put the values back."
+                f"change_on_resume: the schedule {schedule} keeps its own count, which a new value cannot be fitted to. "
+                "Accepted: linear, cosine, constant and the like. Put the values back."
             )
         for group, made in zip(optimizer.param_groups, self.optimizer_groups, strict=True):
             group.update(made | {"initial_lr": made["lr"]})

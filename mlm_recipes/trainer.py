@@ -208,6 +208,13 @@ class MLMTrainer(Trainer):
             return TrainOutput(state.global_step, 0.0, {})
         return super().train(str(checkpoint), *args, **kwargs)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # A tied weight is stored once, under its other name; upstream reports it missing at every resume
+        # (https://github.com/huggingface/transformers/issues/27972).
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, and keep its values: those that a checkpoint brings along would replace them."""
         optimizer = super().create_optimizer(model)

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_bert
+from transformers import DataCollatorForLanguageModeling
+
+from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, train
+from mlm_recipes.config import field_names
+from mlm_recipes.resume import ALLOWED, FIXED, find_checkpoint, kind, list_checkpoints
+
+
+@pytest.fixture(scope="module")
+def numbered():
+    generator = torch.Generator().manual_seed(0)
+    return [
+        {"input_ids": [101, *torch.randint(104, 900, (n,), generator=generator).tolist(), 102], "example_id": i}
+        for i, n in enumerate([5, 9, 3, 12, 7, 9, 4, 6])
+    ]
+
+
+@pytest.fixture(scope="module")
+def begun(tokenizer, numbered, tmp_path_factory):
+    """A run of four steps with a checkpoint after each."""
+    folder = tmp_path_factory.mktemp("begun")
+    trainer = make_trainer(tokenizer, numbered, folder)
+    trainer.train()
+    return folder, trainer
+
+
+def make_trainer(tokenizer, rows, folder, model=None, data_collator=None, **changes):
+    values = {
+        "output_dir": str(folder), "max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "seed": 1,
+        "save_steps": 1, "mlm_probability": 0.4, "weight_decay": 0.01,
+    }  # fmt: skip
+    return MLMTrainer(
+        model or make_bert(tokenizer), args=MLMConfig(**(values | changes)), train_dataset=rows, eval_dataset=rows,
+        processing_class=tokenizer, data_collator=data_collator,
+    )  # fmt: skip
+
+
+def test_every_classed_value_is_one_that_there_is():
+    assert set(field_names()) >= FIXED
+    assert set(field_names()) >= ALLOWED
+    assert not FIXED & ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("expected", "names"),
+    [
+        ("fixed", ["seed", "mlm_probability", "evaluation_seed", "static_masks", "loss_on"]),
+        ("named", ["learning_rate", "max_steps", "num_train_epochs", "warmup_steps", "model", "bf16", "a_new_value"]),
+        ("allowed", ["logging_steps", "per_device_eval_batch_size", "save_total_limit", "dataloader_num_workers"]),
+    ],
+)
+def test_the_kinds_of_values(expected, names):
+    assert {kind(name) for name in names} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seed": 2}, r"seed was 1 and is now 2"),
+        ({"mlm_probability": 0.3}, r"mlm_probability was 0\.4 and is now 0\.3"),
+        ({"static_masks": True}, "static_masks was False and is now True"),
+        ({"per_device_train_batch_size": 2}, "global batch was 4 and is now 2"),
+        ({"gradient_accumulation_steps": 2}, "global batch was 4 and is now 8"),
+        ({"optim": "sgd"}, "optim was 'adamw_torch_fused' and is now 'sgd'"),
+        ({"dataloader_drop_last": True}, "dataloader_drop_last was False and is now True"),
+    ],
+)
+def test_what_would_be_another_run_is_refused_with_old_and_new_value(tokenizer, numbered, begun, changes, says):
+    with pytest.raises(ValueError, match=f"belongs to another run: .*{says}.*--model .*checkpoint-4"):
+        make_trainer(tokenizer, numbered, begun[0], **changes).train(resume_from_checkpoint=True)
+
+
+def test_another_text_model_or_collator_is_another_run(tokenizer, numbered, begun):
+    changed = [*numbered[:-1], numbered[-1] | {"input_ids": [101, 200, 102]}]
+    wider = make_bert(tokenizer, intermediate_size=96)
+    other = DataCollatorForMaskedLM(tokenizer, mlm_probability=0.4, seed=7)
+    for values, says in (
+        ({"rows": changed}, "training text was '8 rows, [0-9a-f]{16}' and is now '8 rows, [0-9a-f]{16}'"),
+        ({"rows": numbered[:6]}, "training text was '8 rows, .*' and is now '6 rows"),
+        ({"rows": numbered, "model": wider}, r"model\.intermediate_size was 64 and is now 96"),
+        ({"rows": numbered, "data_collator": other}, r"masking\.seed was 1 and is now 7"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            make_trainer(tokenizer, folder=begun[0], **values).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"learning_rate": 1e-4}, r"learning_rate was 0\.001 and is now 0\.0001.*--change_on_resume learning_rate"),
+        ({"max_steps": 8}, "max_steps was 4 and is now 8.*--change_on_resume max_steps"),
+        (
+            {"max_steps": 8, "weight_decay": 0.1, "change_on_resume": ["max_steps"]},
+            r"weight_decay was 0\.01 and is now 0\.1.*--change_on_resume max_steps weight_decay",
+        ),
+    ],
+)
+def test_another_schedule_is_refused_unless_it_is_asked_for_by_name(tokenizer, numbered, begun, changes, says):
+    trainer = make_trainer(tokenizer, numbered, begun[0], **changes)
+    start = [parameter.clone() for parameter in trainer.model.parameters()]
+    with pytest.raises(ValueError, match=says):
+        trainer.train(resume_from_checkpoint=True)
+    assert all(torch.equal(a, b) for a, b in zip(start, trainer.model.parameters(), strict=True))
+
+
+def test_values_asked_for_by_name_take_effect(tokenizer, numbered, begun, tmp_path):
+    """A checkpoint brings its optimizer's and its schedule's values along; they must not win."""
+    trainer = make_trainer(
+        tokenizer, numbered, tmp_path, learning_rate=1e-4, max_steps=8, weight_decay=0.5, adam_beta2=0.9,
+        change_on_resume=["learning_rate", "max_steps", "weight_decay", "adam_beta2"],
+    )  # fmt: skip
+    trainer.train(resume_from_checkpoint=begun[0] / "checkpoint-2")
+    rates = {entry["step"]: entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry}
+    assert rates[2] == pytest.approx(1e-3 * 3 / 4)  # as it was, linear from 1e-3 over four steps
+    assert [rates[step] for step in range(3, 9)] == pytest.approx([1e-4 * (8 - done) / 8 for done in range(2, 8)])
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.5, 0.0}
+    assert {group["betas"] for group in trainer.optimizer.param_groups} == {(0.9, 0.9)}
+    assert trainer.state.global_step == 8
+    (resumed,) = trainer.resumed
+    assert resumed["step"] == 2
+    assert resumed["changed"]["learning_rate"] == [1e-3, 1e-4]
+    # The next checkpoint says so too, and is of the new contract.
+    again = make_trainer(
+        tokenizer, numbered, tmp_path, learning_rate=1e-4, max_steps=8, weight_decay=0.5, adam_beta2=0.9
+    )
+    again.train(resume_from_checkpoint=True)
+    assert [entry["step"] for entry in again.resumed] == [2, 8]
+
+
+def test_a_schedule_that_counts_by_itself_cannot_be_changed(tokenizer, numbered, begun, tmp_path):
+    """It would keep the old rate in silence; here the schedule's kind was changed with it, and on purpose."""
+    trainer = make_trainer(
+        tokenizer, numbered, tmp_path, learning_rate=1e-4, lr_scheduler_type="greedy", eval_strategy="steps",
+        change_on_resume=["learning_rate", "lr_scheduler_type"],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="change_on_resume: the schedule greedy keeps its own count"):
+        trainer.train(resume_from_checkpoint=begun[0] / "checkpoint-2")
+
+
+def test_what_changes_nothing_is_allowed_takes_effect_and_is_said(tokenizer, numbered, begun, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="mlm_recipes"):
+        trainer = make_trainer(
+            tokenizer, numbered, tmp_path, logging_steps=2, per_device_eval_batch_size=3, save_strategy="no"
+        )
+        trainer.train(resume_from_checkpoint=begun[0] / "checkpoint-1")
+    steps = [entry["step"] for entry in trainer.state.log_history if "loss" in entry]
+    assert steps == [1, 2, 4]
+    assert "Resuming with changed values: logging_steps was 1 and is now 2" in caplog.text
+    assert "per_device_eval_batch_size was 16 and is now 3" in caplog.text
+    assert "missing keys" not in caplog.text  # the tied ones are not
+    for a, b in zip(trainer.model.parameters(), begun[1].model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_finished_run_takes_no_further_step(tokenizer, numbered, begun, tmp_path):
+    """Upstream takes one more: here four steps of two an epoch, and the same within an epoch of eight."""
+    trainer = make_trainer(tokenizer, numbered, begun[0])
+    assert trainer.train(resume_from_checkpoint=True).global_step == 4
+    for a, b in zip(trainer.model.parameters(), begun[1].model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    values = {"per_device_train_batch_size": 1, "max_steps": 3}
+    whole = make_trainer(tokenizer, numbered, tmp_path, **values)
+    whole.train()
+    again = make_trainer(tokenizer, numbered, tmp_path, **values)
+    again.train(resume_from_checkpoint=True)
+    for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_newest_checkpoint_is_the_one_with_the_highest_step(tmp_path):
+    for name in ("checkpoint-2", "checkpoint-10", "checkpoint-11", "checkpoint-x"):
+        (tmp_path / name).mkdir()
+        if name != "checkpoint-11":  # interrupted while it was written: what comes last is missing
+            (tmp_path / name / "trainer_state.json").write_text("{}")
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-10"]
+    assert find_checkpoint(True, tmp_path) == tmp_path / "checkpoint-10"
+    assert find_checkpoint(tmp_path, "elsewhere") == tmp_path / "checkpoint-10"
+    assert find_checkpoint(str(tmp_path / "checkpoint-2"), "elsewhere") == tmp_path / "checkpoint-2"
+    for asked in (True, tmp_path / "checkpoint-11", "no/such/place"):
+        with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*--save_strategy epoch"):
+            find_checkpoint(asked, tmp_path / "empty")
+
+
+def test_a_checkpoint_without_a_contract_is_refused(tokenizer, numbered, begun, tmp_path):
+    shutil.copytree(begun[0] / "checkpoint-2", tmp_path / "checkpoint-2")
+    path = tmp_path / "checkpoint-2" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    del state["stateful_callbacks"]["ResumeContract"]
+    path.write_text(json.dumps(state))
+    with pytest.raises(ValueError, match=r"does not say what run it belongs to.*--model .*checkpoint-2"):
+        make_trainer(tokenizer, numbered, tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_a_collator_that_draws_from_a_generator_is_warned_about(tokenizer, numbered, tmp_path, caplog):
+    collator = DataCollatorForLanguageModeling(tokenizer)
+    make_trainer(tokenizer, numbered, tmp_path, data_collator=collator).train()
+    again = make_trainer(tokenizer, numbered, tmp_path, data_collator=DataCollatorForLanguageModeling(tokenizer))
+    again.train(resume_from_checkpoint=tmp_path / "checkpoint-2")
+    assert "DataCollatorForLanguageModeling draws its masks from a generator" in caplog.text
+    assert again.state.global_step == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"change_on_resume": ["seed"]}, "change_on_resume: received seed. Accepted: a value that a run can change"),
+        ({"change_on_resume": ["learning_rat"]}, "learning_rat: no such value. Did you mean 'learning_rate'"),
+    ],
+)
+def test_names_that_cannot_be_changed(changes, says):
+    with pytest.raises(ValueError, match=says):
+        MLMConfig(**changes)
+
+
+def test_an_interrupted_recipe_goes_on_in_its_own_folder(checkpoint, short_text):
+    """By run folder, by the run's recipe, or by corpus and model alone; to the same files."""
+    values = {
+        "model": str(checkpoint), "corpus": str(short_text), "max_steps": 4, "per_device_train_batch_size": 8,
+        "save_strategy": "steps", "save_steps": 2, "max_length": 32, "save_total_limit": 9,
+    }  # fmt: skip
+    whole = train("adapt", output_dir="whole", **values)
+    weights = (whole.output_dir / "model.safetensors").read_bytes()
+    assert whole.metrics["train"]["resumed"] == []
+
+    def interrupt(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree("whole", folder)
+        shutil.rmtree(folder / "checkpoint-4")
+        for name in ("model.safetensors", "metrics.json", "report.html"):
+            (folder / name).unlink()
+
+    interrupt(Path("runs/notes"))
+    for ask in (
+        lambda: train("adapt", resume_from_checkpoint="true", **values),
+        lambda: train("adapt", resume_from_checkpoint="runs/notes", **values),
+        lambda: train("runs/notes", resume_from_checkpoint=True),
+    ):
+        again = ask()
+        assert again.output_dir == Path("runs/notes")
+        assert (again.output_dir / "model.safetensors").read_bytes() == weights
+        for name in ("before", "after"):
+            assert again.metrics[name] == whole.metrics[name]
+        assert again.metrics["train"]["history"] == whole.metrics["train"]["history"]
+        assert again.metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
+        assert "4 steps (resumed 1 time), those since step 2 in" in str(again)
+        interrupt(Path("runs/notes"))
+
+
+def test_a_refused_resume_writes_nothing(checkpoint, short_text):
+    values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 2, "save_strategy": "steps",
+              "save_steps": 1, "max_length": 32, "save_total_limit": 9}  # fmt: skip
+    train("adapt", output_dir="run", **values)
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="seed was 42 and is now 7"):
+        train("run", resume_from_checkpoint=True, seed=7)
+    with pytest.raises(FileExistsError, match="already holds a finished run"):  # another run's folder is not its own
+        train(
+            "adapt", output_dir="run", resume_from_checkpoint=_copy("run/checkpoint-1", "other/checkpoint-1"), **values
+        )
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint in 'runs'"):
+        train("adapt", resume_from_checkpoint="true", **values)
+    with pytest.raises(ValueError, match="change_on_resume: received max_steps and nothing to resume"):
+        train("adapt", change_on_resume=["max_steps"], **values)
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+
+
+def _copy(source, target):
+    shutil.copytree(source, target)
+    return target
