@@ -22,6 +22,7 @@ _HOME = {
     "tokenize": "dataset",
     "train": "recipes",
     "train_tokenizer": "tokenizer",
+    "verify": "verification",
 }
 
 __all__ = sorted(_HOME)
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .tokenizer import load_tokenizer as load_tokenizer
     from .tokenizer import train_tokenizer as train_tokenizer
     from .trainer import MLMTrainer as MLMTrainer
+    from .verification import verify as verify
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,8 @@ examples:
   mlm-recipes train --corpus notes.txt                your own text, one paragraph a line
   mlm-recipes train recipes/adapt.yaml --corpus notes.txt
                                                       continue training bert-base-uncased on it
+  mlm-recipes train runs/meditations --resume_from_checkpoint true
+                                                      go on with an interrupted run
   mlm-recipes evaluate runs/meditations               measure a finished run once more
   mlm-recipes fill runs/meditations "The [MASK] of man."
   mlm-recipes train --help                            every value a recipe can set
@@ -28,11 +30,12 @@ RECIPE_VERBS = {
     "train": "train a model, and measure it before and after",
     "reference": "run the tutorial's own loop, in plain torch",
     "evaluate": "measure a model on held-out text",
+    "verify": "check a recipe's numbers: accumulation, masks, evaluation, kill and resume",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, or 2 for what the caller can mend.
+    """Run one command and return its exit code: 0, 1 where `verify` finds something, 2 for what the caller can mend.
 
     With MLM_RECIPES_DEBUG=1 in the environment an error keeps its traceback.
     """
@@ -45,9 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb = None if given[0] in RECIPE_VERBS else parser.parse_args(given)
     try:
         if verb is None:
-            _recipe_verb(given[0], given[1:])
-        else:
-            verb.run(verb)
+            return _recipe_verb(given[0], given[1:])
+        verb.run(verb)
     except (ValueError, OSError) as error:
         if os.environ.get("MLM_RECIPES_DEBUG") == "1":
             raise
@@ -89,18 +91,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _recipe_verb(verb: str, rest: list[str]) -> None:
+def _recipe_verb(verb: str, rest: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         _print_values(verb)
-        return
+        return 0
     _quiet_libraries()
-    from . import recipes
+    import mlm_recipes
+
     from .config import parse_arguments
 
     recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # else the function's own default
-    result = getattr(recipes, verb)(*recipe, **parse_arguments(rest))
+    result = getattr(mlm_recipes, verb)(*recipe, **parse_arguments(rest))
     if os.environ.get("RANK", "0") == "0":
         print(f"\n{result}")
+    return 1 if verb == "verify" and not result.ok else 0
 
 
 def _fill(options: argparse.Namespace) -> None:

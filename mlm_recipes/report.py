@@ -154,7 +154,7 @@ def note(metrics: dict[str, Any]) -> str:
 
 def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
     """Return the last screen of a run as text: the table, the prompts, what it means, and where everything lies."""
-    console = Console(file=io.StringIO(), width=max(72, min(110, shutil.get_terminal_size().columns)), highlight=False)
+    console = _console()
     if "evaluation" in metrics:
         _print_evaluation(metrics, console)
     else:
@@ -174,6 +174,21 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
         prompts = metrics["after"]["fill_mask"]
         prompt = prompts[0]["prompt"] if prompts else "[MASK]"
         console.print(Text(f"Try it:  {_command()} fill {folder} {shlex.quote(prompt)}"))
+    return _text(console)
+
+
+def table(rows: list[tuple[str, ...]], right: range = range(0)) -> str:
+    """Return a table as text; the first row is its header, the columns in `right` are set flush right."""
+    console = _console()
+    _print_table(console, rows, right)
+    return _text(console)
+
+
+def _console() -> Console:
+    return Console(file=io.StringIO(), width=max(72, min(110, shutil.get_terminal_size().columns)), highlight=False)
+
+
+def _text(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip()
 
@@ -211,10 +226,10 @@ def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
 
 
 def _print_table(console: Console, rows: list[tuple[str, ...]], right: range = range(0)) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, title in enumerate(rows[0]):
-        table.add_column(Text(title), justify="right" if index in right else "left", overflow="fold")
+        drawn.add_column(Text(title), justify="right" if index in right else "left", overflow="fold")
     for row in rows[1:]:
-        table.add_row(*(Text(cell) for cell in row))  # Text: no cell is read as rich's markup
-    console.print(table)
+        drawn.add_row(*(Text(cell) for cell in row))  # Text: no cell is read as rich's markup
+    console.print(drawn)
     console.print()

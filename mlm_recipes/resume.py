@@ -228,8 +228,8 @@ class ResumeContract(TrainerCallback, ExportableState):
         if not isinstance(lr_scheduler, LambdaLR):
             schedule = SchedulerType(args.lr_scheduler_type).value
             raise ValueError(
-                f"change_on_resume: the schedule {schedule} keeps its own count, which a new value cannot be fitted to. "
-                "Accepted: linear, cosine, constant and the like. Put the values back."
+                f"change_on_resume: the schedule {schedule} keeps its own count, which a new value cannot be fitted "
+                "to. Accepted: linear, cosine, constant and the like. Put the values back."
             )
         for group, made in zip(optimizer.param_groups, self.optimizer_groups, strict=True):
             group.update(made | {"initial_lr": made["lr"]})

@@ -17,7 +17,7 @@ FLOORS = [
     {"collator", "corpus", "model", "run_folder", "sampler", "tokenizer"},
     {"config", "fill_mask"},
     {"prepare", "trainer"},
-    {"recipes"},
+    {"recipes", "verification"},
     {"cli"},
 ]
 

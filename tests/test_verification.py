@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from conftest import make_bert
+
+from mlm_recipes import DataCollatorForMaskedLM, cli, verification, verify
+from mlm_recipes.config import read_config
+from mlm_recipes.prepare import prepare
+from mlm_recipes.verification import Check, VerifyResult
+
+
+@pytest.fixture(scope="module")
+def values(tokenizer, short_text, tmp_path_factory):
+    """A recipe's values with a model that has dropout, as real ones have."""
+    folder = tmp_path_factory.mktemp("dropout")
+    make_bert(tokenizer, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {"model": str(folder), "corpus": str(short_text)}
+
+
+@pytest.fixture
+def bench(values, tmp_path):
+    run = prepare(verification._small(read_config("adapt", values), tmp_path))
+    run.train_rows = run.train_rows.select(range(10))
+    return verification._Bench(run, copy.deepcopy(run.model.state_dict()))
+
+
+def test_a_sound_recipe_holds(values, capsys, monkeypatch, tmp_path):
+    """Through the command line, with a real process that is killed; nothing is left behind."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    arguments = [f"--{name}={value}" for name, value in values.items()]
+    assert cli.main(["verify", "adapt", *arguments, "--gradient_accumulation_steps=4", "--dataloader_drop_last"]) == 0
+    table = " ".join(capsys.readouterr().out.split())
+    assert "Everything holds. 11 properties in" in table
+    assert "training, killed after step 2 of 4 and resumed: weights 0 0 ok" in table
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("mlm-recipes")] == []
+
+
+def test_the_exit_code_is_1_where_a_property_fails(monkeypatch, capsys):
+    checks = [Check("a", 0.0, 0.0), Check("b", 2e-3, 1e-6), Check("c", float("nan"), 1.0)]
+    monkeypatch.setattr(verification, "verify", lambda *recipe, **values: VerifyResult(checks, seconds=1.0))
+    assert cli.main(["verify"]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "b 2.0e-03 1.0e-06 FAILS" in shown
+    assert "Does not hold: b; c. Do not trust" in shown
+
+
+def measured(checks):
+    return {check.name: check.ok for check in checks}
+
+
+def test_a_loss_divided_for_each_micro_batch_is_found(bench, monkeypatch):
+    def mean_of_means(outputs, labels, num_items_in_batch=None):
+        return torch.nn.functional.cross_entropy(outputs.logits.flatten(0, 1), labels.flatten())
+
+    assert all(measured(verification._accumulation(bench)).values())
+    monkeypatch.setattr("mlm_recipes.trainer.masked_lm_loss", mean_of_means)
+    # Trainer.__init__ takes the function from kwargs before the module's default, as here.
+    assert not any(measured(verification._accumulation(bench)).values())
+
+
+def test_a_model_that_attends_to_padding_is_found(bench):
+    assert all(measured(verification._padding(bench)).values())
+    forward = bench.run.model.forward
+    bench.run.model.forward = lambda attention_mask=None, **inputs: forward(**inputs)
+    assert not any(measured(verification._padding(bench)).values())
+
+
+def test_masks_that_depend_on_the_batch_are_found(bench, monkeypatch):
+    assert all(measured(verification._masks(bench)).values())
+    keys = DataCollatorForMaskedLM._keys
+    without = lambda self, rows: keys(self, [row | {"example_id": i} for i, row in enumerate(rows)])  # noqa: E731
+    monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", without)
+    assert not measured(verification._masks(bench))["masks by batch, order and worker: examples that differ"]
+
+
+def test_masks_that_never_change_are_found(bench, monkeypatch):
+    keys = DataCollatorForMaskedLM._keys
+    without = lambda self, rows: keys(self, [row | {"epoch": 0} for row in rows])  # noqa: E731
+    monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", without)
+    assert not measured(verification._masks(bench))["masks of two epochs: examples that do not differ"]
+
+
+def test_an_order_that_depends_on_the_processes_is_found(bench, monkeypatch):
+    assert all(measured(verification._order(bench)).values())
+    order = verification.EpochSampler._order
+    monkeypatch.setattr(
+        verification.EpochSampler, "_order", lambda self: order(self)[:: -1 if self.filled != self.kept else 1]
+    )
+    assert not measured(verification._order(bench))["order by accumulation and processes: layouts that differ"]
+
+
+def test_an_evaluation_by_lottery_is_found(bench, monkeypatch):
+    assert all(measured(verification._evaluation(bench)).values())
+    monkeypatch.setattr(DataCollatorForMaskedLM, "frozen", lambda self, seed: self)
+    assert not measured(verification._evaluation(bench))["evaluation, twice: loss"]
+
+
+def test_it_wants_one_process(monkeypatch):
+    monkeypatch.setattr("mlm_recipes.config.MLMConfig.world_size", 2)
+    with pytest.raises(ValueError, match="verify: received 2 processes"):
+        verify("quickstart")
