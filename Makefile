@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup train reference evaluate report test test-slow test-gpu test-network lint clean
+.PHONY: help setup train reference evaluate report verify parity test test-slow test-gpu test-network lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -31,8 +31,14 @@ report: setup  ## draw report.html of RUN again
 	@test -n "$(RUN)" || { echo "Which run? make report RUN=runs/meditations"; exit 2; }
 	@$(BIN)/mlm-recipes report "$(RUN)"
 
+verify: setup  ## check RECIPE's numbers with MODEL and CORPUS: accumulation, masks, evaluation, kill and resume
+	@$(BIN)/mlm-recipes verify $(RECIPE) $(VALUES)
+
+parity: setup  ## measure transformers' Trainer and MLMTrainer side by side; writes benchmarks/results/
+	@$(BIN)/python benchmarks/parity.py $(ARGS)
+
 test: $(VENV)/ready-dev  ## run the tests: offline, under three minutes on two cores
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/ready-dev  ## the tests marked slow
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -101,11 +101,6 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     started = time.monotonic()
     output = trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - started
-    if output.global_step == 0:
-        raise ValueError(
-            f"train: no step was taken: {len(run.train_rows)} paragraphs do not fill a batch. Accepted: more text, "
-            "or a smaller --per_device_train_batch_size, or --dataloader_drop_last false."
-        )
     after = _without_prefix(trainer.evaluate()) | run.fill_mask()
     _refuse_diverged(after, config)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]

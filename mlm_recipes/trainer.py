@@ -250,6 +250,12 @@ class MLMTrainer(Trainer):
             multiple_of=self._train_batch_size * args.world_size if ours and args.world_size > 1 else 1,
             lengths=[len(row["input_ids"]) for row in rows] if strategy == "group_by_length" else None,
         )
+        if not self._step_seeds.sampler:
+            raise ValueError(
+                f"dataloader_drop_last: received True, and {len(rows)} rows do not fill one step of "
+                f"{self.get_total_train_batch_size(args)}. Accepted: more text, a smaller "
+                "--per_device_train_batch_size, or --dataloader_drop_last false."
+            )
         loader = torch.utils.data.DataLoader(
             RowsOfEpoch(rows, plain=not ours),
             batch_size=self._train_batch_size,

@@ -196,18 +196,18 @@ def test_torchrun_trains_two_processes_together(short_text):
 
 def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text):
     config = ROOT / "recipes/accelerate/two_cpu_processes.yaml"
-    whole = {"static_masks": True, "max_length": 32, "vocab_size": 500, "max_steps": 2}
+    whole = {"max_length": 32, "vocab_size": 500, "max_steps": 3}
     flags = [f"--{name}={value}" for name, value in whole.items()]
     done = run(
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", "0",
-        "-m", "mlm_recipes", "train", "quickstart", "--corpus", short_text, "--per_device_train_batch_size=27", *flags,
+        "-m", "mlm_recipes", "train", "quickstart", "--corpus", short_text, "--per_device_train_batch_size=10", *flags,
     )  # fmt: skip
     assert_two_trained_together(Path("runs/notes"), done)
-    # 2 x 27 paragraphs and 1 x 54 are both the whole text, so each step is the same whatever the order.
+    # 54 paragraphs in steps of 20: the third has 14, of which one process has four.
     two = json.loads(Path("runs/notes/metrics.json").read_text())["train"]["history"]
-    alone = train("quickstart", corpus=str(short_text), per_device_train_batch_size=54, **whole)
+    alone = train("quickstart", corpus=str(short_text), per_device_train_batch_size=20, **whole)
     assert [step["loss"] for step in two] == pytest.approx(
-        [step["loss"] for step in alone.metrics["train"]["history"]], abs=1e-4
+        [step["loss"] for step in alone.metrics["train"]["history"]], abs=2e-6
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -61,7 +62,22 @@ def test_the_table_of_modules_is_complete():
     assert named == modules
 
 
-@pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/masking.md"])
+def test_the_table_of_parity_is_what_was_measured():
+    page = (ROOT / "docs/reproducibility.md").read_text("utf-8")
+    measured = json.loads(sorted(ROOT.glob("benchmarks/results/parity_*.json"))[-1].read_text("utf-8"))["rows"]
+
+    def shown(value):
+        return value if isinstance(value, str) else f"{value:.3g}"
+
+    rows = {f"| {r['property']} | {r['unit']} | {shown(r['stock'])} | {shown(r['ours'])} |" for r in measured}
+    table = page.split("<!-- parity")[1].split("|---|---|---|---|\n")[1].split("\n\n")[0].splitlines()
+    assert len(table) >= 20
+    assert set(table) <= rows
+    for name in ("resumed after", "evaluated after every step", "two processes: examples"):
+        assert any(f"| {name}" in row and row.endswith("| 0 |") for row in table), name
+
+
+@pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/masking.md", "docs/reproducibility.md"])
 def test_the_blocks_of_a_page_run_in_order(name, capsys):
     code = "\n".join(blocks((ROOT / name).read_text("utf-8"), "python"))
     space: dict[str, object] = {}
