@@ -189,6 +189,11 @@ class ResumeContract(TrainerCallback, ExportableState):
                 f"resume_from_checkpoint: {str(checkpoint)!r} does not say what run it belongs to. Accepted: a "
                 f"checkpoint of MLMTrainer. Start a new run from its weights: --model {checkpoint}."
             )
+        if not any(checkpoint.glob("optimizer*")) and not any(checkpoint.glob("global_step*")):  # DeepSpeed's name
+            raise ValueError(
+                f"resume_from_checkpoint: {str(checkpoint)!r} holds no optimizer. Accepted: a checkpoint that was "
+                f"saved without --save_only_model. Start a new run from its weights: --model {checkpoint}."
+            )
         old, new = saved["attributes"]["contract"], self.terms()
         facts = _differences(old["facts"], new["facts"])
         values = _differences(old["values"], new["values"])

@@ -245,7 +245,7 @@ def _order(bench: _Bench) -> Iterator[Check]:
     seen = np.bincount([key for step in found[0] for key in step], minlength=total)
     yield Check("order: examples of an epoch that came twice or never", int((seen != 1).sum()), 0)
     differing = sum(steps != found[0] for steps in found[1:])
-    yield Check("order by accumulation and processes: layouts that differ", differing, 0)
+    yield Check("order by accumulation, processes: layouts that differ", differing, 0)
 
 
 def _evaluation(bench: _Bench) -> Iterator[Check]:

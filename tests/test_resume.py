@@ -199,6 +199,13 @@ def test_a_checkpoint_without_a_contract_is_refused(tokenizer, numbered, begun, 
         make_trainer(tokenizer, numbered, tmp_path).train(resume_from_checkpoint=True)
 
 
+def test_a_checkpoint_without_an_optimizer_is_refused(tokenizer, numbered, tmp_path):
+    """Upstream goes on with a new one, and says nothing."""
+    make_trainer(tokenizer, numbered, tmp_path, save_only_model=True).train()
+    with pytest.raises(ValueError, match=r"holds no optimizer.*without --save_only_model"):
+        make_trainer(tokenizer, numbered, tmp_path).train(resume_from_checkpoint=tmp_path / "checkpoint-2")
+
+
 def test_a_collator_that_draws_from_a_generator_is_warned_about(tokenizer, numbered, tmp_path, caplog):
     collator = DataCollatorForLanguageModeling(tokenizer)
     make_trainer(tokenizer, numbered, tmp_path, data_collator=collator).train()

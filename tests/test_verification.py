@@ -91,7 +91,7 @@ def test_an_order_that_depends_on_the_processes_is_found(bench, monkeypatch):
     monkeypatch.setattr(
         verification.EpochSampler, "_order", lambda self: order(self)[:: -1 if self.filled != self.kept else 1]
     )
-    assert not measured(verification._order(bench))["order by accumulation and processes: layouts that differ"]
+    assert not measured(verification._order(bench))["order by accumulation, processes: layouts that differ"]
 
 
 def test_an_evaluation_by_lottery_is_found(bench, monkeypatch):
