@@ -122,7 +122,8 @@ def note(metrics: dict[str, Any]) -> str:
     resumed = train.get("resumed")
     steps = count(train["steps"], "step")
     if resumed:
-        steps += f" (resumed {count(len(resumed), 'time')}), those since step {resumed[-1]['step']}"
+        since = resumed[-1]["step"]
+        steps += f", resumed after step {since}; the {train['steps'] - since} since then"
     where = (
         f"{steps} in {train['seconds']:,.0f} s. Measured on {count(masked, 'masked token')} "
         f"of {count(corpus['validation'], 'held-out paragraph')}, the same tokens before and after."

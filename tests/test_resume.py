@@ -170,7 +170,7 @@ def test_a_finished_run_takes_no_further_step(tokenizer, numbered, begun, tmp_pa
     whole = make_trainer(tokenizer, numbered, tmp_path, **values)
     whole.train()
     again = make_trainer(tokenizer, numbered, tmp_path, **values)
-    again.train(resume_from_checkpoint=True)
+    assert again.train(resume_from_checkpoint=True).global_step == again.state.global_step == 3
     for a, b in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -257,7 +257,7 @@ def test_an_interrupted_recipe_goes_on_in_its_own_folder(checkpoint, short_text)
             assert again.metrics[name] == whole.metrics[name]
         assert again.metrics["train"]["history"] == whole.metrics["train"]["history"]
         assert again.metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
-        assert "4 steps (resumed 1 time), those since step 2 in" in str(again)
+        assert "4 steps, resumed after step 2; the 2 since then in" in " ".join(str(again).split())
         interrupt(Path("runs/notes"))
 
 
