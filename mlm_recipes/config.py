@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,17 @@ COMMON = {
     "mask_prob": "mlm_probability",
     "output": "output_dir",
     "steps": "max_steps",
+}
+
+
+# The value of transformers that a run cannot have, and why the other.
+_REFUSED = {
+    "auto_find_batch_size": (True, ": a smaller batch in the middle of a run would make it another run"),
+    "average_tokens_across_devices": (False, ", or the loss of a step would depend on the number of processes"),
+    "dataloader_in_order": (False, ", or the order of the examples would depend on how fast they are read"),
+    "ignore_data_skip": (True, ": a resumed run goes on where it stopped, and no row is read to get there"),
+    "remove_unused_columns": (True, ", since the collator needs example_id, which no model takes"),
+    "restore_callback_states_from_checkpoint": (True, ": it would put the checkpoint's contract in this run's place"),
 }
 
 
@@ -117,6 +129,9 @@ class MLMConfig(TrainingArguments):
             # Said aloud, or torchrun's processes would each train a model of their own: without it transformers
             # looks for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
             self.use_cpu = True
+        launcher = os.environ.get("ACCELERATE_MIXED_PRECISION")
+        if launcher in ("bf16", "fp16") and not (self.bf16 or self.fp16):
+            setattr(self, launcher, True)  # accelerate would use it anyway; so recipe.yaml says it too
         self._check()
         super().__post_init__()
         for name in ("split_batches", "dispatch_batches"):
@@ -132,6 +147,15 @@ class MLMConfig(TrainingArguments):
                 raise ValueError(
                     f"{name}: received {getattr(self, name)}. Accepted: 1 or more. BERT's tutorial has 16."
                 )
+        for name, (refused, why) in _REFUSED.items():
+            if getattr(self, name) == refused:
+                raise ValueError(f"{name}: received {refused}. Accepted: {not refused}{why}. Leave it out.")
+        if self.loss_on == "all" and self.padding != "max_length":
+            raise ValueError(
+                f"loss_on: received 'all' with padding {self.padding!r}. Accepted: with padding 'max_length', as in "
+                "the tutorial: the loss counts padding too, and would depend on how a batch is split. Pass --padding "
+                "max_length, or --loss_on masked."
+            )
         for name in self.change_on_resume or ():
             _refuse_unknown({name: None}, "change_on_resume: ")
             if kind(name) == "fixed":
@@ -140,27 +164,12 @@ class MLMConfig(TrainingArguments):
                     "learning_rate or max_steps. With another value here it is another run: start one from the "
                     "checkpoint's weights, --model runs/NAME/checkpoint-N."
                 )
-        if not self.average_tokens_across_devices:
-            raise ValueError(
-                "average_tokens_across_devices: received False. Accepted: True, or the loss of a step would depend on "
-                "the number of processes. Leave it out."
-            )
         if not 0 <= self.evaluation_seed < 2**63:
             raise ValueError(f"evaluation_seed: received {self.evaluation_seed}. Accepted: 0 to 2**63 - 1. Try 0.")
         if self.train_sampling_strategy not in STRATEGIES:
             raise ValueError(
                 f"train_sampling_strategy: received {self.train_sampling_strategy!r}. Accepted: "
                 f"{', '.join(STRATEGIES)}: with these a step sees the same examples on any number of processes."
-            )
-        if self.ignore_data_skip:
-            raise ValueError(
-                "ignore_data_skip: received True. Accepted: False: a resumed run goes on where it stopped, and no row "
-                "is read to get there. Leave it out."
-            )
-        if self.remove_unused_columns:
-            raise ValueError(
-                "remove_unused_columns: received True. Accepted: False, since the collator needs example_id, which no "
-                "model takes. Leave it out."
             )
         if self.label_smoothing_factor:
             raise ValueError(
@@ -230,13 +239,17 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
         return dataclasses.replace(recipe, **_convert(given))  # a copy: a run writes its folder into its config
     if recipe is None:
         recipe = "quickstart" if given.get("model", "mini") in built_in_models() else "adapt"
-    path = _recipe_path(recipe)
+    path = recipe_path(recipe)
     values = _read_yaml(path)
     _refuse_unknown(values, f"{path}: ")
     return MLMConfig(**_convert(values | given))
 
 
-def _recipe_path(recipe: str | Path) -> Path:
+def recipe_path(recipe: str | Path) -> Path:
+    """Return the file of a recipe: a path, the recipe.yaml of a run folder, or that of a bundled recipe's name.
+
+    Raises: FileNotFoundError where there is none.
+    """
     path = Path(recipe).expanduser()
     if path.is_file():
         return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,29 +93,46 @@ def _without_ours(row: Any) -> Any:
 
 
 def fingerprint(rows: Any, at_most: int = 1000) -> str:
-    """Return a hash of the token ids and example ids of `rows`, 16 hexadecimal digits.
+    """Return a hash of what decides which tokens a row has and which are masked, 16 hexadecimal digits.
 
-    Of rows that are neither a `datasets.Dataset` nor a list it takes `at_most`, spread evenly: each may be costly.
+    That is `input_ids`, `special_tokens_mask` and `example_id` (else the row's index). Of rows that are neither a
+    `datasets.Dataset` nor a list it takes `at_most`, spread evenly: each may be costly.
 
-    >>> fingerprint([{"input_ids": [101, 102], "example_id": 0}])
-    'c9ad0aa0381c549a'
+    >>> rows = [{"input_ids": [101, 102], "special_tokens_mask": [1, 1], "example_id": 0}]
+    >>> fingerprint(rows) == fingerprint(Dataset.from_list(rows))
+    True
     """
-    rows = rows.rows if isinstance(rows, NumberedRows) else rows
-    digest = hashlib.blake2b(f"{len(rows)}".encode(), digest_size=8)
-    if isinstance(rows, Dataset):
-        columns = [name for name in ("input_ids", "example_id") if name in rows.column_names]
-        for table in rows.select_columns(columns).with_format("arrow").iter(batch_size=10_000):
-            lengths = table["input_ids"].combine_chunks().value_lengths()
-            digest.update(np.asarray(lengths, dtype=np.int64).tobytes())
-            for column in (table["input_ids"].combine_chunks().flatten(), table["example_id"]):
-                digest.update(np.asarray(column, dtype=np.int64).tobytes())
-        return digest.hexdigest()
-    step = 1 if isinstance(rows, list) else max(1, len(rows) // at_most)
-    for index in range(0, len(rows), step):
-        row = rows[index]
-        ids = row["input_ids"] if isinstance(row, Mapping) else row
-        digest.update(np.asarray([len(ids), *ids, index], dtype=np.int64).tobytes())
+    digest = hashlib.blake2b(str(len(rows)).encode(), digest_size=8)
+    for lengths, ids, special, example_ids in _in_columns(rows, at_most):
+        for column in (lengths, ids, special, example_ids):
+            digest.update(np.ascontiguousarray(column, dtype=np.int64).tobytes())
     return digest.hexdigest()
+
+
+def _in_columns(rows: Any, at_most: int, size: int = 10_000) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Yield lengths, ids, special tokens and example ids of `size` rows after the other, flat."""
+    rows = rows.rows if isinstance(rows, NumberedRows) else rows
+    if isinstance(rows, Dataset):
+        first = 0
+        for table in rows.with_format("arrow").iter(batch_size=size):
+            ids = table["input_ids"].combine_chunks()
+            flat = np.asarray(ids.flatten())
+            given = table.column_names
+            special = table["special_tokens_mask"].combine_chunks().flatten() if "special_tokens_mask" in given else 0
+            numbers = table["example_id"] if "example_id" in given else np.arange(first, first + len(table))
+            yield np.asarray(ids.value_lengths()), flat, np.broadcast_to(special, flat.shape), numbers
+            first += len(table)
+        return
+    step = 1 if isinstance(rows, list) else -(-len(rows) // at_most)
+    for first in range(0, len(rows), step * size):
+        chosen = range(first, min(len(rows), first + step * size), step)
+        found = [row if isinstance(row, Mapping) else {"input_ids": row} for row in (rows[i] for i in chosen)]
+        ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in found]
+        special = [
+            np.broadcast_to(row.get("special_tokens_mask", 0), len(i)) for row, i in zip(found, ids, strict=True)
+        ]
+        numbers = [row.get("example_id", index) for index, row in zip(chosen, found, strict=True)]
+        yield [len(row) for row in ids], np.concatenate(ids), np.concatenate(special), numbers
 
 
 def with_example_id(rows: Any) -> Any:

@@ -79,8 +79,10 @@ class Run:
         )
 
 
-def prepare(config: MLMConfig) -> Run:
+def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     """Load the corpus and the model, tokenize, and choose the prompts.
+
+    `default_length` is where rows are cut if the config says nothing and the model has as many positions.
 
     Raises: ValueError or OSError for what cannot be loaded, or held-out text with nothing to measure.
     """
@@ -97,7 +99,7 @@ def prepare(config: MLMConfig) -> Run:
         )
         set_seed(config.seed)
         model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
-        max_length = usable_length(config.max_length, model)
+        max_length = usable_length(config.max_length, model, default_length)
         rows = {split: tokenize(corpus[split], tokenizer, max_length) for split in ("train", "validation")}
         cut_off = [lost for split in rows.values() for lost in split["cut_off"] if lost]
         corpus.facts |= {"max_length": max_length, "cut_off_paragraphs": len(cut_off), "cut_off_tokens": sum(cut_off)}

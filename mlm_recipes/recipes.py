@@ -14,7 +14,7 @@ from typing import Any
 from transformers import set_seed
 
 from . import reference_loop, report, resume, run_folder
-from .config import MLMConfig, read_config
+from .config import MLMConfig, read_config, recipe_path
 from .evaluation import masked_lm_metrics
 from .fill_mask import fill_mask
 from .model import load_model
@@ -77,10 +77,9 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     """
     config = read_config(recipe, overrides)
     checkpoint = _checkpoint(recipe, config)
-    if checkpoint is not None and _asked_for(config) is None:
-        config.output_dir = str(checkpoint.parent)
-    goes_on = checkpoint is not None and checkpoint.parent.resolve() == Path(str(config.output_dir)).resolve()
-    run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite or goes_on)
+    goes_on = checkpoint is not None and _is_its_own(checkpoint, config)
+    if not goes_on:
+        run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite)
     run = prepare(config)
     folder = run_folder.claim(_asked_for(config), run.corpus.facts["name"])
     config.output_dir = str(folder)
@@ -93,13 +92,19 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         processing_class=run.tokenizer,
     )
     if checkpoint is not None:
-        trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
+        try:
+            trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
+        except ValueError:
+            run_folder.give_back(folder)
+            raise
     if trainer.is_world_process_zero():
+        if not goes_on:
+            run_folder.remove_checkpoints(folder)  # of the run that --overwrite gives up
         run_folder.write_recipe(folder, config.to_recipe())
         logger.info("%s %s%s", run.announcement(), _plan(config), f" Going on from {checkpoint}." if checkpoint else "")
     before = _without_prefix(trainer.evaluate()) | run.fill_mask()
     started = time.monotonic()
-    output = trainer.train(resume_from_checkpoint=checkpoint)
+    output = trainer.train(resume_from_checkpoint=checkpoint or False)
     seconds = time.monotonic() - started
     after = _without_prefix(trainer.evaluate()) | run.fill_mask()
     _refuse_diverged(after, config)
@@ -141,6 +146,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
     config = read_config(recipe, overrides)
+    _refuse_resume(config, "evaluate")
     run = prepare(config)
     logger.info(run.announcement())
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
@@ -166,6 +172,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     Raises: as `train`; ValueError for a value that the loop cannot follow, or a number of epochs that is not whole.
     """
     config = read_config(recipe, overrides)
+    _refuse_resume(config, "reference")
     for name, value in _TUTORIAL.items():
         if getattr(config, name) != value:
             raise ValueError(
@@ -254,13 +261,40 @@ def _checkpoint(recipe: Any, config: MLMConfig) -> Path | None:
     if asked.lower() != "true":
         return resume.find_checkpoint(asked, "")
     place = _asked_for(config)
-    if place is None and isinstance(recipe, str | Path) and (Path(recipe) / "recipe.yaml").is_file():
-        place = str(recipe)
+    if place is None and isinstance(recipe, str | Path) and recipe_path(recipe).name == "recipe.yaml":
+        place = str(recipe_path(recipe).parent)
     if place is None:
-        runs = run_folder.find_runs({"corpus": config.corpus, "model": config.model})
+        runs = run_folder.find_unfinished({"corpus": config.corpus, "model": config.model})
         begun = [checkpoints[-1] for run in runs if (checkpoints := resume.list_checkpoints(run))]
         place = str(max(begun, key=lambda path: path.stat().st_mtime, default="runs"))
     return resume.find_checkpoint(True, place)
+
+
+def _is_its_own(checkpoint: Path, config: MLMConfig) -> bool:
+    """Tell whether the run goes on in the folder of the one that left the checkpoint; without another it does.
+
+    Raises: FileExistsError if that run is finished, and `overwrite` is not set.
+    """
+    home = checkpoint.parent
+    if _asked_for(config) is None and (home / "recipe.yaml").is_file():
+        config.output_dir = str(home)
+    if home.resolve() != Path(str(config.output_dir)).resolve() or not (home / "recipe.yaml").is_file():
+        return False
+    if (home / "metrics.json").exists() and not config.overwrite:
+        raise FileExistsError(
+            f"resume_from_checkpoint: {str(home)!r} already holds a finished run. Accepted: one that was interrupted. "
+            "Go on into another folder with --output_dir, or allow what is there to be replaced with --overwrite."
+        )
+    return True
+
+
+def _refuse_resume(config: MLMConfig, verb: str) -> None:
+    for name in ("resume_from_checkpoint", "change_on_resume"):
+        if getattr(config, name):
+            raise ValueError(
+                f"{name}: received {getattr(config, name)!r}. Accepted here: nothing, since `{verb}` has no "
+                "checkpoints to go on from. Leave it out, or use `mlm-recipes train`."
+            )
 
 
 def _without_prefix(metrics: dict[str, float]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 #: Values that make a run the run it is. What follows from several of them (the text, the global batch, the model's
@@ -20,10 +20,8 @@ FIXED = frozenset(
         "dataloader_drop_last",
         "decay_bias_and_norm",
         "evaluation_seed",
-        "from_scratch",
         "loss_on",
         "mask_replace_prob",
-        "max_length",
         "mlm_probability",
         "optim",
         "optim_args",
@@ -31,52 +29,36 @@ FIXED = frozenset(
         "random_replace_prob",
         "seed",
         "static_masks",
-        "text_column",
         "train_sampling_strategy",
-        "validation_fraction",
-        "vocab_size",
     }
 )
 
 #: Values that change nothing in what is learned: where files lie, what is printed or saved, how the work is dealt out.
 ALLOWED = frozenset(
     {
-        "activation_checkpointing",
-        "activation_checkpointing_kwargs",
-        "accelerator_config",
-        "corpus",  # its text is compared, not its name
-        "debug",
-        "deepspeed",
-        "disable_tqdm",
-        "do_eval",
-        "do_predict",
-        "do_train",
-        "enable_jit_checkpoint",
-        "fsdp",
-        "fsdp_config",
-        "full_determinism",
-        "gradient_accumulation_steps",  # the global batch is compared
-        "gradient_checkpointing",
-        "gradient_checkpointing_kwargs",
-        "greater_is_better",
-        "include_for_metrics",
-        "include_num_input_tokens_seen",
-        "load_best_model_at_end",
-        "metric_for_best_model",
-        "parallelism_config",
-        "per_device_train_batch_size",  # the global batch is compared
-        "prediction_loss_only",
-        "project",
-        "push_to_hub",
-        "report_to",
-        "restore_callback_states_from_checkpoint",
-        "run_name",
-        "skip_memory_metrics",
-        "torch_empty_cache_steps",
+        *("accelerator_config", "activation_checkpointing", "activation_checkpointing_kwargs", "debug", "deepspeed"),
+        *("gradient_checkpointing", "gradient_checkpointing_kwargs", "parallelism_config", "torch_empty_cache_steps"),
+        *("ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters"),
+        *("ddp_static_graph", "ddp_timeout", "fsdp", "fsdp_config", "full_determinism"),
+        *("dataloader_in_order", "dataloader_multiprocessing_context", "dataloader_num_workers"),
+        *("dataloader_persistent_workers", "dataloader_prefetch_factor", "length_column_name", "use_cache"),
+        *("disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint", "prediction_loss_only"),
+        *("eval_accumulation_steps", "eval_delay", "eval_do_concat_batches", "eval_on_start", "eval_steps"),
+        *("eval_strategy", "eval_use_gather_object", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval"),
+        *("include_for_metrics", "include_num_input_tokens_seen", "per_device_eval_batch_size"),
+        *("hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "push_to_hub"),
+        *("log_level", "log_level_replica", "log_on_each_node", "logging_first_step", "logging_nan_inf_filter"),
+        *("logging_steps", "logging_strategy", "project", "report_to", "run_name", "skip_memory_metrics"),
+        *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
+        *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
+        # Compared by what follows from them: the text, the global batch.
+        *("corpus", "max_length", "text_column", "validation_fraction", "vocab_size"),
+        *("gradient_accumulation_steps", "per_device_train_batch_size"),
     }
 )
-_ALLOWED_FAMILIES = ("batch_eval_", "bf16_full_", "dataloader_", "ddp_", "eval_", "fp16_full_", "hub_", "log_",
-                     "logging_", "per_device_eval_", "save_", "trackio_")  # fmt: skip
+
+#: Schedules that follow a measured loss; they keep their own count, which no new value can be fitted to.
+METRIC_DRIVEN = {"greedy", "reduce_lr_on_plateau"}
 
 #: What a schedule or an optimizer is made of: a checkpoint brings the old values along, which must not win.
 _REMADE = frozenset(
@@ -103,9 +85,7 @@ def kind(name: str) -> str:
     >>> kind("seed"), kind("logging_steps"), kind("learning_rate")
     ('fixed', 'allowed', 'named')
     """
-    if name in FIXED:
-        return "fixed"
-    return "allowed" if name in ALLOWED or name.startswith(_ALLOWED_FAMILIES) else "named"
+    return "fixed" if name in FIXED else "allowed" if name in ALLOWED else "named"
 
 
 def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
@@ -114,16 +94,16 @@ def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
     Args:
         asked: a checkpoint's folder, a run folder (its newest checkpoint), or True: the newest in `output_dir`.
 
-    A folder `checkpoint-N` without trainer_state.json, which is written last, is no checkpoint.
+    A folder without a readable trainer_state.json, which is written last, is no checkpoint.
 
     Raises: FileNotFoundError where there is none.
     """
-    place = Path(output_dir) if asked is True else Path(str(asked)).expanduser()
-    if (place / "trainer_state.json").is_file():
-        return place
+    place = Path(output_dir) if str(asked).lower() == "true" else Path(str(asked)).expanduser()
     checkpoints = list_checkpoints(place)
     if checkpoints:
         return checkpoints[-1]
+    if _read_state(place) is not None:
+        return place
     raise FileNotFoundError(
         f"resume_from_checkpoint: there is no checkpoint in {str(place)!r}. Accepted: a folder checkpoint-N, a run "
         "folder that holds one, or true for the newest in --output_dir. A run saves them with --save_strategy epoch, "
@@ -136,30 +116,36 @@ def list_checkpoints(folder: Path) -> list[Path]:
     numbered = {
         int(match[1]): path
         for path in folder.glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / "trainer_state.json").is_file()
+        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and _read_state(path) is not None
     }
     return [numbered[step] for step in sorted(numbered)]
+
+
+def _read_state(checkpoint: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    except (OSError, ValueError):  # not there, or torn
+        return None
 
 
 class ResumeContract(TrainerCallback, ExportableState):
     """Keep with each checkpoint what its run is, and hold a resumed run to it.
 
     Args:
-        values: every value of the config.
+        values: gives every value of the config.
         facts: gives what follows from them and from the data: the text's fingerprint, the global batch, the model's
-            shape. Asked for when training begins, since it reads the data.
+            shape. Asked for once, when training begins, since it reads the data.
 
     The contract lies in the checkpoint's trainer_state.json, among `stateful_callbacks`.
     """
 
     def __init__(
         self,
-        values: Mapping[str, Any] | None = None,
-        facts: Callable[[], Mapping[str, Any]] | None = None,
+        values: Callable[[], Mapping[str, Any]] = dict,
+        facts: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        self._values = values or {}
-        self._facts = facts or dict
-        self._found: dict[str, Any] | None = None
+        self._values, self._facts = values, facts
+        self._known_facts: Mapping[str, Any] | None = None
         #: One entry for each time the run was resumed: the step, and what was changed.
         self.resumed: list[dict[str, Any]] = []
         self._remake = False
@@ -167,9 +153,9 @@ class ResumeContract(TrainerCallback, ExportableState):
 
     def terms(self) -> dict[str, Any]:
         """Return what is compared: `values` and `facts`, as JSON keeps them."""
-        if self._found is None:
-            self._found = json.loads(json.dumps({"values": self._values, "facts": self._facts()}, default=str))
-        return self._found
+        if self._known_facts is None:
+            self._known_facts = self._facts()
+        return json.loads(json.dumps({"values": self._values(), "facts": self._known_facts}, default=str))
 
     def state(self) -> dict[str, Any]:
         """Return what is saved."""
@@ -178,41 +164,63 @@ class ResumeContract(TrainerCallback, ExportableState):
     def check(self, checkpoint: Path, change: Iterable[str] = ()) -> str:
         """Compare this run with the checkpoint's; return in words what differs and may.
 
-        `change` names the values that are meant to be different now.
+        `change` names the values that are meant to be different now. A value or a fact that only one side has, from
+        another version of transformers, is not compared.
 
         Raises: ValueError for any other difference, with the old and the new value.
         """
-        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+        state = _read_state(checkpoint) or {}
         saved = (state.get("stateful_callbacks") or {}).get(type(self).__name__)
+        new = self.terms()
+        anew = f"Start a new run from its weights: --model {checkpoint}"
+        if new["values"].get("from_scratch"):
+            anew += " --from_scratch false"
         if saved is None:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} does not say what run it belongs to. Accepted: a "
-                f"checkpoint of MLMTrainer. Start a new run from its weights: --model {checkpoint}."
+                f"checkpoint of MLMTrainer. {anew}."
             )
         if not any(checkpoint.glob("optimizer*")) and not any(checkpoint.glob("global_step*")):  # DeepSpeed's name
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} holds no optimizer. Accepted: a checkpoint that was "
-                f"saved without --save_only_model. Start a new run from its weights: --model {checkpoint}."
+                f"saved without --save_only_model. {anew}."
             )
-        old, new = saved["attributes"]["contract"], self.terms()
-        facts = _differences(old["facts"], new["facts"])
-        values = _differences(old["values"], new["values"])
-        fixed = facts | {name: pair for name, pair in values.items() if kind(name) == "fixed"}
+        old = saved["attributes"]["contract"]
+        values = {
+            name: [old["values"][name], new["values"][name]]
+            for name in sorted(old["values"].keys() & new["values"].keys())
+            if old["values"][name] != new["values"][name]
+        }
+        fixed = _differences(old["facts"], new["facts"])
+        batch = _same_batch(fixed.get("global batch"), new["values"])
+        fixed |= {name: pair for name, pair in values.items() if kind(name) == "fixed"}
         if fixed:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} belongs to another run: {_listed(fixed)}. Accepted: the "
-                f"values it was begun with. Put them back, or start a new run from its weights: --model {checkpoint}."
+                f"values it was begun with. Put them back{batch}. {anew}."
             )
-        named = {name: pair for name, pair in values.items() if kind(name) == "named"}
-        unasked = {name: pair for name, pair in named.items() if name not in set(change)}
+        schedules = {str(side["values"].get("lr_scheduler_type")) for side in (old, new)}
+        follows_metric = bool(schedules & METRIC_DRIVEN) or new["values"].get("load_best_model_at_end")
+        measured = {"eval_delay", "eval_steps", "eval_strategy"} if follows_metric else set()
+        named = {name: pair for name, pair in values.items() if kind(name) == "named" or name in measured}
+        unasked = sorted(named.keys() - set(change))
         if unasked:
             raise ValueError(
-                f"resume_from_checkpoint: {str(checkpoint)!r} was made with other values: {_listed(unasked)}. "
-                f"Accepted: the values it was begun with. Put them back, or change them on purpose: "
-                f"--change_on_resume {' '.join(sorted({*change, *unasked}))}."
+                f"resume_from_checkpoint: {str(checkpoint)!r} was made with other values: "
+                f"{_listed({name: named[name] for name in unasked})}. Accepted: the values it was begun with. Put them "
+                f"back, or change them on purpose: --change_on_resume {' '.join(sorted({*change, *unasked}))}."
             )
+        remade = sorted(_REMADE & named.keys())
+        if schedules & METRIC_DRIVEN:
+            remade = [name for name in remade if name not in ("max_steps", "num_train_epochs")]  # it knows neither
+            if remade:
+                raise ValueError(
+                    f"change_on_resume: received {' '.join(remade)} with the schedule "
+                    f"{' and '.join(sorted(schedules))}, which keeps its own count. Accepted: another number of steps. "
+                    "Put the values back."
+                )
         self.resumed = [*old["resumed"], {"step": state["global_step"], "changed": named}]
-        self._remake = bool(_REMADE & set(named))
+        self._remake = bool(remade)
         return _listed(values)
 
     def on_train_begin(
@@ -230,12 +238,7 @@ class ResumeContract(TrainerCallback, ExportableState):
         state.compute_steps(args, state.max_steps)  # the steps between logs, evaluations and checkpoints
         if not self._remake:
             return
-        if not isinstance(lr_scheduler, LambdaLR):
-            schedule = SchedulerType(args.lr_scheduler_type).value
-            raise ValueError(
-                f"change_on_resume: the schedule {schedule} keeps its own count, which a new value cannot be fitted "
-                "to. Accepted: linear, cosine, constant and the like. Put the values back."
-            )
+        assert isinstance(lr_scheduler, LambdaLR), "check() lets no other be changed"
         for group, made in zip(optimizer.param_groups, self.optimizer_groups, strict=True):
             group.update(made | {"initial_lr": made["lr"]})
         lr_scheduler.base_lrs = [made["lr"] for made in self.optimizer_groups]
@@ -249,19 +252,40 @@ class ResumeContract(TrainerCallback, ExportableState):
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return old and new value of each name in which two mappings differ; mappings inside are gone into.
+    """Return old and new value of each name that both have and in which they differ; mappings inside are gone into.
 
-    >>> _differences({"seed": 1, "model": {"layers": 4, "width": 8}}, {"seed": 1, "model": {"layers": 6, "width": 8}})
+    >>> _differences({"seed": 1, "model": {"layers": 4, "width": 8}}, {"seed": 1, "model": {"layers": 6, "new": 8}})
     {'model.layers': [4, 6]}
     """
     found: dict[str, list[Any]] = {}
-    for name in sorted({*old, *new}):
-        a, b = old.get(name), new.get(name)
+    for name in sorted(old.keys() & new.keys()):
+        a, b = old[name], new[name]
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             found |= {f"{name}.{inner}": pair for inner, pair in _differences(a, b).items()}
         elif a != b:
             found[name] = [a, b]
     return found
+
+
+def _same_batch(pair: list[int] | None, values: Mapping[str, Any]) -> str:
+    """Say how the global batch can be had again, where it can, with the processes there are.
+
+    >>> _same_batch([16, 4], {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1})
+    ' (the same global batch: --per_device_train_batch_size 4 --gradient_accumulation_steps 4)'
+    """
+    if pair is None:
+        return ""
+    old, new = pair
+    micro, accumulation = values["per_device_train_batch_size"], values["gradient_accumulation_steps"]
+    processes = max(1, new // (micro * accumulation))
+    if old % processes:
+        return f" (a global batch of {old} cannot be split over {processes} processes)"
+    if old % (micro * processes):
+        micro = old // processes
+    return (
+        f" (the same global batch: --per_device_train_batch_size {micro} "
+        f"--gradient_accumulation_steps {old // (micro * processes)})"
+    )
 
 
 def _listed(differences: Mapping[str, list[Any]]) -> str:

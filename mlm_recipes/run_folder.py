@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import re
+import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,11 +49,13 @@ def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> N
         )
 
 
-def find_runs(values: Mapping[str, Any]) -> list[Path]:
-    """Return the folders under runs/ whose recipe.yaml has these values, such as corpus and model."""
+def find_unfinished(values: Mapping[str, Any]) -> list[Path]:
+    """Return the folders under runs/ whose recipe.yaml has these values, and that have no metrics.json yet."""
     found = []
     for path in sorted(Path("runs").glob("*/recipe.yaml")):
         recipe = yaml.safe_load(path.read_text("utf-8"))
+        if (path.parent / "metrics.json").exists():
+            continue
         if isinstance(recipe, dict) and values.items() <= {n: v for n, v in recipe.items() if n in values}.items():
             found.append(path.parent)
     return found
@@ -78,6 +82,19 @@ def claim(folder: str | Path | None, name: str) -> Path:
     if state.num_processes > 1:
         broadcast_object_list(claimed)
     return Path(claimed[0])
+
+
+def give_back(folder: Path) -> None:
+    """Remove a folder that was claimed and is still empty."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of an earlier run, which would pass for this one's."""
+    for path in folder.glob("checkpoint-*"):
+        if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir():
+            shutil.rmtree(path)
 
 
 def write_recipe(folder: Path, values: dict[str, Any]) -> None:

@@ -121,7 +121,7 @@ class MLMTrainer(Trainer):
         self.add_callback(TrainingProgress())
         self._step_seeds = StepSeeds()
         self.add_callback(self._step_seeds)
-        self._contract = ResumeContract(args.to_recipe(), self._facts)
+        self._contract = ResumeContract(args.to_recipe, self._facts)
         self.add_callback(self._contract)
 
     def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
@@ -152,9 +152,9 @@ class MLMTrainer(Trainer):
         collator, model, rows = self.data_collator, cast(Any, self.model), cast(Any, self.train_dataset)
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):
-            masking = {
-                item.name: getattr(collator, item.name) for item in fields(collator) if item.name not in _NOT_MASKING
-            }
+            rule = {item.name: getattr(collator, item.name) for item in fields(collator)}
+            masking = {name: value for name, value in rule.items() if name not in _NOT_MASKING}
+            masking |= {"collator": f"{type(collator).__module__}.{type(collator).__qualname__}"}
         shape = {
             name: value
             for name, value in model.config.to_dict().items()
@@ -180,15 +180,19 @@ class MLMTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, or go on with a run from a checkpoint: its path, its run folder, or True for the newest one.
 
+        By default what `args.resume_from_checkpoint` says.
+
         On a CPU a resumed run ends with the weights of one that was never interrupted, to the last bit.
 
         Raises: FileNotFoundError where there is no checkpoint; ValueError where it belongs to another run
         (`mlm_recipes.resume` says which values must stay, which may change if asked for, and which are free).
         """
-        if not resume_from_checkpoint:
+        assert isinstance(self.args, MLMConfig)
+        if resume_from_checkpoint is None:
+            resume_from_checkpoint = self.args.resume_from_checkpoint
+        if not resume_from_checkpoint or str(resume_from_checkpoint).lower() == "false":
             self._contract.resumed = []
             return super().train(None, *args, **kwargs)
-        assert isinstance(self.args, MLMConfig)
         checkpoint = find_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
         changed = self.check_resume(checkpoint)
         if changed:
@@ -240,16 +244,7 @@ class MLMTrainer(Trainer):
         ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
         if not ours and isinstance(rows, NumberedRows):
             rows = rows.rows
-        strategy = str(args.train_sampling_strategy)
-        self._step_seeds.sampler = EpochSampler(
-            len(rows),
-            args.seed if args.data_seed is None else args.data_seed,
-            strategy=strategy,
-            global_batch_size=self.get_total_train_batch_size(args),
-            drop_last=args.dataloader_drop_last,
-            multiple_of=self._train_batch_size * args.world_size if ours and args.world_size > 1 else 1,
-            lengths=[len(row["input_ids"]) for row in rows] if strategy == "group_by_length" else None,
-        )
+        self._step_seeds.sampler = self.epoch_sampler(rows, args.world_size if ours else 1)
         if not self._step_seeds.sampler:
             raise ValueError(
                 f"dataloader_drop_last: received True, and {len(rows)} rows do not fill one step of "
@@ -269,6 +264,19 @@ class MLMTrainer(Trainer):
             in_order=args.dataloader_in_order,
         )
         return self.accelerator.prepare(loader)
+
+    def epoch_sampler(self, rows: Any, processes: int) -> EpochSampler:
+        """Return the order of `rows`, filled up so that each of `processes` takes as many batches as the others."""
+        args, strategy = self.args, str(self.args.train_sampling_strategy)
+        return EpochSampler(
+            len(rows),
+            args.seed if args.data_seed is None else args.data_seed,
+            strategy=strategy,
+            global_batch_size=self.get_total_train_batch_size(args),
+            drop_last=args.dataloader_drop_last,
+            multiple_of=self._train_batch_size * processes if processes > 1 else 1,
+            lengths=[len(row["input_ids"]) for row in rows] if strategy == "group_by_length" else None,
+        )
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader[Any]:
         """Return the evaluation batches, with frozen masks."""

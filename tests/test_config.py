@@ -27,6 +27,14 @@ def test_it_is_transformers_arguments_and_no_name_is_taken_twice():
         ({"evaluation_seed": -1}, "evaluation_seed: received -1"),
         ({"remove_unused_columns": True}, "remove_unused_columns: received True"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor: received 0.1"),
+        ({"auto_find_batch_size": True}, "auto_find_batch_size: received True. Accepted: False: a smaller batch"),
+        ({"average_tokens_across_devices": False}, "average_tokens_across_devices: received False. Accepted: True"),
+        ({"dataloader_in_order": False}, "dataloader_in_order: received False. Accepted: True"),
+        ({"ignore_data_skip": True}, "ignore_data_skip: received True"),
+        ({"restore_callback_states_from_checkpoint": True}, "restore_callback_states_from_checkpoint: received True"),
+        ({"loss_on": "all"}, "loss_on: received 'all' with padding 'longest'"),
+        ({"train_sampling_strategy": "batch_rebalance"}, "train_sampling_strategy: received 'batch_rebalance'"),
+        ({"accelerator_config": {"split_batches": True}}, "accelerator_config: received split_batches: true"),
     ],
 )
 def test_a_value_out_of_range_is_refused(changes, says):
@@ -159,3 +167,12 @@ def test_masking_names_the_collators_arguments(tokenizer):
     config = MLMConfig(mlm_probability=0.3, static_masks=True, seed=4)
     collator = DataCollatorForMaskedLM(tokenizer, **config.masking())
     assert (collator.mlm_probability, collator.static_masks, collator.seed) == (0.3, True, 4)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "given", "found"), [("bf16", {}, True), ("no", {}, False), ("no", {"bf16": True}, True)]
+)
+def test_the_launchers_precision_is_a_value_of_the_run(monkeypatch, launcher, given, found):
+    """accelerate would use it whatever the config says; recipe.yaml and the checkpoints then say it too."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
+    assert MLMConfig(**given).to_recipe()["bf16"] is found

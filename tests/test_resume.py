@@ -9,7 +9,7 @@ import torch
 from conftest import make_bert
 from transformers import DataCollatorForLanguageModeling
 
-from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, train
+from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, evaluate, reference, train
 from mlm_recipes.config import field_names
 from mlm_recipes.resume import ALLOWED, FIXED, find_checkpoint, kind, list_checkpoints
 
@@ -67,8 +67,14 @@ def test_the_kinds_of_values(expected, names):
         ({"seed": 2}, r"seed was 1 and is now 2"),
         ({"mlm_probability": 0.3}, r"mlm_probability was 0\.4 and is now 0\.3"),
         ({"static_masks": True}, "static_masks was False and is now True"),
-        ({"per_device_train_batch_size": 2}, "global batch was 4 and is now 2"),
-        ({"gradient_accumulation_steps": 2}, "global batch was 4 and is now 8"),
+        (
+            {"per_device_train_batch_size": 2},
+            "global batch was 4 and is now 2.*--per_device_train_batch_size 2 --gradient_accumulation_steps 2",
+        ),
+        (
+            {"gradient_accumulation_steps": 2},
+            "global batch was 4 and is now 8.*--per_device_train_batch_size 4 --gradient_accumulation_steps 1",
+        ),
         ({"optim": "sgd"}, "optim was 'adamw_torch_fused' and is now 'sgd'"),
         ({"dataloader_drop_last": True}, "dataloader_drop_last was False and is now True"),
     ],
@@ -82,7 +88,11 @@ def test_another_text_model_or_collator_is_another_run(tokenizer, numbered, begu
     changed = [*numbered[:-1], numbered[-1] | {"input_ids": [101, 200, 102]}]
     wider = make_bert(tokenizer, intermediate_size=96)
     other = DataCollatorForMaskedLM(tokenizer, mlm_probability=0.4, seed=7)
+    kind_of = type("Mine", (DataCollatorForMaskedLM,), {})(tokenizer, mlm_probability=0.4, seed=1)
+    renumbered = [row | {"example_id": row["example_id"] + 100} for row in numbered]
     for values, says in (
+        ({"rows": numbered, "data_collator": kind_of}, r"masking\.collator was .* and is now '.*Mine'"),
+        ({"rows": renumbered}, "training text was"),
         ({"rows": changed}, "training text was '8 rows, [0-9a-f]{16}' and is now '8 rows, [0-9a-f]{16}'"),
         ({"rows": numbered[:6]}, "training text was '8 rows, .*' and is now '6 rows"),
         ({"rows": numbered, "model": wider}, r"model\.intermediate_size was 64 and is now 96"),
@@ -131,18 +141,82 @@ def test_values_asked_for_by_name_take_effect(tokenizer, numbered, begun, tmp_pa
     again = make_trainer(
         tokenizer, numbered, tmp_path, learning_rate=1e-4, max_steps=8, weight_decay=0.5, adam_beta2=0.9
     )
-    again.train(resume_from_checkpoint=True)
-    assert [entry["step"] for entry in again.resumed] == [2, 8]
+    again.train(resume_from_checkpoint=tmp_path / "checkpoint-5")
+    assert [entry["step"] for entry in again.resumed] == [2, 5]
+    for a, b in zip(again.model.parameters(), trainer.model.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
-def test_a_schedule_that_counts_by_itself_cannot_be_changed(tokenizer, numbered, begun, tmp_path):
-    """It would keep the old rate in silence; here the schedule's kind was changed with it, and on purpose."""
-    trainer = make_trainer(
-        tokenizer, numbered, tmp_path, learning_rate=1e-4, lr_scheduler_type="greedy", eval_strategy="steps",
-        change_on_resume=["learning_rate", "lr_scheduler_type"],
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="change_on_resume: the schedule greedy keeps its own count"):
-        trainer.train(resume_from_checkpoint=begun[0] / "checkpoint-2")
+PLATEAU = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 1}
+
+
+def test_a_schedule_that_follows_the_measured_loss_can_only_be_made_longer(tokenizer, numbered, begun, tmp_path):
+    make_trainer(tokenizer, numbered, tmp_path, **PLATEAU).train()
+    names = ["learning_rate", "lr_scheduler_type", "eval_steps", "eval_strategy", "metric_for_best_model",
+             "greater_is_better", "max_steps"]  # fmt: skip
+    for folder, values in (
+        (tmp_path, PLATEAU | {"learning_rate": 1e-4}),
+        (tmp_path, {"lr_scheduler_type": "linear"}),
+        (begun[0], PLATEAU),
+    ):
+        with pytest.raises(ValueError, match=r"change_on_resume: received .* reduce_lr_on_plateau.* its own count"):
+            make_trainer(tokenizer, numbered, tmp_path, change_on_resume=names, **values).train(folder / "checkpoint-2")
+    with pytest.raises(ValueError, match="eval_steps was 1 and is now 2"):  # it decides when the rate falls
+        make_trainer(tokenizer, numbered, tmp_path, **(PLATEAU | {"eval_steps": 2})).train(tmp_path / "checkpoint-2")
+    longer = make_trainer(tokenizer, numbered, tmp_path, change_on_resume=["max_steps"], **(PLATEAU | {"max_steps": 6}))
+    assert longer.train(tmp_path / "checkpoint-2").global_step == 6
+
+
+def test_which_model_is_kept_is_no_detail(tokenizer, numbered, begun, tmp_path):
+    with pytest.raises(ValueError, match="load_best_model_at_end was False and is now True"):
+        make_trainer(
+            tokenizer, numbered, tmp_path, load_best_model_at_end=True, eval_strategy="steps", eval_steps=1,
+        ).train(begun[0] / "checkpoint-2")  # fmt: skip
+
+
+def test_a_value_that_holds_values_is_named_as_a_whole(tokenizer, numbered, tmp_path):
+    values = {"lr_scheduler_type": "cosine_with_restarts", "max_steps": 4}
+    make_trainer(tokenizer, numbered, tmp_path, lr_scheduler_kwargs={"num_cycles": 1}, **values).train()
+    values["lr_scheduler_kwargs"] = {"num_cycles": 2}
+    with pytest.raises(ValueError, match="--change_on_resume lr_scheduler_kwargs"):
+        make_trainer(tokenizer, numbered, tmp_path, **values).train(tmp_path / "checkpoint-1")
+    trainer = make_trainer(tokenizer, numbered, tmp_path, change_on_resume=["lr_scheduler_kwargs"], **values)
+    trainer.train(tmp_path / "checkpoint-1")
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+    assert rates == pytest.approx([1e-3, 5e-4, 1e-3, 5e-4])  # of two cycles, since the second step
+    accelerator = {"accelerator_config": {"non_blocking": True}, "dataloader_pin_memory": False}
+    make_trainer(tokenizer, numbered, tmp_path, **values, **accelerator).train(True)  # allowed as a whole, too
+
+
+def test_what_another_version_has_or_has_not_is_no_difference(tokenizer, numbered, begun, tmp_path):
+    shutil.copytree(begun[0] / "checkpoint-2", tmp_path / "checkpoint-2")
+    path = tmp_path / "checkpoint-2" / "trainer_state.json"
+    state = json.loads(path.read_text())
+    contract = state["stateful_callbacks"]["ResumeContract"]["attributes"]["contract"]
+    contract["values"]["gone"] = 1
+    contract["facts"]["model"]["gone"] = 1
+    del contract["values"]["project"], contract["facts"]["model"]["hidden_act"]
+    path.write_text(json.dumps(state))
+    assert make_trainer(tokenizer, numbered, tmp_path).train(True).global_step == 4
+
+
+def test_a_value_set_after_the_trainer_was_made_counts(tokenizer, numbered, begun, tmp_path):
+    trainer = make_trainer(tokenizer, numbered, tmp_path)
+    trainer.args.learning_rate = 1e-4
+    with pytest.raises(ValueError, match="learning_rate was"):
+        trainer.train(begun[0] / "checkpoint-2")
+
+
+def test_the_config_can_say_it(tokenizer, numbered, begun, tmp_path):
+    place = str(begun[0] / "checkpoint-2")
+    for asked, given in ((place, None), ("true", place), (None, "true")):
+        folder = begun[0] if given == "true" else tmp_path
+        trainer = make_trainer(tokenizer, numbered, folder, resume_from_checkpoint=asked, save_strategy="no")
+        trainer.train(given)
+        assert [entry["step"] for entry in trainer.resumed] == [4 if given == "true" else 2]
+    trainer = make_trainer(tokenizer, numbered, tmp_path, resume_from_checkpoint=place, save_strategy="no")
+    trainer.train(False)
+    assert trainer.resumed == []
 
 
 def test_what_changes_nothing_is_allowed_takes_effect_and_is_said(tokenizer, numbered, begun, tmp_path, caplog):
@@ -180,11 +254,14 @@ def test_the_newest_checkpoint_is_the_one_with_the_highest_step(tmp_path):
         (tmp_path / name).mkdir()
         if name != "checkpoint-11":  # interrupted while it was written: what comes last is missing
             (tmp_path / name / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-12").mkdir()
+    (tmp_path / "checkpoint-12" / "trainer_state.json").write_text('{"global_step": 1')  # or torn
+    (tmp_path / "trainer_state.json").write_text("{}")  # trainer.save_state() leaves one; it is no checkpoint
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-10"]
     assert find_checkpoint(True, tmp_path) == tmp_path / "checkpoint-10"
     assert find_checkpoint(tmp_path, "elsewhere") == tmp_path / "checkpoint-10"
     assert find_checkpoint(str(tmp_path / "checkpoint-2"), "elsewhere") == tmp_path / "checkpoint-2"
-    for asked in (True, tmp_path / "checkpoint-11", "no/such/place"):
+    for asked in (True, "True", tmp_path / "checkpoint-11", "no/such/place"):
         with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*--save_strategy epoch"):
             find_checkpoint(asked, tmp_path / "empty")
 
@@ -227,29 +304,41 @@ def test_names_that_cannot_be_changed(changes, says):
         MLMConfig(**changes)
 
 
-def test_an_interrupted_recipe_goes_on_in_its_own_folder(checkpoint, short_text):
+SHORT = {"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2, "max_length": 32,
+         "save_total_limit": 9, "max_steps": 4}  # fmt: skip
+
+
+@pytest.fixture
+def values(checkpoint, short_text):
+    return {"model": str(checkpoint), "corpus": str(short_text)} | SHORT
+
+
+def interrupt(whole, folder):
+    """Leave of a finished run what one would have left that was killed after its second step."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(whole, folder)
+    shutil.rmtree(Path(folder) / "checkpoint-4")
+    for name in ("model.safetensors", "config.json", "metrics.json", "report.html", "README.md"):
+        (Path(folder) / name).unlink()
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_an_interrupted_recipe_goes_on_in_its_own_folder(values):
     """By run folder, by the run's recipe, or by corpus and model alone; to the same files."""
-    values = {
-        "model": str(checkpoint), "corpus": str(short_text), "max_steps": 4, "per_device_train_batch_size": 8,
-        "save_strategy": "steps", "save_steps": 2, "max_length": 32, "save_total_limit": 9,
-    }  # fmt: skip
     whole = train("adapt", output_dir="whole", **values)
     weights = (whole.output_dir / "model.safetensors").read_bytes()
     assert whole.metrics["train"]["resumed"] == []
-
-    def interrupt(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree("whole", folder)
-        shutil.rmtree(folder / "checkpoint-4")
-        for name in ("model.safetensors", "metrics.json", "report.html"):
-            (folder / name).unlink()
-
-    interrupt(Path("runs/notes"))
     for ask in (
         lambda: train("adapt", resume_from_checkpoint="true", **values),
         lambda: train("adapt", resume_from_checkpoint="runs/notes", **values),
         lambda: train("runs/notes", resume_from_checkpoint=True),
+        lambda: train("runs/notes/recipe.yaml", resume_from_checkpoint="true"),
+        lambda: train("runs/notes", resume_from_checkpoint="runs/notes/checkpoint-2"),
     ):
+        interrupt("whole", "runs/notes")
         again = ask()
         assert again.output_dir == Path("runs/notes")
         assert (again.output_dir / "model.safetensors").read_bytes() == weights
@@ -258,27 +347,77 @@ def test_an_interrupted_recipe_goes_on_in_its_own_folder(checkpoint, short_text)
         assert again.metrics["train"]["history"] == whole.metrics["train"]["history"]
         assert again.metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
         assert "4 steps, resumed after step 2; the 2 since then in" in " ".join(str(again).split())
-        interrupt(Path("runs/notes"))
 
 
-def test_a_refused_resume_writes_nothing(checkpoint, short_text):
-    values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 2, "save_strategy": "steps",
-              "save_steps": 1, "max_length": 32, "save_total_limit": 9}  # fmt: skip
-    train("adapt", output_dir="run", **values)
-    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match="seed was 42 and is now 7"):
-        train("run", resume_from_checkpoint=True, seed=7)
-    with pytest.raises(FileExistsError, match="already holds a finished run"):  # another run's folder is not its own
-        train(
-            "adapt", output_dir="run", resume_from_checkpoint=_copy("run/checkpoint-1", "other/checkpoint-1"), **values
-        )
-    with pytest.raises(FileNotFoundError, match="there is no checkpoint in 'runs'"):
+def test_a_run_file_means_its_own_run_and_not_the_newest(values):
+    train("adapt", output_dir="runs/mine", **values)
+    interrupt("runs/mine", "runs/other")
+    interrupt("runs/mine", "runs/mine-2")
+    (Path("runs/other") / "checkpoint-2").touch()
+    before = files("runs/other")
+    assert train("runs/mine-2/recipe.yaml", resume_from_checkpoint=True).output_dir == Path("runs/mine-2")
+    assert files("runs/other") == before
+
+
+def test_a_finished_run_is_left_as_it_is_unless_it_may_be_replaced(values):
+    train("adapt", output_dir="runs/notes", **values)
+    before = files("runs/notes")
+    for ask in (
+        {"resume_from_checkpoint": "runs/notes"},
+        {"resume_from_checkpoint": "true", "output_dir": "runs/notes"},
+    ):
+        with pytest.raises(FileExistsError, match=r"'runs/notes' already holds a finished run.*--overwrite"):
+            train("adapt", **values, **ask)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint in 'runs'"):  # none that was interrupted
         train("adapt", resume_from_checkpoint="true", **values)
+    assert files("runs/notes") == before
+    longer = train(
+        "runs/notes", resume_from_checkpoint=True, max_steps=6, change_on_resume=["max_steps"], overwrite=True
+    )
+    assert longer.metrics["train"]["steps"] == 6
+
+
+def test_a_run_that_replaces_another_does_not_keep_its_checkpoints(values):
+    train("adapt", output_dir="here", **values)
+    train("adapt", output_dir="here", overwrite=True, **(values | {"max_steps": 2}))
+    assert [path.name for path in list_checkpoints(Path("here"))] == ["checkpoint-2"]
+
+
+def test_a_checkpoint_that_lies_elsewhere_is_gone_on_from_in_a_new_folder(values, checkpoint):
+    train("adapt", output_dir="run", **values)
+    shutil.copytree("run/checkpoint-2", "mine/checkpoint-2")
+    Path("mine/README.md").write_text("precious")
+    result = train("adapt", resume_from_checkpoint="mine/checkpoint-2", **values)
+    assert result.output_dir == Path("runs/notes")
+    assert result.metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
+    assert {path.name for path in Path("mine").iterdir()} == {"checkpoint-2", "README.md"}
+    assert Path("mine/README.md").read_text() == "precious"
+    with pytest.raises(FileExistsError, match="already holds a finished run"):
+        train("adapt", output_dir="run", resume_from_checkpoint="mine/checkpoint-2", **values)
+
+
+def test_a_refused_resume_writes_nothing(values):
+    train("adapt", output_dir="run", **values)
+    interrupt("run", "killed")
+    before = files("killed")
+    for changes, says in (
+        ({"seed": 7}, "seed was 42 and is now 7.*--model killed/checkpoint-2$"),
+        ({"seed": 7, "from_scratch": True}, "--model killed/checkpoint-2 --from_scratch false"),
+        ({"learning_rate": 1e-4}, "learning_rate was"),
+    ):
+        with pytest.raises(ValueError, match=says.replace("$", r"\.$")):
+            train("killed", resume_from_checkpoint=True, **changes)
+        with pytest.raises(ValueError, match=says.split(".*")[0]):
+            train("killed", resume_from_checkpoint="killed", output_dir="new", **changes)
+        assert not Path("new").exists()
+    assert files("killed") == before
+
+
+@pytest.mark.parametrize("recipe", [reference, evaluate])
+@pytest.mark.parametrize("given", [{"resume_from_checkpoint": "true"}, {"change_on_resume": ["max_steps"]}])
+def test_where_there_is_nothing_to_resume_it_is_said(recipe, given, values):
+    name = next(iter(given))
+    with pytest.raises(ValueError, match=f"{name}: received .*Accepted here: nothing"):
+        recipe("tutorial", **given)
     with pytest.raises(ValueError, match="change_on_resume: received max_steps and nothing to resume"):
         train("adapt", change_on_resume=["max_steps"], **values)
-    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
-
-
-def _copy(source, target):
-    shutil.copytree(source, target)
-    return target

@@ -80,7 +80,11 @@ def test_the_loss_does_not_depend_on_accumulation(tokenizer, rows):
 
 def test_evaluation_masks_the_same_tokens_whatever_the_batch_size_or_the_training_masks(tokenizer, rows):
     found = []
-    for changes in ({}, {"per_device_eval_batch_size": 3}, {"seed": 9, "static_masks": True, "loss_on": "all"}):
+    for changes in (
+        {},
+        {"per_device_eval_batch_size": 3},
+        {"seed": 9, "static_masks": True, "loss_on": "all", "padding": "max_length"},
+    ):
         trainer = MLMTrainer(
             make_bert(tokenizer), args=config(**changes), eval_dataset=rows, processing_class=tokenizer
         )

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import copy
+import random
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from conftest import make_bert
 
 from mlm_recipes import DataCollatorForMaskedLM, cli, verification, verify
 from mlm_recipes.config import read_config
-from mlm_recipes.prepare import prepare
+from mlm_recipes.masking import sequence_keys
+from mlm_recipes.sampler import EpochSampler
 from mlm_recipes.verification import Check, VerifyResult
 
 
@@ -23,17 +24,19 @@ def values(tokenizer, short_text, tmp_path_factory):
 
 @pytest.fixture
 def bench(values, tmp_path):
-    run = prepare(verification._small(read_config("adapt", values), tmp_path))
-    run.train_rows = run.train_rows.select(range(10))
-    return verification._Bench(run, copy.deepcopy(run.model.state_dict()))
+    return verification._Bench.of(verification._small(read_config("adapt", values), tmp_path))
+
+
+# What a run of four steps cannot have, and verify must put aside.
+ODD = ("--dataloader_drop_last", "--logging_strategy=no", "--eval_on_start", "--save_only_model", "--eval_delay=9")
 
 
 def test_a_sound_recipe_holds(values, capsys, monkeypatch, tmp_path):
-    """Through the command line, with a real process that is killed; nothing is left behind."""
+    """In bf16 and with dropout, through the command line, with a real process that is killed; nothing is left."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     arguments = [f"--{name}={value}" for name, value in values.items()]
-    assert cli.main(["verify", "adapt", *arguments, "--gradient_accumulation_steps=4", "--dataloader_drop_last"]) == 0
+    assert cli.main(["verify", "adapt", *arguments, "--gradient_accumulation_steps=4", "--bf16", *ODD]) == 0
     table = " ".join(capsys.readouterr().out.split())
     assert "Everything holds. 11 properties in" in table
     assert "training, killed after step 2 of 4 and resumed: weights 0 0 ok" in table
@@ -85,18 +88,48 @@ def test_masks_that_never_change_are_found(bench, monkeypatch):
     assert not measured(verification._masks(bench))["masks of two epochs: examples that do not differ"]
 
 
-def test_an_order_that_depends_on_the_processes_is_found(bench, monkeypatch):
+def test_an_order_that_depends_on_the_layout_is_found(bench, monkeypatch):
     assert all(measured(verification._order(bench)).values())
-    order = verification.EpochSampler._order
-    monkeypatch.setattr(
-        verification.EpochSampler, "_order", lambda self: order(self)[:: -1 if self.filled != self.kept else 1]
-    )
+    order = EpochSampler._order
+    monkeypatch.setattr(EpochSampler, "_order", lambda self: order(self)[:: -1 if self.filled != self.kept else 1])
     assert not measured(verification._order(bench))["order by accumulation, processes: layouts that differ"]
+
+
+def test_an_example_that_comes_twice_is_found(bench, monkeypatch):
+    order = EpochSampler._order
+    monkeypatch.setattr(EpochSampler, "_order", lambda self: [*order(self)[:-1], order(self)[0]])
+    assert not measured(verification._order(bench))["order: examples of an epoch that came twice or never"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mlm_probability": 0.01},
+        {"mlm_probability": 1.0},
+        {"static_masks": True, "loss_on": "all", "padding": "max_length"},
+        {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 5},
+        {"train_sampling_strategy": "group_by_length", "data_seed": 3},
+    ],
+)
+def test_no_false_alarm(values, changes, tmp_path):
+    bench = verification._Bench.of(verification._small(read_config("adapt", values | changes), tmp_path))
+    checks = (verification._accumulation, verification._padding, verification._masks, verification._order)
+    assert all(all(measured(check(bench)).values()) for check in checks)
+
+
+def test_a_model_with_few_positions_is_verified_within_them(tokenizer, short_text, tmp_path):
+    make_bert(tokenizer, max_position_embeddings=24).save_pretrained(tmp_path / "short")
+    tokenizer.save_pretrained(tmp_path / "short")
+    config = read_config("adapt", {"model": str(tmp_path / "short"), "corpus": str(short_text)})
+    bench = verification._Bench.of(verification._small(config, tmp_path))
+    assert bench.run.max_length == 24
+    assert all(measured(verification._padding(bench)).values())
 
 
 def test_an_evaluation_by_lottery_is_found(bench, monkeypatch):
     assert all(measured(verification._evaluation(bench)).values())
-    monkeypatch.setattr(DataCollatorForMaskedLM, "frozen", lambda self, seed: self)
+    chance = lambda self, rows: sequence_keys(random.getrandbits(60), 0, list(range(len(rows))))  # noqa: E731
+    monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", chance)
     assert not measured(verification._evaluation(bench))["evaluation, twice: loss"]
 
 
