@@ -172,18 +172,18 @@ class ResumeContract(TrainerCallback, ExportableState):
         state = _read_state(checkpoint) or {}
         saved = (state.get("stateful_callbacks") or {}).get(type(self).__name__)
         new = self.terms()
-        anew = f"Start a new run from its weights: --model {checkpoint}"
+        anew = f"start a new run from its weights: --model {checkpoint}"
         if new["values"].get("from_scratch"):
             anew += " --from_scratch false"
         if saved is None:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} does not say what run it belongs to. Accepted: a "
-                f"checkpoint of MLMTrainer. {anew}."
+                f"checkpoint of MLMTrainer. Or {anew}."
             )
         if not any(checkpoint.glob("optimizer*")) and not any(checkpoint.glob("global_step*")):  # DeepSpeed's name
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} holds no optimizer. Accepted: a checkpoint that was "
-                f"saved without --save_only_model. {anew}."
+                f"saved without --save_only_model. Or {anew}."
             )
         old = saved["attributes"]["contract"]
         values = {
@@ -197,7 +197,7 @@ class ResumeContract(TrainerCallback, ExportableState):
         if fixed:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} belongs to another run: {_listed(fixed)}. Accepted: the "
-                f"values it was begun with. Put them back{batch}. {anew}."
+                f"values it was begun with. Put them back{batch}, or {anew}."
             )
         schedules = {str(side["values"].get("lr_scheduler_type")) for side in (old, new)}
         follows_metric = bool(schedules & METRIC_DRIVEN) or new["values"].get("load_best_model_at_end")
