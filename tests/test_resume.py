@@ -391,6 +391,8 @@ def test_a_checkpoint_that_lies_elsewhere_is_gone_on_from_in_a_new_folder(values
     assert result.output_dir == Path("runs/notes")
     assert result.metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
     assert {path.name for path in Path("mine").iterdir()} == {"checkpoint-2", "README.md"}
+    with pytest.raises(FileExistsError, match=r"would write over \(README.md, checkpoint-\*\)"):
+        train("adapt", output_dir="mine", resume_from_checkpoint="mine/checkpoint-2", **values)
     assert Path("mine/README.md").read_text() == "precious"
     with pytest.raises(FileExistsError, match="already holds a finished run"):
         train("adapt", output_dir="run", resume_from_checkpoint="mine/checkpoint-2", **values)
