@@ -66,7 +66,8 @@ def test_the_fingerprint_is_of_ids_lengths_and_order(make):
     changed[3]["input_ids"] = [101, 99, 102]
     joined = [dict(row) for row in rows]
     joined[0]["input_ids"], joined[1]["input_ids"] = [101, 0], [102, 101, 1, 102]
-    for other in (changed, joined, rows[:4], rows[::-1]):
+    marked = [row | {"special_tokens_mask": [1, 1, 1]} for row in rows]
+    for other in (changed, joined, marked, rows[:4], rows[::-1]):
         assert fingerprint(make(other)) != same
 
 

@@ -133,6 +133,11 @@ def test_an_evaluation_by_lottery_is_found(bench, monkeypatch):
     assert not measured(verification._evaluation(bench))["evaluation, twice: loss"]
 
 
+def test_where_there_is_nothing_there_is_no_difference():
+    assert verification._relative([0.0, 0.0], [0.0, 0.0]) == 0.0
+    assert verification._relative([1.0, 3.0], [1.0, 2.0]) == 0.5
+
+
 def test_it_wants_one_process(monkeypatch):
     monkeypatch.setattr("mlm_recipes.config.MLMConfig.world_size", 2)
     with pytest.raises(ValueError, match="verify: received 2 processes"):
