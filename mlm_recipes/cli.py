@@ -152,14 +152,20 @@ def _print_values(verb: str) -> None:
 
     print(f"usage: mlm-recipes {verb} [RECIPE] [--name value ...]\n")
     print(f"RECIPE: a YAML file, a run folder, or one of {', '.join(bundled_recipes())}.")
-    print("Then any value of the recipe, which it replaces:\n")
-    own = own_fields()
+    if verb == "verify":
+        print(
+            "Trains a few steps on ten of its paragraphs, in a minute or so, and prints what was found: the batch whole"
+        )
+        print("and split, padding, masks, order, evaluation, killed and resumed. Exit code 1 if a property fails.")
+    print("Then any value of the recipe, which it replaces; a recipe's values replace the defaults shown here:\n")
+    own, ours = own_fields(), MLMConfig.__annotations__
     for name, item in own.items():
         print(f"  --{name:22} {item.metadata['help']} (default: {item.default})")
     print("\nand every field of transformers' TrainingArguments:\n")
     for name in field_names():
         if name not in own:
-            print(f"  --{name:36} (default: {getattr(MLMConfig, name, None)})")
+            what = MLMConfig.__dataclass_fields__[name].metadata.get("help", "") if name in ours else ""
+            print(f"  --{name:36} {what}{' ' if what else ''}(default: {getattr(MLMConfig, name, None)})")
 
 
 def _quiet_libraries() -> None:

@@ -112,13 +112,18 @@ class MLMConfig(TrainingArguments):
     )
     overwrite: bool = field(default=False, metadata={"help": "Allow --output_dir to hold a finished run."})
     change_on_resume: list[str] | None = field(
-        default=None, metadata={"help": "Values that a resumed run may change, such as learning_rate max_steps."}
+        default=None,
+        metadata={"help": "With resume_from_checkpoint: values that may change now, such as learning_rate max_steps."},
     )
 
     # Values of transformers that suit this library less.
     per_device_train_batch_size: int = field(default=16, metadata={"help": "Paragraphs a step and device."})
     per_device_eval_batch_size: int = field(default=16, metadata={"help": "Paragraphs an evaluation step and device."})
     logging_steps: float = field(default=1, metadata={"help": "Steps between two values of the loss."})
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={"help": "Go on with a run: true for its newest checkpoint, a run folder, or a checkpoint's folder."},
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator needs example_id: leave it."})
 
     def __post_init__(self) -> None:
@@ -156,6 +161,10 @@ class MLMConfig(TrainingArguments):
                 "the tutorial: the loss counts padding too, and would depend on how a batch is split. Pass --padding "
                 "max_length, or --loss_on masked."
             )
+        if self.change_on_resume is not None:
+            given: Any = self.change_on_resume
+            given = [given] if isinstance(given, str) else given
+            self.change_on_resume = [name for part in given for name in part.replace(",", " ").split()]
         for name in self.change_on_resume or ():
             _refuse_unknown({name: None}, "change_on_resume: ")
             if kind(name) == "fixed":

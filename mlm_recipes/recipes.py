@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from . import reference_loop, report, resume, run_folder
 from .config import MLMConfig, read_config, recipe_path
@@ -77,6 +77,8 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     """
     config = read_config(recipe, overrides)
     checkpoint = _checkpoint(recipe, config)
+    if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
+        config = read_config(checkpoint.parent, overrides)  # the run's own values, not those of the default recipe
     goes_on = checkpoint is not None and _is_its_own(checkpoint, config)
     if not goes_on:
         run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite)
@@ -94,13 +96,17 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     if checkpoint is not None:
         try:
             trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
-        except ValueError:
+            if goes_on and trainer.resumed[-1]["changed"]:
+                _refuse_other_line(checkpoint, config)
+        except (ValueError, FileExistsError):
             run_folder.give_back(folder)
             raise
     if trainer.is_world_process_zero():
-        if not goes_on:
-            run_folder.remove_checkpoints(folder)  # of the run that --overwrite gives up
-        run_folder.write_recipe(folder, config.to_recipe())
+        run_folder.remove_checkpoints(folder, _abandoned(folder, checkpoint if goes_on else None, trainer.resumed))
+        if goes_on:
+            trainer.add_callback(_RecipeWithCheckpoint(folder, config.to_recipe()))
+        else:
+            run_folder.write_recipe(folder, config.to_recipe())
         logger.info("%s %s%s", run.announcement(), _plan(config), f" Going on from {checkpoint}." if checkpoint else "")
     before = _without_prefix(trainer.evaluate()) | run.fill_mask()
     started = time.monotonic()
@@ -126,6 +132,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     if trainer.is_world_process_zero():
         # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
         (folder / "training_args.bin").unlink(missing_ok=True)
+        run_folder.write_recipe(folder, config.to_recipe())
         run_folder.write_metrics(folder, metrics)
     return RunResult(metrics, folder)
 
@@ -283,9 +290,40 @@ def _is_its_own(checkpoint: Path, config: MLMConfig) -> bool:
     if (home / "metrics.json").exists() and not config.overwrite:
         raise FileExistsError(
             f"resume_from_checkpoint: {str(home)!r} already holds a finished run. Accepted: one that was interrupted. "
-            "Go on into another folder with --output_dir, or allow what is there to be replaced with --overwrite."
+            "Allow what is there to be replaced with --overwrite (to make it longer: --overwrite --max_steps N "
+            f"--change_on_resume max_steps), or go on elsewhere: --resume_from_checkpoint {checkpoint} --output_dir "
+            "NEW."
         )
     return True
+
+
+def _abandoned(folder: Path, checkpoint: Path | None, resumed: list[dict[str, Any]]) -> list[Path]:
+    """Return the checkpoints that are no longer this run's: of one that is begun anew, or goes on differently."""
+    if checkpoint is None:
+        return resume.list_checkpoints(folder)
+    there = resume.list_checkpoints(folder)
+    newer = [path.name for path in there].index(checkpoint.name) + 1
+    return there[newer:] if resumed[-1]["changed"] else []
+
+
+def _refuse_other_line(checkpoint: Path, config: MLMConfig) -> None:
+    """Raise FileExistsError where a run that goes on with other values would leave newer checkpoints without them."""
+    later = _abandoned(checkpoint.parent, checkpoint, [{"changed": True}])
+    if later and not config.overwrite:
+        raise FileExistsError(
+            f"resume_from_checkpoint: {str(later[-1])!r} is newer and was made without the change. Accepted: the "
+            "newest checkpoint, a new --output_dir, or --overwrite, which removes what is newer."
+        )
+
+
+class _RecipeWithCheckpoint(TrainerCallback):
+    """Write recipe.yaml with the first checkpoint, so that killed before it, the run goes on as it was."""
+
+    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
+        self.folder, self.values = folder, values
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        run_folder.write_recipe(self.folder, self.values)
 
 
 def _refuse_resume(config: MLMConfig, verb: str) -> None:

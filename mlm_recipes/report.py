@@ -128,6 +128,10 @@ def note(metrics: dict[str, Any]) -> str:
         f"{steps} in {train['seconds']:,.0f} s. Measured on {count(masked, 'masked token')} "
         f"of {count(corpus['validation'], 'held-out paragraph')}, the same tokens before and after."
     )
+    for each in resumed or []:
+        if each["changed"]:
+            what = ", ".join(f"{name} from {old} to {new}" for name, (old, new) in each["changed"].items())
+            where += f" Changed after step {each['step']}: {what}; recipe.yaml holds the last values."
     if masked < 200:
         where += " That is few: read the numbers as a hint, not as a result."
     if loss >= metrics["before"]["loss"]:

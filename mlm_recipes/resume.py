@@ -57,6 +57,9 @@ ALLOWED = frozenset(
     }
 )
 
+#: Where facts differ, these may be why.
+_CAUSES = {"corpus", "from_scratch", "max_length", "model", "text_column", "validation_fraction", "vocab_size"}
+
 #: Schedules that follow a measured loss; they keep their own count, which no new value can be fitted to.
 METRIC_DRIVEN = {"greedy", "reduce_lr_on_plateau"}
 
@@ -104,10 +107,16 @@ def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
         return checkpoints[-1]
     if _read_state(place) is not None:
         return place
+    beside = ", ".join(str(path) for path in list_checkpoints(place.parent))
     raise FileNotFoundError(
         f"resume_from_checkpoint: there is no checkpoint in {str(place)!r}. Accepted: a folder checkpoint-N, a run "
-        "folder that holds one, or true for the newest in --output_dir. A run saves them with --save_strategy epoch, "
-        "or steps with --save_steps; start it again without --resume_from_checkpoint."
+        "folder that holds one, or true for the newest in --output_dir. "
+        + (
+            f"Beside it there are {beside}."
+            if beside
+            else "A run saves them with --save_strategy epoch, or steps with --save_steps; start it again without "
+            "--resume_from_checkpoint."
+        )
     )
 
 
@@ -172,7 +181,7 @@ class ResumeContract(TrainerCallback, ExportableState):
         state = _read_state(checkpoint) or {}
         saved = (state.get("stateful_callbacks") or {}).get(type(self).__name__)
         new = self.terms()
-        anew = f"start a new run from its weights: --model {checkpoint}"
+        anew = f"start a new run from its weights, without --resume_from_checkpoint: --model {checkpoint}"
         if new["values"].get("from_scratch"):
             anew += " --from_scratch false"
         if saved is None:
@@ -191,9 +200,11 @@ class ResumeContract(TrainerCallback, ExportableState):
             for name in sorted(old["values"].keys() & new["values"].keys())
             if old["values"][name] != new["values"][name]
         }
-        fixed = _differences(old["facts"], new["facts"])
-        batch = _same_batch(fixed.get("global batch"), new["values"])
-        fixed |= {name: pair for name, pair in values.items() if kind(name) == "fixed"}
+        facts = _differences(old["facts"], new["facts"])
+        batch = _same_batch(facts.get("global batch"), new["values"])
+        fixed = {name: pair for name, pair in values.items() if kind(name) == "fixed"}
+        if facts:
+            fixed |= {name: pair for name, pair in values.items() if name in _CAUSES} | facts
         if fixed:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} belongs to another run: {_listed(fixed)}. Accepted: the "

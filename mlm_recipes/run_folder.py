@@ -6,7 +6,7 @@ import json
 import platform
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -90,11 +90,12 @@ def give_back(folder: Path) -> None:
         folder.rmdir()
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of an earlier run, which would pass for this one's."""
-    for path in folder.glob("checkpoint-*"):
-        if re.fullmatch(r"checkpoint-\d+", path.name) and path.is_dir():
-            shutil.rmtree(path)
+def remove_checkpoints(folder: Path, checkpoints: Iterable[Path]) -> None:
+    """Remove checkpoints of an earlier run, which would pass for this one's."""
+    for path in checkpoints:
+        assert path.parent == folder, path
+        assert re.fullmatch(r"checkpoint-\d+", path.name), path
+        shutil.rmtree(path)
 
 
 def write_recipe(folder: Path, values: dict[str, Any]) -> None:

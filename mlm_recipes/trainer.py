@@ -175,7 +175,17 @@ class MLMTrainer(Trainer):
     def check_resume(self, checkpoint: Path) -> str:
         """Return in words what differs from a checkpoint's run and may; raise ValueError if it would be another run."""
         assert isinstance(self.args, MLMConfig)
-        return self._contract.check(checkpoint, self.args.change_on_resume or ())
+        changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
+        step, total = self.resumed[-1]["step"], self._total_steps()
+        if step > total:
+            raise ValueError(
+                f"resume_from_checkpoint: {str(checkpoint)!r} has {step} steps behind it, and the run is to have "
+                f"{total}. Accepted: as many or more. Choose an earlier checkpoint, or raise max_steps or num_train_epochs."
+            )
+        return changed
+
+    def _total_steps(self) -> int:
+        return self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, or go on with a run from a checkpoint: its path, its run folder, or True for the newest one.
@@ -196,14 +206,14 @@ class MLMTrainer(Trainer):
         checkpoint = find_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
         changed = self.check_resume(checkpoint)
         if changed:
-            logger.info("Resuming with changed values: %s.", changed)
+            logger.warning("Resuming with changed values: %s.", changed)
         if not isinstance(self.data_collator, DataCollatorForMaskedLM):
             logger.warning(
                 "%s draws its masks from a generator, so the resumed run will not be the one that was interrupted; "
                 "with DataCollatorForMaskedLM it is, to the last bit.", type(self.data_collator).__name__
             )  # fmt: skip
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if state.global_step >= self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]:
+        if state.global_step >= self._total_steps():
             # Nothing is left to train; upstream would take one more step (transformers 5.23).
             self._load_from_checkpoint(str(checkpoint))
             self.state = state

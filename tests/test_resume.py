@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import make_bert
 from transformers import DataCollatorForLanguageModeling
 
@@ -207,6 +208,19 @@ def test_a_value_set_after_the_trainer_was_made_counts(tokenizer, numbered, begu
         trainer.train(begun[0] / "checkpoint-2")
 
 
+def test_a_run_cannot_end_before_the_checkpoint(tokenizer, numbered, begun, tmp_path):
+    trainer = make_trainer(tokenizer, numbered, tmp_path, max_steps=2, change_on_resume=["max_steps"])
+    with pytest.raises(ValueError, match="has 3 steps behind it, and the run is to have 2"):
+        trainer.train(begun[0] / "checkpoint-3")
+
+
+@pytest.mark.parametrize(
+    "given", ["learning_rate,max_steps", ["learning_rate max_steps"], ["learning_rate", "max_steps"]]
+)
+def test_names_may_be_written_as_people_write_them(given):
+    assert MLMConfig(change_on_resume=given).change_on_resume == ["learning_rate", "max_steps"]
+
+
 def test_the_config_can_say_it(tokenizer, numbered, begun, tmp_path):
     place = str(begun[0] / "checkpoint-2")
     for asked, given in ((place, None), ("true", place), (None, "true")):
@@ -261,9 +275,11 @@ def test_the_newest_checkpoint_is_the_one_with_the_highest_step(tmp_path):
     assert find_checkpoint(True, tmp_path) == tmp_path / "checkpoint-10"
     assert find_checkpoint(tmp_path, "elsewhere") == tmp_path / "checkpoint-10"
     assert find_checkpoint(str(tmp_path / "checkpoint-2"), "elsewhere") == tmp_path / "checkpoint-2"
-    for asked in (True, "True", tmp_path / "checkpoint-11", "no/such/place"):
+    for asked in (True, "True", "no/such/place"):
         with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*--save_strategy epoch"):
-            find_checkpoint(asked, tmp_path / "empty")
+            find_checkpoint(asked, "empty")
+    with pytest.raises(FileNotFoundError, match=r"Beside it there are .*checkpoint-2, .*checkpoint-10\.$"):
+        find_checkpoint(tmp_path / "checkpoint-11", "")
 
 
 def test_a_checkpoint_without_a_contract_is_refused(tokenizer, numbered, begun, tmp_path):
@@ -337,6 +353,8 @@ def test_an_interrupted_recipe_goes_on_in_its_own_folder(values):
         lambda: train("runs/notes", resume_from_checkpoint=True),
         lambda: train("runs/notes/recipe.yaml", resume_from_checkpoint="true"),
         lambda: train("runs/notes", resume_from_checkpoint="runs/notes/checkpoint-2"),
+        lambda: train(resume_from_checkpoint="runs/notes/checkpoint-2"),  # with the run's values, not the quickstart's
+        lambda: train(resume_from_checkpoint="true", corpus=values["corpus"], model=values["model"]),
     ):
         interrupt("whole", "runs/notes")
         again = ask()
@@ -357,6 +375,44 @@ def test_a_run_file_means_its_own_run_and_not_the_newest(values):
     before = files("runs/other")
     assert train("runs/mine-2/recipe.yaml", resume_from_checkpoint=True).output_dir == Path("runs/mine-2")
     assert files("runs/other") == before
+
+
+def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(values):
+    train("adapt", output_dir="runs/notes", **values)
+    interrupt("runs/notes", "runs/mine")
+    shutil.copytree("runs/notes/checkpoint-4", "runs/mine/checkpoint-4")
+    changed = {"learning_rate": 1e-4, "change_on_resume": ["learning_rate"]}
+    earlier = {"resume_from_checkpoint": "runs/mine/checkpoint-2"}
+    before = files("runs/mine")
+    with pytest.raises(FileExistsError, match="'runs/mine/checkpoint-4' is newer and was made without the change"):
+        train("runs/mine", **earlier, **changed)
+    assert files("runs/mine") == before
+    result = train("runs/mine", overwrite=True, save_steps=3, **earlier, **changed)
+    assert [path.name for path in list_checkpoints(Path("runs/mine"))] == [
+        "checkpoint-2",
+        "checkpoint-3",
+        "checkpoint-4",
+    ]
+    assert "Changed after step 2: learning_rate from 1e-05 to 0.0001; recipe.yaml holds the last values" in (
+        " ".join(str(result).split())
+    )
+    assert yaml.safe_load(Path("runs/mine/recipe.yaml").read_text())["learning_rate"] == 1e-4
+    (state,) = [
+        json.loads((path / "trainer_state.json").read_text()) for path in Path("runs/mine").glob("checkpoint-4")
+    ]
+    assert state["stateful_callbacks"]["ResumeContract"]["attributes"]["contract"]["values"]["learning_rate"] == 1e-4
+
+
+def test_killed_before_its_first_checkpoint_a_changed_run_is_still_the_old_one(values, monkeypatch):
+    train("adapt", output_dir="runs/notes", **values)
+    interrupt("runs/notes", "runs/mine")
+    before = files("runs/mine")
+    monkeypatch.setattr(MLMTrainer, "_save_checkpoint", lambda *args: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        train("runs/mine", resume_from_checkpoint=True, learning_rate=1e-4, change_on_resume=["learning_rate"])
+    assert files("runs/mine") == before
+    monkeypatch.undo()
+    assert train("runs/mine", resume_from_checkpoint=True).metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
 
 
 def test_a_finished_run_is_left_as_it_is_unless_it_may_be_replaced(values):
