@@ -180,7 +180,8 @@ class MLMTrainer(Trainer):
         if step > total:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} has {step} steps behind it, and the run is to have "
-                f"{total}. Accepted: as many or more. Choose an earlier checkpoint, or raise max_steps or num_train_epochs."
+                f"{total}. Accepted: as many or more. Choose an earlier checkpoint, or raise max_steps or "
+                "num_train_epochs."
             )
         return changed
 

@@ -277,7 +277,7 @@ def test_the_newest_checkpoint_is_the_one_with_the_highest_step(tmp_path):
     assert find_checkpoint(str(tmp_path / "checkpoint-2"), "elsewhere") == tmp_path / "checkpoint-2"
     for asked in (True, "True", "no/such/place"):
         with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*--save_strategy epoch"):
-            find_checkpoint(asked, "empty")
+            find_checkpoint(asked, "no/place")
     with pytest.raises(FileNotFoundError, match=r"Beside it there are .*checkpoint-2, .*checkpoint-10\.$"):
         find_checkpoint(tmp_path / "checkpoint-11", "")
 
@@ -388,11 +388,8 @@ def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(
         train("runs/mine", **earlier, **changed)
     assert files("runs/mine") == before
     result = train("runs/mine", overwrite=True, save_steps=3, **earlier, **changed)
-    assert [path.name for path in list_checkpoints(Path("runs/mine"))] == [
-        "checkpoint-2",
-        "checkpoint-3",
-        "checkpoint-4",
-    ]
+    kept = [path.name for path in list_checkpoints(Path("runs/mine"))]
+    assert kept == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
     assert "Changed after step 2: learning_rate from 1e-05 to 0.0001; recipe.yaml holds the last values" in (
         " ".join(str(result).split())
     )
@@ -407,11 +404,10 @@ def test_killed_before_its_first_checkpoint_a_changed_run_is_still_the_old_one(v
     train("adapt", output_dir="runs/notes", **values)
     interrupt("runs/notes", "runs/mine")
     before = files("runs/mine")
-    monkeypatch.setattr(MLMTrainer, "_save_checkpoint", lambda *args: pytest.fail("killed"))
-    with pytest.raises(pytest.fail.Exception):
+    with monkeypatch.context() as patch, pytest.raises(pytest.fail.Exception):
+        patch.setattr(MLMTrainer, "_save_checkpoint", lambda *args: pytest.fail("killed"))
         train("runs/mine", resume_from_checkpoint=True, learning_rate=1e-4, change_on_resume=["learning_rate"])
     assert files("runs/mine") == before
-    monkeypatch.undo()
     assert train("runs/mine", resume_from_checkpoint=True).metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
 
 
