@@ -404,9 +404,11 @@ def test_killed_before_its_first_checkpoint_a_changed_run_is_still_the_old_one(v
     train("adapt", output_dir="runs/notes", **values)
     interrupt("runs/notes", "runs/mine")
     before = files("runs/mine")
-    with monkeypatch.context() as patch, pytest.raises(pytest.fail.Exception):
+    changed = {"learning_rate": 1e-4, "change_on_resume": ["learning_rate"]}
+    with monkeypatch.context() as patch:
         patch.setattr(MLMTrainer, "_save_checkpoint", lambda *args: pytest.fail("killed"))
-        train("runs/mine", resume_from_checkpoint=True, learning_rate=1e-4, change_on_resume=["learning_rate"])
+        with pytest.raises(pytest.fail.Exception):
+            train("runs/mine", resume_from_checkpoint=True, **changed)
     assert files("runs/mine") == before
     assert train("runs/mine", resume_from_checkpoint=True).metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
 
