@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup train reference evaluate report verify parity test test-slow test-gpu test-network lint clean
+.PHONY: help setup train reference evaluate report verify parity bench test test-slow test-gpu test-network lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ verify: setup  ## check RECIPE's numbers with MODEL and CORPUS: accumulation, ma
 
 parity: setup  ## measure transformers' Trainer and MLMTrainer side by side; writes benchmarks/results/
 	@$(BIN)/python benchmarks/parity.py $(ARGS)
+
+bench: setup  ## measure what one training step costs, one switch a row; writes benchmarks/results/
+	@$(BIN)/python benchmarks/step.py $(ARGS)
 
 test: $(VENV)/ready-dev  ## run the tests: offline, under three minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)

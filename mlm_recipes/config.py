@@ -100,6 +100,10 @@ class MLMConfig(TrainingArguments):
     pad_to_multiple_of: int | None = field(
         default=None, metadata={"help": "Round the padded length up to a multiple of this."}
     )
+    # Speed
+    sparse_prediction: bool = field(
+        default=True, metadata={"help": "Compute the vocabulary head on masked positions only; the loss is the same."}
+    )
     # Optimizer
     decay_bias_and_norm: bool = field(
         default=False,

@@ -11,6 +11,8 @@ import evaluate
 import numpy as np
 import torch
 
+from .sparse_prediction import only_at
+
 
 class MaskedLM(evaluate.Metric):
     """Loss, accuracy and perplexity over masked tokens, from one row of sums per example.
@@ -55,12 +57,20 @@ class MaskedLM(evaluate.Metric):
 
 
 @torch.no_grad()
-def example_sums(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return nats, correct first choices and masked tokens of each example, float32, shape `(batch, 3)`."""
+def example_sums(model: Any, batch: dict[str, torch.Tensor], sparse: bool = False) -> torch.Tensor:
+    """Return nats, correct first choices and masked tokens of each example, float32, shape `(batch, 3)`.
+
+    With `sparse` the head computes the masked positions only.
+    """
     labels = batch["labels"]
     masked = labels != -100  # (batch, seq_len)
-    logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
-    logits, targets = logits[masked].float(), labels[masked]  # (masked, vocab), (masked,)
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    if sparse:
+        with only_at(model, masked):
+            logits = model(**inputs).logits[0]
+    else:
+        logits = model(**inputs).logits[masked]
+    logits, targets = logits.float(), labels[masked]  # (masked, vocab), (masked,)
     nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     # Back in their places and summed along each row: in float32, since MPS has no other, and in a fixed order.
     per_token = nats.new_zeros(2, *labels.shape)  # (2, batch, seq_len)
@@ -69,16 +79,20 @@ def example_sums(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def masked_lm_metrics(
-    model: Any, batches: Iterable[dict[str, torch.Tensor]], gather: Callable[[torch.Tensor], torch.Tensor] | None = None
+    model: Any,
+    batches: Iterable[dict[str, torch.Tensor]],
+    gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    sparse: bool = False,
 ) -> dict[str, float]:
     """Evaluate `model` on collated `batches`: loss, accuracy, perplexity, masked_tokens.
 
-    `gather` joins the rows of all processes; by default there is one. The model is left in the mode it was in.
+    `gather` joins the rows of all processes; by default there is one. `sparse` is as for `example_sums`. The model is
+    left in the mode it was in.
     """
     was_training = model.training
     model.eval()
     try:
-        sums = [(gather or (lambda rows: rows))(example_sums(model, batch)).cpu() for batch in batches]
+        sums = [(gather or (lambda rows: rows))(example_sums(model, batch, sparse)).cpu() for batch in batches]
     finally:
         model.train(was_training)
     return compute(torch.cat(sums).double().numpy())

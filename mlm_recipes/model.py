@@ -123,7 +123,8 @@ def masked_lm_loss(
     A float64 scalar (float32 on MPS, which has no other).
 
     Args:
-        outputs: a model's output with `logits`, shape `(batch, seq_len, vocab)`.
+        outputs: a model's output with `logits`, shape `(batch, seq_len, vocab)`, or of the labelled positions alone,
+            `(1, labelled, vocab)`, as within `mlm_recipes.sparse_prediction.only_at`.
         labels: shape `(batch, seq_len)`; -100 where there is no loss.
         num_items_in_batch: the labelled positions of the whole optimizer step, over all its micro-batches and
             processes, as Trainer counts them; by default those of `labels`.
@@ -140,9 +141,9 @@ def masked_lm_loss(
     0.0
     """
     labelled = labels != -100
-    nats = torch.nn.functional.cross_entropy(
-        outputs.logits[labelled].float(), labels[labelled], reduction="none"
-    )  # (labelled,) from (labelled, vocab)
+    logits = outputs.logits
+    logits = logits[labelled] if logits.shape[:2] == labels.shape else logits[0]  # (labelled, vocab)
+    nats = torch.nn.functional.cross_entropy(logits.float(), labels[labelled], reduction="none")  # (labelled,)
     # In double precision, where there is one: else the sum would tell one split of the step from another.
     nats = nats.sum(dtype=torch.float32 if nats.device.type == "mps" else torch.float64)
     count = labelled.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=nats.device)

@@ -21,6 +21,7 @@ from .model import load_model, masked_lm_loss, usable_length
 from .progress import TrainingProgress
 from .resume import ResumeContract, find_checkpoint
 from .sampler import EpochSampler, StepSeeds
+from .sparse_prediction import only_at, unsupported
 from .tokenizer import load_or_train_tokenizer, require_mask_token
 
 logger = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class MLMTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(TrainingProgress())
+        self.sparse_prediction = self._can_be_sparse(args)
         self._step_seeds = StepSeeds()
         self.add_callback(self._step_seeds)
         self._contract = ResumeContract(args.to_recipe, self._facts)
@@ -146,6 +148,32 @@ class MLMTrainer(Trainer):
                 )
             return tokenize(rows, tokenizer, self._max_length)
         return with_example_id(rows)
+
+    def _can_be_sparse(self, args: MLMConfig) -> bool:
+        """Tell whether the head is computed on masked positions only; say why not where it was asked for."""
+        if not args.sparse_prediction or args.loss_on == "all":
+            return False
+        why = (
+            "compute_loss_func is one of your own, which may want every position"
+            if self.compute_loss_func is not masked_lm_loss
+            else unsupported(self.model)
+        )
+        if why:
+            logger.warning("sparse_prediction is off: %s. The loss is the same, a step takes longer.", why)
+        return why is None
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return the loss of a micro-batch; with `sparse_prediction` the head computes its masked positions only."""
+        if not self.sparse_prediction:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with only_at(self.model, inputs["labels"] != -100):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def _facts(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with the one it goes on with, besides the config's values."""
@@ -320,7 +348,9 @@ class MLMTrainer(Trainer):
         # In a fork of the generator: a loader draws a seed for its workers, and evaluating must not change what
         # training draws next.
         with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
-            metrics = masked_lm_metrics(self.model, dataloader, self.accelerator.gather_for_metrics)
+            metrics = masked_lm_metrics(
+                self.model, dataloader, self.accelerator.gather_for_metrics, self.sparse_prediction
+            )
         named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         examples = self.num_examples(dataloader)
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)

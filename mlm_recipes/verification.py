@@ -105,7 +105,14 @@ def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Ve
             "Verifying %s on %d paragraphs of %s, cut to %d tokens, in steps of %d.",
             config.model, len(bench.rows), run.corpus.facts["name"], run.max_length, _BATCH,
         )  # fmt: skip
-        checks = [*_accumulation(bench), *_padding(bench), *_masks(bench), *_order(bench), *_evaluation(bench)]
+        checks = [
+            *_accumulation(bench),
+            *_sparse(bench),
+            *_padding(bench),
+            *_masks(bench),
+            *_order(bench),
+            *_evaluation(bench),
+        ]
         checks += _resume(bench, Path(folder))
     return VerifyResult(checks, time.monotonic() - started)
 
@@ -181,24 +188,35 @@ class _Bench:
 
 def _accumulation(bench: _Bench) -> Iterator[Check]:
     """Split a step into micro-batches of one: the loss, and the gradient that reaches the optimizer."""
-    found = []
-    for batch, accumulation in ((_BATCH, 1), (1, _BATCH)):
-        kept = _KeepGradient()
-        # In float32, where only a mistake makes a difference; with enough masks for there to be a loss.
-        trainer = bench.trainer(
-            per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, max_steps=1, bf16=False,
-            fp16=False, mlm_probability=max(0.15, bench.run.config.mlm_probability),
-        )  # fmt: skip
-        trainer.add_callback(kept)
-        model: Any = trainer.model
-        model.eval()
-        model.train = lambda mode=True, model=model: model  # no dropout: it would be another with another split
-        trainer.train(resume_from_checkpoint=False)
-        assert kept.gradient is not None
-        found.append((next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry), kept.gradient))
-    (loss, gradient), (split_loss, split_gradient) = found
-    yield Check(f"accumulation, 1 x {_BATCH} or {_BATCH} x 1: loss", _relative(split_loss, loss), 1e-6)
-    yield Check("accumulation: gradient", _relative(split_gradient, gradient), 1e-5)
+    whole, split = _one_step(bench), _one_step(bench, batch=1)
+    yield Check(f"accumulation, 1 x {_BATCH} or {_BATCH} x 1: loss", _relative(split[0], whole[0]), 1e-6)
+    yield Check("accumulation: gradient", _relative(split[1], whole[1]), 1e-5)
+
+
+def _sparse(bench: _Bench) -> Iterator[Check]:
+    """Compute the head on every position, where the recipe has it on the masked ones."""
+    if bench.trainer().sparse_prediction:
+        sparse, dense = _one_step(bench), _one_step(bench, sparse_prediction=False)
+        yield Check("head on masked positions or on all: loss", _relative(sparse[0], dense[0]), 1e-6)
+        yield Check("head on masked positions or on all: gradient", _relative(sparse[1], dense[1]), 1e-5)
+
+
+def _one_step(bench: _Bench, batch: int = _BATCH, **changes: Any) -> tuple[float, torch.Tensor]:
+    """Return loss and gradient of one step of four examples, in micro-batches of `batch`.
+
+    In float32 and without dropout, where only a mistake makes a difference; with enough masks for there to be a loss.
+    """
+    trainer = bench.trainer(
+        per_device_train_batch_size=batch, gradient_accumulation_steps=_BATCH // batch, max_steps=1, bf16=False,
+        fp16=False, mlm_probability=max(0.15, bench.run.config.mlm_probability), **changes,
+    )  # fmt: skip
+    kept, model = _KeepGradient(), cast(Any, trainer.model)
+    trainer.add_callback(kept)
+    model.eval()
+    model.train = lambda mode=True: model  # it stays in evaluation mode
+    trainer.train(resume_from_checkpoint=False)
+    assert kept.gradient is not None
+    return next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry), kept.gradient
 
 
 class _KeepGradient(TrainerCallback):

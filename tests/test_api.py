@@ -13,8 +13,8 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
-    {"sources", "masking", "dataset", "evaluation", "reference_loop", "report", "progress", "resume"},
-    {"collator", "corpus", "model", "run_folder", "sampler", "tokenizer"},
+    {"sources", "masking", "dataset", "sparse_prediction", "reference_loop", "report", "progress", "resume"},
+    {"collator", "corpus", "evaluation", "model", "run_folder", "sampler", "tokenizer"},
     {"config", "fill_mask"},
     {"prepare", "trainer"},
     {"recipes", "verification"},

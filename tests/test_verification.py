@@ -10,6 +10,7 @@ from mlm_recipes import DataCollatorForMaskedLM, cli, verification, verify
 from mlm_recipes.config import read_config
 from mlm_recipes.masking import sequence_keys
 from mlm_recipes.sampler import EpochSampler
+from mlm_recipes.sparse_prediction import only_at
 from mlm_recipes.verification import Check, VerifyResult
 
 
@@ -38,7 +39,7 @@ def test_a_sound_recipe_holds(values, capsys, monkeypatch, tmp_path):
     arguments = [f"--{name}={value}" for name, value in values.items()]
     assert cli.main(["verify", "adapt", *arguments, "--gradient_accumulation_steps=4", "--bf16", *ODD]) == 0
     table = " ".join(capsys.readouterr().out.split())
-    assert "Everything holds. 11 properties in" in table
+    assert "Everything holds. 13 properties in" in table
     assert "training, killed after step 2 of 4 and resumed: weights 0 0 ok" in table
     assert [path for path in tmp_path.iterdir() if path.name.startswith("mlm-recipes")] == []
 
@@ -58,12 +59,19 @@ def measured(checks):
 
 def test_a_loss_divided_for_each_micro_batch_is_found(bench, monkeypatch):
     def mean_of_means(outputs, labels, num_items_in_batch=None):
-        return torch.nn.functional.cross_entropy(outputs.logits.flatten(0, 1), labels.flatten())
+        return torch.nn.functional.cross_entropy(outputs.logits[0], labels[labels != -100])
 
     assert all(measured(verification._accumulation(bench)).values())
     monkeypatch.setattr("mlm_recipes.trainer.masked_lm_loss", mean_of_means)
     # Trainer.__init__ takes the function from kwargs before the module's default, as here.
     assert not any(measured(verification._accumulation(bench)).values())
+
+
+def test_a_head_that_is_no_longer_the_same_is_found(bench, monkeypatch):
+    assert len(measured(verification._sparse(bench))) == 2
+    assert all(measured(verification._sparse(bench)).values())
+    monkeypatch.setattr("mlm_recipes.trainer.only_at", lambda model, where: only_at(model, where.roll(1, dims=1)))
+    assert not any(measured(verification._sparse(bench)).values())
 
 
 def test_a_model_that_attends_to_padding_is_found(bench):

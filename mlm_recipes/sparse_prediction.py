@@ -1,0 +1,70 @@
+"""The vocabulary head on masked positions only: the same loss for a seventh of the head's work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def only_at(model: Any, where: torch.Tensor) -> Iterator[None]:
+    """Let the head of `model`, any `AutoModelForMaskedLM`, see only some positions.
+
+    Args:
+        where: bool, shape `(batch, seq_len)`: the positions, such as `labels != -100`.
+
+    Within it the model's logits have the shape `(1, positions, vocab)`, in the order of `where.nonzero()`. The encoder
+    computes what it always does; its output is thinned out before the head, which works on each position by itself
+    (`sparse_prediction` in ModernBERT, https://arxiv.org/abs/2412.13663).
+
+    >>> from transformers import BertConfig, BertForMaskedLM
+    >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    >>> model = BertForMaskedLM(BertConfig(vocab_size=50, **size))
+    >>> with only_at(model, torch.tensor([[False, True, False, True]])):
+    ...     model(input_ids=torch.tensor([[2, 7, 9, 3]])).logits.shape
+    torch.Size([1, 2, 50])
+    """
+
+    def thin_out(module: Any, args: Any, output: Any) -> Any:
+        rows = output[0][where].unsqueeze(0)  # (1, positions, hidden)
+        if isinstance(output, tuple):
+            return (rows, *output[1:])
+        output["last_hidden_state"] = rows
+        return output
+
+    handle = model.base_model.register_forward_hook(thin_out)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def unsupported(model: Any, bound: float = 1e-4) -> str | None:
+    """Return why `only_at` cannot be used with `model`, or None if it can: asked of the model itself, on four tokens.
+
+    The model is left in the mode it was in.
+    """
+    if model.base_model is model:
+        return "it has no encoder apart from its head"
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    try:
+        ids = torch.arange(4, device=device).remainder(model.get_input_embeddings().num_embeddings).unsqueeze(0)
+        attended, where = torch.ones_like(ids), torch.tensor([[False, True, False, True]], device=device)
+        dense = model(input_ids=ids, attention_mask=attended).logits[where]
+        with only_at(model, where):
+            sparse = model(input_ids=ids, attention_mask=attended).logits
+    except (RuntimeError, TypeError, KeyError, IndexError) as error:
+        return f"its head fails on chosen positions ({str(error).splitlines()[0]})"
+    finally:
+        model.train(was_training)
+    if sparse.shape != (1, *dense.shape):
+        return f"its head gives logits of the shape {tuple(sparse.shape)}"
+    difference = float((sparse[0] - dense).abs().max())
+    same = difference <= bound * max(1.0, float(dense.abs().max()))
+    return None if same else f"its logits differ by {difference:.1e}"

@@ -1,0 +1,142 @@
+"""The head on masked positions only gives the loss and the gradients of the head on all, in every architecture."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import make_bert
+from transformers import AutoConfig, AutoModelForMaskedLM, set_seed
+
+from mlm_recipes import MLMConfig, MLMTrainer
+from mlm_recipes.evaluation import example_sums
+from mlm_recipes.model import masked_lm_loss
+from mlm_recipes.sparse_prediction import only_at, unsupported
+
+SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+ROBERTA = SIZE | {"max_position_embeddings": 34, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+ARCHITECTURES = {
+    "bert": SIZE,
+    "roberta": ROBERTA,
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "electra": SIZE | {"embedding_size": 16},
+    "xlm-roberta": ROBERTA,
+    "albert": SIZE | {"embedding_size": 16},
+    "mpnet": ROBERTA,
+    "modernbert": SIZE
+    | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2},
+    "deberta-v2": SIZE | {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]},
+}
+LONGEST = 32
+
+
+def make(architecture):
+    set_seed(0)
+    values = {"max_position_embeddings": LONGEST, "pad_token_id": 1} | ARCHITECTURES[architecture]
+    return AutoModelForMaskedLM.from_config(AutoConfig.for_model(architecture, vocab_size=120, **values)).eval()
+
+
+def batch_of(lengths, masked):
+    generator = torch.Generator().manual_seed(1)
+    attended = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(5, 120, attended.shape, generator=generator).where(attended, torch.tensor(1))
+    chosen = attended & (torch.rand(attended.shape, generator=generator) < masked)
+    return {"input_ids": ids, "attention_mask": attended.long()}, ids.where(chosen, torch.tensor(-100))
+
+
+def loss_and_gradients(model, inputs, labels, sparse):
+    model.zero_grad()
+    if sparse:
+        with only_at(model, labels != -100):
+            loss = masked_lm_loss(model(**inputs), labels)
+    else:
+        loss = masked_lm_loss(model(**inputs), labels)
+    loss.backward()
+    return loss.item(), {name: weight.grad for name, weight in model.named_parameters()}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("lengths", "masked"), [([9, 1, LONGEST, 17], 0.3), ([7, 12], 1.0), ([4, 6], 0.0)], ids=["some", "all", "none"]
+)
+def test_loss_and_every_gradient_are_those_of_the_whole_head(architecture, lengths, masked):
+    model = make(architecture)
+    assert unsupported(model) is None
+    inputs, labels = batch_of(lengths, masked)
+    dense, sparse = (loss_and_gradients(model, inputs, labels, sparse) for sparse in (False, True))
+    assert sparse[0] == pytest.approx(dense[0], abs=1e-6)
+    for name, gradient in dense[1].items():
+        other = sparse[1][name]
+        assert (gradient is None) == (other is None), name
+        if gradient is not None:
+            assert torch.isfinite(other).all(), name
+            assert (gradient - other).abs().max() <= 1e-6, name
+    if not masked:
+        assert sparse[0] == 0.0
+        assert all(gradient is None or not gradient.any() for gradient in sparse[1].values())
+
+
+def test_the_head_sees_the_masked_positions_and_no_others():
+    model = make("bert")
+    inputs, labels = batch_of([9, 5], 0.4)
+    seen = []
+    model.cls.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+    with only_at(model, labels != -100):
+        assert model(**inputs).logits.shape == (1, int((labels != -100).sum()), 120)
+    assert seen == [(1, int((labels != -100).sum()), 32)]
+    assert model(**inputs).logits.shape == (2, 9, 120)  # and afterwards everything is as it was
+
+
+def test_sums_of_an_evaluation_are_the_same():
+    model = make("modernbert")
+    inputs, labels = batch_of([9, 1, 17], 0.5)
+    batch = inputs | {"labels": labels}
+    assert torch.allclose(example_sums(model, batch), example_sums(model, batch, sparse=True), atol=1e-5)
+
+
+def trained(tokenizer, rows, **changes):
+    args = MLMConfig(
+        **{"max_steps": 6, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "save_strategy": "no",
+           "mlm_probability": 0.4} | changes
+    )  # fmt: skip
+    model = make_bert(tokenizer, hidden_dropout_prob=0.1)
+    trainer = MLMTrainer(model, args=args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
+    trainer.train()
+    return trainer, torch.cat([weight.flatten() for weight in model.parameters()])
+
+
+def test_a_run_with_it_is_the_run_without(tokenizer, rows):
+    """Dropout and all: the encoder draws the same numbers."""
+    with_it, weights = trained(tokenizer, rows)
+    without, expected = trained(tokenizer, rows, sparse_prediction=False)
+    assert (with_it.sparse_prediction, without.sparse_prediction) == (True, False)
+    assert (weights - expected).abs().max() <= 1e-6
+    assert with_it.evaluate()["eval_loss"] == pytest.approx(without.evaluate()["eval_loss"], abs=1e-6)
+
+
+def test_it_is_off_where_every_position_has_a_label(tokenizer, rows, caplog):
+    trainer, _ = trained(tokenizer, rows, loss_on="all", padding="max_length", max_length=16, max_steps=1)
+    assert not trainer.sparse_prediction
+    assert "sparse_prediction" not in caplog.text
+
+
+def test_where_it_cannot_be_used_it_says_why_and_the_loss_is_right(tokenizer, rows, caplog):
+    class Mixing(torch.nn.Module):
+        """A head that looks at a position's neighbour."""
+
+        def __init__(self, head):
+            super().__init__()
+            self.head = head
+
+        def forward(self, states):
+            return self.head(states + states.roll(1, dims=1))
+
+    model = make_bert(tokenizer)
+    model.cls = Mixing(model.cls)
+    args = MLMConfig(max_steps=1, per_device_train_batch_size=4, save_strategy="no")
+    trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
+    assert not trainer.sparse_prediction
+    assert "sparse_prediction is off: its logits differ by" in caplog.text
+    trainer.train()
+    ours = {"compute_loss_func": lambda outputs, labels, num_items_in_batch=None: outputs.logits.sum() * 0}
+    MLMTrainer(make_bert(tokenizer), args=args, train_dataset=rows, processing_class=tokenizer, **ours)
+    assert "compute_loss_func is one of your own" in caplog.text
