@@ -96,13 +96,12 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     if checkpoint is not None:
         try:
             trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
-            if goes_on and trainer.resumed[-1]["changed"]:
-                _refuse_other_line(checkpoint, config)
-        except (ValueError, FileExistsError):
+        except ValueError:
             run_folder.give_back(folder)
             raise
+    abandoned = _abandoned(folder, checkpoint, config, bool(checkpoint and trainer.resumed[-1]["changed"]))
     if trainer.is_world_process_zero():
-        run_folder.remove_checkpoints(folder, _abandoned(folder, checkpoint if goes_on else None, trainer.resumed))
+        run_folder.remove_checkpoints(folder, abandoned)
         if goes_on:
             trainer.add_callback(_RecipeWithCheckpoint(folder, config.to_recipe()))
         else:
@@ -297,23 +296,21 @@ def _is_its_own(checkpoint: Path, config: MLMConfig) -> bool:
     return True
 
 
-def _abandoned(folder: Path, checkpoint: Path | None, resumed: list[dict[str, Any]]) -> list[Path]:
-    """Return the checkpoints that are no longer this run's: of one that is begun anew, or goes on differently."""
-    if checkpoint is None:
-        return resume.list_checkpoints(folder)
+def _abandoned(folder: Path, checkpoint: Path | None, config: MLMConfig, changed: bool) -> list[Path]:
+    """Return the checkpoints in the run's folder that are not its own: of one begun anew, or that goes on differently.
+
+    Raises: FileExistsError if there are any, and `overwrite` is not set.
+    """
     there = resume.list_checkpoints(folder)
-    newer = [path.name for path in there].index(checkpoint.name) + 1
-    return there[newer:] if resumed[-1]["changed"] else []
-
-
-def _refuse_other_line(checkpoint: Path, config: MLMConfig) -> None:
-    """Raise FileExistsError where a run that goes on with other values would leave newer checkpoints without them."""
-    later = _abandoned(checkpoint.parent, checkpoint, [{"changed": True}])
-    if later and not config.overwrite:
+    if checkpoint is not None and checkpoint.parent.resolve() == folder.resolve():
+        newer = [path.name for path in there].index(checkpoint.name) + 1
+        there = there[newer:] if changed else []
+    if there and not config.overwrite:
         raise FileExistsError(
-            f"resume_from_checkpoint: {str(later[-1])!r} is newer and was made without the change. Accepted: the "
+            f"resume_from_checkpoint: {str(there[-1])!r} is newer and was made without the change. Accepted: the "
             "newest checkpoint, a new --output_dir, or --overwrite, which removes what is newer."
         )
+    return there
 
 
 class _RecipeWithCheckpoint(TrainerCallback):

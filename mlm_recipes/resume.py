@@ -40,7 +40,7 @@ ALLOWED = frozenset(
         *("gradient_checkpointing", "gradient_checkpointing_kwargs", "parallelism_config", "torch_empty_cache_steps"),
         *("ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters"),
         *("ddp_static_graph", "ddp_timeout", "fsdp", "fsdp_config", "full_determinism"),
-        *("dataloader_in_order", "dataloader_multiprocessing_context", "dataloader_num_workers"),
+        *("dataloader_multiprocessing_context", "dataloader_num_workers"),
         *("dataloader_persistent_workers", "dataloader_prefetch_factor", "length_column_name", "use_cache"),
         *("disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint", "prediction_loss_only"),
         *("eval_accumulation_steps", "eval_delay", "eval_do_concat_batches", "eval_on_start", "eval_steps"),

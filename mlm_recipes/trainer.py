@@ -200,21 +200,22 @@ class MLMTrainer(Trainer):
         """Each time this run was resumed: the step it went on from, and the values that were changed."""
         return self._contract.resumed
 
-    def check_resume(self, checkpoint: Path) -> str:
-        """Return in words what differs from a checkpoint's run and may; raise ValueError if it would be another run."""
+    def check_resume(self, checkpoint: Path) -> tuple[str, int]:
+        """Return in words what differs from a checkpoint's run and may, and the steps that are left.
+
+        Raises: ValueError if it would be another run, or one that ends before the checkpoint.
+        """
         assert isinstance(self.args, MLMConfig)
         changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
-        step, total = self.resumed[-1]["step"], self._total_steps()
+        step = self.resumed[-1]["step"]
+        total = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
         if step > total:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} has {step} steps behind it, and the run is to have "
                 f"{total}. Accepted: as many or more. Choose an earlier checkpoint, or raise max_steps or "
                 "num_train_epochs."
             )
-        return changed
-
-    def _total_steps(self) -> int:
-        return self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
+        return changed, total - step
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, or go on with a run from a checkpoint: its path, its run folder, or True for the newest one.
@@ -233,7 +234,7 @@ class MLMTrainer(Trainer):
             self._contract.resumed = []
             return super().train(None, *args, **kwargs)
         checkpoint = find_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
-        changed = self.check_resume(checkpoint)
+        changed, left = self.check_resume(checkpoint)
         if changed:
             logger.warning("Resuming with changed values: %s.", changed)
         if not isinstance(self.data_collator, DataCollatorForMaskedLM):
@@ -241,14 +242,12 @@ class MLMTrainer(Trainer):
                 "%s draws its masks from a generator, so the resumed run will not be the one that was interrupted; "
                 "with DataCollatorForMaskedLM it is, to the last bit.", type(self.data_collator).__name__
             )  # fmt: skip
-        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if state.global_step >= self._total_steps():
-            # Nothing is left to train; upstream would take one more step (transformers 5.23).
+        if not left:  # upstream would take one more step (transformers 5.23)
             self._load_from_checkpoint(str(checkpoint))
-            self.state = state
-            if self.args.load_best_model_at_end and state.best_model_checkpoint is not None:
+            self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
                 self._load_best_model()
-            return TrainOutput(state.global_step, 0.0, {})
+            return TrainOutput(self.state.global_step, 0.0, {})
         return super().train(str(checkpoint), *args, **kwargs)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
