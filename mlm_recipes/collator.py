@@ -20,6 +20,7 @@ from .masking import (
     sequence_keys,
     special_token_ids,
 )
+from .positions import joined_row
 
 
 @dataclass
@@ -37,6 +38,9 @@ class DataCollatorForMaskedLM:
         max_length: the length that `max_length` padding pads to (by default the tokenizer's `model_max_length`) and
             that `pad_to_multiple_of` does not go beyond.
         pad_to_multiple_of: round the padded length up to a multiple of this.
+        padding_free: join the sequences in one row instead of padding them; for a model that
+            `mlm_recipes.padding_free.use_padding_free` has prepared. The masks are the same.
+        position_ids_start: the first position's number in a joined row, `mlm_recipes.positions.first_position(model)`.
         loss_on: `masked`: labels on chosen tokens alone, -100 elsewhere. `all`: on every position, padding included,
             as in the tutorial, which clones the labels.
         static_masks: the masks of an example are the same in every epoch: those of `epoch`. By default they are those
@@ -50,7 +54,10 @@ class DataCollatorForMaskedLM:
     generator for each batch. A row that is None stands for no example: a process has it where another has one more.
 
     Returns `input_ids`, `attention_mask`, `labels` and, if the rows had them, `token_type_ids`, each int64 of shape
-    `(batch, seq_len)`. Of Nones alone they make one row of one token, without a label.
+    `(batch, seq_len)`. Padding-free, the shape is `(1, tokens)`, and in place of `attention_mask` there are
+    `position_ids` and, as transformers' flash attention takes them, `cu_seq_lens_q`, `cu_seq_lens_k` (int32, shape
+    `(batch + 1,)`), `max_length_q` and `max_length_k` (int). Of Nones alone they make one row of one token, without a
+    label.
 
     Raises: ValueError for a tokenizer without mask token or a value that is out of range; on use, for rows without an
     `example_id` where masks are static.
@@ -66,6 +73,10 @@ class DataCollatorForMaskedLM:
     [[-100, -100, -100, -100, 113, -100], [-100, 114, 115, -100, -100, -100]]
     >>> batch["attention_mask"].tolist()
     [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]
+    >>> joined = replace(collate, padding_free=True)([{"input_ids": [101, 110, 102], "example_id": 0},
+    ...                                               {"input_ids": [101, 114, 115, 102], "example_id": 1}])
+    >>> joined["input_ids"].tolist(), joined["cu_seq_lens_q"].tolist()
+    ([[101, 110, 102, 101, 103, 103, 102]], [0, 3, 7])
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -75,6 +86,8 @@ class DataCollatorForMaskedLM:
     padding: str = "longest"
     max_length: int | None = None
     pad_to_multiple_of: int | None = None
+    padding_free: bool = False
+    position_ids_start: int = 0
     loss_on: str = "masked"
     static_masks: bool = False
     seed: int = 0
@@ -118,8 +131,8 @@ class DataCollatorForMaskedLM:
         """
         return replace(self, static_masks=True, seed=seed, epoch=EVALUATION_EPOCH, loss_on="masked", at_least_one=True)
 
-    def __call__(self, examples: Sequence[Any], return_tensors: str = "pt") -> dict[str, torch.Tensor]:
-        """Return one batch, each tensor of shape `(batch, seq_len)`; `return_tensors` knows only torch's."""
+    def __call__(self, examples: Sequence[Any], return_tensors: str = "pt") -> dict[str, Any]:
+        """Return one batch; `return_tensors` knows only torch's."""
         if return_tensors != "pt":
             raise ValueError(f"return_tensors: received {return_tensors!r}. Accepted: 'pt'. Convert the result.")
         # The row for no examples at all is one special token: the model has something to read, nothing to learn.
@@ -149,18 +162,29 @@ class DataCollatorForMaskedLM:
         attended = _column(rows, "attention_mask", default=1)
         if pad not in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
             attended &= flat != pad  # rows that came padded, and without a mask that says so
+        labels = flat if self.loss_on == "all" and found else np.where(chosen, flat, -100)
+        types = None
+        if any("token_type_ids" in row for row in rows):
+            types = _column(rows, "token_type_ids", default=0)
+        if self.padding_free:
+            return self._join(lengths, attended.astype(np.bool_), masked, labels, types)
         real = self._layout(lengths)
         batch = {
             "input_ids": _pad(masked, real, pad),
             "attention_mask": _pad(attended, real, 0),
-            "labels": _pad(flat, real, pad)
-            if self.loss_on == "all" and found
-            else _pad(np.where(chosen, flat, -100), real, -100),
+            "labels": _pad(labels, real, pad if self.loss_on == "all" and found else -100),
         }
-        if any("token_type_ids" in row for row in rows):
-            types = _column(rows, "token_type_ids", default=0)
+        if types is not None:
             batch["token_type_ids"] = _pad(types, real, self.tokenizer.pad_token_type_id)
         return batch
+
+    def _join(self, lengths: Ints, real: Bools, masked: Ints, labels: Ints, types: Ints | None) -> dict[str, Any]:
+        """Return the batch as one row, without the tokens that are only padding."""
+        sequence = np.repeat(np.arange(len(lengths)), lengths)
+        lengths = np.bincount(sequence[real], minlength=len(lengths))
+        columns = {"input_ids": masked, "labels": labels} | ({} if types is None else {"token_type_ids": types})
+        rows = {name: torch.from_numpy(column[real]).unsqueeze(0) for name, column in columns.items()}
+        return rows | joined_row(torch.from_numpy(lengths), self.position_ids_start)
 
     def _keys(self, rows: list[Mapping[str, Any]]) -> Keys:
         if not self.static_masks and any("epoch" not in row for row in rows):

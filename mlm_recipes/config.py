@@ -101,8 +101,19 @@ class MLMConfig(TrainingArguments):
         default=None, metadata={"help": "Round the padded length up to a multiple of this."}
     )
     # Speed
+    padding_free: bool = field(
+        default=True,
+        metadata={"help": "Join a batch's paragraphs in one row instead of padding them; the loss is the same."},
+    )
     sparse_prediction: bool = field(
         default=True, metadata={"help": "Compute the vocabulary head on masked positions only; the loss is the same."}
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "bfloat16 autocast; by default where the hardware is fast at it. false: float32 throughout.",
+            **{"nargs": "?", "const": True},  # so that the flag alone means true, as it does upstream
+        },
     )
     # Optimizer
     decay_bias_and_norm: bool = field(
@@ -141,6 +152,8 @@ class MLMConfig(TrainingArguments):
         launcher = os.environ.get("ACCELERATE_MIXED_PRECISION")
         if launcher in ("bf16", "fp16") and not (self.bf16 or self.fp16):
             setattr(self, launcher, True)  # accelerate would use it anyway; so recipe.yaml says it too
+        if self.bf16 is None:
+            self.bf16 = has_fast_bf16() and not (self.fp16 or self.deepspeed)  # DeepSpeed's own file decides
         self._check()
         super().__post_init__()
         for name in ("split_batches", "dispatch_batches"):
@@ -200,6 +213,21 @@ class MLMConfig(TrainingArguments):
         own = [name for name in own_fields() if name not in PLACE]
         values = {name: value for name, value in self.to_dict().items() if name in field_names() and name not in PLACE}
         return {name: values[name] for name in own} | values
+
+
+def has_fast_bf16() -> bool:
+    """Tell whether this machine multiplies bfloat16 matrices in hardware: most GPUs since 2020, many CPUs since 2022.
+
+    >>> has_fast_bf16() in (True, False)
+    True
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.accelerator.is_available():
+        return False
+    # Earlier versions of torch cannot tell.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def field_names() -> list[str]:

@@ -11,6 +11,7 @@ import evaluate
 import numpy as np
 import torch
 
+from .padding_free import without_mask
 from .sparse_prediction import only_at
 
 
@@ -57,14 +58,14 @@ class MaskedLM(evaluate.Metric):
 
 
 @torch.no_grad()
-def example_sums(model: Any, batch: dict[str, torch.Tensor], sparse: bool = False) -> torch.Tensor:
+def example_sums(model: Any, batch: dict[str, Any], sparse: bool = False) -> torch.Tensor:
     """Return nats, correct first choices and masked tokens of each example, float32, shape `(batch, 3)`.
 
-    With `sparse` the head computes the masked positions only.
+    With `sparse` the head computes the masked positions only. The batch may be padded or padding-free.
     """
     labels = batch["labels"]
-    masked = labels != -100  # (batch, seq_len)
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    masked = labels != -100  # (batch, seq_len), or (1, tokens)
+    inputs = without_mask({name: value for name, value in batch.items() if name != "labels"})
     if sparse:
         with only_at(model, masked):
             logits = model(**inputs).logits[0]
@@ -73,14 +74,18 @@ def example_sums(model: Any, batch: dict[str, torch.Tensor], sparse: bool = Fals
     logits, targets = logits.float(), labels[masked]  # (masked, vocab), (masked,)
     nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     # Back in their places and summed along each row: in float32, since MPS has no other, and in a fixed order.
-    per_token = nats.new_zeros(2, *labels.shape)  # (2, batch, seq_len)
+    per_token = nats.new_zeros(3, *labels.shape)  # (3, batch, seq_len)
     per_token[0, masked], per_token[1, masked] = nats, (logits.argmax(-1) == targets).float()
-    return torch.stack([*per_token.sum(-1), masked.sum(-1).float()], dim=-1)
+    per_token[2, masked] = 1
+    if "cu_seq_lens_q" in batch:
+        lengths = batch["cu_seq_lens_q"].diff().tolist()
+        return torch.stack([example.sum(-1) for example in per_token[:, 0].split(lengths, dim=-1)])
+    return per_token.sum(-1).T
 
 
 def masked_lm_metrics(
     model: Any,
-    batches: Iterable[dict[str, torch.Tensor]],
+    batches: Iterable[dict[str, Any]],
     gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
     sparse: bool = False,
 ) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .masking import special_token_ids
-from .model import max_positions
+from .positions import max_positions
 
 # Letters only, and all of a word's; in scripts that write no spaces between words, a character stands for one.
 LONG_WORD = r"(?<![\w'-])[^\W\d_]{4,}(?![\w'-])"

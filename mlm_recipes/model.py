@@ -1,4 +1,4 @@
-"""The model: load one, ask how long its input may be, and its loss."""
+"""The model: load one, and its loss."""
 
 from __future__ import annotations
 
@@ -85,34 +85,6 @@ def load_model(name: str | Path, tokenizer: PreTrainedTokenizerBase, *, from_scr
             "model.resize_token_embeddings(len(tokenizer))."
         )
     return model
-
-
-def max_positions(model: PreTrainedModel) -> int:
-    """Return the longest input, in tokens, that the model has positions for.
-
-    RoBERTa-like models number their positions from `padding_idx + 1`, so 514 position embeddings serve 512 tokens.
-    """
-    for module in model.base_model.modules():
-        table = getattr(module, "position_embeddings", None)
-        if isinstance(table, torch.nn.Embedding):
-            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-    return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-
-
-def usable_length(max_length: int | None, model: PreTrainedModel, default: int = 512) -> int:
-    """Return the length to cut at: `max_length`, or by default 512 or what the model has positions for, if less.
-
-    Raises: ValueError if `max_length` is above the model's positions, or too short to hold a word.
-    """
-    limit = max_positions(model)
-    if max_length is None:
-        return min(default, limit)
-    if not 3 <= max_length <= limit:
-        raise ValueError(
-            f"max_length: received {max_length}. Accepted: 3 to {limit}, the positions this model has. "
-            f"Pass --max_length {min(limit, default)}, or leave it out."
-        )
-    return max_length
 
 
 def masked_lm_loss(

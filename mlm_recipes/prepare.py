@@ -19,7 +19,8 @@ from .dataset import tokenize
 from .evaluation import word_frequency_metrics
 from .fill_mask import Prompt, choose_prompts, fill_mask
 from .masking import special_token_ids
-from .model import load_model, starts_random, usable_length
+from .model import load_model, starts_random
+from .positions import usable_length
 from .tokenizer import load_or_train_tokenizer
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +16,12 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from .collator import DataCollatorForMaskedLM
 from .config import MLMConfig
 from .dataset import NumberedRows, RowsOfEpoch, fingerprint, tokenize, with_example_id
+from .dropout import use_fast_dropout
 from .evaluation import masked_lm_metrics
-from .model import load_model, masked_lm_loss, usable_length
+from .length_groups import by_length
+from .model import load_model, masked_lm_loss
+from .padding_free import use_padding_free, without_mask
+from .positions import first_position, usable_length
 from .progress import TrainingProgress
 from .resume import ResumeContract, find_checkpoint
 from .sampler import EpochSampler, StepSeeds
@@ -30,7 +34,7 @@ logger = logging.getLogger(__name__)
 _NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_version", "use_cache"}
 
 #: What a collator has besides the rule of its masks.
-_NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of"}
+_NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
 
 
 class MLMTrainer(Trainer):
@@ -106,7 +110,6 @@ class MLMTrainer(Trainer):
         ours = data_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # none, or another's: evaluation still masks by the config
             ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
-        self._evaluation_collator = ours.frozen(args.evaluation_seed)
         super().__init__(
             model=model,
             args=args,
@@ -121,6 +124,13 @@ class MLMTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(TrainingProgress())
         self.sparse_prediction = self._can_be_sparse(args)
+        self.padding_free = self._can_be_padding_free(args, ours)
+        if self.padding_free:
+            joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
+            self.data_collator = joined if self.data_collator is ours else self.data_collator
+            ours = joined
+        self._evaluation_collator = ours.frozen(args.evaluation_seed)
+        use_fast_dropout(model)
         self._step_seeds = StepSeeds()
         self.add_callback(self._step_seeds)
         self._contract = ResumeContract(args.to_recipe, self._facts)
@@ -162,6 +172,26 @@ class MLMTrainer(Trainer):
             logger.warning("sparse_prediction is off: %s. The loss is the same, a step takes longer.", why)
         return why is None
 
+    def _can_be_padding_free(self, args: MLMConfig, collator: DataCollatorForMaskedLM) -> bool:
+        """Tell whether batches are joined in one row; say why not where it was asked for."""
+        self._in_parts = False
+        if not args.padding_free or collator.padding != "longest" or collator.pad_to_multiple_of is not None:
+            return False
+        why = (
+            f"{type(collator).__name__} is a collator of your own"
+            if type(collator) is not DataCollatorForMaskedLM
+            else use_padding_free(self.model)
+        )
+        if why:
+            ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
+            self._in_parts = ours and self.compute_loss_func is masked_lm_loss
+            logger.warning(
+                "padding_free is off: %s. Batches are padded%s; the loss is the same.",
+                why,
+                ", in parts of like length" if self._in_parts else "",
+            )
+        return why is None
+
     def compute_loss(
         self,
         model: Any,
@@ -170,6 +200,12 @@ class MLMTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Return the loss of a micro-batch; with `sparse_prediction` the head computes its masked positions only."""
+        if self._in_parts and not return_outputs:
+            count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != -100).sum()
+            return sum(self._loss_of(model, part, False, count) for part in by_length(inputs))
+        return self._loss_of(model, without_mask(inputs), return_outputs, num_items_in_batch)
+
+    def _loss_of(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
         if not self.sparse_prediction:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         with only_at(self.model, inputs["labels"] != -100):

@@ -26,7 +26,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from . import report, run_folder
 from .config import MLMConfig, read_config
 from .dataset import RowsOfEpoch
-from .model import max_positions
+from .positions import max_positions
 from .prepare import Run, prepare
 from .progress import TrainingProgress
 from .resume import METRIC_DRIVEN
@@ -107,7 +107,7 @@ def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Ve
         )  # fmt: skip
         checks = [
             *_accumulation(bench),
-            *_sparse(bench),
+            *_fast_paths(bench),
             *_padding(bench),
             *_masks(bench),
             *_order(bench),
@@ -193,12 +193,16 @@ def _accumulation(bench: _Bench) -> Iterator[Check]:
     yield Check("accumulation: gradient", _relative(split[1], whole[1]), 1e-5)
 
 
-def _sparse(bench: _Bench) -> Iterator[Check]:
-    """Compute the head on every position, where the recipe has it on the masked ones."""
-    if bench.trainer().sparse_prediction:
-        sparse, dense = _one_step(bench), _one_step(bench, sparse_prediction=False)
-        yield Check("head on masked positions or on all: loss", _relative(sparse[0], dense[0]), 1e-6)
-        yield Check("head on masked positions or on all: gradient", _relative(sparse[1], dense[1]), 1e-5)
+def _fast_paths(bench: _Bench) -> Iterator[Check]:
+    """Take the plain way too, where the recipe has the fast one."""
+    for value, name in (
+        ("sparse_prediction", "head on masked positions or on all"),
+        ("padding_free", "joined in one row or padded"),
+    ):
+        if getattr(bench.trainer(), value):
+            fast, plain = _one_step(bench), _one_step(bench, **{value: False})
+            yield Check(f"{name}: loss", _relative(fast[0], plain[0]), 1e-6)
+            yield Check(f"{name}: gradient", _relative(fast[1], plain[1]), 1e-5)
 
 
 def _one_step(bench: _Bench, batch: int = _BATCH, **changes: Any) -> tuple[float, torch.Tensor]:

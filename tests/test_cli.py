@@ -196,7 +196,7 @@ def test_torchrun_trains_two_processes_together(short_text):
 
 def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text):
     config = ROOT / "recipes/accelerate/two_cpu_processes.yaml"
-    whole = {"max_length": 32, "vocab_size": 500, "max_steps": 3}
+    whole = {"max_length": 32, "vocab_size": 500, "max_steps": 3, "bf16": False}
     flags = [f"--{name}={value}" for name, value in whole.items()]
     done = run(
         sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--main_process_port", "0",

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 from conftest import make_bert
+from torch.nn.utils.rnn import pad_sequence
 
 from mlm_recipes import MLMConfig, MLMTrainer
 
@@ -31,23 +32,31 @@ GOLDEN = {
 }
 
 
+@pytest.mark.parametrize("joined", [False, True], ids=["padded", "padding-free"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_step_is_what_it_was(tokenizer, policy, monkeypatch):
+def test_a_step_is_what_it_was(tokenizer, policy, joined, monkeypatch):
     rows = [
         {"input_ids": [101, *((i * 37 + j * 53) % 800 + 104 for j in range(5 + 3 * i % 20)), 102], "example_id": i}
         for i in range(8)
     ]
     args = MLMConfig(
         max_steps=3, per_device_train_batch_size=4, learning_rate=1e-3, save_strategy="no", seed=5, disable_tqdm=True,
-        mlm_probability=0.3, **POLICIES[policy],
+        mlm_probability=0.3, padding_free=joined, **POLICIES[policy],
     )  # fmt: skip
     trainer = MLMTrainer(make_bert(tokenizer), args=args, train_dataset=rows, processing_class=tokenizer)
-    hashes = []
+    hashes: list[str] = []
     collate = type(trainer.data_collator).__call__
 
     def recording(self, examples, return_tensors="pt"):
         batch = collate(self, examples, return_tensors)
-        content = batch["input_ids"].numpy().tobytes() + batch["labels"].numpy().tobytes()
+        padded = batch
+        if "cu_seq_lens_q" in batch:
+            lengths = batch["cu_seq_lens_q"].diff().tolist()
+            padded = {
+                name: pad_sequence(batch[name][0].split(lengths), batch_first=True, padding_value=value)
+                for name, value in (("input_ids", 0), ("labels", -100))
+            }
+        content = padded["input_ids"].numpy().tobytes() + padded["labels"].numpy().tobytes()
         hashes.append(hashlib.sha256(content).hexdigest()[:12])
         return batch
 

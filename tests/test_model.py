@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import make_bert
-from transformers import RobertaConfig, RobertaForMaskedLM, set_seed
+from transformers import set_seed
 
 from mlm_recipes import load_model
-from mlm_recipes.model import has_weights, masked_lm_loss, max_positions, usable_length
+from mlm_recipes.model import has_weights, masked_lm_loss
 
 
 def test_mini_is_modernberts_shape_with_random_weights(tokenizer):
@@ -73,29 +73,6 @@ def test_a_config_that_is_no_masked_language_model_is_refused(tokenizer, tmp_pat
     (tmp_path / "gpt" / "config.json").write_text('{"model_type": "gpt2", "n_layer": 1, "n_head": 1, "n_embd": 8}')
     with pytest.raises(ValueError, match="cannot be loaded for masked language modelling"):
         load_model(tmp_path / "gpt", tokenizer)
-
-
-def test_the_longest_input_counts_robertas_offset(tiny_bert, tokenizer):
-    assert max_positions(tiny_bert) == 128
-    config = RobertaConfig(
-        vocab_size=100, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=34, pad_token_id=1,
-    )  # fmt: skip
-    roberta = RobertaForMaskedLM(config).eval()
-    assert max_positions(roberta) == 32
-    roberta(torch.full((1, 32), 5))  # and so many it takes
-    with pytest.raises((IndexError, RuntimeError)):
-        roberta(torch.full((1, 33), 5))
-    assert max_positions(load_model("mini", tokenizer)) == 1024
-
-
-def test_usable_length(tiny_bert):
-    assert usable_length(None, tiny_bert) == 128
-    assert usable_length(None, tiny_bert, default=64) == 64
-    assert usable_length(128, tiny_bert) == 128
-    for wrong in (129, 2, 0, -1):
-        with pytest.raises(ValueError, match=f"max_length: received {wrong}. Accepted: 3 to 128"):
-            usable_length(wrong, tiny_bert)
 
 
 def test_the_loss_is_a_sum_divided_once():

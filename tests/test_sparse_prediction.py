@@ -4,43 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from architectures import ARCHITECTURES, LONGEST, assert_same_gradients, batch_of, make
 from conftest import make_bert
-from transformers import AutoConfig, AutoModelForMaskedLM, set_seed
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.evaluation import example_sums
 from mlm_recipes.model import masked_lm_loss
 from mlm_recipes.sparse_prediction import only_at, unsupported
-
-SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-ROBERTA = SIZE | {"max_position_embeddings": 34, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
-ARCHITECTURES = {
-    "bert": SIZE,
-    "roberta": ROBERTA,
-    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
-    "electra": SIZE | {"embedding_size": 16},
-    "xlm-roberta": ROBERTA,
-    "albert": SIZE | {"embedding_size": 16},
-    "mpnet": ROBERTA,
-    "modernbert": SIZE
-    | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0, "sep_token_id": 2},
-    "deberta-v2": SIZE | {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]},
-}
-LONGEST = 32
-
-
-def make(architecture):
-    set_seed(0)
-    values = {"max_position_embeddings": LONGEST, "pad_token_id": 1} | ARCHITECTURES[architecture]
-    return AutoModelForMaskedLM.from_config(AutoConfig.for_model(architecture, vocab_size=120, **values)).eval()
-
-
-def batch_of(lengths, masked):
-    generator = torch.Generator().manual_seed(1)
-    attended = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    ids = torch.randint(5, 120, attended.shape, generator=generator).where(attended, torch.tensor(1))
-    chosen = attended & (torch.rand(attended.shape, generator=generator) < masked)
-    return {"input_ids": ids, "attention_mask": attended.long()}, ids.where(chosen, torch.tensor(-100))
 
 
 def loss_and_gradients(model, inputs, labels, sparse):
@@ -64,12 +34,7 @@ def test_loss_and_every_gradient_are_those_of_the_whole_head(architecture, lengt
     inputs, labels = batch_of(lengths, masked)
     dense, sparse = (loss_and_gradients(model, inputs, labels, sparse) for sparse in (False, True))
     assert sparse[0] == pytest.approx(dense[0], abs=1e-6)
-    for name, gradient in dense[1].items():
-        other = sparse[1][name]
-        assert (gradient is None) == (other is None), name
-        if gradient is not None:
-            assert torch.isfinite(other).all(), name
-            assert (gradient - other).abs().max() <= 1e-6, name
+    assert_same_gradients(dense[1], sparse[1], 1e-6)
     if not masked:
         assert sparse[0] == 0.0
         assert all(gradient is None or not gradient.any() for gradient in sparse[1].values())

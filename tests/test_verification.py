@@ -39,7 +39,7 @@ def test_a_sound_recipe_holds(values, capsys, monkeypatch, tmp_path):
     arguments = [f"--{name}={value}" for name, value in values.items()]
     assert cli.main(["verify", "adapt", *arguments, "--gradient_accumulation_steps=4", "--bf16", *ODD]) == 0
     table = " ".join(capsys.readouterr().out.split())
-    assert "Everything holds. 13 properties in" in table
+    assert "Everything holds. 15 properties in" in table
     assert "training, killed after step 2 of 4 and resumed: weights 0 0 ok" in table
     assert [path for path in tmp_path.iterdir() if path.name.startswith("mlm-recipes")] == []
 

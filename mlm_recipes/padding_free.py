@@ -1,0 +1,284 @@
+"""Attention for padding-free batches: sequences joined in one row, of which none attends to another.
+
+Everything in an encoder but attention works on each token by itself, so a joined row costs what its real tokens cost.
+The attention function is registered with transformers (`AttentionInterface`) and finds the sequences by
+`cu_seq_lens_q`, which the model hands on from the batch; without it, it is transformers' own SDPA. Joining sequences
+this way is MosaicBERT's and ModernBERT's unpadding (https://arxiv.org/abs/2312.17482, 2412.13663).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from .dropout import can_draw, drop_, noise
+from .positions import first_position, joined_row, max_positions
+
+#: The attention implementation's name. Names with sdpa, flash or flex in them have a meaning to transformers.
+NAME = "padding_free"
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within each sequence of a joined row, as transformers' `AttentionInterface` asks for it.
+
+    Args:
+        module: the attention layer.
+        query, key, value: shape `(1, heads, tokens, head_dim)`; key and value may have fewer heads.
+        attention_mask: not looked at in a joined row; else as for `sdpa`.
+        dropout: of the attention probabilities.
+        scaling: of the scores, by default `head_dim ** -0.5`.
+        cu_seq_lens_q: where each sequence begins, and the row's end: int32, shape `(sequences + 1,)`.
+        max_length_q: tokens of the longest sequence.
+        sliding_window: a token attends to those less than this many tokens away.
+
+    Returns `(1, tokens, heads, head_dim)` and None for the probabilities, which are not kept.
+    """
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    if key.shape[1] != query.shape[1]:
+        key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    attend = _one_by_one if query.device.type == "cpu" else _on_accelerator
+    joined = attend(query[0], key[0], value[0], cu_seq_lens_q, max_length_q, dropout, scaling, sliding_window)
+    return joined.transpose(0, 1).unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)  # or padding would be attended to in a padded batch
+
+
+def use_padding_free(model: Any) -> str | None:
+    """Let a model take padding-free batches, and padded ones as before; return why it cannot, or None if it can.
+
+    A model that cannot is left as it was. Whether it can, it is asked itself: a few short sequences, joined and padded.
+
+    >>> from transformers import BertConfig, BertForMaskedLM
+    >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    >>> model = BertForMaskedLM(BertConfig(vocab_size=50, **size))
+    >>> use_padding_free(model), model.config._attn_implementation
+    (None, 'padding_free')
+    """
+    if not getattr(model, "_supports_attention_backend", False):
+        return f"{type(model).__name__} has an attention of its own, which takes no other"
+    before = model.config._attn_implementation
+    if before == NAME:
+        return None
+    if before != "sdpa":
+        return f"attn_implementation is {before!r}, and what stands in the place of 'sdpa' is not that"
+    model.set_attn_implementation(NAME)
+    was_training = model.training
+    model.eval()
+    try:
+        why = _difference(model)
+    except (RuntimeError, TypeError, KeyError, IndexError, ValueError) as error:
+        why = f"it fails on a joined row ({str(error).splitlines()[0]})"
+    finally:
+        model.train(was_training)
+    if why:
+        model.set_attn_implementation(before)
+    return why
+
+
+@torch.no_grad()
+def _difference(model: Any) -> str | None:
+    """Return in which way joined sequences differ from padded ones, or None."""
+    device, start = next(model.parameters()).device, first_position(model)
+    window = getattr(model.config, "sliding_window", None) or 0
+    lengths = [5, min(max_positions(model), 512, window + 9), 1]
+    # From the vocabulary's end downwards, since special tokens stand at its beginning (and ESM's at its end, which
+    # looks at a whole row's masks): what depends on them shall show.
+    last, pad = model.get_input_embeddings().num_embeddings - 1, model.config.pad_token_id
+    parts = [(last - torch.arange(length, device=device)) % (last + 1) for length in lengths]
+    parts = [part.where(part != pad, last) for part in parts]
+    padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=pad or 0)
+    real = torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
+    joined = joined_row(torch.tensor(lengths), start)
+    joined = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}
+    ids = torch.cat(parts).unsqueeze(0)
+    for half, bound in ((False, 1e-4), (True, 1e-1)):
+        if half and device.type != "cuda":  # where bf16 has an attention of its own
+            continue
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            expected = model.base_model(input_ids=padded, attention_mask=real.long())[0][real].float()
+            found = model.base_model(input_ids=ids, **joined)[0][0].float()  # (tokens, hidden)
+        difference = float((found - expected).abs().max())
+        if not difference <= bound * max(1.0, float(expected.abs().max())):
+            return f"its hidden states differ by {difference:.1e}"
+    return None
+
+
+def without_mask(batch: dict[str, Any]) -> dict[str, Any]:
+    """Return a padding-free batch with a mask that hides nothing, and any other as it is.
+
+    Attention finds the sequences by itself. Given no mask, models with sliding windows would build one, of
+    `(tokens, tokens)`; one with four dimensions they take as it is.
+    """
+    if "cu_seq_lens_q" not in batch:
+        return batch
+    return batch | {"attention_mask": batch["input_ids"].new_ones(1, 1, 1, 1, dtype=torch.bool)}
+
+
+def _one_by_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    max_length: int | None,
+    dropout: float,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Attend in each sequence by itself, the fastest on a CPU; all are `(heads, tokens, head_dim)`."""
+    lengths = cu_seq_lens.diff().tolist()
+    if can_draw(dropout) and (window is None or max(lengths) <= window):
+        with torch.autocast(query.device.type, enabled=False):  # it would make copies in float32
+            return _WithDropout.apply(query, key, value, lengths, dropout, scaling)
+    each_sequence = (each.split(lengths, dim=1) for each in (query, key, value))
+    attended = [
+        scaled_dot_product_attention(
+            q.unsqueeze(0),
+            k.unsqueeze(0),
+            v.unsqueeze(0),
+            attn_mask=None if window is None or length <= window else _near(length, window, query.device),
+            dropout_p=dropout,
+            scale=scaling,
+        ).squeeze(0)
+        for length, q, k, v in zip(lengths, *each_sequence, strict=True)
+    ]
+    return torch.cat(attended, dim=1)
+
+
+def _near(length: int, window: int, device: torch.device) -> torch.Tensor:
+    """Return who sees whom in a sliding window: bool, shape `(length, length)`."""
+    place = torch.arange(length, device=device)
+    return (place[:, None] - place).abs() < window
+
+
+def _on_accelerator(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    max_length: int | None,
+    dropout: float,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Attend in all sequences at once; all are `(heads, tokens, head_dim)`."""
+    longest = int(cu_seq_lens.diff().max()) if max_length is None else max_length
+    if query.device.type == "cuda" and not dropout and query.dtype.itemsize == 2:
+        from torch.nn.attention.varlen import varlen_attn  # flash attention by lengths; it knows no dropout
+
+        q, k, v = (each.transpose(0, 1) for each in (query, key, value))
+        reach = -1 if window is None else window - 1
+        found: Any = varlen_attn(
+            q, k, v, cu_seq_lens, cu_seq_lens, longest, longest, scale=scaling, window_size=(reach, reach)
+        )
+        return found.transpose(0, 1)
+    return _padded(query, key, value, cu_seq_lens, longest, dropout, scaling, window)
+
+
+def _padded(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    longest: int,
+    dropout: float,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Pad the sequences for attention alone; all are `(heads, tokens, head_dim)`. Nothing waits for the device."""
+    heads, tokens, _ = query.shape
+    sequences = len(cu_seq_lens) - 1
+    place = torch.arange(tokens, device=query.device)
+    sequence = torch.bucketize(place, cu_seq_lens[1:], right=True)
+    index = sequence * longest + place - cu_seq_lens[sequence]  # (tokens,): where each stands when padded
+
+    def pad(each: torch.Tensor) -> torch.Tensor:  # (sequences, heads, longest, head_dim)
+        rows = each.new_zeros(sequences * longest, heads, each.shape[-1])
+        return rows.index_copy(0, index, each.transpose(0, 1)).unflatten(0, (sequences, longest)).transpose(1, 2)
+
+    within = torch.arange(longest, device=query.device) < cu_seq_lens.diff()[:, None]
+    mask = within[:, None, None, :]  # (sequences, 1, 1, longest)
+    if window is not None and longest > window:
+        # A row of padding may see nothing; then its own place, or a softmax over nothing would be NaN.
+        mask = mask & _near(longest, window, query.device) | torch.eye(longest, dtype=torch.bool, device=query.device)
+    attended = scaled_dot_product_attention(
+        pad(query), pad(key), pad(value), attn_mask=mask, dropout_p=dropout, scale=scaling
+    )
+    return attended.transpose(1, 2).flatten(0, 1)[index].transpose(0, 1)
+
+
+class _WithDropout(torch.autograd.Function):
+    """softmax(query key' * scaling), some of it dropped, times value: for each sequence.
+
+    torch's own SDPA leaves its fast path on a CPU when there is dropout. The probabilities are computed again in the
+    backward pass, as flash attention does; what is kept of them is the noise.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        lengths: list[int],
+        dropout: float,
+        scaling: float,
+    ) -> torch.Tensor:
+        attended = _rows_like(value)
+        kept = []
+        each_sequence = (each.split(lengths, dim=1) for each in (query, key, value, attended))
+        for q, k, v, result in zip(*each_sequence, strict=True):
+            probabilities = torch.bmm(q, k.mT).mul_(scaling).softmax(-1)  # (heads, length, length)
+            stays, factor = noise(probabilities.shape, dropout, probabilities.dtype)
+            result.copy_(torch.bmm(drop_(probabilities, stays), v).mul_(factor))
+            kept.append(stays)
+        ctx.save_for_backward(query, key, value, *kept)
+        ctx.constants = lengths, scaling, factor
+        return attended
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        query, key, value, *kept = ctx.saved_tensors
+        lengths, scaling, factor = ctx.constants
+        gradients = tuple(_rows_like(each) for each in (query, key, value))
+        each_sequence = (each.split(lengths, dim=1) for each in (query, key, value, gradient, *gradients))
+        for q, k, v, given, to_q, to_k, to_v, stays in zip(*each_sequence, kept, strict=True):
+            probabilities = torch.bmm(q, k.mT).mul_(scaling).softmax(-1)
+            given = given * factor
+            to_probabilities = drop_(torch.bmm(given, v.mT), stays)
+            to_scores = torch._softmax_backward_data(to_probabilities, probabilities, -1, probabilities.dtype)
+            to_scores.mul_(scaling)
+            to_q.copy_(torch.bmm(to_scores, k))
+            to_k.copy_(torch.bmm(to_scores.mT, q))
+            to_v.copy_(torch.bmm(drop_(probabilities, stays).mT, given))
+        return *gradients, None, None, None
+
+
+def _rows_like(each: torch.Tensor) -> torch.Tensor:
+    """Return room for `(heads, tokens, head_dim)` that lies in memory as the linear layers want it, by tokens."""
+    heads, tokens, width = each.shape
+    return each.new_empty(tokens, heads, width).transpose(0, 1)
