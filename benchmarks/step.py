@@ -1,50 +1,108 @@
-"""What one training step costs, one switch a row: `make bench`.
+"""What a training step costs, one switch a row: `make bench`, or `make bench BENCH=full` for all rows and more turns.
 
-Every row trains the same model on the same 16 paragraphs: forward, backward, AdamW. Rows take turns, so that a machine
-that slows down slows all of them; a figure is the median over the turns.
+A step is collation, forward, backward, clipping and update on 16 paragraphs. The rows are the tutorial's loop; the
+peer, which is transformers' Trainer with its own collator, as people run it and at its best; and ours, one switch after
+the other. All take turns on one model in one process, so that a noisy machine is noisy to all; a batch's time is the
+median of its turns. Needs torch, transformers and this package; neither `datasets` nor `evaluate`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
+import ctypes
 import datetime
 import json
 import os
 import platform
+import random
 import statistics
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from transformers import AutoConfig, AutoModelForMaskedLM, set_seed
+import transformers
+from transformers import AutoConfig, AutoModelForMaskedLM, DataCollatorForLanguageModeling, set_seed
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from mlm_recipes import DataCollatorForMaskedLM, load_corpus, tokenize, train_tokenizer
+from mlm_recipes import padding_free
+from mlm_recipes.collator import DataCollatorForMaskedLM
+from mlm_recipes.dropout import use_fast_dropout
+from mlm_recipes.length_groups import by_length
 from mlm_recipes.model import masked_lm_loss
-from mlm_recipes.report import table
-from mlm_recipes.run_folder import versions
+from mlm_recipes.padding_free import use_padding_free, without_mask
 from mlm_recipes.sources import model_folder
 from mlm_recipes.sparse_prediction import only_at
+from mlm_recipes.tokenizer import train_tokenizer
 
+ROOT = Path(__file__).parent.parent
 BATCH, LENGTH, VOCABULARY = 16, 512, 30522
+SIZES = ("mini", "6x384", "bert-base")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Row:
     """One way to take a step."""
 
     name: str
-    collator: dict[str, Any]
-    sparse: bool = False
+    whose: str = "ours"  # tutorial, peer or ours
+    grouped: bool = False
+    joined: bool = False
+    parts: bool = False
+    bf16: bool = False
+    fast_dropout: bool = False
+    fused: bool = False
+    compiled: bool = False
+    only_full: bool = False
 
 
+TUTORIAL = Row("tutorial: 512 positions, loss on all", "tutorial")
+AS_RUN = Row("peer + bf16 (as people run it)", "peer", bf16=True, fused=True)
+AT_BEST = Row("peer + group_by_length (at its best)", "peer", bf16=True, fused=True, grouped=True)
+OURS = Row("ours + fused AdamW", joined=True, bf16=True, fast_dropout=True, fused=True)
 ROWS = (
-    Row("tutorial: 512 positions, loss on all", {"padding": "max_length", "max_length": LENGTH, "loss_on": "all"}),
-    Row("dynamic padding, loss on masked tokens", {}),
-    Row("+ sparse_prediction", {}, sparse=True),
+    TUTORIAL,
+    Row("peer: Trainer's collator, dynamic padding", "peer", fused=True),
+    AS_RUN,
+    AT_BEST,
+    Row("ours: sparse_prediction"),
+    Row("ours + padding_free", joined=True),
+    Row("ours + bf16", joined=True, bf16=True),
+    Row("ours + dropout", joined=True, bf16=True, fast_dropout=True),
+    OURS,
+    Row("ours + torch_compile", joined=True, bf16=True, fused=True, compiled=True, only_full=True),
+    Row("ours, parts of like length", parts=True, bf16=True, fast_dropout=True, fused=True, only_full=True),
 )
+
+
+def rows_of(text: Path) -> tuple[Any, list[list[int]]]:
+    """Return a tokenizer and the text's paragraphs as token ids, in random order."""
+    paragraphs = [line for line in text.read_text("utf-8").splitlines() if line.strip()]
+    tokenizer = train_tokenizer(paragraphs, vocab_size=8192)
+    rows = tokenizer(paragraphs, truncation=True, max_length=LENGTH)["input_ids"]
+    random.Random(0).shuffle(rows)
+    return tokenizer, rows
+
+
+def choose_batches(rows: list[list[int]], grouped: bool, count: int) -> list[list[list[int]]]:
+    """Return `count` batches for an epoch: of random ones the most typical, of those by length evenly spaced ones."""
+    order = list(range(len(rows)))
+    if grouped:
+        generator = torch.Generator().manual_seed(0)
+        order = get_length_grouped_indices([len(row) for row in rows], BATCH, generator=generator)
+    batches = [[rows[i] for i in order[at : at + BATCH]] for at in range(0, len(rows) - BATCH + 1, BATCH)]
+    if grouped:
+        return [batches[int((i + 0.5) * len(batches) / count)] for i in range(count)]
+    tokens = [sum(map(len, batch)) for batch in batches]
+    padded = [BATCH * max(map(len, batch)) for batch in batches]
+    means = statistics.mean(tokens), statistics.mean(padded)
+    far = [abs(t / means[0] - 1) + abs(p / means[1] - 1) for t, p in zip(tokens, padded, strict=True)]
+    return [batches[i] for i in sorted(range(len(batches)), key=far.__getitem__)[:count]]
 
 
 def make_model(size: str) -> Any:
@@ -62,71 +120,264 @@ def make_model(size: str) -> Any:
     return AutoModelForMaskedLM.from_config(config)
 
 
-def take_step(model: Any, optimizer: Any, batch: dict[str, torch.Tensor], sparse: bool) -> float:
-    """Take one step and return its seconds."""
-    labels = batch["labels"]
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    started = time.perf_counter()
-    with only_at(model, labels != -100) if sparse else contextlib.nullcontext():
-        loss = masked_lm_loss(model(**inputs), labels)
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    return time.perf_counter() - started
+def model_flops(model: Any, lengths: Sequence[int], masked: int) -> float:
+    """Return the floating-point operations that a step needs: six for each weight and token.
+
+    Matrix products alone; the head's on masked tokens only, attention's by the square of each length. The same for
+    every row: what a row does beyond that is waste.
+    """
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    encoder = {id(module) for module in model.base_model.modules()}
+    body = sum(module.weight.numel() for module in linear.values() if id(module) in encoder)
+    head = sum(module.weight.numel() for module in linear.values() if id(module) not in encoder)
+    config = model.config
+    attention = 12 * config.num_hidden_layers * config.hidden_size * sum(length**2 for length in lengths)
+    return 6.0 * (body * sum(lengths) + head * masked) + attention
+
+
+class Bench:
+    """A model, its optimizer, and every way to take a step with them."""
+
+    def __init__(self, size: str, tokenizer: Any, device: torch.device) -> None:
+        self.device, self.tokenizer = device, tokenizer
+        self.model = make_model(size).to(device).train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, weight_decay=0.01, fused=True)
+        self.attention = self.model.config._attn_implementation
+        why = use_padding_free(self.model)
+        assert why is None, why
+        self.compiled: Any = None
+        # Dropout's two kinds, to be put in place by row.
+        self.dropouts = [
+            (parent, name, child, use)
+            for parent in self.model.modules()
+            for name, child in parent.named_children()
+            if type(child) is torch.nn.Dropout
+            for use in [copy.deepcopy(torch.nn.ModuleList([child]))]
+        ]
+        for *_, use in self.dropouts:
+            use_fast_dropout(use)
+
+    def _set(self, row: Row) -> None:
+        self.model.set_attn_implementation(padding_free.NAME if row.joined else self.attention)
+        for parent, name, plain, fast in self.dropouts:
+            setattr(parent, name, fast[0] if row.fast_dropout else plain)
+        self.optimizer.param_groups[0]["fused"] = row.fused  # read at every step; the state is the same
+
+    def _collate(self, row: Row, batch: list[list[int]]) -> dict[str, Any]:
+        if row.whose == "peer":
+            stock = DataCollatorForLanguageModeling(self.tokenizer, mlm_probability=0.15)
+            return stock([{"input_ids": ids} for ids in batch])
+        values: dict[str, Any] = {"padding_free": row.joined}
+        if row.whose == "tutorial":
+            values = {"padding": "max_length", "max_length": LENGTH, "loss_on": "all"}
+        collate = DataCollatorForMaskedLM(self.tokenizer, static_masks=True, **values)
+        return collate([{"input_ids": ids, "example_id": i} for i, ids in enumerate(batch)])
+
+    def _loss(self, row: Row, batch: dict[str, Any]) -> torch.Tensor:
+        batch = {name: v.to(self.device) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
+        if row.whose == "peer":
+            return self.model(**batch).loss
+        count = (batch["labels"] != -100).sum()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for part in by_length(batch) if row.parts else [without_mask(batch)]:
+            labels = part.pop("labels")
+            model = self.compiled if row.compiled else self.model
+            with only_at(self.model, labels != -100) if row.whose == "ours" else contextlib.nullcontext():
+                total = total + masked_lm_loss(model(**part), labels, count)
+        return total
+
+    def step(self, row: Row, batch: list[list[int]]) -> float:
+        """Take one step and return its seconds."""
+        self._set(row)
+        if row.compiled and self.compiled is None:
+            self.compiled = torch.compile(self.model, dynamic=True)
+        # Without the fast dropout, attention's own is torch's too.
+        plain = mock.patch.object(padding_free, "can_draw", return_value=False)
+        started = self._now()
+        with contextlib.nullcontext() if row.fast_dropout or row.compiled else plain:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=row.bf16):
+                loss = self._loss(row, self._collate(row, batch))
+            loss.backward()
+        if row.whose != "tutorial":  # Trainer's default, of both
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return self._now() - started
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    @contextlib.contextmanager
+    def peak_memory(self) -> Iterator[list[float]]:
+        """Measure the most memory in use within, in bytes: the process's own, or the GPU's."""
+        found: list[float] = []
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            yield found
+            found.append(torch.cuda.max_memory_allocated())
+        elif platform.system() == "Linux":
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier rows have freed
+            Path("/proc/self/clear_refs").write_text("5")
+            yield found
+            status = Path("/proc/self/status").read_text()
+            found.append(1024.0 * int(status.split("VmHWM:")[1].split()[0]))
+        else:
+            yield found
+            found.append(float("nan"))
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """Return the operations a second of matrix products of several shapes."""
+    found = {}
+    for rows, inner, columns in ((2048, 2048, 2048), (1696, 768, 3072), (1696, 3072, 768), (4096, 4096, 4096)):
+        a, b = torch.randn(rows, inner, device=device).to(dtype), torch.randn(inner, columns, device=device).to(dtype)
+        seconds = []
+        for _ in range(4):
+            started = time.perf_counter()
+            c = a @ b
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+        found[f"{rows}x{inner}x{columns}"] = 2.0 * rows * inner * columns / statistics.median(seconds[1:])
+        del c
+    return found
+
+
+def measure(size: str, tokenizer: Any, rows: list[list[int]], full: bool, device: torch.device) -> dict[str, Any]:
+    """Let the rows take turns at one size; return their figures."""
+    bench = Bench(size, tokenizer, device)
+    table = [row for row in ROWS if full or not row.only_full]
+    large = size == "bert-base" and not full  # ten minutes are not enough for everything
+    turns = 5 if full else 2 if large else 3
+    batches = {grouped: choose_batches(rows, grouped, 3 if grouped else 1 if large else 2) for grouped in (False, True)}
+    # Seconds of each batch, by row; and what is slow is measured less often.
+    seconds: dict[Row, list[list[float]]] = {row: [[] for _ in batches[row.grouped]] for row in table}
+    memory: dict[Row, float] = {}
+    rates: dict[torch.dtype, list[dict[str, float]]] = {torch.float32: [], torch.bfloat16: []}
+    once = [] if full else [row for row in table if row is TUTORIAL or (large and not row.bf16)]
+    for row in table:  # warming up
+        if row not in once:
+            with bench.peak_memory() as peak:
+                bench.step(row, batches[row.grouped][0])
+            memory[row] = peak[0]
+    for turn in range(turns):
+        for dtype, found in rates.items():
+            found.append(matrix_rate(device, dtype))
+        for row in table:
+            if turn and row in once:
+                continue
+            given = batches[row.grouped][:1] if row is TUTORIAL else batches[row.grouped]
+            with bench.peak_memory() if row in once else contextlib.nullcontext([0.0]) as peak:
+                for index, batch in enumerate(given):
+                    seconds[row][index].append(bench.step(row, batch))
+            memory[row] = max(memory.get(row, 0.0), peak[0])
+            print(f"  {size}, turn {turn + 1}/{turns}, {row.name}: {seconds[row][0][-1]:.2f} s", flush=True)
+    best = {
+        dtype: max(statistics.median(each[shape] for each in found) for shape in found[0])
+        for dtype, found in rates.items()
+    }
+    return summary(bench, table, seconds, memory, batches, best, statistics.mean(map(len, rows)) * BATCH)
+
+
+def summary(
+    bench: Bench,
+    table: list[Row],
+    seconds: dict[Row, list[list[float]]],
+    memory: dict[Row, float],
+    batches: dict[bool, list[list[list[int]]]],
+    best: dict[torch.dtype, float],
+    tokens: float,
+) -> dict[str, Any]:
+    """Return the figures of one size; a step's seconds are those of an average batch of `tokens` real tokens."""
+    found = []
+    for row in table:
+        timed = [(statistics.median(times), batch) for times, batch in
+                 zip(seconds[row], batches[row.grouped], strict=True) if times]  # fmt: skip
+        real = sum(len(ids) for _, batch in timed for ids in batch)
+        spent = sum(second for second, _ in timed)
+        flops = sum(
+            model_flops(bench.model, lengths, round(0.15 * (sum(lengths) - 2 * len(lengths))))
+            for lengths in ([len(ids) for ids in batch] for _, batch in timed)
+        )
+        rate = flops / spent
+        found.append(
+            {
+                "row": row.name,
+                "seconds_per_step": spent / real * tokens,
+                "examples_per_second": BATCH * real / spent / tokens,
+                "real_tokens_per_second": real / spent,
+                "peak_memory_bytes": memory[row],
+                "model_flops_per_second": rate,
+                "share_of_matrix_rate": rate / best[torch.bfloat16 if row.bf16 else torch.float32],
+                "turns": len(seconds[row][0]),
+                "seconds": seconds[row],
+            }
+        )
+    by_row = dict(zip(table, found, strict=True))
+    for figures in found:
+        for name, other in (("tutorial", TUTORIAL), ("peer_as_run", AS_RUN), ("peer_at_best", AT_BEST)):
+            figures[f"times_{name}"] = by_row[other]["seconds_per_step"] / figures["seconds_per_step"]
+            figures[f"memory_to_{name}"] = figures["peak_memory_bytes"] / by_row[other]["peak_memory_bytes"]
+    return {
+        "parameters": sum(weight.numel() for weight in bench.model.parameters()),
+        "matrix_flops_per_second": {str(dtype).removeprefix("torch."): rate for dtype, rate in best.items()},
+        "rows": found,
+    }
+
+
+def show(size: str, figures: dict[str, Any]) -> None:
+    """Print the table of one size."""
+    rates = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s {name}" for name, rate in figures["matrix_flops_per_second"].items())
+    print(f"\n{size}: {figures['parameters'] / 1e6:.1f}M parameters; matrix products {rates}")
+    head = ("", "s/step", "examples/s", "tokens/s", "peak GB", "GFLOP/s", "of rate", "x tutorial", "x as run", "x best")
+    lines = [
+        (
+            row["row"], f"{row['seconds_per_step']:.3g}", f"{row['examples_per_second']:.1f}",
+            f"{row['real_tokens_per_second']:,.0f}", f"{row['peak_memory_bytes'] / 1e9:.2f}",
+            f"{row['model_flops_per_second'] / 1e9:,.0f}", f"{row['share_of_matrix_rate']:.0%}",
+            *(f"{row[f'times_{name}']:.1f}" for name in ("tutorial", "peer_as_run", "peer_at_best")),
+        )
+        for row in figures["rows"]
+    ]  # fmt: skip
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
+    for line in [head, *lines]:
+        cells = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
+        print("  ".join([line[0].ljust(widths[0]), *cells]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=["mini", "6x384"], choices=["mini", "6x384", "bert-base"])
-    parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--corpus", default="meditations")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
+    parser.add_argument("--full", action="store_true", default=os.environ.get("BENCH") == "full")
+    parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/corpora/meditations.txt")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results")
     options = parser.parse_args()
-    corpus = load_corpus(options.corpus)
-    tokenizer = train_tokenizer(corpus["train"]["text"], vocab_size=8192)
-    rows = tokenize(corpus["train"].shuffle(seed=0).select(range(BATCH)), tokenizer, LENGTH)
-    real = sum(len(row["input_ids"]) for row in rows)
-    found = []
-    for size in options.sizes:
-        model = make_model(size).train()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-        batches = {
-            row: DataCollatorForMaskedLM(tokenizer, static_masks=True, **row.collator)(list(rows)) for row in ROWS
-        }
-        seconds: dict[Row, list[float]] = {row: [] for row in ROWS}
-        for turn in range(options.turns + 1):
-            for row in ROWS:
-                taken = take_step(model, optimizer, batches[row], row.sparse)
-                if turn:  # the first is for warming up
-                    seconds[row].append(taken)
-        medians = {row: statistics.median(times) for row, times in seconds.items()}
-        found += [
-            {
-                "size": size,
-                "row": row.name,
-                "seconds_per_step": medians[row],
-                "real_tokens_per_second": real / medians[row],
-                "times_the_tutorial": medians[ROWS[0]] / medians[row],
-            }
-            for row in ROWS
-        ]
-    result = {
+    transformers.logging.set_verbosity_error()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer, rows = rows_of(options.text)
+    lengths = [len(row) for row in rows]
+    print(f"{options.text.name}: {len(rows)} paragraphs, {sum(lengths):,} tokens; batches of {BATCH}, on {device}.")
+    result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "device": "cpu"},
-        "batch": {"paragraphs": BATCH, "real_tokens": real, "corpus": corpus.facts["name"]},
-        "turns": options.turns,
-        "versions": versions(),
-        "rows": found,
+        "machine": {
+            "processor": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": device.type,
+        },
+        "text": {"name": options.text.name, "paragraphs": len(rows), "tokens": sum(lengths), "batch": BATCH},
+        "versions": {module.__name__: module.__version__ for module in (torch, transformers)},
+        "sizes": {},
     }
+    for size in options.sizes:
+        result["sizes"][size] = measure(size, tokenizer, rows, options.full, device)
+        show(size, result["sizes"][size])
     options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / f"step_{platform.machine()}-{os.cpu_count()}cores_{result['date']}.json"
+    where = "gpu" if device.type == "cuda" else f"{os.cpu_count()}cores"
+    path = options.output / f"step_{platform.machine()}-{where}_{result['date']}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    shown = [
-        (r["size"], r["row"], f"{r['seconds_per_step']:.2f}", f"{r['real_tokens_per_second']:,.0f}",
-         f"{r['times_the_tutorial']:.1f}")
-        for r in found
-    ]  # fmt: skip
-    print(table([("model", "", "s/step", "real tokens/s", "x tutorial"), *shown], right=range(2, 5)))
     print(f"\nWritten to {path}")
 
 

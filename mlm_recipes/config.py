@@ -155,6 +155,9 @@ class MLMConfig(TrainingArguments):
         if self.bf16 is None:
             self.bf16 = has_fast_bf16() and not (self.fp16 or self.deepspeed)  # DeepSpeed's own file decides
         self._check()
+        if self.torch_compile or self.torch_compile_backend or self.torch_compile_mode:
+            # Nearly every batch has a shape of its own: compile once for all. This is how accelerate is told.
+            os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "true")
         super().__post_init__()
         for name in ("split_batches", "dispatch_batches"):
             if getattr(self.accelerator_config, name):

@@ -138,6 +138,7 @@ def without_mask(batch: dict[str, Any]) -> dict[str, Any]:
     return batch | {"attention_mask": batch["input_ids"].new_ones(1, 1, 1, 1, dtype=torch.bool)}
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over lengths that no two batches share
 def _one_by_one(
     query: torch.Tensor,
     key: torch.Tensor,
