@@ -3,17 +3,19 @@
 # MODEL=   a built-in name (mini), a local folder, or a hub id such as google-bert/bert-base-uncased
 # RECIPE=  a YAML file; by default quickstart for a built-in model and adapt for any other
 # ARGS=    any other value: ARGS="--learning_rate 1e-4 --num_train_epochs 3"
+# TEXT=    what `make bench` measures with: a text file, by default the bundled corpus
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 .PHONY: help setup train reference evaluate report verify parity bench test test-slow test-gpu test-network lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
-	@sed -n '2,5s/^# //p' $(MAKEFILE_LIST)
+	@sed -n '2,6s/^# //p' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready  ## create .venv and install what training needs
 
@@ -37,8 +39,10 @@ verify: setup  ## check RECIPE's numbers with MODEL and CORPUS: accumulation, ma
 parity: setup  ## measure transformers' Trainer and MLMTrainer side by side; writes benchmarks/results/
 	@$(BIN)/python benchmarks/parity.py $(ARGS)
 
-bench: setup  ## measure what one training step costs, one switch a row; writes benchmarks/results/
-	@$(BIN)/python benchmarks/step.py $(ARGS)
+bench: setup  ## measure a training step, one switch a row, and what Trainer and collator cost: ten minutes; BENCH=full: an hour
+	@BENCH=$(BENCH) $(BIN)/python benchmarks/step.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
+	@$(BIN)/python benchmarks/collator.py $(if $(TEXT),--text $(TEXT))
+	@BENCH=$(BENCH) $(BIN)/python benchmarks/trainer.py $(if $(TEXT),--text $(TEXT))
 
 test: $(VENV)/ready-dev  ## run the tests: offline, under three minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)

@@ -11,6 +11,8 @@ from torch.autograd.function import once_differentiable
 #: A number of 16 bits decides for each element: the probability is a multiple of 1 / 65,536.
 _LEVELS = 2**16
 
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 class Dropout(torch.nn.Dropout):
     """`torch.nn.Dropout` that draws its noise four elements at a time (Srivastava et al. 2014).
@@ -58,10 +60,10 @@ def can_draw(p: float) -> bool:
     return 0 < round(p * _LEVELS) < _LEVELS
 
 
-def noise(shape: torch.Size, p: float, dtype: torch.dtype) -> tuple[torch.Tensor, float]:
-    """Draw which elements stay; return that for `drop`, and the factor that keeps the mean.
+def noise(shape: torch.Size, p: float) -> tuple[torch.Tensor, float]:
+    """Draw which elements stay: int16 for `drop_`, and the factor that keeps the mean.
 
-    >>> kept, factor = noise(torch.Size([2, 3]), 0.5, torch.float32)
+    >>> kept, factor = noise(torch.Size([2, 3]), 0.5)
     >>> kept.shape, factor
     (torch.Size([2, 3]), 2.0)
     """
@@ -69,24 +71,20 @@ def noise(shape: torch.Size, p: float, dtype: torch.dtype) -> tuple[torch.Tensor
     words = torch.empty(-(-math.prod(shape) // 4), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.int16)[: math.prod(shape)].view(shape)
     kept.clamp_(threshold - 1, threshold)  # the lower where it is dropped, the upper where it stays
-    factor = _LEVELS / (_LEVELS // 2 - threshold)
-    if dtype.itemsize == 2:
-        return kept.neg_().add_(threshold - 1), factor  # all bits of a number, or none
-    return kept.sub_(threshold - 1).to(dtype), factor  # 1 or 0
+    return kept.neg_().add_(threshold - 1), _LEVELS / (_LEVELS // 2 - threshold)  # 0, or all bits
 
 
 def drop_(x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """Zero the elements of `x` that do not stay, in place, and return it."""
-    if x.dtype.itemsize == 2:  # by bits: to multiply by a boolean takes ten times as long
-        x.view(torch.int16).bitwise_and_(kept)
-        return x
-    return x.mul_(kept)
+    bits = _BITS[x.dtype.itemsize]  # to multiply by booleans takes several times as long
+    x.view(bits).bitwise_and_(kept.to(bits))
+    return x
 
 
 class _Dropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, p: float) -> torch.Tensor:
-        kept, ctx.factor = noise(x.shape, p, x.dtype)
+        kept, ctx.factor = noise(x.shape, p)
         ctx.save_for_backward(kept)
         return drop_(x * ctx.factor, kept)
 

@@ -8,6 +8,7 @@ this way is MosaicBERT's and ModernBERT's unpadding (https://arxiv.org/abs/2312.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from .positions import first_position, joined_row, max_positions
 
 #: The attention implementation's name. Names with sdpa, flash or flex in them have a meaning to transformers.
 NAME = "padding_free"
+
+_MULTIPLE = 16
 
 
 def attention(
@@ -236,6 +239,9 @@ class _WithDropout(torch.autograd.Function):
 
     torch's own SDPA leaves its fast path on a CPU when there is dropout. The probabilities are computed again in the
     backward pass, as flash attention does; what is kept of them is the noise.
+
+    For bfloat16 oneDNN compiles a kernel for each length that it meets, which takes longer than the product: a sequence
+    is therefore read on to a multiple of 16, into what follows it, and what is read too much is blotted out.
     """
 
     @staticmethod
@@ -248,38 +254,56 @@ class _WithDropout(torch.autograd.Function):
         dropout: float,
         scaling: float,
     ) -> torch.Tensor:
-        attended = _rows_like(value)
+        attended = torch.empty_like(value)
         kept = []
-        each_sequence = (each.split(lengths, dim=1) for each in (query, key, value, attended))
-        for q, k, v, result in zip(*each_sequence, strict=True):
-            probabilities = torch.bmm(q, k.mT).mul_(scaling).softmax(-1)  # (heads, length, length)
-            stays, factor = noise(probabilities.shape, dropout, probabilities.dtype)
-            result.copy_(torch.bmm(drop_(probabilities, stays), v).mul_(factor))
+        rows = [_readable(each) for each in (query * scaling, key, value)]
+        for (q, k, v), result in zip(_read(lengths, *rows), attended.split(lengths, dim=1), strict=True):
+            probabilities = _probabilities(q, k, result.shape[1])
+            stays, factor = noise(probabilities.shape, dropout)
+            result.copy_(torch.bmm(drop_(probabilities, stays), v)[:, : result.shape[1]])
             kept.append(stays)
-        ctx.save_for_backward(query, key, value, *kept)
+        ctx.save_for_backward(*rows, *kept)
         ctx.constants = lengths, scaling, factor
-        return attended
+        return attended.mul_(factor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        query, key, value, *kept = ctx.saved_tensors
+        rows, stays = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         lengths, scaling, factor = ctx.constants
-        gradients = tuple(_rows_like(each) for each in (query, key, value))
-        each_sequence = (each.split(lengths, dim=1) for each in (query, key, value, gradient, *gradients))
-        for q, k, v, given, to_q, to_k, to_v, stays in zip(*each_sequence, kept, strict=True):
-            probabilities = torch.bmm(q, k.mT).mul_(scaling).softmax(-1)
-            given = given * factor
-            to_probabilities = drop_(torch.bmm(given, v.mT), stays)
+        gradients = tuple(torch.empty_like(gradient) for _ in range(3))
+        each_gradient = zip(*(each.split(lengths, dim=1) for each in gradients), strict=True)
+        read = _read(lengths, *rows, _readable(gradient * factor))
+        for (q, k, v, given), kept, to in zip(read, stays, each_gradient, strict=True):
+            length = to[0].shape[1]
+            probabilities = _probabilities(q, k, length)
+            probabilities[:, length:] = 0  # what was read too much attends to nothing
+            to_probabilities = drop_(torch.bmm(given, v.mT), kept)
             to_scores = torch._softmax_backward_data(to_probabilities, probabilities, -1, probabilities.dtype)
-            to_scores.mul_(scaling)
-            to_q.copy_(torch.bmm(to_scores, k))
-            to_k.copy_(torch.bmm(to_scores.mT, q))
-            to_v.copy_(torch.bmm(drop_(probabilities, stays).mT, given))
+            to[0].copy_(torch.bmm(to_scores, k)[:, :length])
+            to[1].copy_(torch.bmm(to_scores.mT, q)[:, :length])
+            to[2].copy_(torch.bmm(drop_(probabilities, kept).mT, given)[:, :length])
+        gradients[0].mul_(scaling)
         return *gradients, None, None, None
 
 
-def _rows_like(each: torch.Tensor) -> torch.Tensor:
-    """Return room for `(heads, tokens, head_dim)` that lies in memory as the linear layers want it, by tokens."""
-    heads, tokens, width = each.shape
-    return each.new_empty(tokens, heads, width).transpose(0, 1)
+def _probabilities(query: torch.Tensor, key: torch.Tensor, length: int) -> torch.Tensor:
+    """Return the attention of a sequence to its first `length` tokens, shape `(heads, read, read)`."""
+    scores = torch.bmm(query, key.mT)
+    if scores.shape[-1] > length:
+        scores[:, :, length:] = -torch.inf
+    return scores.softmax(-1)
+
+
+def _readable(rows: torch.Tensor) -> torch.Tensor:
+    """Return `(heads, tokens, head_dim)`, in order, with room to read beyond the end."""
+    return torch.nn.functional.pad(rows, (0, 0, 0, _MULTIPLE - 1)) if rows.dtype.itemsize == 2 else rows
+
+
+def _read(lengths: list[int], *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield each sequence's part of `rows`, read on to a multiple of 16 where they are readable so far."""
+    multiple = _MULTIPLE if rows[0].dtype.itemsize == 2 else 1
+    start = 0
+    for length in lengths:
+        yield tuple(each[:, start : start - (-length // multiple) * multiple] for each in rows)
+        start += length
