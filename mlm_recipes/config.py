@@ -153,7 +153,9 @@ class MLMConfig(TrainingArguments):
         if launcher in ("bf16", "fp16") and not (self.bf16 or self.fp16):
             setattr(self, launcher, True)  # accelerate would use it anyway; so recipe.yaml says it too
         if self.bf16 is None:
-            self.bf16 = has_fast_bf16() and not (self.fp16 or self.deepspeed)  # DeepSpeed's own file decides
+            self.bf16 = has_fast_bf16(self.use_cpu) and not (
+                self.fp16 or self.deepspeed
+            )  # DeepSpeed's own file decides
         self._check()
         if self.torch_compile or self.torch_compile_backend or self.torch_compile_mode:
             # Nearly every batch has a shape of its own: compile once for all. This is how accelerate is told.
@@ -218,15 +220,15 @@ class MLMConfig(TrainingArguments):
         return {name: values[name] for name in own} | values
 
 
-def has_fast_bf16() -> bool:
+def has_fast_bf16(use_cpu: bool) -> bool:
     """Tell whether this machine multiplies bfloat16 matrices in hardware: most GPUs since 2020, many CPUs since 2022.
 
-    >>> has_fast_bf16() in (True, False)
+    >>> has_fast_bf16(use_cpu=True) in (True, False)
     True
     """
-    if torch.cuda.is_available():
+    if not use_cpu and torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.accelerator.is_available():
+    if not use_cpu and torch.accelerator.is_available():
         return False
     # Earlier versions of torch cannot tell.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -81,6 +81,26 @@ def drop_(x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def drop_by_sign_(x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Give the elements of `x`, none of which is negative, that do not stay a minus sign, in place, and return it.
+
+    It then holds its own values and the noise: `x.clamp_min(0)` is what is left, `x.abs()` what there was.
+
+    >>> drop_by_sign_(torch.tensor([1.0, 2.0]), torch.tensor([0, -1], dtype=torch.int16))
+    tensor([-1.,  2.])
+    """
+    bits = _BITS[x.dtype.itemsize]
+    x.view(bits).bitwise_or_(kept.bitwise_not_().to(bits).bitwise_and_(torch.iinfo(bits).min))
+    return x
+
+
+def drop_where_negative_(x: torch.Tensor, signed: torch.Tensor) -> torch.Tensor:
+    """Zero the elements of `x` where `signed` has a minus sign, -0 too, in place, and return it."""
+    bits = _BITS[x.dtype.itemsize]
+    x.view(bits).bitwise_and_((signed.view(bits) >> (8 * x.dtype.itemsize - 1)).bitwise_not_())
+    return x
+
+
 class _Dropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, p: float) -> torch.Tensor:

@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .dropout import can_draw, drop_, noise
+from .dropout import can_draw, drop_by_sign_, drop_where_negative_, noise
 from .positions import first_position, joined_row, max_positions
 
 #: The attention implementation's name. Names with sdpa, flash or flex in them have a meaning to transformers.
@@ -122,11 +122,11 @@ def _difference(model: Any) -> str | None:
         if half and device.type != "cuda":  # where bf16 has an attention of its own
             continue
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            expected = model.base_model(input_ids=padded, attention_mask=real.long())[0][real].float()
-            found = model.base_model(input_ids=ids, **joined)[0][0].float()  # (tokens, hidden)
+            expected = model(input_ids=padded, attention_mask=real.long()).logits[real].float()
+            found = model(input_ids=ids, **joined).logits[0].float()  # (tokens, vocab)
         difference = float((found - expected).abs().max())
         if not difference <= bound * max(1.0, float(expected.abs().max())):
-            return f"its hidden states differ by {difference:.1e}"
+            return f"its logits differ by {difference:.1e}"
     return None
 
 
@@ -237,8 +237,8 @@ def _padded(
 class _WithDropout(torch.autograd.Function):
     """softmax(query key' * scaling), some of it dropped, times value: for each sequence.
 
-    torch's own SDPA leaves its fast path on a CPU when there is dropout. The probabilities are computed again in the
-    backward pass, as flash attention does; what is kept of them is the noise.
+    torch's own SDPA leaves its fast path on a CPU when there is dropout. What is kept for the backward pass is one
+    tensor of the probabilities' size: what was dropped has a minus sign in it.
 
     For bfloat16 oneDNN compiles a kernel for each length that it meets, which takes longer than the product: a sequence
     is therefore read on to a multiple of 16, into what follows it, and what is read too much is blotted out.
@@ -255,44 +255,38 @@ class _WithDropout(torch.autograd.Function):
         scaling: float,
     ) -> torch.Tensor:
         attended = torch.empty_like(value)
-        kept = []
+        signed = []
         rows = [_readable(each) for each in (query * scaling, key, value)]
         for (q, k, v), result in zip(_read(lengths, *rows), attended.split(lengths, dim=1), strict=True):
-            probabilities = _probabilities(q, k, result.shape[1])
-            stays, factor = noise(probabilities.shape, dropout)
-            result.copy_(torch.bmm(drop_(probabilities, stays), v)[:, : result.shape[1]])
-            kept.append(stays)
-        ctx.save_for_backward(*rows, *kept)
+            length = result.shape[1]
+            scores = torch.bmm(q, k.mT)  # (heads, read, read)
+            scores[:, :, length:] = -torch.inf  # what was read too much is not attended to
+            probabilities = scores.softmax(-1)
+            probabilities[:, length:] = 0  # and attends to nothing
+            kept, factor = noise(probabilities.shape, dropout)
+            signed.append(drop_by_sign_(probabilities, kept))
+            result.copy_(torch.bmm(probabilities.clamp_min(0), v)[:, :length])
+        ctx.save_for_backward(*rows, *signed)
         ctx.constants = lengths, scaling, factor
         return attended.mul_(factor)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        rows, stays = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        rows, signed = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
         lengths, scaling, factor = ctx.constants
         gradients = tuple(torch.empty_like(gradient) for _ in range(3))
         each_gradient = zip(*(each.split(lengths, dim=1) for each in gradients), strict=True)
         read = _read(lengths, *rows, _readable(gradient * factor))
-        for (q, k, v, given), kept, to in zip(read, stays, each_gradient, strict=True):
+        for (q, k, v, given), probabilities, to in zip(read, signed, each_gradient, strict=True):
             length = to[0].shape[1]
-            probabilities = _probabilities(q, k, length)
-            probabilities[:, length:] = 0  # what was read too much attends to nothing
-            to_probabilities = drop_(torch.bmm(given, v.mT), kept)
-            to_scores = torch._softmax_backward_data(to_probabilities, probabilities, -1, probabilities.dtype)
+            to[2].copy_(torch.bmm(probabilities.clamp_min(0).mT, given)[:, :length])
+            to_probabilities = drop_where_negative_(torch.bmm(given, v.mT), probabilities)
+            to_scores = torch._softmax_backward_data(to_probabilities, probabilities.abs(), -1, probabilities.dtype)
             to[0].copy_(torch.bmm(to_scores, k)[:, :length])
             to[1].copy_(torch.bmm(to_scores.mT, q)[:, :length])
-            to[2].copy_(torch.bmm(drop_(probabilities, kept).mT, given)[:, :length])
         gradients[0].mul_(scaling)
         return *gradients, None, None, None
-
-
-def _probabilities(query: torch.Tensor, key: torch.Tensor, length: int) -> torch.Tensor:
-    """Return the attention of a sequence to its first `length` tokens, shape `(heads, read, read)`."""
-    scores = torch.bmm(query, key.mT)
-    if scores.shape[-1] > length:
-        scores[:, :, length:] = -torch.inf
-    return scores.softmax(-1)
 
 
 def _readable(rows: torch.Tensor) -> torch.Tensor:

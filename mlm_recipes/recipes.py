@@ -106,7 +106,8 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
             trainer.add_callback(_RecipeWithCheckpoint(folder, config.to_recipe()))
         else:
             run_folder.write_recipe(folder, config.to_recipe())
-        logger.info("%s %s%s", run.announcement(), _plan(config), f" Going on from {checkpoint}." if checkpoint else "")
+        plan = _plan(config, ", in bf16" if config.bf16 else "")
+        logger.info("%s %s%s", run.announcement(), plan, f" Going on from {checkpoint}." if checkpoint else "")
     before = _without_prefix(trainer.evaluate()) | run.fill_mask()
     started = time.monotonic()
     output = trainer.train(resume_from_checkpoint=checkpoint or False)
@@ -336,10 +337,10 @@ def _without_prefix(metrics: dict[str, float]) -> dict[str, Any]:
     return {name: metrics[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity", "masked_tokens")}
 
 
-def _plan(config: MLMConfig) -> str:
+def _plan(config: MLMConfig, precision: str = "") -> str:
     length = report.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
-    return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}."
+    return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}{precision}."
 
 
 def _metrics(

@@ -77,6 +77,20 @@ def test_the_table_of_parity_is_what_was_measured():
         assert any(f"| {name}" in row and row.endswith("| 0 |") for row in table), name
 
 
+def test_the_tables_of_speed_are_what_was_measured():
+    page = (ROOT / "docs/speed.md").read_text("utf-8")
+    measured = json.loads(sorted(ROOT.glob("benchmarks/results/step_*cores_*.json"))[-1].read_text("utf-8"))["sizes"]
+    for size, figures in measured.items():
+        rows = [
+            f"| {row['row']} | {row['seconds_per_step']:.3g} | {row['real_tokens_per_second']:,.0f} | "
+            f"{row['peak_memory_bytes'] / 1e9:.2f} | {row['model_flops_per_second'] / 1e9:,.0f} | "
+            f"{row['share_of_matrix_rate']:.0%} | {row['times_tutorial']:.1f} | {row['times_peer_as_run']:.1f} | "
+            f"{row['times_peer_at_best']:.1f} |"
+            for row in figures["rows"]
+        ]
+        assert "\n".join(rows) in page, f"docs/speed.md should have, for {size}:\n" + "\n".join(rows)
+
+
 @pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/masking.md", "docs/reproducibility.md"])
 def test_the_blocks_of_a_page_run_in_order(name, capsys):
     code = "\n".join(blocks((ROOT / name).read_text("utf-8"), "python"))

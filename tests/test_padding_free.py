@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import pytest
@@ -114,11 +115,20 @@ def test_who_looks_at_its_neighbours_is_left_as_it_was():
     set_seed(0)
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     model = MobileBertForMaskedLM(MobileBertConfig(vocab_size=120, embedding_size=16, **size))
-    assert "its hidden states differ by" in use_padding_free(model)
+    assert "its logits differ by" in use_padding_free(model)
     assert model.config._attn_implementation == "sdpa"
     assert model.training
     model.set_attn_implementation("eager")
     assert "attn_implementation is 'eager'" in use_padding_free(model)
+
+
+def test_a_head_that_does_not_hand_on_where_the_sequences_end_is_found_out():
+    model = make("bert")
+    forward = model.forward
+    model.forward = lambda input_ids, attention_mask=None, position_ids=None, **kwargs: forward(
+        input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids
+    )
+    assert "its logits differ by" in use_padding_free(model)
 
 
 def test_padded_batches_still_go_through_it():
@@ -231,6 +241,44 @@ def test_an_attention_of_its_own_gets_parts_of_like_length(tokenizer, caplog, mo
     assert "Batches are padded, in parts of like length; the loss is the same." in caplog.text
     assert [shape for shape in shapes if shape[1] > 4] == [(3, 82), (3, 7)] * 2 + [(6, 82)] * 2
     assert (weights[0] - weights[1]).abs().max() <= 2e-6
+
+
+@pytest.mark.slow
+def test_compiled_it_is_the_same_run(tokenizer, corpus):
+    """Batches of ever new lengths, compiled once."""
+    rows = corpus["train"].select(range(60))
+    losses = []
+    for compiled in (False, True):
+        changes = {"per_device_train_batch_size": 8, "disable_tqdm": True, "torch_compile": compiled}
+        with torch._dynamo.config.patch(error_on_recompile=True) if compiled else contextlib.nullcontext():
+            trainer, _ = trained(make_bert(tokenizer), tokenizer, rows, **changes)
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+        assert trainer.padding_free
+        losses[-1].append(trainer.evaluate()["eval_loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=2e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bf16"])
+def test_on_a_gpu_joined_is_padded(architecture, half):
+    """In float32 attention is padded, in bf16 it is flash attention by lengths."""
+    model = make(architecture).cuda()
+    assert use_padding_free(model) is None
+    values = {"mlm_probability": 0.3, "static_masks": True}
+    joined = DataCollatorForMaskedLM(
+        Tokenizer(), padding_free=True, position_ids_start=first_position(model), **values
+    )(rows_of(LENGTHS))
+    padded = DataCollatorForMaskedLM(Tokenizer(), **values)(rows_of(LENGTHS))
+    found = []
+    for batch in (padded, joined):
+        batch = {name: value.cuda() if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+        with torch.autocast("cuda", torch.bfloat16, enabled=half):
+            found.append(loss_and_gradients(model, batch))
+    bound = 3e-2 if half else 1e-5
+    assert found[1][0] == pytest.approx(found[0][0], rel=bound)
+    assert_same_gradients(found[0][1], found[1][1], bound)
 
 
 def test_in_bf16_the_loss_follows_that_of_float32(tokenizer, corpus):
