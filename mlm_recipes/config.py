@@ -153,9 +153,8 @@ class MLMConfig(TrainingArguments):
         if launcher in ("bf16", "fp16") and not (self.bf16 or self.fp16):
             setattr(self, launcher, True)  # accelerate would use it anyway; so recipe.yaml says it too
         if self.bf16 is None:
-            self.bf16 = has_fast_bf16(self.use_cpu) and not (
-                self.fp16 or self.deepspeed
-            )  # DeepSpeed's own file decides
+            elsewhere = self.fp16 or self.deepspeed  # a file of DeepSpeed's decides for itself
+            self.bf16 = has_fast_bf16(self.use_cpu) and not elsewhere
         self._check()
         if self.torch_compile or self.torch_compile_backend or self.torch_compile_mode:
             # Nearly every batch has a shape of its own: compile once for all. This is how accelerate is told.

@@ -26,6 +26,9 @@ NAME = "padding_free"
 
 _MULTIPLE = 16
 
+#: Beyond that many tokens attention without dropout is left to torch, which keeps no probabilities.
+_LONG = 1024
+
 
 def attention(
     module: torch.nn.Module,
@@ -154,9 +157,11 @@ def _one_by_one(
 ) -> torch.Tensor:
     """Attend in each sequence by itself, the fastest on a CPU; all are `(heads, tokens, head_dim)`."""
     lengths = cu_seq_lens.diff().tolist()
-    if can_draw(dropout) and (window is None or max(lengths) <= window):
+    # Whether gradients are wanted may decide only where nothing is drawn: a checkpointed layer is run twice.
+    learning = torch.is_grad_enabled() and not dropout and max(lengths) <= _LONG
+    if can_draw(dropout) or learning:
         with torch.autocast(query.device.type, enabled=False):  # it would make copies in float32
-            return _WithDropout.apply(query, key, value, lengths, dropout, scaling)
+            return _Attention.apply(query, key, value, lengths, dropout, scaling, window)
     each_sequence = (each.split(lengths, dim=1) for each in (query, key, value))
     attended = [
         scaled_dot_product_attention(
@@ -234,11 +239,11 @@ def _padded(
     return attended.transpose(1, 2).flatten(0, 1)[index].transpose(0, 1)
 
 
-class _WithDropout(torch.autograd.Function):
+class _Attention(torch.autograd.Function):
     """softmax(query key' * scaling), some of it dropped, times value: for each sequence.
 
-    torch's own SDPA leaves its fast path on a CPU when there is dropout. What is kept for the backward pass is one
-    tensor of the probabilities' size: what was dropped has a minus sign in it.
+    torch's own SDPA leaves its fast path on a CPU when there is dropout, and that path's backward pass is slow. What is
+    kept for the backward pass is one tensor of the probabilities' size: what was dropped has a minus sign in it.
 
     For bfloat16 oneDNN compiles a kernel for each length that it meets, which takes longer than the product: a sequence
     is therefore read on to a multiple of 16, into what follows it, and what is read too much is blotted out.
@@ -253,18 +258,25 @@ class _WithDropout(torch.autograd.Function):
         lengths: list[int],
         dropout: float,
         scaling: float,
+        window: int | None,
     ) -> torch.Tensor:
         attended = torch.empty_like(value)
+        factor = 1.0
         signed = []
         rows = [_readable(each) for each in (query * scaling, key, value)]
         for (q, k, v), result in zip(_read(lengths, *rows), attended.split(lengths, dim=1), strict=True):
             length = result.shape[1]
             scores = torch.bmm(q, k.mT)  # (heads, read, read)
             scores[:, :, length:] = -torch.inf  # what was read too much is not attended to
+            if window is not None and length > window:
+                far = ~_near(scores.shape[-1], window, scores.device)
+                scores += torch.zeros_like(scores[0]).masked_fill_(far, -torch.inf)
             probabilities = scores.softmax(-1)
             probabilities[:, length:] = 0  # and attends to nothing
-            kept, factor = noise(probabilities.shape, dropout)
-            signed.append(drop_by_sign_(probabilities, kept))
+            if dropout:
+                kept, factor = noise(probabilities.shape, dropout)
+                drop_by_sign_(probabilities, kept)
+            signed.append(probabilities)
             result.copy_(torch.bmm(probabilities.clamp_min(0), v)[:, :length])
         ctx.save_for_backward(*rows, *signed)
         ctx.constants = lengths, scaling, factor
@@ -273,11 +285,11 @@ class _WithDropout(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        rows, signed = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        query, key, value, *signed = ctx.saved_tensors  # once: a checkpointed layer gives them no second time
         lengths, scaling, factor = ctx.constants
         gradients = tuple(torch.empty_like(gradient) for _ in range(3))
         each_gradient = zip(*(each.split(lengths, dim=1) for each in gradients), strict=True)
-        read = _read(lengths, *rows, _readable(gradient * factor))
+        read = _read(lengths, query, key, value, _readable(gradient * factor))
         for (q, k, v, given), probabilities, to in zip(read, signed, each_gradient, strict=True):
             length = to[0].shape[1]
             to[2].copy_(torch.bmm(probabilities.clamp_min(0).mT, given)[:, :length])
@@ -286,7 +298,7 @@ class _WithDropout(torch.autograd.Function):
             to[0].copy_(torch.bmm(to_scores, k)[:, :length])
             to[1].copy_(torch.bmm(to_scores.mT, q)[:, :length])
         gradients[0].mul_(scaling)
-        return *gradients, None, None, None
+        return *gradients, None, None, None, None
 
 
 def _readable(rows: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from transformers import set_seed
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
 from mlm_recipes.evaluation import example_sums
 from mlm_recipes.model import masked_lm_loss
-from mlm_recipes.padding_free import NAME, _one_by_one, _padded, _WithDropout, use_padding_free, without_mask
+from mlm_recipes.padding_free import NAME, _Attention, _one_by_one, _padded, use_padding_free, without_mask
 from mlm_recipes.positions import first_position, joined_row
 
 OWN_ATTENTION = {"mpnet", "deberta-v2"}
@@ -169,12 +169,13 @@ def test_the_way_of_accelerators_is_that_of_processors(window):
         assert torch.allclose(one, other, atol=1e-12)
 
 
-def test_gradients_of_attention_with_dropout():
+@pytest.mark.parametrize(("dropout", "window"), [(0.3, None), (0.3, 2), (0.0, 2)])
+def test_gradients_of_attention(dropout, window):
     each, _ = heads([3, 1, 4], width=3)
 
     def attend(*each):
         torch.manual_seed(5)
-        return _WithDropout.apply(*each, [3, 1, 4], 0.3, 0.5)
+        return _Attention.apply(*each, [3, 1, 4], dropout, 0.5, window)
 
     assert torch.autograd.gradcheck(attend, each)
 
@@ -210,8 +211,19 @@ def test_a_run_with_it_is_the_run_without(tokenizer, rows, changes):
     joined, weights = trained(make_bert(tokenizer), tokenizer, rows, **changes)
     padded, expected = trained(make_bert(tokenizer), tokenizer, rows, padding_free=False, **changes)
     assert (joined.padding_free, padded.padding_free) == (True, False)
-    assert (weights - expected).abs().max() <= 2e-6
+    assert (weights - expected).abs().max() <= 1e-5  # Adam makes steps of rounding where a gradient should be zero
     assert joined.evaluate()["eval_loss"] == pytest.approx(padded.evaluate()["eval_loss"], abs=1e-6)
+
+
+def test_a_checkpointed_layer_draws_the_same_noise_again(tokenizer, rows):
+    weights = [
+        trained(
+            make_bert(tokenizer, hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2), tokenizer, rows,
+            activation_checkpointing=checkpointing,
+        )[1]
+        for checkpointing in (False, True)
+    ]  # fmt: skip
+    assert torch.equal(*weights)
 
 
 def test_where_it_cannot_be_used_it_says_why(tokenizer, rows, caplog):
