@@ -39,7 +39,7 @@ verify: setup  ## check RECIPE's numbers with MODEL and CORPUS: accumulation, ma
 parity: setup  ## measure transformers' Trainer and MLMTrainer side by side; writes benchmarks/results/
 	@$(BIN)/python benchmarks/parity.py $(ARGS)
 
-bench: setup  ## measure a training step, one switch a row, and what Trainer and collator cost: ten minutes; BENCH=full: an hour
+bench: setup  ## measure a training step, one switch a row, and what Trainer and collator cost: ten to fifteen minutes; BENCH=full: an hour
 	@BENCH=$(BENCH) $(BIN)/python benchmarks/step.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
 	@$(BIN)/python benchmarks/collator.py $(if $(TEXT),--text $(TEXT))
 	@BENCH=$(BENCH) $(BIN)/python benchmarks/trainer.py $(if $(TEXT),--text $(TEXT))

@@ -256,7 +256,7 @@ def measure(size: str, tokenizer: Any, rows: list[list[int]], full: bool, device
     seconds: dict[Row, list[list[float]]] = {row: [[] for _ in batches[row.grouped]] for row in table}
     memory: dict[Row, float] = {}
     rates: dict[torch.dtype, list[dict[str, float]]] = {torch.float32: [], torch.bfloat16: []}
-    once = [] if full else [row for row in table if row is TUTORIAL or (large and not row.bf16)]
+    once = [] if full else [row for row in table if row is TUTORIAL or (size != "mini" and not row.bf16)]
     for row in table:  # warming up
         if row not in once:
             with bench.peak_memory() as peak:

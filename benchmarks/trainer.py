@@ -3,8 +3,9 @@
 Overhead: the same batches and the same model, stepped by MLMTrainer and by a bare loop, turn by turn. On a tiny model
 it is plain to see in milliseconds; a larger one takes no more of them.
 
-Time to loss: the wall time, evaluations left out, until the loss on held-out text with frozen masks is down to what the
-peer at its best ends with: transformers' Trainer, bf16, grouped by length, from the same weights.
+Time to loss: the wall time, evaluations left out, until the loss on held-out text with frozen masks is down to a level
+that both end with: MLMTrainer, and the peer at its best (transformers' Trainer, bf16, grouped by length), from the same
+weights.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class Curve(TrainerCallback):
 
 
 def time_to_loss(corpus: Any, rows: Any, tokenizer: Any, steps: int, turns: int, folder: str) -> dict[str, Any]:
-    """Return both trainers' seconds to the loss that the peer ends with, medians over `turns`, and their curves."""
+    """Return both trainers' seconds to a loss that both end with, and their curves."""
     held_out = tokenize(corpus["validation"], tokenizer, LENGTH)
     collate = DataCollatorForMaskedLM(tokenizer).frozen(0)
     frozen = [collate(list(held_out.select(range(i, min(i + BATCH, len(held_out)))))) for i in range(0, len(held_out), BATCH)]  # fmt: skip  # noqa: E501
@@ -148,14 +149,17 @@ def time_to_loss(corpus: Any, rows: Any, tokenizer: Any, steps: int, turns: int,
             trainer.remove_callback(PrinterCallback)
             trainer.train()
             found.append(curve.points)
-    level = statistics.median(points[-1][2] for points in curves["peer"])
+    return reached(curves) | {"curves": curves}
+
+
+def reached(curves: dict[str, list[list[tuple[int, float, float]]]]) -> dict[str, Any]:
+    """Return each side's seconds to the lowest loss that both end with, medians over the turns."""
+    level = max(points[-1][2] for found in curves.values() for points in found)
     seconds = {
-        name: statistics.median(
-            next((spent for _, spent, loss in points if loss <= level), float("inf")) for points in found
-        )
+        name: statistics.median(next(spent for _, spent, loss in points if loss <= level) for points in found)
         for name, found in curves.items()
     }
-    return {"level": level, "seconds": seconds, "ratio": seconds["peer"] / seconds["ours"], "curves": curves}
+    return {"level": level, "seconds": seconds, "ratio": seconds["peer"] / seconds["ours"]}
 
 
 def main() -> None:

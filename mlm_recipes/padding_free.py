@@ -61,6 +61,7 @@ def attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
+    assert query.shape[0] == 1, "joined sequences stand in one row"
     if key.shape[1] != query.shape[1]:
         key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -287,7 +288,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         query, key, value, *signed = ctx.saved_tensors  # once: a checkpointed layer gives them no second time
         lengths, scaling, factor = ctx.constants
-        gradients = tuple(torch.empty_like(gradient) for _ in range(3))
+        gradients = tuple(gradient.new_empty(*gradient.shape[:2], each.shape[-1]) for each in (query, key, value))
         each_gradient = zip(*(each.split(lengths, dim=1) for each in gradients), strict=True)
         read = _read(lengths, query, key, value, _readable(gradient * factor))
         for (q, k, v, given), probabilities, to in zip(read, signed, each_gradient, strict=True):

@@ -49,6 +49,9 @@ class MLMTrainer(Trainer):
         data_collator: by default DataCollatorForMaskedLM with the values of `args`.
         processing_class: the tokenizer; by default the model's, or for `mini` one learned from `train_dataset`.
 
+    The model's attention takes padding-free batches from then on, padded ones as before, and its dropout layers are
+    exchanged for ones that are faster on a CPU (`mlm_recipes.padding_free`, `mlm_recipes.dropout`).
+
     `evaluate()` masks the same tokens each time (`args.evaluation_seed`) and returns `eval_loss`, `eval_accuracy`,
     `eval_perplexity` and `eval_masked_tokens`, each from sums over all examples, divided once.
 

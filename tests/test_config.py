@@ -169,6 +169,20 @@ def test_masking_names_the_collators_arguments(tokenizer):
     assert (collator.mlm_probability, collator.static_masks, collator.seed) == (0.3, True, 4)
 
 
+def test_bf16_is_on_where_the_hardware_has_it_and_nothing_else_is_asked_for(monkeypatch):
+    for fast in (True, False):
+        monkeypatch.setattr("mlm_recipes.config.has_fast_bf16", lambda use_cpu, fast=fast: fast)
+        assert MLMConfig().to_recipe()["bf16"] is fast
+        assert MLMConfig(bf16=not fast).bf16 is not fast
+        assert MLMConfig(fp16=True).bf16 is False
+        assert read_config("quickstart", {"bf16": "false"}).bf16 is False
+        assert read_config("tutorial").bf16 is False
+
+
+def test_the_default_optimizer_is_fused():
+    assert MLMConfig().optim == "adamw_torch_fused"
+
+
 @pytest.mark.parametrize(
     ("launcher", "given", "found"), [("bf16", {}, True), ("no", {}, False), ("no", {"bf16": True}, True)]
 )

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_model
-from two_processes import ARCHITECTURES, STEPS, WITH_WORKERS, rows_and_tokenizer, train
+from two_processes import ARCHITECTURES, STEPS, WITH_WORKERS, many_parts, rows_and_tokenizer, train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _many_parts():
+    with many_parts():
+        yield
 
 
 @pytest.fixture(scope="module")

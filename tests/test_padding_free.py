@@ -10,9 +10,11 @@ import torch
 from architectures import ARCHITECTURES, LONGEST, PAD, assert_same_gradients, make
 from conftest import make_bert, make_model
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import set_seed
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
+from mlm_recipes.dropout import Dropout
 from mlm_recipes.evaluation import example_sums
 from mlm_recipes.model import masked_lm_loss
 from mlm_recipes.padding_free import NAME, _Attention, _one_by_one, _padded, use_padding_free, without_mask
@@ -180,6 +182,50 @@ def test_gradients_of_attention(dropout, window):
     assert torch.autograd.gradcheck(attend, each)
 
 
+@pytest.mark.parametrize("window", [None, 5])
+def test_in_bf16_attention_is_that_of_float32(window):
+    """Sequences are read on beyond their end there, into the next one: nothing of that may show."""
+    lengths, found = [6, 13, 1, 32], []
+    for dtype in (torch.float32, torch.bfloat16):
+        each, borders = heads(lengths, dtype)
+        attended = _one_by_one(*each, borders, 32, 0.0, 0.3, window)
+        attended.sin().sum().backward()
+        found.append((attended, *(part.grad for part in each)))
+    for one, other in zip(*found, strict=True):
+        assert (one - other.float()).abs().max() <= 0.02 * one.abs().max()
+
+
+def test_nothing_grows_with_the_square_of_the_batch():
+    """Sixty-four sequences of eight tokens, in a model with sliding windows: no tensor of (tokens, tokens)."""
+
+    class Largest(TorchDispatchMode):
+        seen = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            self.seen = max(self.seen, out.numel() if isinstance(out, torch.Tensor) else 0)
+            return out
+
+    model, _, joined = both("modernbert", 0.3, lengths=[8] * 64)
+    inputs = without_mask({name: value for name, value in joined.items() if name != "labels"})
+    with Largest() as largest:
+        model(**inputs)
+    assert 0 < largest.seen < 512 * 512
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_an_example_without_tokens_changes_nothing(dropout):
+    found = []
+    for lengths in ([5, 11], [5, 0, 11]):
+        each, borders = heads(lengths, torch.bfloat16)
+        torch.manual_seed(0)
+        attended = _one_by_one(*each, borders, 11, dropout, 0.3, None)
+        attended.sum().backward()
+        found.append((attended, *(part.grad for part in each)))
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_attention_with_dropout_has_the_mean_and_the_spread_of_torchs_own(dtype):
     """Over many draws: what is dropped is a probability, and the mean is attention without dropout."""
@@ -206,10 +252,12 @@ def trained(model, tokenizer, rows, **changes):
     return trainer, torch.cat([weight.flatten() for weight in model.parameters()])
 
 
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
 @pytest.mark.parametrize("changes", [{}, {"activation_checkpointing": True, "gradient_accumulation_steps": 2}])
-def test_a_run_with_it_is_the_run_without(tokenizer, rows, changes):
-    joined, weights = trained(make_bert(tokenizer), tokenizer, rows, **changes)
-    padded, expected = trained(make_bert(tokenizer), tokenizer, rows, padding_free=False, **changes)
+def test_a_run_with_it_is_the_run_without(tokenizer, rows, changes, architecture):
+    joined, weights = trained(make_model(architecture, tokenizer), tokenizer, rows, **changes)
+    padded, expected = trained(make_model(architecture, tokenizer), tokenizer, rows, padding_free=False, **changes)
+    assert any(type(module) is Dropout for module in joined.model.modules())
     assert (joined.padding_free, padded.padding_free) == (True, False)
     assert (weights - expected).abs().max() <= 1e-5  # Adam makes steps of rounding where a gradient should be zero
     assert joined.evaluate()["eval_loss"] == pytest.approx(padded.evaluate()["eval_loss"], abs=1e-6)

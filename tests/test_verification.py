@@ -71,7 +71,21 @@ def test_a_head_that_is_no_longer_the_same_is_found(bench, monkeypatch):
     assert len(measured(verification._fast_paths(bench))) == 4
     assert all(measured(verification._fast_paths(bench)).values())
     monkeypatch.setattr("mlm_recipes.trainer.only_at", lambda model, where: only_at(model, where.roll(1, dims=1)))
-    assert not any(measured(verification._sparse(bench)).values())
+    found = measured(verification._fast_paths(bench))
+    assert not any(ok for name, ok in found.items() if name.startswith("head"))
+
+
+def test_attention_across_a_border_is_found(bench, monkeypatch):
+    """Even if the trainer's own question to the model had missed it."""
+
+    def across(query, key, value, *rest):
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value)
+
+    monkeypatch.setattr("mlm_recipes.padding_free._difference", lambda model: None)
+    monkeypatch.setattr("mlm_recipes.padding_free._one_by_one", across)
+    found = measured(verification._fast_paths(bench))
+    assert not found["joined in one row or padded: gradient"]
+    assert found["head on masked positions or on all: gradient"]
 
 
 def test_a_model_that_attends_to_padding_is_found(bench):

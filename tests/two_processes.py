@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
 from conftest import make_model
@@ -11,7 +12,6 @@ from conftest import make_model
 from mlm_recipes import MLMConfig, MLMTrainer, length_groups, load_corpus, tokenize, train_tokenizer
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "modernbert", "mpnet")
-length_groups.PRICE["cpu"] = 8  # so that such short paragraphs make several parts, where padding_free is not to be had
 STEPS = 12
 #: Of 35 paragraphs in batches of 8 the last step has three: of two processes with four each, one has none.
 PARAGRAPHS = 35
@@ -22,6 +22,11 @@ def rows_and_tokenizer():
     corpus = load_corpus("meditations")
     tokenizer = train_tokenizer(corpus["train"]["text"], vocab_size=1000)
     return tokenize(corpus["train"].select(range(PARAGRAPHS)), tokenizer, max_length=48), tokenizer
+
+
+def many_parts():
+    """Let such short paragraphs make several parts, where padding_free is not to be had."""
+    return mock.patch.dict(length_groups.PRICE, cpu=8)
 
 
 def train(rows, tokenizer, model, layout, folder=None, resume=None, **changes):
@@ -65,4 +70,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    with many_parts():
+        main(Path(sys.argv[1]))
