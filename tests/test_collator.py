@@ -291,3 +291,19 @@ def test_a_row_longer_than_max_length_is_refused(tokenizer, rows):
 def test_max_length_padding_wants_a_length(tokenizer):
     with pytest.raises(ValueError, match="max_length: received None"):
         DataCollatorForMaskedLM(tokenizer, padding="max_length")
+
+
+def test_joined_a_row_that_came_padded_leaves_its_padding_behind(tokenizer):
+    rows = [
+        {"input_ids": [101, 200, 201, 102, 0, 0], "attention_mask": [1, 1, 1, 1, 0, 0], "token_type_ids": [1] * 6},
+        {"input_ids": [101, 202, 102], "attention_mask": [1, 1, 1], "token_type_ids": [0] * 3},
+    ]
+    batch = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0, padding_free=True)(rows)
+    assert batch["input_ids"].tolist() == [[101, 103, 103, 102, 101, 103, 102]]
+    assert batch["labels"].tolist() == [[-100, 200, 201, -100, -100, 202, -100]]
+    assert batch["token_type_ids"].tolist() == [[1, 1, 1, 1, 0, 0, 0]]
+    assert batch["cu_seq_lens_q"].tolist() == [0, 4, 7]
+    assert "attention_mask" not in batch
+    nothing = DataCollatorForMaskedLM(tokenizer, padding_free=True)([None])
+    assert nothing["input_ids"].shape == (1, 1)
+    assert (nothing["labels"] == -100).all()

@@ -304,6 +304,7 @@ def test_an_attention_of_its_own_gets_parts_of_like_length(tokenizer, caplog, mo
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler's own, about torch and transformers
 def test_compiled_it_is_the_same_run(tokenizer, corpus):
     """Batches of ever new lengths, compiled once."""
     rows = corpus["train"].select(range(60))
