@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -36,7 +37,7 @@ def train(rows, tokenizer, model, layout, folder=None, resume=None, **changes):
         **{
             "max_steps": STEPS, "per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation,
             "learning_rate": 1e-3, "seed": 1, "disable_tqdm": True, "ddp_find_unused_parameters": False,
-            "output_dir": str(folder or "unused"), "save_strategy": "steps" if folder else "no", "save_steps": 1,
+            "output_dir": str(folder or Path(tempfile.gettempdir()) / "unused"), "save_strategy": "steps" if folder else "no", "save_steps": 1,
         } | changes,
     )  # fmt: skip
     trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
