@@ -14,6 +14,7 @@ from mlm_recipes import MLMConfig, MLMTrainer, length_groups, load_corpus, token
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "modernbert", "mpnet")
 STEPS = 12
+UNUSED = Path(tempfile.gettempdir()) / "unused"
 #: Of 35 paragraphs in batches of 8 the last step has three: of two processes with four each, one has none.
 PARAGRAPHS = 35
 WITH_WORKERS = (2, 5, 7)  # within an epoch, at its end, within the next
@@ -37,7 +38,7 @@ def train(rows, tokenizer, model, layout, folder=None, resume=None, **changes):
         **{
             "max_steps": STEPS, "per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation,
             "learning_rate": 1e-3, "seed": 1, "disable_tqdm": True, "ddp_find_unused_parameters": False,
-            "output_dir": str(folder or Path(tempfile.gettempdir()) / "unused"), "save_strategy": "steps" if folder else "no", "save_steps": 1,
+            "output_dir": str(folder or UNUSED), "save_strategy": "steps" if folder else "no", "save_steps": 1,
         } | changes,
     )  # fmt: skip
     trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
