@@ -72,6 +72,7 @@ class Side:
         values: dict[str, Any] = {
             "output_dir": str(self.folder / self.name), "max_steps": STEPS, "per_device_train_batch_size": BATCH,
             "learning_rate": RATE, "logging_steps": 1, "save_strategy": "no", "seed": 1, "use_cpu": True,
+            "bf16": False,
             "disable_tqdm": True, "logging_nan_inf_filter": False, "ddp_find_unused_parameters": False,
         } | changes  # fmt: skip
         rows = self.rows if rows is None else rows
