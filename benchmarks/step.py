@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import ctypes
 import datetime
 import json
@@ -32,7 +31,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from mlm_recipes import padding_free
 from mlm_recipes.collator import DataCollatorForMaskedLM
-from mlm_recipes.dropout import use_fast_dropout
+from mlm_recipes.dropout import Dropout
 from mlm_recipes.length_groups import by_length
 from mlm_recipes.model import masked_lm_loss
 from mlm_recipes.padding_free import use_padding_free, without_mask
@@ -148,19 +147,16 @@ class Bench:
         self.compiled: Any = None
         # Dropout's two kinds, to be put in place by row.
         self.dropouts = [
-            (parent, name, child, use)
+            (parent, name, child, Dropout(child.p))
             for parent in self.model.modules()
             for name, child in parent.named_children()
             if type(child) is torch.nn.Dropout
-            for use in [copy.deepcopy(torch.nn.ModuleList([child]))]
         ]
-        for *_, use in self.dropouts:
-            use_fast_dropout(use)
 
     def _set(self, row: Row) -> None:
         self.model.set_attn_implementation(padding_free.NAME if row.joined else self.attention)
         for parent, name, plain, fast in self.dropouts:
-            setattr(parent, name, fast[0] if row.fast_dropout else plain)
+            setattr(parent, name, fast if row.fast_dropout else plain)
         self.optimizer.param_groups[0]["fused"] = row.fused  # read at every step; the state is the same
 
     def _collate(self, row: Row, batch: list[list[int]]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ RATE = 1e-3
 
 
 class Clock(TrainerCallback):
-    """Note when each step began, and stop for evaluations."""
+    """Note when each step began."""
 
     def __init__(self) -> None:
         self.began: list[float] = []

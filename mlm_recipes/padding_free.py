@@ -65,8 +65,14 @@ def attention(
     if key.shape[1] != query.shape[1]:
         key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attend = _one_by_one if query.device.type == "cpu" else _on_accelerator
-    joined = attend(query[0], key[0], value[0], cu_seq_lens_q, max_length_q, dropout, scaling, sliding_window)
+    q, k, v = query[0], key[0], value[0]
+    longest = int(cu_seq_lens_q.diff().max()) if max_length_q is None else max_length_q
+    if q.device.type == "cpu":
+        joined = _one_by_one(q, k, v, cu_seq_lens_q.diff().tolist(), dropout, scaling, sliding_window)
+    elif q.device.type == "cuda" and not dropout and q.dtype.itemsize == 2:
+        joined = _by_flash(q, k, v, cu_seq_lens_q, longest, scaling, sliding_window)
+    else:
+        joined = _padded(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
     return joined.transpose(0, 1).unsqueeze(0), None
 
 
@@ -150,14 +156,12 @@ def _one_by_one(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    cu_seq_lens: torch.Tensor,
-    max_length: int | None,
+    lengths: list[int],
     dropout: float,
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
     """Attend in each sequence by itself, the fastest on a CPU; all are `(heads, tokens, head_dim)`."""
-    lengths = cu_seq_lens.diff().tolist()
     # Whether gradients are wanted may decide only where nothing is drawn: a checkpointed layer is run twice.
     learning = torch.is_grad_enabled() and not dropout and max(lengths) <= _LONG
     if can_draw(dropout) or learning:
@@ -184,28 +188,24 @@ def _near(length: int, window: int, device: torch.device) -> torch.Tensor:
     return (place[:, None] - place).abs() < window
 
 
-def _on_accelerator(
+def _by_flash(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     cu_seq_lens: torch.Tensor,
-    max_length: int | None,
-    dropout: float,
+    longest: int,
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
-    """Attend in all sequences at once; all are `(heads, tokens, head_dim)`."""
-    longest = int(cu_seq_lens.diff().max()) if max_length is None else max_length
-    if query.device.type == "cuda" and not dropout and query.dtype.itemsize == 2:
-        from torch.nn.attention.varlen import varlen_attn  # flash attention by lengths; it knows no dropout
+    """Attend by torch's flash attention by lengths, which knows no dropout; all are `(heads, tokens, head_dim)`."""
+    from torch.nn.attention.varlen import varlen_attn
 
-        q, k, v = (each.transpose(0, 1) for each in (query, key, value))
-        reach = -1 if window is None else window - 1
-        found: Any = varlen_attn(
-            q, k, v, cu_seq_lens, cu_seq_lens, longest, longest, scale=scaling, window_size=(reach, reach)
-        )
-        return found.transpose(0, 1)
-    return _padded(query, key, value, cu_seq_lens, longest, dropout, scaling, window)
+    q, k, v = (each.transpose(0, 1) for each in (query, key, value))
+    reach = -1 if window is None else window - 1
+    found: Any = varlen_attn(
+        q, k, v, cu_seq_lens, cu_seq_lens, longest, longest, scale=scaling, window_size=(reach, reach)
+    )
+    return found.transpose(0, 1)
 
 
 def _padded(

@@ -162,9 +162,13 @@ def heads(lengths, dtype=torch.float64, width=8):
 @pytest.mark.parametrize("window", [None, 4, 100])
 def test_the_way_of_accelerators_is_that_of_processors(window):
     found = []
-    for attend in (_one_by_one, _padded):
-        each, borders = heads([5, 0, 11, 1])
-        attended = attend(*each, borders, 11, 0.0, 0.3, window)
+    lengths = [5, 0, 11, 1]
+    for padded in (False, True):
+        each, borders = heads(lengths)
+        if padded:
+            attended = _padded(*each, borders, 11, 0.0, 0.3, window)
+        else:
+            attended = _one_by_one(*each, lengths, 0.0, 0.3, window)
         attended.sin().sum().backward()
         found.append((attended, *(part.grad for part in each)))
     for one, other in zip(*found, strict=True):
@@ -187,8 +191,8 @@ def test_in_bf16_attention_is_that_of_float32(window):
     """Sequences are read on beyond their end there, into the next one: nothing of that may show."""
     lengths, found = [6, 13, 1, 32], []
     for dtype in (torch.float32, torch.bfloat16):
-        each, borders = heads(lengths, dtype)
-        attended = _one_by_one(*each, borders, 32, 0.0, 0.3, window)
+        each, _ = heads(lengths, dtype)
+        attended = _one_by_one(*each, lengths, 0.0, 0.3, window)
         attended.sin().sum().backward()
         found.append((attended, *(part.grad for part in each)))
     for one, other in zip(*found, strict=True):
@@ -217,9 +221,9 @@ def test_nothing_grows_with_the_square_of_the_batch():
 def test_an_example_without_tokens_changes_nothing(dropout):
     found = []
     for lengths in ([5, 11], [5, 0, 11]):
-        each, borders = heads(lengths, torch.bfloat16)
+        each, _ = heads(lengths, torch.bfloat16)
         torch.manual_seed(0)
-        attended = _one_by_one(*each, borders, 11, dropout, 0.3, None)
+        attended = _one_by_one(*each, lengths, dropout, 0.3, None)
         attended.sum().backward()
         found.append((attended, *(part.grad for part in each)))
     for one, other in zip(*found, strict=True):
@@ -229,11 +233,11 @@ def test_an_example_without_tokens_changes_nothing(dropout):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_attention_with_dropout_has_the_mean_and_the_spread_of_torchs_own(dtype):
     """Over many draws: what is dropped is a probability, and the mean is attention without dropout."""
-    each, borders = heads([6, 13], dtype)
+    each, _ = heads([6, 13], dtype)
     torch.manual_seed(0)
     with torch.no_grad():
-        expected = _one_by_one(*each, borders, 13, 0.0, 0.5, None)
-        ours = torch.stack([_one_by_one(*each, borders, 13, 0.2, 0.5, None) for _ in range(2000)]).float()
+        expected = _one_by_one(*each, [6, 13], 0.0, 0.5, None)
+        ours = torch.stack([_one_by_one(*each, [6, 13], 0.2, 0.5, None) for _ in range(2000)]).float()
         parts = [part[:, 6:].unsqueeze(0) for part in each]
         torchs = [scaled_dot_product_attention(*parts, dropout_p=0.2, scale=0.5)[0] for _ in range(2000)]
     spread = ours.std(0)
