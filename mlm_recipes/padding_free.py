@@ -26,6 +26,9 @@ NAME = "padding_free"
 
 _MULTIPLE = 16
 
+#: Up to that many tokens sequences of one length are multiplied together, beyond it their scores leave the cache.
+_SHORT = 128
+
 #: Beyond that many tokens attention without dropout is left to torch, which keeps no probabilities.
 _LONG = 1024
 
@@ -165,8 +168,17 @@ def _one_by_one(
     # Whether gradients are wanted may decide only where nothing is drawn: a checkpointed layer is run twice.
     learning = torch.is_grad_enabled() and not dropout and max(lengths) <= _LONG
     if can_draw(dropout) or learning:
+        heads = query.shape[0]
+        batched = _as_one_batch(lengths)
+        if batched:
+            query, key, value = (
+                each.unflatten(1, (len(lengths), lengths[0])).flatten(0, 1) for each in (query, key, value)
+            )
         with torch.autocast(query.device.type, enabled=False):  # it would make copies in float32
-            return _Attention.apply(query, key, value, lengths, dropout, scaling, window)
+            attended = _Attention.apply(
+                query, key, value, lengths[:1] if batched else lengths, dropout, scaling, window
+            )
+        return attended.unflatten(0, (heads, len(lengths))).flatten(1, 2) if batched else attended
     each_sequence = (each.split(lengths, dim=1) for each in (query, key, value))
     attended = [
         scaled_dot_product_attention(
@@ -180,6 +192,12 @@ def _one_by_one(
         for length, q, k, v in zip(lengths, *each_sequence, strict=True)
     ]
     return torch.cat(attended, dim=1)
+
+
+def _as_one_batch(lengths: list[int]) -> bool:
+    """Tell whether sequences lie in a row as a batch does and are short: then one product for all is the fastest."""
+    length = lengths[0]
+    return len(lengths) > 1 and len(set(lengths)) == 1 and length % _MULTIPLE == 0 and 0 < length <= _SHORT
 
 
 def _near(length: int, window: int, device: torch.device) -> torch.Tensor:
@@ -264,7 +282,7 @@ class _Attention(torch.autograd.Function):
         attended = torch.empty_like(value)
         factor = 1.0
         signed = []
-        rows = [_readable(each) for each in (query * scaling, key, value)]
+        rows = [_readable(each, lengths) for each in (query * scaling, key, value)]
         for (q, k, v), result in zip(_read(lengths, *rows), attended.split(lengths, dim=1), strict=True):
             length = result.shape[1]
             scores = torch.bmm(q, k.mT)  # (heads, read, read)
@@ -278,33 +296,37 @@ class _Attention(torch.autograd.Function):
                 kept, factor = noise(probabilities.shape, dropout)
                 drop_by_sign_(probabilities, kept)
             signed.append(probabilities)
-            result.copy_(torch.bmm(probabilities.clamp_min(0), v)[:, :length])
+            result.copy_(torch.bmm(probabilities.clamp_min(0) if dropout else probabilities, v)[:, :length])
         ctx.save_for_backward(*rows, *signed)
-        ctx.constants = lengths, scaling, factor
-        return attended.mul_(factor)
+        ctx.constants = lengths, scaling, factor, dropout
+        return attended.mul_(factor) if dropout else attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         query, key, value, *signed = ctx.saved_tensors  # once: a checkpointed layer gives them no second time
-        lengths, scaling, factor = ctx.constants
+        lengths, scaling, factor, dropout = ctx.constants
         gradients = tuple(gradient.new_empty(*gradient.shape[:2], each.shape[-1]) for each in (query, key, value))
         each_gradient = zip(*(each.split(lengths, dim=1) for each in gradients), strict=True)
-        read = _read(lengths, query, key, value, _readable(gradient * factor))
+        read = _read(lengths, query, key, value, _readable(gradient * factor if dropout else gradient, lengths))
         for (q, k, v, given), probabilities, to in zip(read, signed, each_gradient, strict=True):
             length = to[0].shape[1]
-            to[2].copy_(torch.bmm(probabilities.clamp_min(0).mT, given)[:, :length])
-            to_probabilities = drop_where_negative_(torch.bmm(given, v.mT), probabilities)
-            to_scores = torch._softmax_backward_data(to_probabilities, probabilities.abs(), -1, probabilities.dtype)
+            kept, to_probabilities = probabilities, torch.bmm(given, v.mT)
+            if dropout:
+                kept, to_probabilities = kept.clamp_min(0), drop_where_negative_(to_probabilities, probabilities)
+                probabilities = probabilities.abs()
+            to[2].copy_(torch.bmm(kept.mT, given)[:, :length])
+            to_scores = torch._softmax_backward_data(to_probabilities, probabilities, -1, probabilities.dtype)
             to[0].copy_(torch.bmm(to_scores, k)[:, :length])
             to[1].copy_(torch.bmm(to_scores.mT, q)[:, :length])
         gradients[0].mul_(scaling)
         return *gradients, None, None, None, None
 
 
-def _readable(rows: torch.Tensor) -> torch.Tensor:
-    """Return `(heads, tokens, head_dim)`, in order, with room to read beyond the end."""
-    return torch.nn.functional.pad(rows, (0, 0, 0, _MULTIPLE - 1)) if rows.dtype.itemsize == 2 else rows
+def _readable(rows: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """Return `(heads, tokens, head_dim)`, in order, with room to read beyond the end where that will be done."""
+    beyond = rows.dtype.itemsize == 2 and any(length % _MULTIPLE for length in lengths)
+    return torch.nn.functional.pad(rows, (0, 0, 0, _MULTIPLE - 1)) if beyond else rows
 
 
 def _read(lengths: list[int], *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -13,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import set_seed
 
-from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
+from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, padding_free
 from mlm_recipes.dropout import Dropout
 from mlm_recipes.evaluation import example_sums
 from mlm_recipes.model import masked_lm_loss
@@ -199,6 +199,32 @@ def test_in_bf16_attention_is_that_of_float32(window):
         assert (one - other.float()).abs().max() <= 0.02 * one.abs().max()
 
 
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_sequences_of_one_length_are_multiplied_together(monkeypatch, dtype, window):
+    """As packed rows are: the same attention and gradients as one after the other."""
+    lengths, found, calls = [32] * 3, [], []
+    apply = _Attention.apply
+    monkeypatch.setattr(_Attention, "apply", lambda *args: calls.append(args[3]) or apply(*args))
+    for together in (True, False):
+        if not together:
+            monkeypatch.setattr(padding_free, "_as_one_batch", lambda lengths: False)
+        each, _ = heads(lengths, dtype)
+        attended = _one_by_one(*each, lengths, 0.0, 0.3, window)
+        attended.sin().sum().backward()
+        found.append((attended, *(part.grad for part in each)))
+    assert calls == [[32], lengths]
+    for one, other in zip(*found, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one, other, atol=1e-6 if dtype == torch.float32 else 1e-2)
+
+
+def test_only_short_sequences_of_one_length_are():
+    for lengths in ([32, 16], [17, 17], [256, 256], [32], [0, 0]):
+        assert not padding_free._as_one_batch(lengths)
+    assert padding_free._as_one_batch([128, 128])
+
+
 def test_nothing_grows_with_the_square_of_the_batch():
     """Sixty-four sequences of eight tokens, in a model with sliding windows: no tensor of (tokens, tokens)."""
 
@@ -296,10 +322,10 @@ def test_where_it_cannot_be_used_it_says_why(tokenizer, rows, caplog):
 def test_an_attention_of_its_own_gets_parts_of_like_length(tokenizer, caplog, monkeypatch):
     rows = [{"input_ids": [101, *range(200, 200 + n), 102]} for n in (3, 80, 5, 70, 4, 60)]
     shapes, weights = [], []
-    for padding_free in (True, False):
+    for asked in (True, False):
         model = make_model("mpnet", tokenizer)
         model.mpnet.encoder.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape[:2])))
-        args = {"max_steps": 2, "per_device_train_batch_size": 6, "padding_free": padding_free}
+        args = {"max_steps": 2, "per_device_train_batch_size": 6, "padding_free": asked}
         weights.append(trained(model, tokenizer, rows, **args)[1])
     assert "padding_free is off: MPNetForMaskedLM has an attention of its own" in caplog.text
     assert "Batches are padded, in parts of like length; the loss is the same." in caplog.text
