@@ -108,7 +108,7 @@ def make_model(size: str) -> Any:
     """Return a model with random weights; the cost is that of trained ones."""
     set_seed(0)
     if size == "mini":
-        config = AutoConfig.from_pretrained(model_folder("mini"))
+        config = AutoConfig.from_pretrained(model_folder("mini-random"))
         config.vocab_size = 8192
     else:
         layers, width = {"6x384": (6, 384), "bert-base": (12, 768)}[size]

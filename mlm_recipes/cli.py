@@ -6,6 +6,7 @@ Nothing heavy is imported up here, so that `mlm-recipes --help` answers at once.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -140,10 +141,14 @@ def _corpora(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from .sources import built_in_models
+    from .model import has_weights
+    from .sources import built_in_models, model_folder
 
     for name in built_in_models():
-        print(f"{name:18} 4 layers x 256 in ModernBERT's shape, random weights; learns its tokenizer from the corpus")
+        config = json.loads((model_folder(name) / "config.json").read_text("utf-8"))
+        shape = f"{config['num_hidden_layers']} layers x {config['hidden_size']}, {config['model_type']}"
+        start = "trained weights" if has_weights(name) else "random weights; learns its tokenizer from the corpus"
+        print(f"{name:18} {shape}, {start}")
     print("\nOr a local folder, or a hub id such as google-bert/bert-base-uncased.")
 
 

@@ -73,6 +73,10 @@ class MLMConfig(TrainingArguments):
     validation_fraction: float = field(
         default=0.1, metadata={"help": "Share of the paragraphs that is held out and never trained on."}
     )
+    validation_corpus: str | None = field(
+        default=None,
+        metadata={"help": "Text to hold out whole, named as the corpus is; by default a share of the corpus."},
+    )
     # Model
     model: str = field(
         default="mini", metadata={"help": "A built-in model, a local folder, or a hub id of a masked-language model."}
@@ -87,6 +91,12 @@ class MLMConfig(TrainingArguments):
     max_length: int | None = field(
         default=None,
         metadata={"help": "Tokens of a paragraph that are kept; by default 512, or the model's positions if fewer."},
+    )
+    packing: bool = field(
+        default=False,
+        metadata={
+            "help": "Join paragraphs end to end and cut them into rows of max_length tokens; nothing is cut off."
+        },
     )
     # Masking
     mlm_probability: float = field(default=0.15, metadata={"help": "Share of the tokens that is masked, in (0, 1]."})
@@ -120,10 +130,18 @@ class MLMConfig(TrainingArguments):
         default=False,
         metadata={"help": "Weight decay on biases and normalisation too, as AdamW(model.parameters()) does."},
     )
+    muon: bool = field(
+        default=False,
+        metadata={"help": "Muon for the matrices inside the model, AdamW for the rest; pays from random weights on."},
+    )
     # Evaluation and run
     evaluation_seed: int = field(
         default=0,
         metadata={"help": "Which paragraphs are held out, and which of their tokens masked; keep it to compare runs."},
+    )
+    general_corpus: str = field(
+        default="general-english",
+        metadata={"help": "Ordinary language, measured before and after, so that forgetting shows; `none` for none."},
     )
     overwrite: bool = field(default=False, metadata={"help": "Allow --output_dir to hold a finished run."})
     change_on_resume: list[str] | None = field(
@@ -156,7 +174,8 @@ class MLMConfig(TrainingArguments):
             elsewhere = self.fp16 or self.deepspeed  # a file of DeepSpeed's decides for itself
             self.bf16 = has_fast_bf16(self.use_cpu) and not elsewhere
         self._check()
-        if self.torch_compile or self.torch_compile_backend or self.torch_compile_mode:
+        compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
+        if compiled and not self.packing:
             # Nearly every batch has a shape of its own: compile once for all. This is how accelerate is told.
             os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "true")
         super().__post_init__()
@@ -200,6 +219,16 @@ class MLMConfig(TrainingArguments):
             raise ValueError(
                 f"train_sampling_strategy: received {self.train_sampling_strategy!r}. Accepted: "
                 f"{', '.join(STRATEGIES)}: with these a step sees the same examples on any number of processes."
+            )
+        if self.muon and (self.deepspeed or self.fsdp):
+            raise ValueError(
+                "muon: received True with deepspeed or fsdp. Accepted: without, since Muon takes a weight matrix whole "
+                "and these cut it up. Leave one of them out."
+            )
+        if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
+            raise ValueError(
+                f"muon: received True with optim {str(self.optim)!r}. Accepted: adamw_torch or adamw_torch_fused: "
+                "AdamW has the rest of the model. Leave one of them out."
             )
         if self.label_smoothing_factor:
             raise ValueError(

@@ -23,7 +23,8 @@ class Corpus(DatasetDict):
     """A `DatasetDict` with `train` and `validation`, each with the columns `text` and `example_id`, and its `facts`.
 
     `facts` is plain data for metrics.json: name, source, licence, paragraphs, words, blank_lines_dropped, duplicates,
-    dropped_as_duplicate_of_validation, train and validation (in paragraphs), and a fingerprint of all text.
+    dropped_as_duplicate_of_validation, train and validation (in paragraphs), and a fingerprint of all text; with a
+    `validation_corpus` its name, source and blank_lines_dropped too.
     """
 
     facts: dict[str, Any]
@@ -33,7 +34,7 @@ def known_corpora() -> dict[str, dict[str, Any]]:
     """Return the sidecar of every corpus that has a name here: the bundled ones and those fetched on demand.
 
     >>> list(known_corpora())
-    ['meditations', 'meditations-long']
+    ['general-english', 'meditations', 'meditations-long']
     """
     sidecars = sorted(CORPORA.glob("*.yaml"), key=lambda path: path.stem)
     return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sidecars}
@@ -44,6 +45,7 @@ def load_corpus(
     *,
     text_column: str = "text",
     validation_fraction: float = 0.1,
+    validation_corpus: str | Path | None = None,
     seed: int = 0,
 ) -> Corpus:
     """Load paragraphs and hold some out, before anything else touches them.
@@ -54,6 +56,8 @@ def load_corpus(
         text_column: the column of a hub data set that holds the text.
         validation_fraction: share of the distinct paragraphs to hold out, in (0, 1); at least one is held out. A hub
             data set with a `validation` split keeps its own.
+        validation_corpus: a text to hold out whole instead, named as `corpus` is (of a hub data set, its `validation`
+            split or else `train`); what it has in common with `corpus` is not trained on.
         seed: which ones. A paragraph's place depends on its text and the seed alone, not on the order of the file.
 
     Blank lines are dropped and counted. Paragraphs that are equal but for case and white space stay on one side of
@@ -70,6 +74,28 @@ def load_corpus(
             f"validation_fraction: received {validation_fraction}. Accepted: a number above 0 and below 1, such as 0.1."
         )
     name = str(corpus)
+    rows, held_out, facts = _read(name, text_column)
+    if validation_corpus is not None:
+        whole, its_held_out, its_facts = _read(str(validation_corpus), text_column)
+        held_out = its_held_out or whole
+        facts["validation_corpus"] = {key: its_facts[key] for key in ("name", "source", "blank_lines_dropped")}
+    result = _with_held_out(rows, held_out) if held_out else _split(rows, validation_fraction, seed, name)
+    result.facts = facts | _count(result, dropped=len(rows) + len(held_out or []))
+    return result
+
+
+def load_paragraphs(corpus: str | Path, *, text_column: str = "text") -> Dataset:
+    """Load a text whole: its paragraphs in order, with `text` and `example_id`; named as for `load_corpus`.
+
+    >>> len(load_paragraphs("general-english"))
+    60
+    """
+    rows, held_out, _ = _read(str(corpus), text_column)
+    return _number(held_out or rows)
+
+
+def _read(name: str, text_column: str) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
+    """Return what a name stands for: its rows, those that its owner holds out, and the facts."""
     held_out: Dataset | None = None
     facts: dict[str, Any] = {"name": name}
     sidecar = known_corpora().get(name)
@@ -90,9 +116,7 @@ def load_corpus(
 
     if facts["blank_lines_dropped"]:
         logger.info("%s: blank lines dropped: %d", name, facts["blank_lines_dropped"])
-    result = _with_held_out(rows, held_out) if held_out else _split(rows, validation_fraction, seed, name)
-    result.facts = facts | _count(result, dropped=len(rows) + len(held_out or []))
-    return result
+    return rows, held_out, facts
 
 
 def _text_files(path: Path) -> list[Path]:
@@ -289,10 +313,11 @@ def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
     kept = rows.select([i for i, digest in enumerate(_fingerprints(rows, seed=0)) if digest not in seen])
     if not len(kept):
         raise ValueError(
-            "corpus: every paragraph of the `train` split is also in `validation`, so there is nothing to train on. "
-            "Accepted: splits that differ. Save `train` as a text file and name that: it is then split anew."
+            "corpus: every paragraph is also in the text that is held out, so there is nothing to train on. "
+            "Accepted: texts that differ. Name another validation_corpus, or save a hub data set's `train` split as a "
+            "text file and name that: it is then split anew."
         )
-    logger.info("The data set's own validation split is held out; validation_fraction does not apply.")
+    logger.info("A text of its own is held out; validation_fraction does not apply.")
     return Corpus(train=_number(kept), validation=_number(held_out, first=len(kept)))
 
 

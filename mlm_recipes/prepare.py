@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
@@ -14,9 +15,9 @@ from transformers import set_seed
 from . import report
 from .collator import DataCollatorForMaskedLM
 from .config import MLMConfig
-from .corpus import Corpus, load_corpus
-from .dataset import tokenize
-from .evaluation import word_frequency_metrics
+from .corpus import Corpus, load_corpus, load_paragraphs
+from .dataset import pack, tokenize
+from .evaluation import compute, word_frequency_metrics
 from .fill_mask import Prompt, choose_prompts, fill_mask
 from .masking import special_token_ids
 from .model import load_model, starts_random
@@ -36,21 +37,33 @@ class Run:
     random_weights: bool
     train_rows: Dataset
     validation_rows: Dataset
+    general_rows: Dataset | None
     prompts: list[Prompt]
 
     def collator(self) -> DataCollatorForMaskedLM:
         """Return the collator that the config asks for."""
         return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
 
-    def frozen_batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield the held-out text with frozen masks, on the model's device."""
+    def frozen_batches(self, rows: Dataset | None = None) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield `rows`, by default the held-out text, with frozen masks, on the model's device."""
         loader = DataLoader(
-            self.validation_rows,
+            self.validation_rows if rows is None else rows,
             batch_size=self.config.per_device_eval_batch_size,
             collate_fn=self.collator().frozen(self.config.evaluation_seed),
         )
         for batch in loader:
             yield {name: tensor.to(self.model.device) for name, tensor in batch.items()}
+
+    def measure(self, example_sums: Callable[[Dataset, str], np.ndarray]) -> tuple[dict[str, Any], np.ndarray]:
+        """Return what metrics.json says of the model as it is now, and the held-out paragraphs' sums.
+
+        `example_sums` evaluates rows under a name, as `MLMTrainer.example_sums` does.
+        """
+        held_out = example_sums(self.validation_rows, "eval")
+        measured = compute(held_out) | self.fill_mask()
+        if self.general_rows is not None:
+            measured["general"] = compute(example_sums(self.general_rows, "general"))
+        return measured, held_out
 
     def fill_mask(self) -> dict[str, Any]:
         """Return the model's answers to the prompts, as metrics.json holds them."""
@@ -92,6 +105,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
             config.corpus,
             text_column=config.text_column,
             validation_fraction=config.validation_fraction,
+            validation_corpus=config.validation_corpus,
             seed=config.evaluation_seed,
         )
         # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
@@ -101,18 +115,25 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         set_seed(config.seed)
         model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
         max_length = usable_length(config.max_length, model, default_length)
-        rows = {split: tokenize(corpus[split], tokenizer, max_length) for split in ("train", "validation")}
+        to_rows = pack if config.packing else tokenize
+        rows = {split: to_rows(corpus[split], tokenizer, max_length) for split in ("train", "validation")}
         cut_off = [lost for split in rows.values() for lost in split["cut_off"] if lost]
         corpus.facts |= {"max_length": max_length, "cut_off_paragraphs": len(cut_off), "cut_off_tokens": sum(cut_off)}
+        random_weights = starts_random(config.model, config.from_scratch)
+        if config.general_corpus.lower() != "none" and not random_weights:  # else there is nothing to forget
+            text = load_paragraphs(config.general_corpus, text_column=config.text_column)
+            rows["general"] = to_rows(text, tokenizer, max_length)
+            corpus.facts["general"] = config.general_corpus
         run = Run(
             config=config,
             corpus=corpus,
             tokenizer=tokenizer,
             model=model,
             max_length=max_length,
-            random_weights=starts_random(config.model, config.from_scratch),
+            random_weights=random_weights,
             train_rows=rows["train"],
             validation_rows=rows["validation"],
+            general_rows=rows.get("general"),
             prompts=choose_prompts(list(corpus["validation"]["text"]), tokenizer, seed=config.evaluation_seed),
         )
     words = word_frequency_metrics(

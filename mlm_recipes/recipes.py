@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from . import reference_loop, report, resume, run_folder
 from .config import MLMConfig, read_config, recipe_path
-from .evaluation import masked_lm_metrics
+from .evaluation import all_example_sums, paired_gain
 from .fill_mask import fill_mask
 from .model import load_model
 from .prepare import Run, prepare
@@ -37,6 +39,8 @@ _TUTORIAL = {
     "warmup_steps": 0,
     "max_grad_norm": 0.0,
     "decay_bias_and_norm": True,
+    "muon": False,
+    "packing": False,
     "max_steps": -1,
     "gradient_accumulation_steps": 1,
     "bf16": False,
@@ -108,11 +112,11 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
             run_folder.write_recipe(folder, config.to_recipe())
         plan = _plan(config, ", in bf16" if config.bf16 else "")
         logger.info("%s %s%s", run.announcement(), plan, f" Going on from {checkpoint}." if checkpoint else "")
-    before = _without_prefix(trainer.evaluate()) | run.fill_mask()
+    before, sums_before = run.measure(trainer.example_sums)
     started = time.monotonic()
     output = trainer.train(resume_from_checkpoint=checkpoint or False)
     seconds = time.monotonic() - started
-    after = _without_prefix(trainer.evaluate()) | run.fill_mask()
+    after, sums_after = run.measure(trainer.example_sums)
     _refuse_diverged(after, config)
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     metrics = _metrics(
@@ -120,6 +124,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         config,
         before,
         after,
+        paired_gain(sums_before, sums_after),
         recipe="train",
         seconds=seconds,
         steps=output.global_step,
@@ -159,11 +164,10 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
         config.output_dir = unused
         trainer = MLMTrainer(run.model, args=config, eval_dataset=run.validation_rows, processing_class=run.tokenizer)
+        measured, _ = run.measure(trainer.example_sums)
         metrics = {
             "corpus": run.corpus.facts,
-            "evaluation": {"model": config.model, "random_weights": run.random_weights}
-            | _without_prefix(trainer.evaluate())
-            | run.fill_mask(),
+            "evaluation": {"model": config.model, "random_weights": run.random_weights} | measured,
             "versions": run_folder.versions(),
         }
     return RunResult(metrics)
@@ -203,7 +207,11 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     logger.info("%s %s", run.announcement(), _plan(config))
 
     run.model.to(config.device)
-    before = masked_lm_metrics(run.model, run.frozen_batches()) | run.fill_mask()
+
+    def example_sums(rows: Dataset, _name: str) -> np.ndarray:
+        return all_example_sums(run.model, run.frozen_batches(rows))
+
+    before, sums_before = run.measure(example_sums)
     set_seed(config.seed)
     encodings = reference_loop.encode(run.corpus["train"]["text"], run.tokenizer, run.max_length)
     reference_loop.mask(encodings, run.tokenizer, config.mlm_probability)
@@ -217,13 +225,14 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
         weight_decay=config.weight_decay,
     )
     seconds = time.monotonic() - started
-    after = masked_lm_metrics(run.model, run.frozen_batches()) | run.fill_mask()
+    after, sums_after = run.measure(example_sums)
     _refuse_diverged(after, config)
     metrics = _metrics(
         run,
         config,
         before,
         after,
+        paired_gain(sums_before, sums_after),
         recipe="reference",
         seconds=seconds,
         steps=len(losses),
@@ -333,10 +342,6 @@ def _refuse_resume(config: MLMConfig, verb: str) -> None:
             )
 
 
-def _without_prefix(metrics: dict[str, float]) -> dict[str, Any]:
-    return {name: metrics[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity", "masked_tokens")}
-
-
 def _plan(config: MLMConfig, precision: str = "") -> str:
     length = report.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
@@ -344,7 +349,12 @@ def _plan(config: MLMConfig, precision: str = "") -> str:
 
 
 def _metrics(
-    run: Run, config: MLMConfig, before: dict[str, Any], after: dict[str, Any], **train: Any
+    run: Run,
+    config: MLMConfig,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    gain: dict[str, float],
+    **train: Any,
 ) -> dict[str, Any]:
     """Return what metrics.json holds; `train` is what only the loop that ran can say."""
     started_from = {
@@ -356,6 +366,7 @@ def _metrics(
         "corpus": run.corpus.facts,
         "before": before,
         "after": after,
+        "gain": gain,
         "train": started_from | train,
         "versions": run_folder.versions(),
     }

@@ -23,6 +23,7 @@ FIXED = frozenset(
         "loss_on",
         "mask_replace_prob",
         "mlm_probability",
+        "muon",
         "optim",
         "optim_args",
         "optim_target_modules",
@@ -52,13 +53,17 @@ ALLOWED = frozenset(
         *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
         *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
         # Compared by what follows from them: the text, the global batch.
-        *("corpus", "max_length", "text_column", "validation_fraction", "vocab_size"),
+        *("corpus", "general_corpus", "max_length", "packing", "text_column"),
+        *("validation_corpus", "validation_fraction", "vocab_size"),
         *("gradient_accumulation_steps", "per_device_train_batch_size"),
     }
 )
 
 #: Where facts differ, these may be why.
-_CAUSES = {"corpus", "from_scratch", "max_length", "model", "text_column", "validation_fraction", "vocab_size"}
+_CAUSES = {
+    *("corpus", "from_scratch", "max_length", "model", "packing", "text_column"),
+    *("validation_corpus", "validation_fraction", "vocab_size"),
+}
 
 #: Schedules that follow a measured loss; they keep their own count, which no new value can be fitted to.
 METRIC_DRIVEN = {"greedy", "reduce_lr_on_plateau"}

@@ -41,7 +41,7 @@ def built_in_models() -> list[str]:
     """Return the names of the models that come with the library.
 
     >>> built_in_models()
-    ['mini']
+    ['mini', 'mini-random']
     """
     return sorted(folder.name for folder in MODELS.iterdir() if (folder / "config.json").exists())
 

@@ -17,9 +17,10 @@ from .collator import DataCollatorForMaskedLM
 from .config import MLMConfig
 from .dataset import NumberedRows, RowsOfEpoch, fingerprint, tokenize, with_example_id
 from .dropout import use_fast_dropout
-from .evaluation import masked_lm_metrics
+from .evaluation import all_example_sums, compute
 from .length_groups import by_length
 from .model import load_model, masked_lm_loss
+from .muon import muon_with_adamw
 from .padding_free import use_padding_free, without_mask
 from .positions import first_position, usable_length
 from .progress import TrainingProgress
@@ -47,7 +48,8 @@ class MLMTrainer(Trainer):
         train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (tokenized on the way), or any
             sequence of rows with `input_ids` and, where there is one, `example_id`; else a row's index is its id.
         data_collator: by default DataCollatorForMaskedLM with the values of `args`.
-        processing_class: the tokenizer; by default the model's, or for `mini` one learned from `train_dataset`.
+        processing_class: the tokenizer; by default the model's, or for `mini-random` one learned from
+            `train_dataset`.
 
     The model's attention takes padding-free batches from then on, padded ones as before, and its dropout layers are
     exchanged for ones that are faster on a CPU (`mlm_recipes.padding_free`, `mlm_recipes.dropout`).
@@ -134,6 +136,7 @@ class MLMTrainer(Trainer):
             ours = joined
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
         use_fast_dropout(model)
+        self._evaluated = np.empty((0, 3))
         self._step_seeds = StepSeeds()
         self.add_callback(self._step_seeds)
         self._contract = ResumeContract(args.to_recipe, self._facts)
@@ -298,6 +301,18 @@ class MLMTrainer(Trainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, and keep its values: those that a checkpoint brings along would replace them."""
+        assert isinstance(self.args, MLMConfig)
+        if self.args.muon and self.optimizer is None:
+            model = self.model if model is None else model
+            self.optimizer = muon_with_adamw(
+                model,
+                self.get_decay_parameter_names(model),
+                self.args.weight_decay,
+                lr=self.args.learning_rate,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+                fused=self.args.optim == "adamw_torch_fused",
+            )
         optimizer = super().create_optimizer(model)
         self._contract.optimizer_groups = [
             {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
@@ -365,6 +380,11 @@ class MLMTrainer(Trainer):
         finally:
             self.data_collator = training_collator
 
+    def example_sums(self, rows: Any, metric_key_prefix: str = "eval") -> np.ndarray:
+        """Evaluate `rows`; return nats, correct first choices and masked tokens of each, shape `(examples, 3)`."""
+        self.evaluate(rows, metric_key_prefix=metric_key_prefix)
+        return self._evaluated
+
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Raise ValueError: logits for each position of a corpus fill any memory; see `evaluate` and `fill`."""
         raise ValueError(
@@ -386,10 +406,10 @@ class MLMTrainer(Trainer):
         # In a fork of the generator: a loader draws a seed for its workers, and evaluating must not change what
         # training draws next.
         with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
-            metrics = masked_lm_metrics(
+            self._evaluated = all_example_sums(
                 self.model, dataloader, self.accelerator.gather_for_metrics, self.sparse_prediction
             )
-        named = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        named = {f"{metric_key_prefix}_{name}": value for name, value in compute(self._evaluated).items()}
         examples = self.num_examples(dataloader)
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)
 

@@ -13,7 +13,7 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
-    {"sources", "masking", "dataset", "dropout", "length_groups", "positions", "sparse_prediction"}
+    {"sources", "masking", "dataset", "dropout", "length_groups", "muon", "positions", "sparse_prediction"}
     | {"progress", "reference_loop", "report", "resume"},
     {"collator", "corpus", "model", "padding_free", "run_folder", "sampler", "tokenizer"},
     {"config", "evaluation", "fill_mask"},

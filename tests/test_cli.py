@@ -126,7 +126,7 @@ def bad_files(tmp_path, tokenizer):
         (["train", "quickstar"], "there is no recipe 'quickstar'"),
         (["train", "--output_dir", "taken"], "'taken' already holds a finished run"),
         (["fill", "nowhere/there/is", "The [MASK]."], "there is no folder 'nowhere/there/is'"),
-        (["fill", "mini", "The [MASK]."], "'mini' has no tokenizer of its own"),
+        (["fill", "mini-random", "The [MASK]."], "'mini-random' has no tokenizer of its own"),
         (["report", "nowhere"], "'nowhere' has no metrics.json"),
         (["evaluate", "nowhere"], "there is no recipe 'nowhere'"),
         (["train", "meditations"], "a corpus is named with --corpus"),

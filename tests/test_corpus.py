@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mlm_recipes import corpus as corpus_module
 from mlm_recipes import load_corpus
-from mlm_recipes.corpus import CORPORA, known_corpora
+from mlm_recipes.corpus import CORPORA, known_corpora, load_paragraphs
 
 WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?")
 
@@ -55,6 +55,16 @@ def test_no_two_bundled_paragraphs_share_eight_words_in_a_row():
             assert seen.setdefault(run, number) == number, f"lines {seen[run]} and {number} share: {' '.join(run)}"
 
 
+def test_the_ordinary_language_is_what_its_sidecar_says_and_can_be_loaded_whole():
+    facts = known_corpora()["general-english"]
+    text = (CORPORA / "general-english.txt").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == facts["sha256"]
+    assert (len(text.decode("ascii").splitlines()), len(text.split())) == (facts["paragraphs"], facts["words"])
+    rows = load_paragraphs("general-english")
+    assert list(rows["text"]) == text.decode("ascii").splitlines()
+    assert rows["example_id"] == list(range(60))
+
+
 # The split
 
 
@@ -73,6 +83,18 @@ def test_the_split_depends_on_the_seed_and_on_nothing_else(tmp_path, corpus):
     held_out = set(corpus["validation"]["text"])
     assert set(load_corpus(write(tmp_path / "reversed.txt", *reversed(lines)))["validation"]["text"]) == held_out
     assert set(load_corpus("meditations", seed=1)["validation"]["text"]) != held_out
+
+
+def test_a_text_of_its_own_can_be_held_out(tmp_path):
+    text = write(tmp_path / "text.txt", "one two", "three four", "five six", "THREE  four")
+    other = write(tmp_path / "other.txt", "three four", "seven eight", "")
+    corpus = load_corpus(text, validation_corpus=other)
+    assert list(corpus["train"]["text"]) == ["one two", "five six"]
+    assert list(corpus["validation"]["text"]) == ["three four", "seven eight"]
+    assert corpus.facts["dropped_as_duplicate_of_validation"] == 2
+    assert corpus.facts["validation_corpus"] == {"name": "other", "source": other, "blank_lines_dropped": 0}
+    with pytest.raises(ValueError, match="every paragraph is also in the text that is held out"):
+        load_corpus(other, validation_corpus=other)
 
 
 def test_a_longer_corpus_keeps_most_of_its_split(tmp_path, corpus):

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from datasets import Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mlm_recipes import tokenize
-from mlm_recipes.dataset import NumberedRows, RowsOfEpoch, fingerprint, with_example_id
+from mlm_recipes.dataset import NumberedRows, RowsOfEpoch, fingerprint, pack, with_example_id
 
 
 def test_tokenize_cuts_marks_and_keeps_the_ids(corpus, tokenizer):
@@ -17,6 +21,43 @@ def test_tokenize_cuts_marks_and_keeps_the_ids(corpus, tokenizer):
         assert len(row["input_ids"]) <= 32
         assert len(row["input_ids"]) + row["cut_off"] == len(tokenizer(text)["input_ids"])
         assert [i for i, special in enumerate(row["special_tokens_mask"]) if special] == [0, len(row["input_ids"]) - 1]
+
+
+@given(
+    texts=st.lists(st.text("abc de", max_size=60).filter(str.strip), min_size=1, max_size=8),
+    max_length=st.integers(3, 40),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_packing_loses_nothing_and_fills_every_row_but_the_last(tokenizer, texts, max_length):
+    packed = pack(Dataset.from_dict({"text": texts}), tokenizer, max_length)
+    stream = []
+    for number, row in enumerate(packed):
+        ids = row["input_ids"]
+        assert (ids[0], ids[-1], row["example_id"], row["cut_off"]) == (101, 102, number, 0)
+        assert len(ids) == max_length or (number == len(packed) - 1 and 2 < len(ids) < max_length)
+        assert row["special_tokens_mask"] == [int(token in (101, 102)) for token in ids]
+        stream += ids[1:-1]
+    separated = [[*ids, 102] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    assert stream == list(itertools.chain.from_iterable(separated))[:-1]
+
+
+def test_packing_drops_other_columns_and_numbers_anew(corpus, tokenizer):
+    packed = pack(corpus["validation"], tokenizer, 64)
+    assert sorted(packed.column_names) == ["cut_off", "example_id", "input_ids", "special_tokens_mask"]
+    assert packed["example_id"] == list(range(len(packed)))
+
+
+def test_packing_refuses_what_leaves_no_room(corpus, tokenizer):
+    with pytest.raises(ValueError, match="max_length: received 2 with packing"):
+        pack(corpus["validation"], tokenizer, 2)
+
+
+def test_packing_refuses_a_tokenizer_with_other_ends(corpus, tokenizer):
+    def endless(text, **kwargs):
+        return tokenizer(text, **kwargs | {"add_special_tokens": False})
+
+    with pytest.raises(ValueError, match="sets 0 special tokens around a text"):
+        pack(corpus["validation"], endless, 16)
 
 
 def test_other_columns_go_and_an_example_id_comes(tokenizer):

@@ -12,18 +12,18 @@ from mlm_recipes import load_model
 from mlm_recipes.model import has_weights, masked_lm_loss
 
 
-def test_mini_is_modernberts_shape_with_random_weights(tokenizer):
+def test_mini_random_is_modernberts_shape_with_random_weights(tokenizer):
     set_seed(1)
-    model = load_model("mini", tokenizer)
+    model = load_model("mini-random", tokenizer)
     config = model.config
     assert type(model).__name__ == "ModernBertForMaskedLM"
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (4, 256, 512)
     assert (config.vocab_size, config.pad_token_id, config.cls_token_id, config.sep_token_id) == (1000, 0, 101, 102)
     set_seed(1)
-    again = load_model("mini", tokenizer)
+    again = load_model("mini-random", tokenizer)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     set_seed(2)
-    other = load_model("mini", tokenizer)
+    other = load_model("mini-random", tokenizer)
     assert not torch.equal(model.get_input_embeddings().weight, other.get_input_embeddings().weight)
 
 

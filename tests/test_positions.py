@@ -20,7 +20,7 @@ def test_the_longest_input_counts_robertas_offset(tiny_bert, tokenizer):
     roberta(torch.full((1, 32), 5))  # and so many it takes
     with pytest.raises((IndexError, RuntimeError)):
         roberta(torch.full((1, 33), 5))
-    assert max_positions(load_model("mini", tokenizer)) == 1024
+    assert max_positions(load_model("mini-random", tokenizer)) == 1024
 
 
 def test_usable_length(tiny_bert):

@@ -43,7 +43,11 @@ def test_the_run_folder_is_whole(run):
     }  # fmt: skip
     metrics = json.loads((run.output_dir / "metrics.json").read_text("utf-8"))
     assert metrics == run.metrics
-    assert set(metrics) == {"corpus", "before", "after", "train", "versions"}
+    assert set(metrics) == {"corpus", "before", "after", "gain", "train", "versions"}
+    fallen = metrics["before"]["loss"] - metrics["after"]["loss"]
+    assert metrics["gain"]["loss"] == pytest.approx(fallen)
+    assert metrics["gain"]["low"] <= fallen <= metrics["gain"]["high"]
+    assert metrics["before"]["general"]["masked_tokens"] == metrics["after"]["general"]["masked_tokens"] > 200
     for when in ("before", "after"):
         assert set(measures(metrics[when])) <= set(metrics[when])
         assert len(metrics[when]["fill_mask"]) == 5

@@ -26,6 +26,7 @@ def metrics(**train):
         },
         "before": measure(8.0, 0.0, ["a", "b", HOSTILE]),
         "after": measure(6.5, 0.05, ["the", ",", "of"]),
+        "gain": {"loss": 1.5, "low": 1.2, "high": 1.8, "paragraphs": 2},
         "train": {
             "recipe": "train",
             "model": "mini", "random_weights": True, "parameters": 1, "steps": 2, "epochs": 1.0, "seconds": 3.0,
@@ -52,7 +53,7 @@ def test_it_reads_only_the_run_folders_files_and_can_be_redrawn(tmp_path):
         "6.500",
         "-1.500",
         "403.4",
-        "2 held-out paragraphs",
+        "fell by 1.50 nats a token (95% interval 1.20 to 1.80) on 500 masked tokens of 2 paragraphs",
         "random weights",
         "1,234",
         "8.100 at first, 6.200 at last",
@@ -92,10 +93,37 @@ def test_a_run_without_a_logged_loss_has_a_report_too(tmp_path):
 def test_a_run_that_got_worse_says_so_and_fits_the_table():
     values = metrics()
     values["after"] |= {"loss": 400.0, "perplexity": 1e173}
-    assert "held-out loss did not fall" in report.note(values)
+    values["gain"] |= {"loss": -392.0, "low": -393.0, "high": -391.0}
+    assert "rose by 392.00 nats a token (95% interval 391.00 to 393.00)" in report.note(values)
+    assert "Try a lower --learning_rate" in report.note(values)
     assert "1.0e+173" in report.summary(values)
     assert max(map(len, report.summary(values).splitlines())) <= 110
-    assert "did not fall" not in report.note(metrics())
+    assert "rose" not in report.note(metrics())
+    assert "Try" not in report.headline(metrics())
+
+
+def test_an_interval_that_spans_zero_says_no_measurable_change():
+    values = metrics()
+    values["gain"] |= {"loss": 0.02, "low": -0.01, "high": 0.05}
+    assert report.headline(values).startswith("No measurable change: ")
+    assert "95% interval -0.01 to 0.05 includes zero" in report.headline(values)
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (3.9, "Nothing was forgotten: on plain (90 masked tokens) the loss fell by 0.10 nats"),
+        (4.3, "Little was forgotten: on plain (90 masked tokens) the loss rose by 0.30 nats, less than a quarter"),
+        (4.4, "Something was forgotten: on plain (90 masked tokens) the loss rose by 0.40 nats, 4.00 to 4.40."),
+    ],
+)
+def test_what_became_of_ordinary_language_is_said(loss, says):
+    values = metrics(random_weights=False)
+    assert "forgotten" not in report.note(values)
+    values["corpus"]["general"] = "plain"
+    values["before"]["general"] = {"loss": 4.0, "masked_tokens": 90}
+    values["after"]["general"] = {"loss": loss, "masked_tokens": 90}
+    assert says in report.note(values)
 
 
 @pytest.mark.parametrize(

@@ -58,11 +58,11 @@ def test_it_survives_saving(tokenizer, checkpoint, corpus):
     assert (loaded.mask_token_id, loaded.pad_token_id) == (MASK, PAD)
 
 
-def test_mini_brings_none_and_a_checkpoint_does(checkpoint):
-    assert not has_tokenizer("mini")
+def test_mini_random_brings_none_and_a_checkpoint_does(checkpoint):
+    assert not has_tokenizer("mini-random")
     assert has_tokenizer(checkpoint)
-    with pytest.raises(ValueError, match="'mini' has no tokenizer of its own"):
-        load_tokenizer("mini")
+    with pytest.raises(ValueError, match="'mini-random' has no tokenizer of its own"):
+        load_tokenizer("mini-random")
 
 
 def test_a_tokenizer_without_a_mask_token_is_refused(tmp_path):

@@ -26,11 +26,22 @@ def test_a_name_and_a_data_set_are_enough(checkpoint, corpus):
     assert after["eval_perplexity"] == pytest.approx(np.exp(after["eval_loss"]))
 
 
-def test_mini_learns_its_tokenizer_from_the_training_text(corpus):
+def test_mini_random_learns_its_tokenizer_from_the_training_text(corpus):
     rows = corpus["validation"].select(range(8))
-    trainer = MLMTrainer("mini", args=config(max_steps=1), train_dataset=rows)
+    trainer = MLMTrainer("mini-random", args=config(max_steps=1), train_dataset=rows)
     assert trainer.model.config.vocab_size == len(trainer.processing_class) > 104
     assert trainer.train().global_step == 1
+
+
+def test_the_sums_of_each_example_are_those_of_the_whole(checkpoint, corpus):
+    rows = corpus["validation"]
+    trainer = MLMTrainer(checkpoint, args=config(), eval_dataset=rows)
+    sums = trainer.example_sums(rows, "other")
+    assert sums.shape == (len(rows), 3)
+    found = trainer.evaluate()
+    assert sums[:, 2].sum() == found["eval_masked_tokens"]
+    assert sums[:, 0].sum() / sums[:, 2].sum() == pytest.approx(found["eval_loss"])
+    assert "other_loss" in trainer.state.log_history[0]
 
 
 def test_rows_without_example_id_are_numbered(tiny_bert, tokenizer, rows):
@@ -43,7 +54,7 @@ def test_rows_without_example_id_are_numbered(tiny_bert, tokenizer, rows):
 @pytest.mark.parametrize("wrap", [lambda text: {"text": text}, str], ids=["dicts", "strings"])
 def test_a_list_of_texts_is_tokenized_too(corpus, checkpoint, wrap):
     texts = [wrap(text) for text in corpus["validation"]["text"]]
-    learned = MLMTrainer("mini", args=config(max_steps=1), train_dataset=texts)
+    learned = MLMTrainer("mini-random", args=config(max_steps=1), train_dataset=texts)
     assert len(learned.processing_class) > 104
     ours = MLMTrainer(checkpoint, args=config(), train_dataset=texts, eval_dataset=texts)
     assert ours.train().global_step == 3
@@ -238,9 +249,9 @@ def test_arguments_that_do_not_fit_are_refused(tiny_bert, tokenizer, rows, argum
         MLMTrainer(tiny_bert, **values)
 
 
-def test_mini_without_text_has_nothing_to_learn_a_tokenizer_from(rows):
-    with pytest.raises(ValueError, match="'mini' brings no tokenizer"):
-        MLMTrainer("mini", args=config(), train_dataset=rows)
+def test_mini_random_without_text_has_nothing_to_learn_a_tokenizer_from(rows):
+    with pytest.raises(ValueError, match="'mini-random' brings no tokenizer"):
+        MLMTrainer("mini-random", args=config(), train_dataset=rows)
 
 
 def test_a_batch_without_masked_tokens_trains_on_nothing_and_is_not_nan(tiny_bert, tokenizer):
