@@ -1,8 +1,8 @@
 """What a minute of adaptation gains on your texts: the quickstart, seed after seed, and from random weights.
 
 Each seed holds out other paragraphs, masks other tokens, and trains in another order. The gain is in nats a masked
-token of held-out paragraphs, with a paired 95% bootstrap interval over paragraphs; beside it what became of the ordinary
-language.
+token of held-out paragraphs, with a paired 95% bootstrap interval over paragraphs; beside it stands what became of the
+ordinary language.
 """
 
 from __future__ import annotations

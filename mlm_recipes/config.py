@@ -278,7 +278,7 @@ def bundled_recipes() -> dict[str, Path]:
     """Return the recipes that come with the library, by name.
 
     >>> sorted(bundled_recipes())
-    ['adapt', 'pretrain', 'quickstart', 'tutorial']
+    ['adapt', 'pretrain', 'pretrain-mini', 'quickstart', 'tutorial']
     """
     folder = Path(__file__).parent / "bundled_recipes"  # where setup.cfg puts recipes/ in a wheel
     if not folder.exists():

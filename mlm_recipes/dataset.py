@@ -50,7 +50,7 @@ def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 51
     >>> rows = load_corpus("meditations")["validation"]
     >>> packed = pack(rows, train_tokenizer(rows["text"]), max_length=128)
     >>> len(rows), len(packed), len(packed[0]["input_ids"]), packed[0]["special_tokens_mask"][:3]
-    (54, 51, 128, [1, 0, 0])
+    (54, 48, 128, [1, 0, 0])
     """
     cls, sep = _first_and_last(tokenizer)
     room = max_length - 2

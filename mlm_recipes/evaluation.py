@@ -141,8 +141,8 @@ def paired_gain(before: np.ndarray, after: np.ndarray, resamples: int = 10_000, 
     for first in range(0, resamples, 100):  # a hundred at a time: a large held-out text must not fill the memory
         drawn = generator.integers(examples, size=(min(100, resamples - first), examples))
         gains[first : first + 100] = fallen[drawn].sum(axis=1) / masked[drawn].sum(axis=1)
-    low, high = np.quantile(gains, [0.025, 0.975])
-    return {"loss": fallen.sum() / masked.sum(), "low": float(low), "high": float(high), "paragraphs": examples}
+    low, high = np.quantile(gains, [0.025, 0.975]).tolist()
+    return {"loss": float(fallen.sum() / masked.sum()), "low": low, "high": high, "paragraphs": examples}
 
 
 def compute(sums: Any) -> dict[str, float]:

@@ -162,9 +162,13 @@ same before and after.
     where = (
         f"on {count(masked, 'masked token')} of {count(gain['paragraphs'], 'paragraph')}, the same before and after."
     )
+    if gain["paragraphs"] < 10:
+        return (
+            f"The held-out loss changed by {-gain['loss']:+.2f} nats a token {where} These are too few for an interval."
+        )
+    advice = "Try a lower --learning_rate, fewer steps, or more text."
     if gain["low"] > 0:
         return f"The held-out loss fell by {gain['loss']:.2f} nats a token ({interval}) {where}"
-    advice = "Try a lower --learning_rate, fewer steps, or more text."
     if gain["high"] < 0:
         interval = f"95% interval {-gain['high']:.2f} to {-gain['low']:.2f}"
         return (

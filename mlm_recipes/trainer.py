@@ -312,6 +312,7 @@ class MLMTrainer(Trainer):
                 betas=(self.args.adam_beta1, self.args.adam_beta2),
                 eps=self.args.adam_epsilon,
                 fused=self.args.optim == "adamw_torch_fused",
+                dtype=torch.bfloat16 if self.args.bf16 else torch.float32,
             )
         optimizer = super().create_optimizer(model)
         self._contract.optimizer_groups = [

@@ -9,7 +9,7 @@ import torch
 from conftest import make_bert, make_model
 
 from mlm_recipes import MLMConfig, MLMTrainer
-from mlm_recipes.muon import MuonWithAdamW, muon_with_adamw
+from mlm_recipes.muon import MuonWithAdamW, muon_with_adamw, orthogonal
 
 
 def parameters():
@@ -28,8 +28,9 @@ def learn(given, optimizers, steps=3):
 def test_it_is_torchs_muon_and_torchs_adamw():
     ours, theirs = parameters(), parameters()
     one = MuonWithAdamW(
-        [{"params": ours[:2], "weight_decay": 0.1}], [{"params": ours[2:]}], lr=0.01, betas=(0.8, 0.9), eps=1e-6
-    )
+        [{"params": ours[:2], "weight_decay": 0.1}], [{"params": ours[2:]}], lr=0.01, betas=(0.8, 0.9), eps=1e-6,
+        dtype=torch.bfloat16,
+    )  # fmt: skip
     two = (
         torch.optim.Muon(theirs[:2], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(theirs[2:], lr=0.01, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.0),
@@ -39,6 +40,20 @@ def test_it_is_torchs_muon_and_torchs_adamw():
     for a, b, start in zip(ours, theirs, parameters(), strict=True):
         assert torch.equal(a, b)
         assert not torch.equal(a, start)
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (6, 6)])
+def test_an_update_is_made_orthogonal(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape, dtype=torch.float64)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal(matrix, torch.float64)
+    in_its_vectors = left.T @ found @ right.T
+    values = in_its_vectors.diagonal()
+    assert torch.allclose(in_its_vectors, torch.diag(values), atol=1e-12)
+    assert ((values > 0.6) & (values < 1.3)).all()
+    assert orthogonal(torch.zeros(2, 3)).abs().max() == 0
+    assert (orthogonal(matrix.float()) - orthogonal(matrix.float(), torch.bfloat16)).abs().max() < 0.05
 
 
 def test_saved_and_loaded_it_goes_on_as_it_would_have():

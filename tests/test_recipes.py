@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from transformers import pipeline
 
 from mlm_recipes import (
@@ -142,9 +143,28 @@ def test_a_pretrained_checkpoint_is_adapted_and_a_shape_is_trained_from_scratch(
     adapted = train("adapt", **values)
     assert not adapted.metrics["train"]["random_weights"]
     assert "random weights" not in str(adapted)
+    assert "forgotten" in str(adapted) or "general-english" in str(adapted)
     scratch = train("adapt", from_scratch=True, vocab_size=300, **values)
     assert scratch.metrics["train"]["random_weights"]
+    assert "general" not in scratch.metrics["after"]  # nothing to forget
     assert json.loads((scratch.output_dir / "config.json").read_text())["vocab_size"] == 300
+
+
+def test_pretraining_packs_its_text_and_holds_out_another(short_text, tmp_path):
+    lines = (ROOT / "mlm_recipes/corpora/general-english.txt").read_text("utf-8").splitlines()
+    (tmp_path / "other.txt").write_text("\n".join(lines[:12]))
+    result = train(
+        "pretrain-mini", corpus=str(short_text), validation_corpus="other.txt", max_steps=2, logging_steps=1,
+        per_device_train_batch_size=4, vocab_size=300, max_length=32, save_strategy="no",
+    )  # fmt: skip
+    metrics = result.metrics
+    assert metrics["corpus"]["validation_corpus"]["name"] == "other"
+    assert (metrics["corpus"]["train"], metrics["corpus"]["validation"]) == (60, 12)
+    assert metrics["corpus"]["cut_off_tokens"] == 0
+    assert metrics["gain"]["paragraphs"] > 12  # rows of 32 tokens
+    assert metrics["train"]["random_weights"]
+    assert metrics["after"]["loss"] < metrics["before"]["loss"]
+    assert len(load_tokenizer(result.output_dir)) <= 300
 
 
 def test_the_reference_learns_by_hand_and_leaves_the_same_folder(checkpoint, short_text, capsys):
@@ -207,10 +227,13 @@ def test_held_out_text_with_nothing_masked_is_refused_before_training(tmp_path, 
 
 def test_a_note_of_a_few_lines_is_enough(tmp_path, checkpoint):
     (tmp_path / "note.txt").write_text("".join(f"line {n}\n" for n in ("one", "two", "three", "four", "five")))
-    result = train("adapt", model=str(checkpoint), corpus="note.txt", save_strategy="no")
+    result = train("adapt", model=str(checkpoint), corpus="note.txt", save_strategy="no", general_corpus="none")
+    assert "general" not in result.metrics["after"]
     assert result.metrics["after"]["masked_tokens"] >= 1
     assert "That is few" in str(result)
-    assert "1 held-out paragraph," in " ".join(str(result).split())
+    assert "of 1 paragraph, the same before and after. These are too few for an interval." in " ".join(
+        str(result).split()
+    )
 
 
 def test_a_config_can_be_used_again(checkpoint, short_text):

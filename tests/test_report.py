@@ -26,7 +26,7 @@ def metrics(**train):
         },
         "before": measure(8.0, 0.0, ["a", "b", HOSTILE]),
         "after": measure(6.5, 0.05, ["the", ",", "of"]),
-        "gain": {"loss": 1.5, "low": 1.2, "high": 1.8, "paragraphs": 2},
+        "gain": {"loss": 1.5, "low": 1.2, "high": 1.8, "paragraphs": 20},
         "train": {
             "recipe": "train",
             "model": "mini", "random_weights": True, "parameters": 1, "steps": 2, "epochs": 1.0, "seconds": 3.0,
@@ -53,7 +53,7 @@ def test_it_reads_only_the_run_folders_files_and_can_be_redrawn(tmp_path):
         "6.500",
         "-1.500",
         "403.4",
-        "fell by 1.50 nats a token (95% interval 1.20 to 1.80) on 500 masked tokens of 2 paragraphs",
+        "fell by 1.50 nats a token (95% interval 1.20 to 1.80) on 500 masked tokens of 20 paragraphs",
         "random weights",
         "1,234",
         "8.100 at first, 6.200 at last",
@@ -100,6 +100,13 @@ def test_a_run_that_got_worse_says_so_and_fits_the_table():
     assert max(map(len, report.summary(values).splitlines())) <= 110
     assert "rose" not in report.note(metrics())
     assert "Try" not in report.headline(metrics())
+
+
+def test_a_handful_of_paragraphs_has_no_interval():
+    values = metrics()
+    values["gain"]["paragraphs"] = 9
+    assert "changed by -1.50 nats a token on 500 masked tokens of 9 paragraphs" in report.headline(values)
+    assert "interval" not in report.headline(values).replace("too few for an interval", "")
 
 
 def test_an_interval_that_spans_zero_says_no_measurable_change():
