@@ -127,9 +127,20 @@ class DataCollatorForMaskedLM:
         """Return the collator for evaluation: masks that no training epoch draws, the loss on masked tokens alone.
 
         They are a function of `seed` and the example's id: the same before and after training, for any batch size.
-        Each example gives at least one token, so that a short text can be measured too.
+        15% of the tokens are masked, all by the mask token, however training masks: so runs that mask differently can
+        be compared. Each example gives at least one token, so that a short text can be measured too.
         """
-        return replace(self, static_masks=True, seed=seed, epoch=EVALUATION_EPOCH, loss_on="masked", at_least_one=True)
+        return replace(
+            self,
+            static_masks=True,
+            seed=seed,
+            epoch=EVALUATION_EPOCH,
+            mlm_probability=0.15,
+            mask_replace_prob=1.0,
+            random_replace_prob=0.0,
+            loss_on="masked",
+            at_least_one=True,
+        )
 
     def __call__(self, examples: Sequence[Any], return_tensors: str = "pt") -> dict[str, Any]:
         """Return one batch; `return_tensors` knows only torch's."""

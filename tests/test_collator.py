@@ -126,6 +126,15 @@ def test_frozen_masks_are_no_training_epochs(tokenizer, rows):
     assert frozen(rows)["input_ids"].tolist() != training(rows)["input_ids"].tolist()
 
 
+def test_frozen_masks_do_not_depend_on_how_training_masks(tokenizer, rows):
+    rows = [row | {"example_id": i} for i, row in enumerate(rows)]
+    plain = DataCollatorForMaskedLM(tokenizer).frozen(seed=0)(rows)
+    policy = {"mlm_probability": 0.6, "mask_replace_prob": 0.1, "random_replace_prob": 0.5}
+    other = DataCollatorForMaskedLM(tokenizer, seed=5, **policy).frozen(seed=0)(rows)
+    assert all(torch.equal(plain[name], other[name]) for name in plain)
+    assert set(plain["input_ids"][plain["labels"] != -100].tolist()) == {tokenizer.mask_token_id}
+
+
 def test_random_tokens_come_from_the_whole_vocabulary_and_are_never_special(tokenizer):
     collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0, mask_replace_prob=0.0, random_replace_prob=1.0)
     batch = collate([{"input_ids": [110] * 100_000}])
