@@ -1,6 +1,6 @@
 # Two commands are enough:  make train CORPUS=meditations   and   make test
 # CORPUS=  a known name, a text file (one paragraph a line), a folder of .txt files, or a hub id
-# MODEL=   a built-in name (mini), a local folder, or a hub id such as google-bert/bert-base-uncased
+# MODEL=   a built-in name (mini, mini-random), a local folder, or a hub id such as google-bert/bert-base-uncased
 # RECIPE=  a YAML file; by default quickstart for a built-in model and adapt for any other
 # ARGS=    any other value: ARGS="--learning_rate 1e-4 --num_train_epochs 3"
 # TEXT=    a text file: what `make pretrain-mini` learns from, or `make bench` measures with (there the bundled corpus will do)
@@ -22,7 +22,7 @@ setup: $(VENV)/ready  ## create .venv and install what training needs
 train: setup  ## train a model on CORPUS and show what it learned
 	@$(BIN)/mlm-recipes train $(RECIPE) $(VALUES)
 
-pretrain-mini: setup  ## make the built-in mini anew: TEXT with a paragraph a line, ten million words; two hours on two cores
+pretrain-mini: setup  ## make the built-in mini anew: TEXT with a paragraph a line, ten million words; an hour and a half on two cores
 	@test "$(origin TEXT)" != file || { echo "Which text? make pretrain-mini TEXT=novels.txt"; exit 2; }
 	@$(BIN)/mlm-recipes train recipes/pretrain-mini.yaml --corpus "$(TEXT)" $(ARGS)
 

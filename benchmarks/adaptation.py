@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -70,12 +71,11 @@ def main() -> None:
     options = parser.parse_args()
     datasets.disable_progress_bars()
     changes = dict(change.split("=", 1) for change in options.change)
+    texts, models = options.text or ["meditations"], options.model or ["mini", "mini-random"]
     rows = []
-    for text in options.text or ["meditations"]:
-        for model in options.model or ["mini", "mini-random"]:
-            for seed in range(options.seeds):
-                rows.append(measure(text, model, seed, options.general, changes))
-                print(shown(rows[-1]), flush=True)
+    for seed, text, model in itertools.product(range(options.seeds), texts, models):
+        rows.append(measure(text, model, seed, options.general, changes))
+        print(shown(rows[-1]), flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
     date = datetime.date.today().isoformat()
     path = options.output / f"adaptation_{platform.machine()}-{os.cpu_count()}cores_{date}.json"

@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 def has_weights(name: str | Path) -> bool:
-    """Tell whether a model brings trained weights; `mini` is a shape and starts from random ones.
+    """Tell whether a model brings trained weights; `mini-random` is a shape and starts from random ones.
 
-    >>> has_weights("mini")
-    False
+    >>> has_weights("mini"), has_weights("mini-random")
+    (True, False)
     """
     folder = model_folder(name)
     return any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
@@ -27,8 +27,8 @@ def has_weights(name: str | Path) -> bool:
 def starts_random(name: str | Path, from_scratch: bool = False) -> bool:
     """Tell whether `load_model` gives a model random weights.
 
-    >>> starts_random("mini")
-    True
+    >>> starts_random("mini"), starts_random("mini", from_scratch=True), starts_random("mini-random")
+    (False, True, True)
     """
     return from_scratch or (str(name) in built_in_models() and not has_weights(name))
 

@@ -17,10 +17,10 @@ _FIRST_IDS = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "
 
 
 def has_tokenizer(name: str | Path) -> bool:
-    """Tell whether a model brings a tokenizer of its own; `mini` does not, it learns one from each corpus.
+    """Tell whether a model brings a tokenizer of its own; `mini-random` does not, it learns one from each corpus.
 
-    >>> has_tokenizer("mini")
-    False
+    >>> has_tokenizer("mini"), has_tokenizer("mini-random")
+    (True, False)
     """
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.model", "*.codes")
     return any(any(model_folder(name).glob(file)) for file in files)
@@ -47,7 +47,7 @@ def load_or_train_tokenizer(
 
     Raises: ValueError where one has to be learned and there are no `texts`; else as `load_tokenizer`.
 
-    >>> load_or_train_tokenizer("mini", ["to be or not to be"] * 2).tokenize("To be")
+    >>> load_or_train_tokenizer("mini-random", ["to be or not to be"] * 2).tokenize("To be")
     ['to', 'be']
     """
     if has_tokenizer(name) and not from_scratch:

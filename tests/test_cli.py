@@ -76,7 +76,10 @@ def test_corpora_and_models_are_listed(capsys):
     assert cli.main(["corpora"]) == 0
     assert "meditations-long" in capsys.readouterr().out
     assert cli.main(["models"]) == 0
-    assert "mini" in capsys.readouterr().out
+    listed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in listed[:2]] == ["mini", "mini-random"]
+    assert "4 layers x 256, modernbert, trained weights" in listed[0]
+    assert "random weights; learns its tokenizer" in listed[1]
 
 
 @pytest.mark.parametrize("verb", ["train", "reference", "evaluate"])

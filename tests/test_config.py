@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 import yaml
@@ -58,7 +59,7 @@ def test_overrides_win_over_the_recipe(tmp_path):
 
 
 def test_epochs_asked_for_replace_a_recipes_steps():
-    assert read_config("quickstart").max_steps == 120
+    assert read_config("quickstart").max_steps == 90
     config = read_config("quickstart", {"num_train_epochs": 1})
     assert (config.max_steps, config.num_train_epochs) == (-1, 1)
     config = read_config("quickstart", {"num_train_epochs": 1, "max_steps": 7})
@@ -82,7 +83,7 @@ def test_a_config_is_a_recipe_too():
 
 def test_the_model_decides_which_recipe_is_the_default():
     assert read_config(None).model == "mini"
-    assert read_config(None).max_steps == 120
+    assert read_config(None).max_steps == 90
     config = read_config(None, {"model": "google-bert/bert-base-uncased"})
     assert (config.learning_rate, config.num_train_epochs, config.max_steps) == (1e-5, 2, -1)
 
@@ -190,3 +191,11 @@ def test_the_launchers_precision_is_a_value_of_the_run(monkeypatch, launcher, gi
     """accelerate would use it whatever the config says; recipe.yaml and the checkpoints then say it too."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
     assert MLMConfig(**given).to_recipe()["bf16"] is found
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_compiler_is_told_of_changing_shapes_but_where_rows_are_packed(monkeypatch, packing):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "")  # so that it is as it was when the test ends
+    monkeypatch.delenv("ACCELERATE_DYNAMO_USE_DYNAMIC")
+    MLMConfig(torch_compile=True, packing=packing, use_cpu=True)
+    assert ("ACCELERATE_DYNAMO_USE_DYNAMIC" in os.environ) is not packing

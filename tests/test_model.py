@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import json
 import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from conftest import make_bert
+from safetensors import safe_open
 from transformers import set_seed
 
-from mlm_recipes import load_model
+from mlm_recipes import load_model, load_tokenizer
+from mlm_recipes.fill_mask import fill_mask
 from mlm_recipes.model import has_weights, masked_lm_loss
+from mlm_recipes.sources import model_folder
 
 
 def test_mini_random_is_modernberts_shape_with_random_weights(tokenizer):
@@ -25,6 +30,31 @@ def test_mini_random_is_modernberts_shape_with_random_weights(tokenizer):
     set_seed(2)
     other = load_model("mini-random", tokenizer)
     assert not torch.equal(model.get_input_embeddings().weight, other.get_input_embeddings().weight)
+
+
+def test_mini_is_shipped_whole_and_small():
+    folder = model_folder("mini")
+    files = {path.name for path in folder.iterdir()}
+    assert files == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 12_000_000
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"BF16"}  # noqa: SIM118
+    _, front, card = (folder / "README.md").read_text("utf-8").split("---\n", 2)
+    assert yaml.safe_load(front)["pipeline_tag"] == "fill-mask"
+    assert "Limits" in card
+    shape, random = (json.loads((model_folder(name) / "config.json").read_text()) for name in ("mini", "mini-random"))
+    assert {name: shape[name] for name in random} == random
+
+
+def test_mini_knows_english():
+    tokenizer = load_tokenizer("mini")
+    model = load_model("mini", tokenizer)
+    assert len(tokenizer) == model.config.vocab_size == 8192
+    assert model.dtype == torch.float32
+    prompts = ["He opened the [MASK] and went in.", "She [MASK] not know what to say.", "She burst into [MASK]."]
+    guesses = [guess[0][0] for guess in fill_mask(model, tokenizer, prompts)]
+    assert [token for token, _ in guesses] == ["door", "did", "tears"]
+    assert all(probability > 0.4 for _, probability in guesses)
 
 
 def test_a_checkpoint_keeps_its_weights_unless_told_otherwise(checkpoint, tokenizer, tiny_bert):

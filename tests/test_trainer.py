@@ -44,6 +44,15 @@ def test_the_sums_of_each_example_are_those_of_the_whole(checkpoint, corpus):
     assert "other_loss" in trainer.state.log_history[0]
 
 
+def test_text_is_packed_if_asked_for(checkpoint, corpus):
+    args = config(max_steps=2, packing=True, max_length=32)
+    trainer = MLMTrainer(checkpoint, args=args, train_dataset=corpus["train"], eval_dataset=corpus["validation"])
+    assert len(trainer.train_dataset) > 2 * len(corpus["train"])
+    assert sum(len(row["input_ids"]) < 32 for row in trainer.train_dataset) <= 1
+    trainer.train()
+    assert trainer.evaluate()["eval_masked_tokens"] > 0
+
+
 def test_rows_without_example_id_are_numbered(tiny_bert, tokenizer, rows):
     trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
     assert isinstance(trainer.train_dataset, NumberedRows)
