@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import yaml
 from datasets import Dataset, DatasetDict, DownloadConfig, DownloadManager, load_dataset
 
+from .masking import Ints, sequence_keys
 from .sources import STRUCTURED, did_you_mean, hub_has, looks_like_path
 
 logger = logging.getLogger(__name__)
@@ -280,37 +282,33 @@ def _number(rows: Dataset, first: int = 0) -> Dataset:
     return rows.add_column("example_id", list(range(first, first + len(rows))))
 
 
-def _fingerprints(rows: Dataset, seed: int) -> list[bytes]:
-    """Return one keyed hash per row; rows that are equal but for case and white space share theirs."""
-    return [_fingerprint(text, seed) for batch in rows.iter(batch_size=1000) for text in batch["text"]]
+def _digests(rows: Dataset) -> Ints:
+    """Return one hash per row, int64; rows that are equal but for case and white space share theirs."""
+    found = [_digest(text) for batch in rows.iter(batch_size=1000) for text in batch["text"]]
+    return np.frombuffer(b"".join(found), dtype=np.int64)
 
 
-def _fingerprint(text: str, seed: int) -> bytes:
-    normal = " ".join(text.casefold().split()).encode("utf-8")
-    return hashlib.blake2b(normal, key=seed.to_bytes(8, "little", signed=True), digest_size=16).digest()
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(" ".join(text.casefold().split()).encode("utf-8"), digest_size=8).digest()
 
 
 def _split(rows: Dataset, fraction: float, seed: int, name: str) -> Corpus:
     # The distinct paragraphs are ranked by a keyed hash and the first ones held out: exact in number, blind to the
     # order of the file, and a paragraph added to the corpus moves hardly any other across.
-    hashes = _fingerprints(rows, seed)
-    ranked = sorted(set(hashes))
+    ranks = sequence_keys(seed, 0, _digests(rows))
+    ranked = np.unique(ranks)
     if len(ranked) < 2:
         raise ValueError(
             f"corpus: {name!r} has {len(ranked)} different paragraph, too few to hold one out. Accepted: at least two, "
             "better a hundred, one a line. Put each paragraph on a line of its own."
         )
-    held_out = set(ranked[: min(max(1, round(fraction * len(ranked))), len(ranked) - 1)])
+    held_out = ranks < ranked[min(max(1, round(fraction * len(ranked))), len(ranked) - 1)]
     rows = _number(rows)
-    return Corpus(
-        train=rows.select([i for i, digest in enumerate(hashes) if digest not in held_out]),
-        validation=rows.select([i for i, digest in enumerate(hashes) if digest in held_out]),
-    )
+    return Corpus(train=rows.select(np.flatnonzero(~held_out)), validation=rows.select(np.flatnonzero(held_out)))
 
 
 def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
-    seen = set(_fingerprints(held_out, seed=0))
-    kept = rows.select([i for i, digest in enumerate(_fingerprints(rows, seed=0)) if digest not in seen])
+    kept = rows.select(np.flatnonzero(~np.isin(_digests(rows), _digests(held_out))))
     if not len(kept):
         raise ValueError(
             "corpus: every paragraph is also in the text that is held out, so there is nothing to train on. "
@@ -322,17 +320,16 @@ def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
 
 
 def _count(corpus: Corpus, dropped: int) -> dict[str, Any]:
-    digest, words, seen = hashlib.sha256(), 0, set[bytes]()
+    digest, words = hashlib.sha256(), 0
     for split in ("train", "validation"):
         for text in corpus[split]["text"]:
             digest.update(text.encode("utf-8") + b"\n")
             words += len(text.split())
-            seen.add(_fingerprint(text, seed=0))
     paragraphs = len(corpus["train"]) + len(corpus["validation"])
     return {
         "paragraphs": paragraphs,
         "words": words,
-        "duplicates": paragraphs - len(seen),
+        "duplicates": paragraphs - len(np.unique(np.concatenate([_digests(corpus[split]) for split in corpus]))),
         "dropped_as_duplicate_of_validation": dropped - paragraphs,
         "train": len(corpus["train"]),
         "validation": len(corpus["validation"]),
