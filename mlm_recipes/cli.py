@@ -129,7 +129,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _corpora(options: argparse.Namespace) -> None:
-    from .corpus import known_corpora
+    from .paragraphs import known_corpora
 
     for name, facts in known_corpora().items():
         origin = "fetched when asked for" if "url" in facts else "bundled"

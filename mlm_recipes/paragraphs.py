@@ -1,0 +1,202 @@
+"""From a corpus's name to its paragraphs: what is bundled, files of any format, an address, standard input, the hub."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import yaml
+from datasets import Dataset, DatasetDict, load_dataset
+from tqdm.auto import tqdm
+
+from .download import download, from_standard_input, is_url
+from .files import find_files, is_pattern, stem
+from .sources import did_you_mean, hub_has, looks_like_path
+from .tables import choose_column, read_table
+from .text_cache import read_once
+from .text_files import SAMPLE_BY, read_text
+
+CORPORA = Path(__file__).parent / "corpora"
+
+#: What reading counts, and how it is said.
+COUNTS = {
+    "blank_lines_dropped": "blank lines dropped",
+    "gutenberg_lines_dropped": "lines of Project Gutenberg's header and footer dropped",
+    "rows_without_text": "rows without text dropped",
+    "undecodable_replaced": "undecodable bytes replaced",
+    "very_long_cut": "paragraphs of more than 100,000 characters cut into parts",
+    "files_left_out": "files of other formats left out",
+}
+
+
+def known_corpora() -> dict[str, dict[str, Any]]:
+    """Return the sidecar of every corpus that has a name here: the bundled ones and those fetched on demand.
+
+    >>> list(known_corpora())
+    ['general-english', 'meditations', 'meditations-long']
+    """
+    sidecars = sorted(CORPORA.glob("*.yaml"), key=lambda path: path.stem)
+    return {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sidecars}
+
+
+def read_paragraphs(
+    name: str, how: dict[str, Any], of_the_hub: dict[str, Any] | None = None, sha256: str | None = None
+) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
+    """Return what a name stands for: its rows, those that its owner holds out, and the facts."""
+    held_out: Dataset | None = None
+    facts: dict[str, Any] = {"name": name}
+    sidecar = known_corpora().get(name)
+    if sidecar is not None:
+        facts |= {"source": sidecar.get("url", "bundled"), "licence": sidecar["licence"]}
+        file = download(sidecar["url"], sidecar["sha256"]) if "url" in sidecar else CORPORA / sidecar["file"]
+        rows, counts = _read_files(str(file), {"sample_by": "line"})
+    elif is_url(name):
+        file = download(name, sha256)
+        facts |= {"name": stem(Path(name)), "source": name}
+        rows, counts = _read_files(str(file), how)
+    elif name == "-":
+        file = from_standard_input()
+        facts |= {"name": "stdin", "source": str(file)}
+        rows, counts = _read_files(str(file), how)
+    elif Path(name).expanduser().exists() or is_pattern(name):
+        path = Path(name).expanduser()
+        facts |= {"name": stem(path.resolve() if path.exists() else path.parent.resolve()), "source": name}
+        rows, counts = _read_files(name, how)
+    else:
+        facts["source"] = f"hub:{name}"
+        rows, held_out, counts = _read_hub(name, how.get("text_column"), **(of_the_hub or {}))
+    facts |= {key: counts.get(key, 0) for key in COUNTS} | {"fingerprint": counts["fingerprint"]}
+    facts |= {key: counts[key] for key in counts if key.startswith(("files_by_", "text_column: "))}
+    return rows, held_out, facts
+
+
+def _read_files(name: str, how: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
+    """Read the files that a name means, or find what was read of them before."""
+    if how.get("sample_by", "auto") not in SAMPLE_BY:
+        raise ValueError(f"sample_by: received {how['sample_by']!r}. Accepted: {', '.join(SAMPLE_BY)}.")
+    files, left_out = find_files(name)
+    stats = [(file, file.stat()) for file, _ in files if file.is_file()]
+    key = [
+        [[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats],
+        [format for _, format in files],
+        how,
+    ]
+
+    def read(counts: Counter[str]) -> Iterator[str]:
+        with _bar(sum(stat.st_size for _, stat in stats)) as bar:
+            for file, format in files:
+                begun = bar.n
+
+                def position(done: int, begun: int = begun) -> None:
+                    bar.update(begun + done - bar.n)
+
+                if format in ("text", "markdown"):
+                    options = {key: value for key, value in how.items() if key != "text_column"}
+                    yield from read_text(file, counts, position=position, **options)
+                else:
+                    options = {key: value for key, value in how.items() if key != "sample_by"}
+                    yield from read_table(file, format, counts, position=position, **options)
+
+    rows, counts = read_once(key, read)
+    if not len(rows):
+        raise ValueError(
+            f"corpus: {name!r} holds no text ({counts.get('blank_lines_dropped', 0)} blank lines). Accepted: text "
+            "with at least two different paragraphs. Check that the file is the one you meant."
+        )
+    return rows, counts | {"files_left_out": left_out}
+
+
+def _bar(total: int) -> Any:
+    """Return a bar in bytes, shown on a terminal from the second second on."""
+    return tqdm(
+        total=total, unit="B", unit_scale=True, desc="Reading", delay=2, leave=False, disable=not sys.stderr.isatty()
+    )
+
+
+def _read_hub(
+    name: str, text_column: str | None, **of_the_hub: str | None
+) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
+    if looks_like_path(name):
+        link = " It is a link that leads nowhere." if Path(name).expanduser().is_symlink() else ""
+        raise FileNotFoundError(
+            f"corpus: there is no file or folder {name!r} (looked in {Path.cwd()}).{link} Accepted: {_accepted()}. "
+            "Check the path for a typing error."
+        )
+    if name.count("/") != 1:
+        raise ValueError(
+            f"corpus: {name!r} is not a known corpus, nor a file or folder here."
+            f"{did_you_mean(name, known_corpora())} Accepted: {_accepted()}. `mlm-recipes corpora` lists the names."
+        )
+    splits = _load_from_hub(name)
+    asked = of_the_hub.get("split") or "train"
+    if asked not in splits:
+        raise ValueError(
+            f"corpus_split: the hub data set {name!r} has the splits {', '.join(splits)}, not {asked!r}. Accepted: "
+            "one of these. Pass --corpus_split with the one to train on."
+        )
+    rows, counts = _texts_of(splits[asked], name, text_column)
+    held_out = None
+    if asked == "train" and "validation" in splits:
+        held_out, _ = _texts_of(splits["validation"], name, text_column)
+    return rows, held_out, counts
+
+
+def _texts_of(rows: Dataset, name: str, text_column: str | None) -> tuple[Dataset, dict[str, Any]]:
+    column = choose_column(rows.select(range(min(len(rows), 200))), text_column, name)
+    kind = rows.features[column]
+    if getattr(kind, "dtype", None) not in ("string", "large_string"):
+        raise ValueError(
+            f"text_column: the column {column!r} of {name!r} holds {kind}. Accepted: a column of strings. "
+            "Pass --text_column with the one that holds the text."
+        )
+
+    def read(counts: Counter[str]) -> Iterator[str]:
+        counts[f"text_column: {column}"] += 1
+        for batch in rows.select_columns([column]).iter(batch_size=1000):
+            for text in batch[column]:
+                if text and text.strip():
+                    yield text
+                else:
+                    counts["rows_without_text"] += 1
+
+    return read_once([rows._fingerprint, column], read)
+
+
+def _load_from_hub(name: str) -> DatasetDict:
+    found = hub_has(name, "dataset")
+    if found is False:
+        raise ValueError(
+            f"corpus: {name!r} is neither a path here nor a data set on the hub."
+            f"{did_you_mean(name, known_corpora())} Accepted: {_accepted()}. Check the name; a private data set needs "
+            "`hf auth login`."
+        )
+    if found is None and not datasets.config.HF_HUB_OFFLINE:
+        raise ValueError(_unreachable(name))
+    try:
+        return load_dataset(name)  # offline, from what datasets has cached
+    except ConnectionError as error:
+        raise ValueError(_unreachable(name)) from error
+    except ValueError as error:
+        raise ValueError(
+            f"corpus: the hub data set {name!r} cannot be loaded by its name alone ({str(error).splitlines()[0]}) "
+            "Accepted: one with a single configuration. Save the part you want as a text file and name that."
+        ) from error
+
+
+def _unreachable(name: str) -> str:
+    return (
+        f"corpus: {name!r} is not a path here, and the hub cannot be reached to look for a data set of that name. "
+        f"Accepted: {_accepted()}. Without a network use a text file, a folder, or the bundled `meditations`; "
+        "HF_HUB_OFFLINE=1 uses a data set that was fetched before."
+    )
+
+
+def _accepted() -> str:
+    return (
+        f"a known corpus ({', '.join(known_corpora())}), a file or folder of text, a pattern, an http(s) address, - "
+        "for standard input, or a hub id owner/name"
+    )

@@ -1,0 +1,100 @@
+"""Paragraphs, read once: an Arrow file on disk with what is known of them, found again by what they were read from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+
+from .masking import Ints
+
+#: Part of every key: what an earlier version of the reading wrote is not taken for this one's.
+_VERSION = 1
+
+_SCHEMA = pa.schema({"text": pa.large_string(), "example_id": pa.int64(), "digest": pa.int64(), "words": pa.int32()})
+_BATCH = 10_000
+
+
+def read_once(key: Any, read: Callable[[Counter[str]], Iterable[str]]) -> tuple[Dataset, dict[str, int]]:
+    """Return the paragraphs that `read` yields, and what it counted; from disk, where they were read before.
+
+    Args:
+        key: plain data that says what is read and how: paths with size and time of change, options.
+        read: yields paragraphs and counts what it drops; not called where the key is known.
+
+    The data set lies in the cache of `datasets` and is not held in memory. It has `text`, `example_id` (the row's
+    number), `digest` (int64; equal for texts that are equal but for case and white space) and `words`; the counts get
+    `paragraphs`, `words` and `fingerprint` (sha256 of all text).
+
+    >>> rows, counts = read_once("an example", lambda counts: ["To be", "or  not", "to BE "])
+    >>> rows["digest"][0] == rows["digest"][2], counts["words"]
+    (True, 6)
+    """
+    name = hashlib.sha256(json.dumps([_VERSION, key]).encode()).hexdigest()[:32]
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "mlm_recipes" / name
+    if not (folder / "counts.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix="reading-"))
+        try:
+            counts = _write(read, aside / "text.arrow")
+            (aside / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
+            if not (folder / "counts.json").is_file():  # else another process was faster
+                shutil.rmtree(folder, ignore_errors=True)
+                os.replace(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    rows = Dataset.from_file(str(folder / "text.arrow"))
+    return rows, json.loads((folder / "counts.json").read_text("utf-8"))
+
+
+def _write(read: Callable[[Counter[str]], Iterable[str]], path: Path) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    whole, first, words = hashlib.sha256(), 0, 0
+    with pa.ipc.new_stream(path, _SCHEMA) as file:
+        for texts in _in_batches(read(counts)):
+            encoded = "\n".join([*texts, ""]).encode()
+            whole.update(encoded)
+            split = [text.split() for text in texts]
+            numbers = np.fromiter(map(len, split), dtype=np.int32, count=len(split))
+            columns = {
+                "text": texts,
+                "example_id": np.arange(first, first + len(texts)),
+                "digest": np.frombuffer(b"".join(map(_digest, split)), dtype=np.int64),
+                "words": numbers,
+            }
+            file.write_batch(pa.record_batch(columns, schema=_SCHEMA))
+            first, words = first + len(texts), words + int(numbers.sum())
+    return counts | {"paragraphs": first, "words": words, "fingerprint": whole.hexdigest()}
+
+
+def _digest(words: list[str]) -> bytes:
+    return hashlib.blake2b(" ".join(words).casefold().encode(), digest_size=8).digest()
+
+
+def _in_batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def column(rows: Dataset, name: str) -> Ints:
+    """Return a column of numbers as an array, without a Python object for each."""
+    table = rows.with_format("arrow").select_columns([name])
+    found = [np.asarray(part[name].combine_chunks()) for part in table.iter(batch_size=1_000_000)]
+    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
