@@ -99,7 +99,7 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
     _quiet_libraries()
     import mlm_recipes
 
-    from .config import parse_arguments
+    from .arguments import parse_arguments
 
     recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # else the function's own default
     result = getattr(mlm_recipes, verb)(*recipe, **parse_arguments(rest))
@@ -153,7 +153,8 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _print_values(verb: str) -> None:
-    from .config import MLMConfig, bundled_recipes, field_names, own_fields
+    from .arguments import bundled_recipes
+    from .config import MLMConfig, field_names, own_fields
 
     print(f"usage: mlm-recipes {verb} [RECIPE] [--name value ...]\n")
     print(f"RECIPE: a YAML file, a run folder, or one of {', '.join(bundled_recipes())}.")

@@ -16,7 +16,8 @@ from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from . import reference_loop, report, resume, run_folder
-from .config import MLMConfig, read_config, recipe_path
+from .arguments import read_config, recipe_path
+from .config import MLMConfig
 from .evaluation import all_example_sums, paired_gain
 from .fill_mask import fill_mask
 from .model import load_model

@@ -24,7 +24,8 @@ from torch.utils.data import BatchSampler, DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from . import report, run_folder
-from .config import MLMConfig, read_config
+from .arguments import read_config
+from .config import MLMConfig
 from .dataset import RowsOfEpoch
 from .positions import max_positions
 from .prepare import Run, prepare

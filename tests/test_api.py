@@ -17,7 +17,7 @@ FLOORS = [
     | {"progress", "reference_loop", "report", "resume"},
     {"collator", "corpus", "model", "padding_free", "run_folder", "sampler", "tokenizer"},
     {"config", "evaluation", "fill_mask"},
-    {"prepare", "trainer"},
+    {"arguments", "prepare", "trainer"},
     {"recipes", "verification"},
     {"cli"},
 ]

@@ -7,7 +7,7 @@ import torch
 from conftest import make_bert
 
 from mlm_recipes import DataCollatorForMaskedLM, cli, verification, verify
-from mlm_recipes.config import read_config
+from mlm_recipes.arguments import read_config
 from mlm_recipes.masking import sequence_keys
 from mlm_recipes.sampler import EpochSampler
 from mlm_recipes.sparse_prediction import only_at
