@@ -116,18 +116,21 @@ def all_example_sums(
     return torch.cat(sums).double().numpy()
 
 
-def paired_gain(before: np.ndarray, after: np.ndarray, resamples: int = 10_000, seed: int = 0) -> dict[str, float]:
-    """Return by how many nats a masked token the loss fell, with a paired 95% bootstrap interval over paragraphs.
+def paired_gain(
+    before: np.ndarray, after: np.ndarray, unit: str = "paragraphs", resamples: int = 10_000, seed: int = 0
+) -> dict[str, float]:
+    """Return by how many nats a masked token the loss fell, with a paired 95% bootstrap interval over examples.
 
-    Paragraphs are drawn with replacement, each with its tokens before and after, since tokens of one paragraph are not
+    Examples are drawn with replacement, each with its tokens before and after, since tokens of one example are not
     independent of each other (percentile bootstrap; Efron & Tibshirani 1993, chapter 13).
 
     Args:
-        before, after: sums of the same paragraphs with the same masks, shape `(examples, 3)`, as `all_example_sums`.
+        before, after: sums of the same examples with the same masks, shape `(examples, 3)`, as `all_example_sums`.
+        unit: what the examples are, in the plural.
         resamples: how many draws.
         seed: of the draws.
 
-    Returns `loss` (positive where it fell), `low`, `high`, and `paragraphs`: how many have a masked token.
+    Returns `loss` (positive where it fell), `low`, `high`, and under `unit` how many examples have a masked token.
 
     >>> before, after = np.array([[4.0, 0, 2], [6.0, 0, 2]]), np.array([[2.0, 1, 2], [2.0, 1, 2]])
     >>> paired_gain(before, after)
@@ -142,7 +145,7 @@ def paired_gain(before: np.ndarray, after: np.ndarray, resamples: int = 10_000, 
         drawn = generator.integers(examples, size=(min(100, resamples - first), examples))
         gains[first : first + 100] = fallen[drawn].sum(axis=1) / masked[drawn].sum(axis=1)
     low, high = np.quantile(gains, [0.025, 0.975]).tolist()
-    return {"loss": float(fallen.sum() / masked.sum()), "low": low, "high": high, "paragraphs": examples}
+    return {"loss": float(fallen.sum() / masked.sum()), "low": low, "high": high, unit: examples}
 
 
 def compute(sums: Any) -> dict[str, float]:

@@ -40,6 +40,11 @@ class Run:
     general_rows: Dataset | None
     prompts: list[Prompt]
 
+    @property
+    def unit(self) -> str:
+        """What a row of the data is: packed rows have pieces of several paragraphs."""
+        return "rows" if self.config.packing else "paragraphs"
+
     def collator(self) -> DataCollatorForMaskedLM:
         """Return the collator that the config asks for."""
         return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
@@ -55,7 +60,7 @@ class Run:
             yield {name: tensor.to(self.model.device) for name, tensor in batch.items()}
 
     def measure(self, example_sums: Callable[[Dataset, str], np.ndarray]) -> tuple[dict[str, Any], np.ndarray]:
-        """Return what metrics.json says of the model as it is now, and the held-out paragraphs' sums.
+        """Return what metrics.json says of the model as it is now, and the held-out rows' sums.
 
         `example_sums` evaluates rows under a name, as `MLMTrainer.example_sums` does.
         """

@@ -159,10 +159,10 @@ same before and after.
     """
     gain, masked = metrics["gain"], metrics["after"]["masked_tokens"]
     interval = f"95% interval {gain['low']:.2f} to {gain['high']:.2f}"
-    where = (
-        f"on {count(masked, 'masked token')} of {count(gain['paragraphs'], 'paragraph')}, the same before and after."
-    )
-    if gain["paragraphs"] < 10:
+    unit = "row" if "rows" in gain else "paragraph"  # rows where the text was packed
+    examples = gain[f"{unit}s"]
+    where = f"on {count(masked, 'masked token')} of {count(examples, unit)}, the same before and after."
+    if examples < 10:
         return (
             f"The held-out loss changed by {-gain['loss']:+.2f} nats a token {where} These are too few for an interval."
         )

@@ -122,6 +122,7 @@ def test_paragraphs_without_a_masked_token_do_not_count():
     found = paired_gain(np.concatenate([before, nothing]), np.concatenate([after, nothing]))
     assert found == paired_gain(before, after)
     assert found["paragraphs"] == 20
+    assert paired_gain(before, after, "rows")["rows"] == 20
 
 
 def test_other_masks_are_not_compared():

@@ -55,6 +55,7 @@ def test_the_run_folder_is_whole(run):
     assert set(metrics) == {"corpus", "before", "after", "gain", "train", "versions"}
     fallen = metrics["before"]["loss"] - metrics["after"]["loss"]
     assert metrics["gain"]["loss"] == pytest.approx(fallen)
+    assert metrics["gain"]["paragraphs"] <= metrics["corpus"]["validation"]
     assert metrics["gain"]["low"] <= fallen <= metrics["gain"]["high"]
     assert metrics["before"]["general"]["masked_tokens"] == metrics["after"]["general"]["masked_tokens"] > 200
     for when in ("before", "after"):
@@ -169,7 +170,9 @@ def test_pretraining_packs_its_text_and_holds_out_another(short_text, tmp_path):
     assert metrics["corpus"]["validation_corpus"]["name"] == "other"
     assert (metrics["corpus"]["train"], metrics["corpus"]["validation"]) == (60, 12)
     assert metrics["corpus"]["cut_off_tokens"] == 0
-    assert metrics["gain"]["paragraphs"] > 12  # rows of 32 tokens
+    assert metrics["gain"]["rows"] > 12  # of 32 tokens
+    assert "paragraphs" not in metrics["gain"]
+    assert f"masked tokens of {metrics['gain']['rows']} rows," in " ".join(str(result).split())
     assert metrics["train"]["random_weights"]
     assert metrics["after"]["loss"] < metrics["before"]["loss"]
     assert len(load_tokenizer(result.output_dir)) <= 300

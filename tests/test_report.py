@@ -102,6 +102,14 @@ def test_a_run_that_got_worse_says_so_and_fits_the_table():
     assert "Try" not in report.headline(metrics())
 
 
+def test_packed_rows_are_not_called_paragraphs():
+    values = metrics()
+    values["gain"]["rows"] = values["gain"].pop("paragraphs")
+    assert "on 500 masked tokens of 20 rows, the same before and after" in report.headline(values)
+    values["gain"]["rows"] = 1
+    assert "changed by -1.50 nats a token on 500 masked tokens of 1 row," in report.headline(values)
+
+
 def test_a_handful_of_paragraphs_has_no_interval():
     values = metrics()
     values["gain"]["paragraphs"] = 9
