@@ -37,6 +37,11 @@ def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int 
     return with_example_id(rows.map(encode, batched=True, remove_columns=unwanted, desc="Tokenizing"))
 
 
+def to_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, packing: bool) -> Dataset:
+    """Return what a model is given of the column `text`: with `packing` the rows of `pack`, else those of `tokenize`."""
+    return (pack if packing else tokenize)(rows, tokenizer, max_length)
+
+
 def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> Dataset:
     """Tokenize the column `text`, join the paragraphs end to end, and cut them into rows of `max_length` tokens.
 

@@ -16,7 +16,7 @@ from . import report
 from .collator import DataCollatorForMaskedLM
 from .config import MLMConfig
 from .corpus import Corpus, load_corpus, load_paragraphs
-from .dataset import pack, tokenize
+from .dataset import to_rows
 from .evaluation import compute, word_frequency_metrics
 from .fill_mask import Prompt, choose_prompts, fill_mask
 from .masking import special_token_ids
@@ -120,14 +120,15 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         set_seed(config.seed)
         model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
         max_length = usable_length(config.max_length, model, default_length)
-        to_rows = pack if config.packing else tokenize
-        rows = {split: to_rows(corpus[split], tokenizer, max_length) for split in ("train", "validation")}
+        rows = {
+            split: to_rows(corpus[split], tokenizer, max_length, config.packing) for split in ("train", "validation")
+        }
         cut_off = [lost for split in rows.values() for lost in split["cut_off"] if lost]
         corpus.facts |= {"max_length": max_length, "cut_off_paragraphs": len(cut_off), "cut_off_tokens": sum(cut_off)}
         random_weights = starts_random(config.model, config.from_scratch)
         if config.general_corpus.lower() != "none" and not random_weights:  # else there is nothing to forget
             text = load_paragraphs(config.general_corpus, text_column=config.text_column)
-            rows["general"] = to_rows(text, tokenizer, max_length)
+            rows["general"] = to_rows(text, tokenizer, max_length, config.packing)
             corpus.facts["general"] = config.general_corpus
         run = Run(
             config=config,

@@ -15,7 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .collator import DataCollatorForMaskedLM
 from .config import MLMConfig
-from .dataset import NumberedRows, RowsOfEpoch, fingerprint, pack, tokenize, with_example_id
+from .dataset import NumberedRows, RowsOfEpoch, fingerprint, to_rows, with_example_id
 from .dropout import use_fast_dropout
 from .evaluation import all_example_sums, compute
 from .length_groups import by_length
@@ -112,7 +112,7 @@ class MLMTrainer(Trainer):
             )
         require_mask_token(processing_class)
         self._max_length = usable_length(args.max_length, model)
-        self._to_rows = pack if args.packing else tokenize
+        self._packing = args.packing
         ours = data_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # none, or another's: evaluation still masks by the config
             ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
@@ -163,7 +163,7 @@ class MLMTrainer(Trainer):
                     f"{name}: received the columns {', '.join(columns)}. Accepted: `text` or `input_ids`. "
                     'Rename the one that holds the text, in a data set by rows.rename_column("...", "text").'
                 )
-            return self._to_rows(rows, tokenizer, self._max_length)
+            return to_rows(rows, tokenizer, self._max_length, self._packing)
         return with_example_id(rows)
 
     def _can_be_sparse(self, args: MLMConfig) -> bool:
