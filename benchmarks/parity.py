@@ -58,8 +58,8 @@ class Side:
         self.name, self.folder = name, folder
         corpus = load_corpus("meditations")
         self.tokenizer = train_tokenizer(corpus["train"]["text"], vocab_size=2000)
-        self.rows = tokenize(corpus["train"].select(range(PARAGRAPHS)), self.tokenizer, LENGTH)
-        self.held_out = tokenize(corpus["validation"], self.tokenizer, LENGTH)
+        self.rows = tokenize(corpus["train"].select(range(PARAGRAPHS)), self.tokenizer, LENGTH, "truncate")
+        self.held_out = tokenize(corpus["validation"], self.tokenizer, LENGTH, "truncate")
 
     def model(self, architecture: str = "bert", dropout: bool = False) -> Any:
         set_seed(0)

@@ -119,7 +119,7 @@ class Curve(TrainerCallback):
 
 def time_to_loss(corpus: Any, rows: Any, tokenizer: Any, steps: int, turns: int, folder: str) -> dict[str, Any]:
     """Return both trainers' seconds to a loss that both end with, and their curves."""
-    held_out = tokenize(corpus["validation"], tokenizer, LENGTH)
+    held_out = tokenize(corpus["validation"], tokenizer, LENGTH, "truncate")
     collate = DataCollatorForMaskedLM(tokenizer).frozen(0)
     frozen = [collate(list(held_out.select(range(i, min(i + BATCH, len(held_out)))))) for i in range(0, len(held_out), BATCH)]  # fmt: skip  # noqa: E501
     common: dict[str, Any] = {
@@ -172,7 +172,7 @@ def main() -> None:
     disable_progress_bars()
     corpus = load_corpus(options.text)
     tokenizer = train_tokenizer(corpus["train"]["text"], vocab_size=8192)
-    rows = tokenize(corpus["train"], tokenizer, LENGTH)
+    rows = tokenize(corpus["train"], tokenizer, LENGTH, "truncate")
     result: dict[str, Any] = {"date": datetime.date.today().isoformat(), "text": corpus.facts["name"], "overhead": {}}
     with tempfile.TemporaryDirectory() as folder:
         for size, model, steps in (("tiny", tiny(len(tokenizer)), 40), ("6x384", make_model("6x384"), 8)):

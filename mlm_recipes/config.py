@@ -64,9 +64,35 @@ class MLMConfig(TrainingArguments):
     # Corpus
     corpus: str = field(
         default="meditations",
-        metadata={"help": "A known corpus, a text file, a folder of .txt files, or a hub id owner/name."},
+        metadata={
+            "help": "A known corpus, a file (text, JSON lines, CSV, Parquet ...), a folder, a pattern in quotes, an "
+            "http(s) address, - for standard input, or a hub id owner/name."
+        },
     )
-    text_column: str = field(default="text", metadata={"help": "The column of a hub data set that holds the text."})
+    text_column: str | None = field(
+        default=None,
+        metadata={"help": "The column that holds the text; by default `text`, or that with the longest strings."},
+    )
+    sample_by: str = field(
+        default="auto",
+        metadata={
+            "help": "What a paragraph of a text file is: line, paragraph (blank lines between), document, or auto: "
+            "paragraph where the lines are wrapped."
+        },
+    )
+    encoding: str = field(default="utf-8", metadata={"help": "Of text files, such as cp1252 or utf-16."})
+    encoding_errors: str = field(
+        default="strict", metadata={"help": "strict, or replace, which counts the bytes that were wrong."}
+    )
+    corpus_config: str | None = field(default=None, metadata={"help": "The configuration of a hub data set."})
+    corpus_split: str | None = field(default=None, metadata={"help": "The split of a hub data set to train on."})
+    corpus_revision: str | None = field(
+        default=None, metadata={"help": "A branch, tag or commit of a hub data set, so that it stays what it is."}
+    )
+    corpus_sha256: str | None = field(
+        default=None, metadata={"help": "What the file at an http(s) address must have; else it is refused."}
+    )
+    deduplicate: str = field(default="none", metadata={"help": "none, or exact: keep the first of equal paragraphs."})
     validation_fraction: float = field(
         default=0.1, metadata={"help": "Share of the paragraphs that is held out and never trained on."}
     )
@@ -87,8 +113,16 @@ class MLMConfig(TrainingArguments):
     )
     max_length: int | None = field(
         default=None,
-        metadata={"help": "Tokens of a paragraph that are kept; by default 512, or the model's positions if fewer."},
+        metadata={"help": "Tokens of a row; by default 512, or the model's positions if fewer."},
     )
+    long_text: str = field(
+        default="split",
+        metadata={"help": "Longer paragraphs: split into rows at the ends of sentences, or truncate (the tutorial)."},
+    )
+    stride: int = field(
+        default=0, metadata={"help": "Tokens that a row of a split paragraph repeats of the one before, for context."}
+    )
+    num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenize; by default one."})
     packing: bool = field(
         default=False,
         metadata={
@@ -237,6 +271,14 @@ class MLMConfig(TrainingArguments):
         """Return the keyword arguments of DataCollatorForMaskedLM that this config decides."""
         names = ("mlm_probability", "mask_replace_prob", "random_replace_prob", "padding", "pad_to_multiple_of")
         return {name: getattr(self, name) for name in (*names, "loss_on", "static_masks", "seed")}
+
+    def reading(self) -> dict[str, Any]:
+        """Return the keyword arguments of `load_corpus` that say how any text is read."""
+        return {name: getattr(self, name) for name in ("text_column", "sample_by", "encoding", "encoding_errors")}
+
+    def rows(self) -> dict[str, Any]:
+        """Return the keyword arguments of `mlm_recipes.dataset.to_rows` that this config decides."""
+        return {name: getattr(self, name) for name in ("packing", "long_text", "stride", "num_proc")}
 
     def to_recipe(self) -> dict[str, Any]:
         """Return every value of the run as plain data for recipe.yaml: this library's own first, then transformers'."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, DatasetDict
 
+from .columns import column
 from .masking import sequence_keys
 from .paragraphs import COUNTS, read_paragraphs
-from .text_cache import column
 
 logger = logging.getLogger(__name__)
 

@@ -3,46 +3,72 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow as pa
 import torch
 from datasets import Dataset
+from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
+from .columns import column
+from .encoding import Encoder
+from .windows import paragraph_of, window_of
 
-def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> Dataset:
-    """Tokenize the column `text`, a row a paragraph, cutting off what lies beyond `max_length` tokens.
+#: Rows from which tokenizing takes long enough for a bar.
+_SHOWN = 20_000
 
-    Returns a data set with `input_ids` ([CLS] and [SEP] included), `special_tokens_mask`, `cut_off` (how many tokens
-    the row lost) and `example_id` (kept, or else the row's index); `datasets` caches it.
+
+def to_rows(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    packing: bool = False,
+    long_text: str = "split",
+    stride: int = 0,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Return what a model is given of the column `text`: with `packing` that of `pack`, else that of `tokenize`."""
+    if packing:
+        return pack(rows, tokenizer, max_length, num_proc)
+    return tokenize(rows, tokenizer, max_length, long_text, stride, num_proc)
+
+
+def tokenize(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int = 512,
+    long_text: str = "split",
+    stride: int = 0,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Tokenize the column `text`: a row a paragraph, or several where it is longer than `max_length` tokens.
+
+    Args:
+        rows: a data set with `text` and, if it likes, `example_id`; else a row's index is its id.
+        tokenizer: one of transformers'.
+        max_length, long_text, stride: as for `mlm_recipes.encoding.Encoder`, whose columns the result has.
+        num_proc: processes to tokenize in; by default this one.
+
+    `datasets` caches the result by the text, the tokenizer and these values, for later processes too.
 
     >>> from mlm_recipes import load_corpus, train_tokenizer
     >>> rows = load_corpus("meditations")["validation"]
     >>> tokenize(rows, train_tokenizer(rows["text"]), max_length=8)[0]["special_tokens_mask"]
-    [1, 0, 0, 0, 0, 0, 0, 1]
+    [1, 0, 0, 0, 0, 0, 1]
     """
-
-    def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        encoded = tokenizer(batch["text"], truncation=True, max_length=max_length, return_special_tokens_mask=True)
-        cut_off = [
-            len(tokenizer(text, verbose=False)["input_ids"]) - max_length if len(ids) == max_length else 0
-            for text, ids in zip(batch["text"], encoded["input_ids"], strict=True)
-        ]
-        return {name: encoded[name] for name in ("input_ids", "special_tokens_mask")} | {"cut_off": cut_off}
-
-    unwanted = [column for column in rows.column_names if column != "example_id"]
-    return with_example_id(rows.map(encode, batched=True, remove_columns=unwanted, desc="Tokenizing"))
+    encode = Encoder(tokenizer, max_length, long_text, stride)
+    return _map(rows, tokenizer, encode, ["tokenize", max_length, long_text, stride], 1000, num_proc)
 
 
-def to_rows(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, packing: bool) -> Dataset:
-    """Return what a model is given of the column `text`: with `packing` the rows of `pack`, else those of `tokenize`."""
-    return (pack if packing else tokenize)(rows, tokenizer, max_length)
-
-
-def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> Dataset:
+def pack(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512, num_proc: int | None = None
+) -> Dataset:
     """Tokenize the column `text`, join the paragraphs end to end, and cut them into rows of `max_length` tokens.
 
     A [SEP] stands between two paragraphs, and each row begins with [CLS] and ends with [SEP], as a paragraph by itself
@@ -55,39 +81,90 @@ def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 51
     >>> rows = load_corpus("meditations")["validation"]
     >>> packed = pack(rows, train_tokenizer(rows["text"]), max_length=128)
     >>> len(rows), len(packed), len(packed[0]["input_ids"]), packed[0]["special_tokens_mask"][:3]
-    (54, 48, 128, [1, 0, 0])
+    (54, 51, 128, [1, 0, 0])
     """
-    cls, sep = _first_and_last(tokenizer)
-    room = max_length - 2
-    if room < 1:
+    encoder = Encoder(tokenizer, max_length)
+    if (len(encoder.before), len(encoder.after)) != (1, 1):
         raise ValueError(
-            f"max_length: received {max_length} with packing. Accepted: 3 or more, since two are special tokens."
+            f"packing: the tokenizer sets {len(encoder.before) + len(encoder.after)} special tokens around a text. "
+            "Accepted: two, one before and one after it, as BERT's and RoBERTa's do. Leave --packing out."
         )
 
-    def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        found = tokenizer(batch["text"], add_special_tokens=False, verbose=False)["input_ids"]
-        joined = np.fromiter(itertools.chain.from_iterable([*ids, sep] for ids in found), dtype=np.int32)[:-1]
-        cut = [joined[start : start + room].tolist() for start in range(0, len(joined), room)]
-        ids = [[cls, *part, sep] for part in cut]
-        return {
-            "input_ids": ids,
-            "special_tokens_mask": [[1, *(int(token == sep) for token in part), 1] for part in cut],
-            "cut_off": [0] * len(ids),
-        }
+    def encode(texts: list[str], _: Any) -> pa.Table:
+        return encoder.packed(texts)
 
-    packed = rows.map(encode, batched=True, batch_size=10_000, remove_columns=rows.column_names, desc="Packing")
-    return with_example_id(packed)
+    packed = _map(rows, tokenizer, encode, ["pack", max_length], 10_000, num_proc)
+    return with_example_id(packed.remove_columns("example_id"))
 
 
-def _first_and_last(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
-    """Return what the tokenizer sets before and after a text."""
-    ends = tokenizer("")["input_ids"]
-    if len(ends) != 2:
-        raise ValueError(
-            f"packing: the tokenizer sets {len(ends)} special tokens around a text. Accepted: two, one before and one "
-            "after it, as BERT's and RoBERTa's do. Leave --packing out."
+def _map(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    encode: Callable[[list[str], list[int]], pa.Table],
+    values: list[Any],
+    batch_size: int,
+    num_proc: int | None,
+) -> Dataset:
+    """Map `encode` over texts and ids, table by table; what an earlier process made of the same text is found again."""
+    rows = with_example_id(rows).select_columns(["text", "example_id"])
+    # datasets would hash the tokenizer with all that it has cached, and never find anything again.
+    key = Hasher.hash([rows._fingerprint, _identity(tokenizer), values])
+    shown = len(rows) > _SHOWN and sys.stderr.isatty()
+    was_shown = datasets.is_progress_bar_enabled()
+    (datasets.enable_progress_bars if shown else datasets.disable_progress_bars)()
+    try:
+        return (
+            rows.with_format("arrow")
+            .map(
+                lambda table: encode(table["text"].to_pylist(), table["example_id"].to_pylist()),
+                batched=True,
+                batch_size=batch_size,
+                remove_columns=["text", "example_id"],
+                num_proc=num_proc,
+                new_fingerprint=key,
+                desc="Packing" if values[0] == "pack" else "Tokenizing",
+            )
+            .with_format(None)
         )
-    return ends[0], ends[1]
+    finally:
+        (datasets.enable_progress_bars if was_shown else datasets.disable_progress_bars)()
+
+
+def _identity(tokenizer: Any) -> Any:
+    """Return plain data that decides a tokenizer's ids."""
+    if not tokenizer.is_fast:
+        return [type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.init_kwargs]
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    return [state | {"truncation": None, "padding": None}, tokenizer.truncation_side]  # these are the last caller's
+
+
+def lost_and_split(rows: Dataset) -> dict[str, int]:
+    """Return how many paragraphs were cut off, by how many tokens in all, and how many were split into how many rows.
+
+    >>> lost_and_split(Dataset.from_dict({"cut_off": [0, 3], "example_id": [0, 1]}))
+    {'cut_off_paragraphs': 1, 'cut_off_tokens': 3, 'split_paragraphs': 0, 'rows': 2}
+    """
+    cut_off, window = column(rows, "cut_off"), window_of(column(rows, "example_id"))
+    return {
+        "cut_off_paragraphs": int((cut_off > 0).sum()),
+        "cut_off_tokens": int(cut_off.sum()),
+        "split_paragraphs": int((window == 1).sum()),
+        "rows": len(rows),
+    }
+
+
+def sums_by_paragraph(sums: np.ndarray, rows: Dataset) -> np.ndarray:
+    """Add up what was summed for each row, shape `(rows, n)`, over the rows of each paragraph: `(paragraphs, n)`.
+
+    >>> from mlm_recipes.windows import window_ids
+    >>> rows = Dataset.from_dict({"example_id": [*window_ids(7, 2), 8]})
+    >>> sums_by_paragraph(np.array([[1.0], [2.0], [4.0]]), rows).tolist()
+    [[3.0], [4.0]]
+    """
+    found, paragraph = np.unique(paragraph_of(column(rows, "example_id")), return_inverse=True)
+    total = np.zeros((len(found), sums.shape[1]))
+    np.add.at(total, paragraph, sums)
+    return total
 
 
 class NumberedRows(torch.utils.data.Dataset[dict[str, Any]]):
@@ -158,8 +235,8 @@ def fingerprint(rows: Any, at_most: int = 1000) -> str:
     """
     digest = hashlib.blake2b(str(len(rows)).encode(), digest_size=8)
     for lengths, ids, special, example_ids in _in_columns(rows, at_most):
-        for column in (lengths, ids, special, example_ids):
-            digest.update(np.ascontiguousarray(column, dtype=np.int64).tobytes())
+        for numbers in (lengths, ids, special, example_ids):
+            digest.update(np.ascontiguousarray(numbers, dtype=np.int64).tobytes())
     return digest.hexdigest()
 
 

@@ -169,7 +169,7 @@ def word_frequency_metrics(
     """
     counts = np.ones(vocab_size, dtype=np.int64)
     for ids in train_ids:
-        counts += np.bincount(np.asarray(list(ids)), minlength=vocab_size)
+        counts += np.bincount(np.asarray(ids, dtype=np.int64), minlength=vocab_size)
     counts[list(special_ids)] = 0
     with np.errstate(divide="ignore"):  # log(0): a special token, never a label
         surprise = -np.log(counts / counts.sum())

@@ -14,9 +14,10 @@ from transformers import set_seed
 
 from . import report
 from .collator import DataCollatorForMaskedLM
+from .columns import flat_column
 from .config import MLMConfig
 from .corpus import Corpus, load_corpus, load_paragraphs
-from .dataset import to_rows
+from .dataset import lost_and_split, sums_by_paragraph, to_rows
 from .evaluation import compute, word_frequency_metrics
 from .fill_mask import Prompt, choose_prompts, fill_mask
 from .masking import special_token_ids
@@ -64,7 +65,7 @@ class Run:
 
         `example_sums` evaluates rows under a name, as `MLMTrainer.example_sums` does.
         """
-        held_out = example_sums(self.validation_rows, "eval")
+        held_out = sums_by_paragraph(example_sums(self.validation_rows, "eval"), self.validation_rows)
         measured = compute(held_out) | self.fill_mask()
         if self.general_rows is not None:
             measured["general"] = compute(example_sums(self.general_rows, "general"))
@@ -83,16 +84,21 @@ class Run:
     def announcement(self) -> str:
         """Say what there is to train on, and what to train."""
         facts = self.corpus.facts
-        cut_off = (
-            f" Longer than {self.max_length} tokens: {report.count(facts['cut_off_paragraphs'], 'paragraph')}, "
-            f"of which {report.count(facts['cut_off_tokens'], 'token')} are cut off; break the lines to keep them."
-            if facts["cut_off_paragraphs"]
-            else ""
-        )
+        longer = ""
+        if facts["cut_off_paragraphs"]:
+            longer = (
+                f" Longer than {self.max_length} tokens: {report.count(facts['cut_off_paragraphs'], 'paragraph')}, of "
+                f"which {report.count(facts['cut_off_tokens'], 'token')} are cut off; --long_text split keeps them."
+            )
+        elif facts["split_paragraphs"]:
+            longer = (
+                f" Longer than {self.max_length} tokens: {report.count(facts['split_paragraphs'], 'paragraph')}, split "
+                f"at the ends of sentences; {facts['rows']:,} rows in all."
+            )
         start = "random weights" if self.random_weights else "its trained weights"
         return (
             f"{facts['name']}: {facts['paragraphs']:,} paragraphs, {facts['words']:,} words; "
-            f"{facts['train']:,} to train on, {facts['validation']:,} held out.{cut_off} "
+            f"{facts['train']:,} to train on, {facts['validation']:,} held out.{longer} "
             f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
             f"{len(self.tokenizer):,} tokens in its vocabulary."
         )
@@ -108,11 +114,18 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
         corpus = load_corpus(
             config.corpus,
-            text_column=config.text_column,
             validation_fraction=config.validation_fraction,
             validation_corpus=config.validation_corpus,
             seed=config.evaluation_seed,
+            deduplicate=config.deduplicate,
+            config=config.corpus_config,
+            split=config.corpus_split,
+            revision=config.corpus_revision,
+            sha256=config.corpus_sha256,
+            **config.reading(),
         )
+        if config.corpus == "-":
+            config.corpus = corpus.facts["source"]  # where it was written to, so that recipe.yaml repeats the run
         # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
         tokenizer = load_or_train_tokenizer(
             config.model, corpus["train"]["text"], from_scratch=config.from_scratch, vocab_size=config.vocab_size
@@ -120,15 +133,13 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         set_seed(config.seed)
         model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
         max_length = usable_length(config.max_length, model, default_length)
-        rows = {
-            split: to_rows(corpus[split], tokenizer, max_length, config.packing) for split in ("train", "validation")
-        }
-        cut_off = [lost for split in rows.values() for lost in split["cut_off"] if lost]
-        corpus.facts |= {"max_length": max_length, "cut_off_paragraphs": len(cut_off), "cut_off_tokens": sum(cut_off)}
+        rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in ("train", "validation")}
+        found = [lost_and_split(part) for part in rows.values()]
+        corpus.facts |= {"max_length": max_length} | {name: sum(part[name] for part in found) for name in found[0]}
         random_weights = starts_random(config.model, config.from_scratch)
         if config.general_corpus.lower() != "none" and not random_weights:  # else there is nothing to forget
-            text = load_paragraphs(config.general_corpus, text_column=config.text_column)
-            rows["general"] = to_rows(text, tokenizer, max_length, config.packing)
+            text = load_paragraphs(config.general_corpus, **config.reading())
+            rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
             corpus.facts["general"] = config.general_corpus
         run = Run(
             config=config,
@@ -140,10 +151,10 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
             train_rows=rows["train"],
             validation_rows=rows["validation"],
             general_rows=rows.get("general"),
-            prompts=choose_prompts(list(corpus["validation"]["text"]), tokenizer, seed=config.evaluation_seed),
+            prompts=choose_prompts(corpus["validation"]["text"], tokenizer, seed=config.evaluation_seed),
         )
     words = word_frequency_metrics(
-        run.train_rows["input_ids"],
+        flat_column(run.train_rows, "input_ids"),
         (batch["labels"].cpu() for batch in run.frozen_batches()),
         run.model.get_input_embeddings().num_embeddings,
         special_token_ids(tokenizer),

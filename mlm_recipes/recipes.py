@@ -42,6 +42,7 @@ _TUTORIAL = {
     "decay_bias_and_norm": True,
     "muon": False,
     "packing": False,
+    "long_text": "truncate",
     "max_steps": -1,
     "gradient_accumulation_steps": 1,
     "bf16": False,

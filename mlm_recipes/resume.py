@@ -34,6 +34,12 @@ FIXED = frozenset(
     }
 )
 
+#: How a corpus becomes rows.
+READING = (
+    *("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split", "deduplicate", "encoding"),
+    *("encoding_errors", "long_text", "packing", "sample_by", "stride", "text_column"),
+)
+
 #: Values that change nothing in what is learned: where files lie, what is printed or saved, how the work is dealt out.
 ALLOWED = frozenset(
     {
@@ -53,7 +59,7 @@ ALLOWED = frozenset(
         *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
         *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
         # Compared by what follows from them: the text, the global batch.
-        *("corpus", "general_corpus", "max_length", "packing", "text_column"),
+        *("corpus", "general_corpus", "max_length", "num_proc", *READING),
         *("validation_corpus", "validation_fraction", "vocab_size"),
         *("gradient_accumulation_steps", "per_device_train_batch_size"),
     }
@@ -61,7 +67,7 @@ ALLOWED = frozenset(
 
 #: Where facts differ, these may be why.
 _CAUSES = {
-    *("corpus", "from_scratch", "max_length", "model", "packing", "text_column"),
+    *("corpus", "from_scratch", "max_length", "model", *READING),
     *("validation_corpus", "validation_fraction", "vocab_size"),
 }
 

@@ -17,8 +17,6 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from .masking import Ints
-
 #: Part of every key: what an earlier version of the reading wrote is not taken for this one's.
 _VERSION = 1
 
@@ -91,10 +89,3 @@ def _in_batches(texts: Iterable[str]) -> Iterator[list[str]]:
             batch = []
     if batch:
         yield batch
-
-
-def column(rows: Dataset, name: str) -> Ints:
-    """Return a column of numbers as an array, without a Python object for each."""
-    table = rows.with_format("arrow").select_columns([name])
-    found = [np.asarray(part[name].combine_chunks()) for part in table.iter(batch_size=1_000_000)]
-    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
             f"vocab_size: received {vocab_size}. Accepted: 200 or more (the first 104 ids are BERT's special and "
             "unused tokens); 8192 suits a book, 30522 is bert-base-uncased's."
         )
-    texts = list(texts)
+    if isinstance(texts, Iterator):
+        texts = list(texts)  # it is gone through twice
     normalizer = normalizers.BertNormalizer(lowercase=True)
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     # The trainer numbers the word-internal characters ("##a") in the order of a hash table, which differs from run to

@@ -112,7 +112,7 @@ class MLMTrainer(Trainer):
             )
         require_mask_token(processing_class)
         self._max_length = usable_length(args.max_length, model)
-        self._packing = args.packing
+        self._how_to_rows = args.rows()
         ours = data_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # none, or another's: evaluation still masks by the config
             ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
@@ -163,7 +163,7 @@ class MLMTrainer(Trainer):
                     f"{name}: received the columns {', '.join(columns)}. Accepted: `text` or `input_ids`. "
                     'Rename the one that holds the text, in a data set by rows.rename_column("...", "text").'
                 )
-            return to_rows(rows, tokenizer, self._max_length, self._packing)
+            return to_rows(rows, tokenizer, self._max_length, **self._how_to_rows)
         return with_example_id(rows)
 
     def _can_be_sparse(self, args: MLMConfig) -> bool:

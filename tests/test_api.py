@@ -13,11 +13,13 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
-    {"sources", "masking", "dataset", "dropout", "length_groups", "muon", "positions", "sparse_prediction"}
-    | {"progress", "reference_loop", "report", "resume"},
-    {"collator", "corpus", "model", "padding_free", "run_folder", "sampler", "tokenizer"},
-    {"config", "evaluation", "fill_mask"},
-    {"arguments", "prepare", "trainer"},
+    {"columns", "download", "dropout", "files", "length_groups", "masking", "muon", "positions", "progress"}
+    | {"reference_loop", "report", "resume", "sources", "sparse_prediction", "text_cache", "text_files", "windows"}
+    | {"word_cache"},
+    {"collator", "encoding", "model", "padding_free", "run_folder", "sampler", "tables", "tokenizer"},
+    {"config", "dataset", "evaluation", "fill_mask", "paragraphs"},
+    {"arguments", "corpus", "trainer"},
+    {"prepare"},
     {"recipes", "verification"},
     {"cli"},
 ]

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlm_recipes import corpus as corpus_module
 from mlm_recipes import load_corpus
-from mlm_recipes.corpus import CORPORA, known_corpora, load_paragraphs
+from mlm_recipes import paragraphs as paragraphs_module
+from mlm_recipes.corpus import load_paragraphs
+from mlm_recipes.paragraphs import CORPORA, known_corpora
 
 WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?")
 
@@ -87,12 +88,13 @@ def test_the_split_depends_on_the_seed_and_on_nothing_else(tmp_path, corpus):
 
 def test_a_text_of_its_own_can_be_held_out(tmp_path):
     text = write(tmp_path / "text.txt", "one two", "three four", "five six", "THREE  four")
-    other = write(tmp_path / "other.txt", "three four", "seven eight", "")
+    other = write(tmp_path / "other.txt", "three four", "", "seven eight")
     corpus = load_corpus(text, validation_corpus=other)
     assert list(corpus["train"]["text"]) == ["one two", "five six"]
     assert list(corpus["validation"]["text"]) == ["three four", "seven eight"]
     assert corpus.facts["dropped_as_duplicate_of_validation"] == 2
-    assert corpus.facts["validation_corpus"] == {"name": "other", "source": other, "blank_lines_dropped": 0}
+    its = corpus.facts["validation_corpus"]
+    assert (its["name"], its["source"], its["blank_lines_dropped"]) == ("other", other, 1)
     with pytest.raises(ValueError, match="every paragraph is also in the text that is held out"):
         load_corpus(other, validation_corpus=other)
 
@@ -135,12 +137,17 @@ def test_blank_lines_are_dropped_and_counted(tmp_path, caplog):
     assert "blank lines dropped: 3" in caplog.text
 
 
-def test_wrapped_lines_are_noticed(tmp_path, caplog):
+def test_wrapped_lines_are_joined(tmp_path):
     block = ["a line that was wrapped", "and goes on here", "to end here."]
-    load_corpus(write(tmp_path / "some.txt", *block, "", *(f"x {line}" for line in block), "", *block[:1]))
-    assert "blocks of" not in caplog.text
-    load_corpus(write(tmp_path / "wrapped.txt", *block, "", *(f"x {line}" for line in block)))
-    assert "blank lines part it into 2 blocks of 3.0 lines" in caplog.text
+    path = write(tmp_path / "wrapped.txt", *block, "", *(f"x {line}" for line in block))
+    joined = [
+        "a line that was wrapped and goes on here to end here.",
+        "x a line that was wrapped x and goes on here x to end here.",
+    ]
+    corpus = load_corpus(path)
+    assert paragraphs(corpus) == joined
+    assert corpus.facts["files_by_paragraph"] == 1
+    assert paragraphs(load_corpus(path, sample_by="line")) == [*block, *(f"x {line}" for line in block)]
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_not_text(tmp_path):
@@ -203,13 +210,10 @@ def test_an_unknown_name_lists_the_known_ones():
         load_corpus("meditation")
 
 
-def test_a_folder_without_text_and_a_table_are_refused(tmp_path):
+def test_a_folder_without_text_and_a_pdf_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"holds no \.txt file"):
+    with pytest.raises(ValueError, match=r"the folder 'empty' holds no text.*\.txt"):
         load_corpus("empty")
-    (tmp_path / "table.csv").write_text("text\none\n")
-    with pytest.raises(ValueError, match=r"is a \.csv file"):
-        load_corpus("table.csv")
     (tmp_path / "book.pdf").write_bytes(b"%PDF-1.7")
     with pytest.raises(ValueError, match=r"is a PDF.*pdftotext"):
         load_corpus("book.pdf")
@@ -231,7 +235,7 @@ def test_a_hub_id_without_a_network_says_what_to_do():
 
 def from_hub(monkeypatch, **splits):
     splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(columns) for name, columns in splits.items()})
-    monkeypatch.setattr(corpus_module, "_load_from_hub", lambda name: splits)
+    monkeypatch.setattr(paragraphs_module, "_load_from_hub", lambda name: splits)
 
 
 def test_a_hub_data_set_keeps_its_own_validation_split(monkeypatch):
@@ -239,9 +243,9 @@ def test_a_hub_data_set_keeps_its_own_validation_split(monkeypatch):
     corpus = load_corpus("someone/texts", text_column="body")
     assert corpus["train"]["text"] == ["one", "two"]  # "THREE" is held out already
     assert corpus["validation"]["text"] == ["three", "four"]
-    assert corpus["validation"]["example_id"] == [2, 3]
+    assert corpus["validation"]["example_id"] == [0, 1]
     assert corpus.facts["dropped_as_duplicate_of_validation"] == 1
-    assert corpus.facts["blank_lines_dropped"] == 1
+    assert corpus.facts["rows_without_text"] == 1
 
 
 def test_a_hub_data_set_without_one_is_split(monkeypatch):
@@ -256,7 +260,7 @@ def test_a_hub_data_set_without_one_is_split(monkeypatch):
 def test_a_hub_data_set_without_the_column_or_the_split_is_refused(monkeypatch):
     from_hub(monkeypatch, train={"body": ["one", "two"], "label": [0, 1]})
     with pytest.raises(ValueError, match=r"no column 'text'. Accepted: one of body, label"):
-        load_corpus("someone/texts")
+        load_corpus("someone/texts", text_column="text")
     with pytest.raises(
         ValueError, match=r"the column 'label' of 'someone/texts' holds Value.*Accepted: a column of str"
     ):
@@ -265,7 +269,7 @@ def test_a_hub_data_set_without_the_column_or_the_split_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="nothing to train on"):
         load_corpus("someone/texts")
     from_hub(monkeypatch, test={"text": ["one", "two"]})
-    with pytest.raises(ValueError, match=r"has the splits test"):
+    with pytest.raises(ValueError, match=r"has the splits test, not 'train'"):
         load_corpus("someone/texts")
 
 
@@ -313,7 +317,7 @@ def server(monkeypatch):
 
 def name_it(monkeypatch, url, sha256):
     sidecar = {"source": "a test", "licence": "none", "url": url, "sha256": sha256}
-    monkeypatch.setattr(corpus_module, "known_corpora", lambda: {"remote": sidecar})
+    monkeypatch.setattr(paragraphs_module, "known_corpora", lambda: {"remote": sidecar})
 
 
 def test_a_remote_corpus_is_fetched_once_and_checked(monkeypatch, server):
@@ -334,7 +338,7 @@ def test_a_remote_corpus_with_another_content_is_refused_and_forgotten(monkeypat
 
 def test_a_remote_corpus_out_of_reach_says_what_to_do(monkeypatch, server):
     name_it(monkeypatch, "http://127.0.0.1:9/clean.txt", "0" * 64)
-    with pytest.raises(ValueError, match=r"cannot be reached.*name its path instead"):
+    with pytest.raises(ValueError, match=r"cannot be fetched: no connection.*name its path instead"):
         load_corpus("remote")
 
 

@@ -1,0 +1,29 @@
+"""Columns of numbers out of a data set, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+
+
+def column(rows: Dataset, name: str) -> npt.NDArray[np.int64]:
+    """Return a column of numbers as an array, without a Python object for each.
+
+    >>> column(Dataset.from_dict({"words": [3, 5]}), "words").tolist()
+    [3, 5]
+    """
+    tables = rows.select_columns([name]).with_format("arrow").iter(batch_size=1_000_000)
+    return np.concatenate([*(np.asarray(table[name].combine_chunks()) for table in tables), np.empty(0, np.int64)])
+
+
+def flat_column(rows: Dataset, name: str, batch_size: int = 10_000) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield a column of lists of numbers, one behind the other, the numbers of `batch_size` rows at a time.
+
+    >>> [part.tolist() for part in flat_column(Dataset.from_dict({"input_ids": [[1, 2], [3]]}), "input_ids")]
+    [[1, 2, 3]]
+    """
+    for table in rows.select_columns([name]).with_format("arrow").iter(batch_size=batch_size):
+        yield np.asarray(table[name].combine_chunks().flatten())
