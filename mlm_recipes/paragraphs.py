@@ -76,8 +76,7 @@ def read_paragraphs(
 
 def _read_files(name: str, how: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
     """Read the files that a name means, or find what was read of them before."""
-    if how.get("sample_by", "auto") not in SAMPLE_BY:
-        raise ValueError(f"sample_by: received {how['sample_by']!r}. Accepted: {', '.join(SAMPLE_BY)}.")
+    _check(**how)
     files, left_out = find_files(name)
     stats = [(file, file.stat()) for file, _ in files if file.is_file()]
     key = [
@@ -108,6 +107,20 @@ def _read_files(name: str, how: dict[str, Any]) -> tuple[Dataset, dict[str, Any]
             "with at least two different paragraphs. Check that the file is the one you meant."
         )
     return rows, counts | {"files_left_out": left_out}
+
+
+def _check(sample_by: str = "auto", encoding: str = "utf-8", encoding_errors: str = "strict", **_: Any) -> None:
+    if sample_by not in SAMPLE_BY:
+        raise ValueError(f"sample_by: received {sample_by!r}. Accepted: {', '.join(SAMPLE_BY)}.")
+    if encoding_errors not in ("strict", "replace"):
+        raise ValueError(f"encoding_errors: received {encoding_errors!r}. Accepted: strict or replace.")
+    try:
+        "".encode(encoding)
+    except LookupError:
+        raise ValueError(
+            f"encoding: received {encoding!r}. Accepted: a name that Python knows, such as utf-8, utf-16, cp1252, "
+            "iso-8859-1, gb18030 or shift_jis."
+        ) from None
 
 
 def _bar(total: int) -> Any:

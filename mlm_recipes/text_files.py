@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
-import zstandard
+import pyarrow as pa
 
 #: What a paragraph of a text file is.
 SAMPLE_BY = ("auto", "line", "paragraph", "document")
@@ -25,11 +25,11 @@ _GUTENBERG = re.compile(r"\*\*\* ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG 
 _BLOCK = 2**20
 
 # By their first bytes, whatever they are called.
-_COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"\x28\xb5\x2f\xfd": lambda file: zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ": lzma.LZMAFile,
+_COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\x28\xb5\x2f\xfd": lambda path: pa.CompressedInputStream(str(path), "zstd"),
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
 }
 _NO_TEXT = {
     b"%PDF": ("a PDF", "Take its text out first: pdftotext FILE text.txt"),
@@ -48,22 +48,20 @@ def open_bytes(path: Path) -> IO[bytes]:
     try:
         if not path.is_file():
             raise OSError("it is not a regular file" if path.exists() else "there is nothing at the end of its links")
-        file = path.open("rb")
-        start = file.read(6)
+        with path.open("rb") as file:
+            start = file.read(6)
     except OSError as error:
         raise ValueError(
             f"corpus: {path} cannot be read ({error.strerror or error}). Accepted: a file that you may read; text from "
             "a pipe comes as --corpus -. Check its permissions and its links."
         ) from error
-    file.seek(0)
     for magic, (what, mend) in _NO_TEXT.items():
         if start.startswith(magic):
-            file.close()
             raise ValueError(f"corpus: {path} is {what}. Accepted: plain text, JSON lines, CSV, Parquet. {mend}.")
     for magic, decompress in _COMPRESSED.items():
         if start.startswith(magic):
-            return decompress(file)
-    return file
+            return decompress(path)
+    return path.open("rb")
 
 
 def blocks(path: Path, position: Callable[[int], Any] = lambda _: None) -> Iterator[bytes]:
@@ -91,7 +89,7 @@ def blocks(path: Path, position: Callable[[int], Any] = lambda _: None) -> Itera
 def _read(file: IO[bytes], path: Path) -> bytes:
     try:
         return file.read(_BLOCK)
-    except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(
             f"corpus: {path} cannot be read to its end ({error}). Accepted: a file that is whole. "
             "Fetch or compress it again."

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import itertools
 import re
-import threading
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import datasets
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_download import Server
 
 from mlm_recipes import load_corpus
 from mlm_recipes import paragraphs as paragraphs_module
@@ -276,41 +275,9 @@ def test_a_hub_data_set_without_the_column_or_the_split_is_refused(monkeypatch):
 # A corpus fetched on demand, from a real server
 
 
-class Server:
-    def __init__(self, text: bytes) -> None:
-        self.text, self.requests = text, 0
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_HEAD(self):
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(outer.text)))
-                self.send_header("ETag", hashlib.md5(outer.text).hexdigest())
-                self.end_headers()
-
-            def do_GET(self):
-                outer.requests += 1
-                self.do_HEAD()
-                self.wfile.write(outer.text)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/clean.txt"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
 @pytest.fixture
-def server(monkeypatch):
+def server():
     server = Server(b"one\ntwo\nthree")
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
     yield server
     server.close()
 
