@@ -96,6 +96,9 @@ class MLMConfig(TrainingArguments):
     validation_fraction: float = field(
         default=0.1, metadata={"help": "Share of the paragraphs that is held out and never trained on."}
     )
+    max_eval_samples: int = field(
+        default=2_000, metadata={"help": "How many paragraphs that share is at most; more are measured no better."}
+    )
     validation_corpus: str | None = field(
         default=None,
         metadata={"help": "Text to hold out whole, named as the corpus is; by default a share of the corpus."},

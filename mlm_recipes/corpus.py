@@ -40,6 +40,7 @@ def load_corpus(
     corpus: str | Path,
     *,
     validation_fraction: float = 0.1,
+    max_eval_samples: int = 2_000,
     validation_corpus: str | Path | None = None,
     seed: int = 0,
     deduplicate: str = "none",
@@ -60,6 +61,7 @@ def load_corpus(
             `-`, standard input; or the id of a data set on the hub, `owner/name`.
         validation_fraction: share of the distinct paragraphs to hold out, in (0, 1); at least one is held out. A hub
             data set with a `validation` split keeps its own.
+        max_eval_samples: how many paragraphs that share is at most; a larger one is measured no better, only longer.
         validation_corpus: a text to hold out whole instead, named as `corpus` is (of a hub data set, its `validation`
             split or else `train`); what it has in common with `corpus` is not trained on.
         seed: which ones. A paragraph's place depends on its text and the seed alone, not on the order of the file.
@@ -85,6 +87,8 @@ def load_corpus(
         raise ValueError(
             f"validation_fraction: received {validation_fraction}. Accepted: a number above 0 and below 1, such as 0.1."
         )
+    if max_eval_samples < 1:
+        raise ValueError(f"max_eval_samples: received {max_eval_samples}. Accepted: 1 or more, such as 2000.")
     if deduplicate not in DEDUPLICATE:
         raise ValueError(f"deduplicate: received {deduplicate!r}. Accepted: {', '.join(DEDUPLICATE)}.")
     name = str(corpus)
@@ -98,7 +102,9 @@ def load_corpus(
         before = len(rows) + len(held_out or [])
         rows, held_out = _first_of_each(rows), held_out and _first_of_each(held_out)
         facts["duplicates_dropped"] = before - len(rows) - len(held_out or [])
-    result = _with_held_out(rows, held_out) if held_out else _split(rows, validation_fraction, seed, name)
+    result = (
+        _with_held_out(rows, held_out) if held_out else _split(rows, validation_fraction, max_eval_samples, seed, name)
+    )
     facts["dropped_as_duplicate_of_validation"] = len(rows) + len(held_out or []) - sum(result.num_rows.values())
     result.facts = facts | _count(result)
     for key, said in _SAID.items():
@@ -119,7 +125,7 @@ def load_paragraphs(corpus: str | Path, **how: Any) -> Dataset:
     return (held_out or rows).select_columns(["text", "example_id"])
 
 
-def _split(rows: Dataset, fraction: float, seed: int, name: str) -> Corpus:
+def _split(rows: Dataset, fraction: float, at_most: int, seed: int, name: str) -> Corpus:
     # The distinct paragraphs are ranked by a keyed hash and the first ones held out: exact in number, blind to the
     # order of the file, and a paragraph added to the corpus moves hardly any other across.
     ranks = sequence_keys(seed, 0, column(rows, "digest"))
@@ -129,7 +135,7 @@ def _split(rows: Dataset, fraction: float, seed: int, name: str) -> Corpus:
             f"corpus: {name!r} has {len(ranked)} different paragraph, too few to hold one out. Accepted: at least two, "
             "better a hundred, one a line. Put each paragraph on a line of its own."
         )
-    held_out = ranks < ranked[min(max(1, round(fraction * len(ranked))), len(ranked) - 1)]
+    held_out = ranks < ranked[min(max(1, round(fraction * len(ranked))), at_most, len(ranked) - 1)]
     return Corpus(train=rows.select(np.flatnonzero(~held_out)), validation=rows.select(np.flatnonzero(held_out)))
 
 

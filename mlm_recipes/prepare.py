@@ -115,6 +115,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         corpus = load_corpus(
             config.corpus,
             validation_fraction=config.validation_fraction,
+            max_eval_samples=config.max_eval_samples,
             validation_corpus=config.validation_corpus,
             seed=config.evaluation_seed,
             deduplicate=config.deduplicate,

@@ -37,7 +37,7 @@ FIXED = frozenset(
 #: How a corpus becomes rows.
 READING = (
     *("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split", "deduplicate", "encoding"),
-    *("encoding_errors", "long_text", "packing", "sample_by", "stride", "text_column"),
+    *("encoding_errors", "long_text", "max_eval_samples", "packing", "sample_by", "stride", "text_column"),
 )
 
 #: Values that change nothing in what is learned: where files lie, what is printed or saved, how the work is dealt out.

@@ -85,6 +85,14 @@ def test_the_split_depends_on_the_seed_and_on_nothing_else(tmp_path, corpus):
     assert set(load_corpus("meditations", seed=1)["validation"]["text"]) != held_out
 
 
+def test_more_than_enough_is_not_held_out(corpus):
+    fewer = load_corpus("meditations", max_eval_samples=10)
+    assert len(fewer["validation"]) == 10
+    assert set(fewer["validation"]["text"]) < set(corpus["validation"]["text"])
+    with pytest.raises(ValueError, match="max_eval_samples: received 0"):
+        load_corpus("meditations", max_eval_samples=0)
+
+
 def test_a_text_of_its_own_can_be_held_out(tmp_path):
     text = write(tmp_path / "text.txt", "one two", "three four", "five six", "THREE  four")
     other = write(tmp_path / "other.txt", "three four", "", "seven eight")
