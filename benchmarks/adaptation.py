@@ -8,22 +8,16 @@ ordinary language.
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
 import json
-import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
+from result_file import add_output_argument, result_path, write_result
 
 from mlm_recipes import train
-from mlm_recipes.run_folder import versions
-
-ROOT = Path(__file__).parent.parent
 
 
 def measure(text: str, model: str, seed: int, general: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -40,9 +34,9 @@ def measure(text: str, model: str, seed: int, general: str, changes: dict[str, A
         "gain": metrics["gain"],
         "before": {name: metrics["before"][name] for name in measured},
         "after": {name: metrics["after"][name] for name in measured},
-        "general": {
-            when: metrics[when]["general"]["loss"] for when in ("before", "after") if "general" in metrics[when]
-        },
+        "general": {"text": Path(general).stem}
+        | {when: metrics[when]["general"]["loss"] for when in ("before", "after") if "general" in metrics[when]},
+        "changes": changes,
         "seconds": metrics["train"]["seconds"],
         "epochs": metrics["train"]["epochs"],
     }
@@ -51,12 +45,12 @@ def measure(text: str, model: str, seed: int, general: str, changes: dict[str, A
 def shown(row: dict[str, Any]) -> str:
     """Return a row as a line of text."""
     gain, before, after, general = row["gain"], row["before"], row["after"], row["general"]
-    forgot = f"general {general['after'] - general['before']:+.2f}" if general else "general -"
+    forgot = f"{general['after'] - general['before']:+.2f}" if "after" in general else "-"
     return (
         f"{row['text']:20} {row['model']:12} seed {row['seed']}: {before['loss']:.2f} -> {after['loss']:.2f} nats, "
         f"gain {gain['loss']:.2f} ({gain['low']:.2f} to {gain['high']:.2f}) on {after['masked_tokens']} tokens; "
-        f"accuracy {before['accuracy']:.1%} -> {after['accuracy']:.1%}; {forgot}; {row['epochs']:.1f} epochs, "
-        f"{row['seconds']:.0f} s"
+        f"accuracy {before['accuracy']:.1%} -> {after['accuracy']:.1%}; {general['text']} {forgot}; "
+        f"{row['epochs']:.1f} epochs, {row['seconds']:.0f} s"
     )
 
 
@@ -66,27 +60,19 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="a model; may be given again")
     parser.add_argument("--general", default="general-english", help="text in ordinary language")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results")
+    parser.add_argument("--add", action="store_true", help="keep the rows that today's JSON has, and add these")
+    add_output_argument(parser)
     parser.add_argument("--change", action="append", default=[], help="name=value of the recipe; may be given again")
     options = parser.parse_args()
     datasets.disable_progress_bars()
     changes = dict(change.split("=", 1) for change in options.change)
     texts, models = options.text or ["meditations"], options.model or ["mini", "mini-random"]
-    rows = []
+    today = result_path(options.output, "adaptation")
+    rows = json.loads(today.read_text("utf-8"))["rows"] if options.add and today.exists() else []
     for seed, text, model in itertools.product(range(options.seeds), texts, models):
         rows.append(measure(text, model, seed, options.general, changes))
         print(shown(rows[-1]), flush=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    date = datetime.date.today().isoformat()
-    path = options.output / f"adaptation_{platform.machine()}-{os.cpu_count()}cores_{date}.json"
-    facts = {
-        "date": date,
-        "general": Path(options.general).stem,
-        "changes": changes,
-        "threads": torch.get_num_threads(),
-    }
-    path.write_text(json.dumps(facts | {"rows": rows, "versions": versions()}, indent=2) + "\n", encoding="utf-8")
-    print(f"\nWritten to {path}")
+    write_result(options.output, "adaptation", {"rows": rows})
 
 
 if __name__ == "__main__":

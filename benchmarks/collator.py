@@ -6,18 +6,14 @@ Each gets the same rows of token ids, of the lengths that the corpus has and of 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
+from result_file import add_output_argument, write_result
 from step import ROOT, rows_of
 from transformers import DataCollatorForLanguageModeling
 
@@ -41,14 +37,14 @@ def seconds(collators: dict[str, Callable[..., Any]], batches: list[list[dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/corpora/meditations.txt")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results")
+    add_output_argument(parser)
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     tokenizer, ids = rows_of(options.text)
     flat = [token for row in ids for token in row[1:-1]]
     long = [[101, *flat[at : at + 510], 102] for at in range(0, 64 * 510, 510)]
     special = tokenizer.get_special_tokens_mask
-    result: dict[str, Any] = {"date": datetime.date.today().isoformat(), "text": options.text.name, "shapes": {}}
+    result: dict[str, Any] = {"text": options.text.name, "shapes": {}}
     print(f"{'':34}{'batches of 16':>16}{'64 x 512':>16}   tokens/s")
     for shape, chosen, size in (("batches of 16", ids, 16), ("64 x 512", long, 64)):
         # As a tokenizer leaves them; and an epoch, as MLMTrainer's rows have it.
@@ -68,10 +64,7 @@ def main() -> None:
     for name in times:
         rates = [result["shapes"][shape][name] for shape in result["shapes"]]
         print(f"{name:34}" + "".join(f"{rate:16,.0f}" for rate in rates))
-    path = options.output / f"collator_{platform.machine()}-{os.cpu_count()}cores_{result['date']}.json"
-    options.output.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result | {"versions": {"torch": torch.__version__}}, indent=2) + "\n", encoding="utf-8")
-    print(f"\nWritten to {path}")
+    write_result(options.output, "collator", result)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import io
-import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from result_file import add_output_argument, write_result
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -37,7 +35,6 @@ from transformers import (
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
 from mlm_recipes.report import table
-from mlm_recipes.run_folder import versions
 
 STEPS, BATCH, PARAGRAPHS, LENGTH, RATE = 12, 16, 75, 64, 1e-3
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -198,7 +195,7 @@ def _largest(a: torch.Tensor, b: torch.Tensor) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--two-processes", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    add_output_argument(parser)
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -213,19 +210,9 @@ def main() -> None:
         {"property": name, "unit": unit, **{each: _number(sides[each][name, unit]) for each in sides}}
         for name, unit in sides["stock"]
     ]
-    machine = f"{platform.machine()}-{os.cpu_count()}cores"
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "device": "cpu"},
-        "versions": versions(),
-        "rows": rows,
-    }
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / f"parity_tiny_{machine}_{result['date']}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     shown = [(row["property"], row["unit"], _shown(row["stock"]), _shown(row["ours"])) for row in rows]
     print(table([("property", "", "stock Trainer", "MLMTrainer"), *shown], right=range(2, 4)))
-    print(f"\nWritten to {path}")
+    write_result(options.output, "parity_tiny", {"rows": rows})
 
 
 if __name__ == "__main__":

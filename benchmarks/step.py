@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import datetime
-import json
 import os
 import platform
 import random
@@ -26,6 +24,7 @@ from unittest import mock
 
 import torch
 import transformers
+from result_file import add_output_argument, write_result
 from transformers import AutoConfig, AutoModelForMaskedLM, DataCollatorForLanguageModeling, set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -348,7 +347,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
     parser.add_argument("--full", action="store_true", default=os.environ.get("BENCH") == "full")
     parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/corpora/meditations.txt")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results")
+    add_output_argument(parser)
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -356,25 +355,13 @@ def main() -> None:
     lengths = [len(row) for row in rows]
     print(f"{options.text.name}: {len(rows)} paragraphs, {sum(lengths):,} tokens; batches of {BATCH}, on {device}.")
     result: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": {
-            "processor": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "device": device.type,
-        },
         "text": {"name": options.text.name, "paragraphs": len(rows), "tokens": sum(lengths), "batch": BATCH},
-        "versions": {module.__name__: module.__version__ for module in (torch, transformers)},
         "sizes": {},
     }
     for size in options.sizes:
         result["sizes"][size] = measure(size, tokenizer, rows, options.full, device)
         show(size, result["sizes"][size])
-    options.output.mkdir(parents=True, exist_ok=True)
-    where = "gpu" if device.type == "cuda" else f"{os.cpu_count()}cores"
-    path = options.output / f"step_{platform.machine()}-{where}_{result['date']}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"\nWritten to {path}")
+    write_result(options.output, "step", result, device.type)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,17 @@ weights.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from datasets import disable_progress_bars
-from step import BATCH, LENGTH, ROOT, make_model
+from result_file import add_output_argument, write_result
+from step import BATCH, LENGTH, make_model
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -41,7 +38,6 @@ from mlm_recipes.evaluation import masked_lm_metrics
 from mlm_recipes.model import masked_lm_loss
 from mlm_recipes.padding_free import without_mask
 from mlm_recipes.progress import TrainingProgress
-from mlm_recipes.run_folder import versions
 from mlm_recipes.sparse_prediction import only_at
 
 RATE = 1e-3
@@ -165,7 +161,7 @@ def reached(curves: dict[str, list[list[tuple[int, float, float]]]]) -> dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", default="meditations", help="a file, or a known corpus")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results")
+    add_output_argument(parser)
     parser.add_argument("--full", action="store_true", default=os.environ.get("BENCH") == "full")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -173,7 +169,7 @@ def main() -> None:
     corpus = load_corpus(options.text)
     tokenizer = train_tokenizer(corpus["train"]["text"], vocab_size=8192)
     rows = tokenize(corpus["train"], tokenizer, LENGTH, "truncate")
-    result: dict[str, Any] = {"date": datetime.date.today().isoformat(), "text": corpus.facts["name"], "overhead": {}}
+    result: dict[str, Any] = {"text": corpus.facts["name"], "overhead": {}}
     with tempfile.TemporaryDirectory() as folder:
         for size, model, steps in (("tiny", tiny(len(tokenizer)), 40), ("6x384", make_model("6x384"), 8)):
             found = overhead(model, rows, tokenizer, steps, 5 if options.full else 2, folder)
@@ -188,10 +184,7 @@ def main() -> None:
         f"mini from random weights, to a held-out loss of {found['level']:.3f} nats: the peer at its best "
         f"{found['seconds']['peer']:.1f} s, MLMTrainer {found['seconds']['ours']:.1f} s: {found['ratio']:.1f}x"
     )
-    options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / f"trainer_{platform.machine()}-{os.cpu_count()}cores_{result['date']}.json"
-    path.write_text(json.dumps(result | {"versions": versions()}, indent=2) + "\n", encoding="utf-8")
-    print(f"\nWritten to {path}")
+    write_result(options.output, "trainer", result)
 
 
 if __name__ == "__main__":
