@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from conftest import ROOT
 
 from mlm_recipes import cli
+from mlm_recipes.arguments import read_config
 from mlm_recipes.config import field_names
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/**/*.md")])
@@ -89,6 +91,57 @@ def test_the_tables_of_speed_are_what_was_measured():
             for row in figures["rows"]
         ]
         assert "\n".join(rows) in page, f"docs/speed.md should have, for {size}:\n" + "\n".join(rows)
+
+
+#: What README.md calls the texts of benchmarks/adaptation.py.
+TEXTS = {
+    "this plain rendering": "meditations",
+    "George Long's translation": "meditations_long",
+    "software licences": "legal",
+    "a manual of Python": "technical",
+    "song texts": "verse",
+}
+ADAPTATION = sorted(ROOT.glob("benchmarks/results/adaptation_*.json"))[-1]
+
+
+def adapted(model, *texts):
+    """The newest rows of adaptation on these texts, with `general-english` beside them, by text and seed."""
+    rows = json.loads(ADAPTATION.read_text("utf-8"))["rows"]
+    mine = [row for row in rows if row["model"] == model and row["text"] in texts]
+    return {(r["text"], r["seed"]): r for r in mine if r["general"].get("text", "general-english") == "general-english"}
+
+
+@pytest.mark.parametrize("words", TEXTS)
+def test_what_a_minute_gains_is_what_was_measured(words):
+    gains = [row["gain"] for row in adapted("mini", TEXTS[words]).values()]
+    if all(gain["low"] > 0 for gain in gains):
+        says = rf"{statistics.mean(gain['loss'] for gain in gains):.1f}( nats)? for {words}"
+    else:
+        says = f"for {words} nothing that could be told from chance"
+    assert re.search(says, " ".join(README.split())), f"README.md should say: {says}"
+    assert ADAPTATION.name in README
+
+
+def test_how_far_random_weights_get_in_that_minute_is_what_was_measured():
+    texts = ("meditations", "meditations_long")
+    ours, theirs = adapted("mini", *texts), adapted("mini-random", *texts)
+    above = statistics.mean(row["after"]["loss"] - ours[key]["after"]["loss"] for key, row in theirs.items())
+    assert f"ends {above:.0f} nats above" in " ".join(README.split())
+
+
+def test_the_last_screen_shown_is_that_of_the_quickstart():
+    """Of a run by itself, whose last digits may differ from the benchmark's; recipes/README.md has the same run."""
+    screen = README.split("<!-- quickstart")[1].split("```")[1]
+    before, after, change, words = re.search(r"loss \(nats\) +(\S+) +(\S+) +(\S+) +(\S+)", screen).groups()
+    steps, seconds = re.search(r"(\d+) steps in (\d+) s", screen).groups()
+    assert int(steps) == read_config("quickstart").max_steps
+    assert float(after) - float(before) == pytest.approx(float(change), abs=1.1e-3)
+    measured = adapted("mini", "meditations")["meditations", 0]
+    assert float(before) == pytest.approx(measured["before"]["loss"], abs=0.01)
+    assert float(after) == pytest.approx(measured["after"]["loss"], abs=0.05)
+    (row,) = re.findall(r"^\| \[quickstart\].*$", (ROOT / "recipes/README.md").read_text("utf-8"), flags=re.MULTILINE)
+    loss = f"{float(before):.2f} -> {float(after):.2f} (word frequencies alone: {float(words):.2f})"
+    assert f"| {seconds} s of training, a minute in all | {loss} |" in row
 
 
 @pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/masking.md", "docs/reproducibility.md"])
