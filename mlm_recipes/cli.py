@@ -179,6 +179,9 @@ def _quiet_libraries() -> None:
     # Only while nothing has been said about it: a person's own settings win.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Nor is anyone told: datasets has each load counted at s3.amazonaws.com, huggingface_hub asks who is calling.
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     import datasets
     import transformers
 

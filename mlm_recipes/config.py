@@ -107,6 +107,9 @@ class MLMConfig(TrainingArguments):
     model: str = field(
         default="mini", metadata={"help": "A built-in model, a local folder, or a hub id of a masked-language model."}
     )
+    model_revision: str | None = field(
+        default=None, metadata={"help": "A branch, tag or commit of a hub model, so that it stays what it is."}
+    )
     from_scratch: bool = field(
         default=False,
         metadata={"help": "Random weights in the model's shape, and a tokenizer learned from the corpus."},
@@ -274,6 +277,11 @@ class MLMConfig(TrainingArguments):
         """Return the keyword arguments of DataCollatorForMaskedLM that this config decides."""
         names = ("mlm_probability", "mask_replace_prob", "random_replace_prob", "padding", "pad_to_multiple_of")
         return {name: getattr(self, name) for name in (*names, "loss_on", "static_masks", "seed")}
+
+    def start(self) -> dict[str, Any]:
+        """Return the keyword arguments of `load_model` and `load_or_train_tokenizer` that say what a run starts "
+        "from."""
+        return {"from_scratch": self.from_scratch, "revision": self.model_revision}
 
     def reading(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_corpus` that say how any text is read."""

@@ -14,13 +14,13 @@ from .sources import built_in_models, model_folder
 logger = logging.getLogger(__name__)
 
 
-def has_weights(name: str | Path) -> bool:
+def has_weights(name: str | Path, revision: str | None = None) -> bool:
     """Tell whether a model brings trained weights; `mini-random` is a shape and starts from random ones.
 
     >>> has_weights("mini"), has_weights("mini-random")
     (True, False)
     """
-    folder = model_folder(name)
+    folder = model_folder(name, revision)
     return any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
@@ -33,8 +33,14 @@ def starts_random(name: str | Path, from_scratch: bool = False) -> bool:
     return from_scratch or (str(name) in built_in_models() and not has_weights(name))
 
 
-def load_model(name: str | Path, tokenizer: PreTrainedTokenizerBase, *, from_scratch: bool = False) -> PreTrainedModel:
-    """Load a masked-language model, in float32: a built-in name, a local folder or a hub id.
+def load_model(
+    name: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    from_scratch: bool = False,
+    revision: str | None = None,
+) -> PreTrainedModel:
+    """Load a masked-language model, in float32: a built-in name, a local folder or a hub id, there at a `revision`.
 
     A built-in model without weights, or any with `from_scratch`, gets random ones (from torch's generator: seed it
     first) in the shape its config.json names, with as many embeddings as `tokenizer` has tokens.
@@ -42,8 +48,8 @@ def load_model(name: str | Path, tokenizer: PreTrainedTokenizerBase, *, from_scr
     Raises: ValueError for a folder without weights, a model that transformers cannot load with a masked-language-
     modelling head, or one with fewer embeddings than the tokenizer has tokens.
     """
-    folder, random = model_folder(name), starts_random(name, from_scratch)
-    if not random and not has_weights(name):
+    folder, random = model_folder(name, revision), starts_random(name, from_scratch)
+    if not random and not has_weights(name, revision):
         raise ValueError(
             f"model: {str(name)!r} holds a config but no weights ({folder}). Accepted: a folder with "
             "model.safetensors or pytorch_model.bin. Copy the weights there, or start from random ones: --from_scratch."

@@ -6,16 +6,16 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import datasets
 import yaml
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset
 from tqdm.auto import tqdm
 
 from .download import download, from_standard_input, is_url
 from .files import find_files, is_pattern, stem
-from .sources import did_you_mean, hub_has, looks_like_path
+from .hub import load_splits
+from .sources import did_you_mean, looks_like_path
 from .tables import choose_column, read_table
 from .text_cache import read_once
 from .text_files import SAMPLE_BY, read_text
@@ -131,7 +131,11 @@ def _bar(total: int) -> Any:
 
 
 def _read_hub(
-    name: str, text_column: str | None, **of_the_hub: str | None
+    name: str,
+    text_column: str | None,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
 ) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
     if looks_like_path(name):
         link = " It is a link that leads nowhere." if Path(name).expanduser().is_symlink() else ""
@@ -144,17 +148,17 @@ def _read_hub(
             f"corpus: {name!r} is not a known corpus, nor a file or folder here."
             f"{did_you_mean(name, known_corpora())} Accepted: {_accepted()}. `mlm-recipes corpora` lists the names."
         )
-    splits = _load_from_hub(name)
-    asked = of_the_hub.get("split") or "train"
-    if asked not in splits:
+    splits = load_splits(name, config=config, split=split, revision=revision)
+    asked = split or "train"
+    if asked not in splits:  # load_splits has refused any other
         raise ValueError(
             f"corpus_split: the hub data set {name!r} has the splits {', '.join(splits)}, not {asked!r}. Accepted: "
             "one of these. Pass --corpus_split with the one to train on."
         )
-    rows, counts = _texts_of(splits[asked], name, text_column)
+    rows, counts = _texts_of(cast(Dataset, splits[asked]), name, text_column)
     held_out = None
     if asked == "train" and "validation" in splits:
-        held_out, _ = _texts_of(splits["validation"], name, text_column)
+        held_out, _ = _texts_of(cast(Dataset, splits["validation"]), name, text_column)
     return rows, held_out, counts
 
 
@@ -177,35 +181,6 @@ def _texts_of(rows: Dataset, name: str, text_column: str | None) -> tuple[Datase
                     counts["rows_without_text"] += 1
 
     return read_once([rows._fingerprint, column], read)
-
-
-def _load_from_hub(name: str) -> DatasetDict:
-    found = hub_has(name, "dataset")
-    if found is False:
-        raise ValueError(
-            f"corpus: {name!r} is neither a path here nor a data set on the hub."
-            f"{did_you_mean(name, known_corpora())} Accepted: {_accepted()}. Check the name; a private data set needs "
-            "`hf auth login`."
-        )
-    if found is None and not datasets.config.HF_HUB_OFFLINE:
-        raise ValueError(_unreachable(name))
-    try:
-        return load_dataset(name)  # offline, from what datasets has cached
-    except ConnectionError as error:
-        raise ValueError(_unreachable(name)) from error
-    except ValueError as error:
-        raise ValueError(
-            f"corpus: the hub data set {name!r} cannot be loaded by its name alone ({str(error).splitlines()[0]}) "
-            "Accepted: one with a single configuration. Save the part you want as a text file and name that."
-        ) from error
-
-
-def _unreachable(name: str) -> str:
-    return (
-        f"corpus: {name!r} is not a path here, and the hub cannot be reached to look for a data set of that name. "
-        f"Accepted: {_accepted()}. Without a network use a text file, a folder, or the bundled `meditations`; "
-        "HF_HUB_OFFLINE=1 uses a data set that was fetched before."
-    )
 
 
 def _accepted() -> str:

@@ -129,10 +129,10 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
             config.corpus = corpus.facts["source"]  # where it was written to, so that recipe.yaml repeats the run
         # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
         tokenizer = load_or_train_tokenizer(
-            config.model, corpus["train"]["text"], from_scratch=config.from_scratch, vocab_size=config.vocab_size
+            config.model, corpus["train"]["text"], **config.start(), vocab_size=config.vocab_size
         )
         set_seed(config.seed)
-        model = load_model(config.model, tokenizer, from_scratch=config.from_scratch)
+        model = load_model(config.model, tokenizer, **config.start())
         max_length = usable_length(config.max_length, model, default_length)
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in ("train", "validation")}
         found = [lost_and_split(part) for part in rows.values()]

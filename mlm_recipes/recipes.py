@@ -156,7 +156,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     if recipe is None and (Path(str(overrides.get("model"))) / "recipe.yaml").exists():
         recipe = overrides["model"]  # a finished run is measured by its own recipe
     if recipe is not None and not isinstance(recipe, MLMConfig) and (Path(recipe) / "config.json").exists():
-        overrides = {"model": str(recipe), "from_scratch": False} | overrides
+        overrides = {"model": str(recipe), "model_revision": None, "from_scratch": False} | overrides
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
     config = read_config(recipe, overrides)

@@ -67,7 +67,7 @@ ALLOWED = frozenset(
 
 #: Where facts differ, these may be why.
 _CAUSES = {
-    *("corpus", "from_scratch", "max_length", "model", *READING),
+    *("corpus", "from_scratch", "max_length", "model", "model_revision", *READING),
     *("validation_corpus", "validation_fraction", "vocab_size"),
 }
 

@@ -16,32 +16,37 @@ PAD, UNK, CLS, SEP, MASK = 0, 100, 101, 102, 103
 _FIRST_IDS = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def has_tokenizer(name: str | Path) -> bool:
+def has_tokenizer(name: str | Path, revision: str | None = None) -> bool:
     """Tell whether a model brings a tokenizer of its own; `mini-random` does not, it learns one from each corpus.
 
     >>> has_tokenizer("mini"), has_tokenizer("mini-random")
     (True, False)
     """
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.model", "*.codes")
-    return any(any(model_folder(name).glob(file)) for file in files)
+    return any(any(model_folder(name, revision).glob(file)) for file in files)
 
 
-def load_tokenizer(name: str | Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model: a built-in name, a local folder or a hub id.
+def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model: a built-in name, a local folder or a hub id, there at a `revision`.
 
     Raises: ValueError where there is none, it cannot be loaded, or it has no mask token.
     """
-    if not has_tokenizer(name):
+    if not has_tokenizer(name, revision):
         raise ValueError(
             f"model: {str(name)!r} has no tokenizer of its own. Accepted: a model saved together with its tokenizer. "
             "Learn one with train_tokenizer(texts), or pass processing_class=."
         )
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder(name))
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder(name, revision))
     return require_mask_token(tokenizer, name)
 
 
 def load_or_train_tokenizer(
-    name: str | Path, texts: Iterable[str] | None, *, from_scratch: bool = False, vocab_size: int = 8192
+    name: str | Path,
+    texts: Iterable[str] | None,
+    *,
+    from_scratch: bool = False,
+    vocab_size: int = 8192,
+    revision: str | None = None,
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model, or learn one from `texts` where it brings none or starts `from_scratch`.
 
@@ -50,8 +55,8 @@ def load_or_train_tokenizer(
     >>> load_or_train_tokenizer("mini-random", ["to be or not to be"] * 2).tokenize("To be")
     ['to', 'be']
     """
-    if has_tokenizer(name) and not from_scratch:
-        return load_tokenizer(name)
+    if has_tokenizer(name, revision) and not from_scratch:
+        return load_tokenizer(name, revision)
     if texts is None:
         raise ValueError(
             f"processing_class: received None, and {str(name)!r} brings no tokenizer to use. Accepted: a tokenizer, or "

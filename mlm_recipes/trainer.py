@@ -100,11 +100,11 @@ class MLMTrainer(Trainer):
                 processing_class = load_or_train_tokenizer(
                     model,
                     train_dataset["text"] if has_text else None,
-                    from_scratch=args.from_scratch,
+                    **args.start(),
                     vocab_size=args.vocab_size,
                 )
             set_seed(args.seed)  # random weights, where the model brings none
-            model = load_model(model, processing_class, from_scratch=args.from_scratch)
+            model = load_model(model, processing_class, **args.start())
         elif processing_class is None:
             raise ValueError(
                 "processing_class: received None with a model object. Accepted: the model's tokenizer. "

@@ -13,12 +13,12 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
-    {"columns", "download", "dropout", "files", "length_groups", "masking", "muon", "positions", "progress"}
-    | {"reference_loop", "report", "resume", "sources", "sparse_prediction", "text_cache", "text_files", "windows"}
-    | {"word_cache"},
-    {"collator", "encoding", "model", "padding_free", "run_folder", "sampler", "tables", "tokenizer"},
-    {"config", "dataset", "evaluation", "fill_mask", "paragraphs"},
-    {"arguments", "corpus", "trainer"},
+    {"columns", "download", "dropout", "files", "hub", "length_groups", "masking", "muon", "positions", "progress"}
+    | {"reference_loop", "report", "resume", "sparse_prediction", "text_cache", "text_files", "windows", "word_cache"},
+    {"collator", "encoding", "padding_free", "run_folder", "sampler", "sources", "tables"},
+    {"dataset", "evaluation", "model", "paragraphs", "tokenizer"},
+    {"config", "corpus", "fill_mask"},
+    {"arguments", "trainer"},
     {"prepare"},
     {"recipes", "verification"},
     {"cli"},

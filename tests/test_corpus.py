@@ -242,7 +242,7 @@ def test_a_hub_id_without_a_network_says_what_to_do():
 
 def from_hub(monkeypatch, **splits):
     splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(columns) for name, columns in splits.items()})
-    monkeypatch.setattr(paragraphs_module, "_load_from_hub", lambda name: splits)
+    monkeypatch.setattr(paragraphs_module, "load_splits", lambda name, **asked: splits)
 
 
 def test_a_hub_data_set_keeps_its_own_validation_split(monkeypatch):

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import http.server
-import json
 import os
 import re
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
+from hub_server import Hub
 
+from mlm_recipes import model
+from mlm_recipes import tokenizer as tokenizer_module
 from mlm_recipes.sources import MODELS, model_folder
 
 
@@ -42,62 +42,33 @@ def test_a_hub_id_without_a_network_says_what_to_do(name):
         model_folder(name)
 
 
+def test_only_a_model_of_the_hub_has_revisions(checkpoint):
+    for name in ("mini", checkpoint):
+        with pytest.raises(ValueError, match=r"model_revision: received 'v1' for .* Leave it out"):
+            model_folder(name, "v1")
+
+
+def test_every_loader_asks_for_the_revision_it_was_given(checkpoint, tokenizer, monkeypatch):
+    asked = []
+
+    def remember(name, revision=None):
+        asked.append(revision)
+        return checkpoint
+
+    monkeypatch.setattr(model, "model_folder", remember)
+    monkeypatch.setattr(tokenizer_module, "model_folder", remember)
+    model.load_model("someone/tiny", tokenizer, revision="v1")
+    tokenizer_module.load_or_train_tokenizer("someone/tiny", None, revision="v1")
+    assert len(asked) >= 4
+    assert set(asked) == {"v1"}
+
+
 def test_a_typing_error_is_guessed():
     with pytest.raises(ValueError, match=r"Did you mean 'mini'\?"):
         model_folder("minni")
 
 
-# The hub, as a server on this machine that speaks its protocol: the real client runs against it.
-
-
-class Hub:
-    def __init__(self, files: dict[str, bytes], delay: float = 0.0) -> None:
-        outer = self
-        self.asked: list[str] = []
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self, body=True):
-                time.sleep(delay)
-                path = self.path.split("?")[0]
-                outer.asked.append(path)
-                if re.fullmatch(r"/api/models/someone/tiny(/revision/main)?", path):
-                    siblings = [{"rfilename": name} for name in files]
-                    self.reply(json.dumps({"id": "someone/tiny", "sha": "0" * 40, "siblings": siblings}).encode(), body)
-                elif path.startswith("/api/models/someone/tiny/tree/"):
-                    tree = [{"type": "file", "path": n, "size": len(c), "oid": "1" * 40} for n, c in files.items()]
-                    self.reply(json.dumps(tree).encode(), body)
-                elif path.startswith("/someone/tiny/resolve/") and path.rsplit("/", 1)[1] in files:
-                    self.reply(files[path.rsplit("/", 1)[1]], body)
-                else:
-                    self.reply(b"{}", body, 404, "RepoNotFound")
-
-            def do_HEAD(self):
-                self.do_GET(body=False)
-
-            def reply(self, content, body, status=200, error=None):
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.send_header("ETag", f'"{len(content)}-{abs(hash(content))}"')
-                self.send_header("X-Repo-Commit", "0" * 40)
-                if error:
-                    self.send_header("X-Error-Code", error)
-                self.end_headers()
-                if body:
-                    self.wfile.write(content)
-
-            def log_message(self, *args):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+# The hub: its clients run against a server on this machine; more of it in test_hub.py.
 
 
 def ask(name, tmp_path, endpoint):
@@ -117,19 +88,11 @@ def ask(name, tmp_path, endpoint):
 
 @pytest.fixture(scope="module")
 def hub():
-    hub = Hub(
-        {
-            "config.json": b"{}",
-            "tokenizer.json": b"{}",
-            "vocab.txt": b"a",
-            "model.safetensors": b"weights",
-            "pytorch_model.bin": b"pickle",
-            "tf_model.h5": b"other",
-            "README.md": b"card",
-        }
-    )
-    yield hub
-    hub.close()
+    files = ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors", "pytorch_model.bin", "tf_model.h5")
+    with Hub() as hub:
+        hub.commit("model", "someone/tiny", dict.fromkeys((*files, "README.md"), b"{}"))
+        hub.commit("model", "someone/older", {"config.json": b"{}", "pytorch_model.bin": b"pickle"})
+        yield hub
 
 
 def test_from_the_hub_comes_what_is_needed_and_no_pickle_beside_safetensors(hub, tmp_path):
@@ -138,6 +101,10 @@ def test_from_the_hub_comes_what_is_needed_and_no_pickle_beside_safetensors(hub,
     # and without the hub, what was fetched is used
     again, _ = ask("someone/tiny", tmp_path, "http://127.0.0.1:9")
     assert again == answer
+    pickle, _ = ask("someone/older", tmp_path, hub.url)
+    assert pickle == "['config.json', 'pytorch_model.bin']"
+    again, _ = ask("someone/older", tmp_path, "http://127.0.0.1:9")
+    assert again == pickle
 
 
 def test_a_model_that_the_hub_does_not_have(hub, tmp_path):
@@ -152,10 +119,8 @@ def test_a_hub_that_refuses_the_connection_is_given_up_at_once(tmp_path):
 
 
 def test_a_hub_that_accepts_and_says_nothing_is_given_up_too(tmp_path):
-    silent = Hub({}, delay=40)
-    try:
+    with Hub() as silent:
+        silent.delay = 40
         answer, seconds = ask("someone/tiny", tmp_path, silent.url)
-    finally:
-        silent.close()
     assert "hub cannot be reached" in answer
     assert seconds < 20
