@@ -11,13 +11,16 @@ BIN := $(VENV)/bin
 TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup train pretrain-mini reference evaluate report verify parity bench test test-slow test-gpu test-network lint clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate report verify parity bench test test-slow test-gpu test-network lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 	@sed -n '2,6s/^# //p' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready  ## create .venv and install what training needs
+
+inspect: setup  ## tell what will happen to CORPUS, before a model is trained on it
+	@$(BIN)/mlm-recipes inspect $(if $(RECIPE),--recipe "$(RECIPE)") $(VALUES)
 
 train: setup  ## train a model on CORPUS and show what it learned
 	@$(BIN)/mlm-recipes train $(RECIPE) $(VALUES)

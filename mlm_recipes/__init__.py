@@ -15,6 +15,7 @@ _HOME = {
     "RunResult": "recipes",
     "evaluate": "recipes",
     "fill": "recipes",
+    "inspect_corpus": "inspection",
     "load_corpus": "corpus",
     "load_model": "model",
     "load_tokenizer": "tokenizer",
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .config import MLMConfig as MLMConfig
     from .corpus import load_corpus as load_corpus
     from .dataset import tokenize as tokenize
+    from .inspection import inspect_corpus as inspect_corpus
     from .model import load_model as load_model
     from .recipes import RunResult as RunResult
     from .recipes import evaluate as evaluate

@@ -17,6 +17,7 @@ from . import __version__
 EXAMPLES = """\
 examples:
   mlm-recipes train                                   the quickstart: about a minute, no download
+  mlm-recipes inspect notes.txt                       what will happen to your text, before you train on it
   mlm-recipes train --corpus notes.txt                your own text, one paragraph a line
   mlm-recipes train recipes/adapt.yaml --corpus notes.txt
                                                       continue training bert-base-uncased on it
@@ -31,12 +32,13 @@ RECIPE_VERBS = {
     "train": "train a model, and measure it before and after",
     "reference": "run the tutorial's own loop, in plain torch",
     "evaluate": "measure a model on held-out text",
+    "inspect": "what will happen to a text: before you train on it",
     "verify": "check a recipe's numbers: accumulation, masks, evaluation, kill and resume",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 1 where `verify` finds something, 2 for what the caller can mend.
+    """Run one command and return its exit code: 0; 1 for what `verify` or `inspect` finds; 2 for what can be mended.
 
     With MLM_RECIPES_DEBUG=1 in the environment an error keeps its traceback.
     """
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verb = None if given[0] in RECIPE_VERBS else parser.parse_args(given)
     try:
         if verb is None:
-            return _recipe_verb(given[0], given[1:])
+            return _inspect(given[1:]) if given[0] == "inspect" else _recipe_verb(given[0], given[1:])
         verb.run(verb)
     except (ValueError, OSError) as error:
         if os.environ.get("MLM_RECIPES_DEBUG") == "1":
@@ -108,6 +110,33 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
     return 1 if verb == "verify" and not result.ok else 0
 
 
+def _inspect(rest: list[str]) -> int:
+    if "-h" in rest or "--help" in rest:
+        _print_values("inspect")
+        return 0
+    corpus = {"corpus": rest.pop(0)} if rest and not rest[0].startswith("-") else {}
+    parser = argparse.ArgumentParser(prog="mlm-recipes inspect", add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe")
+    parser.add_argument("--output")
+    parser.add_argument("--no_timing", action="store_true")
+    own, rest = parser.parse_known_args(rest)
+    _quiet_libraries()
+    from .arguments import parse_arguments
+    from .inspection import inspect_corpus, refuse_to_replace
+
+    values = parse_arguments(rest)
+    if corpus and "corpus" in values:
+        raise ValueError(
+            f"corpus: received {corpus['corpus']!r} and --corpus {values['corpus']!r}. Accepted: one of them. Leave "
+            "the other out."
+        )
+    if own.output is not None:
+        refuse_to_replace(own.output)  # here it comes before the work
+    result = inspect_corpus(own.recipe, timing=not own.no_timing, **values, **corpus)
+    print(f"\n{result}\n\nAll figures are in {result.write(own.output)}")
+    return 0 if result.ok else 1
+
+
 def _fill(options: argparse.Namespace) -> None:
     _quiet_libraries()
     from .recipes import fill
@@ -156,8 +185,16 @@ def _print_values(verb: str) -> None:
     from .arguments import bundled_recipes
     from .config import MLMConfig, field_names, own_fields
 
-    print(f"usage: mlm-recipes {verb} [RECIPE] [--name value ...]\n")
-    print(f"RECIPE: a YAML file, a run folder, or one of {', '.join(bundled_recipes())}.")
+    recipe = f"a YAML file, a run folder, or one of {', '.join(bundled_recipes())}."
+    if verb == "inspect":
+        flags = "[--recipe RECIPE] [--output FILE] [--no_timing]"
+        print(f"usage: mlm-recipes inspect [CORPUS] {flags} [--name value ...]\n")
+        print("CORPUS: as for --corpus. RECIPE: " + recipe)
+        print("Trains nothing; prints a page and writes FILE, by default runs/CORPUS-inspection.json, where an earlier")
+        print("inspection is replaced. --no_timing: do not time a few steps. Exit code 1 if training would not start.")
+    else:
+        print(f"usage: mlm-recipes {verb} [RECIPE] [--name value ...]\n")
+        print("RECIPE: " + recipe)
     if verb == "verify":
         print(
             "Trains a few steps on ten of its paragraphs, in a minute or so, and prints what was found: the batch whole"

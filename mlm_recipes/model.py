@@ -48,12 +48,35 @@ def load_model(
     Raises: ValueError for a folder without weights, a model that transformers cannot load with a masked-language-
     modelling head, or one with fewer embeddings than the tokenizer has tokens.
     """
+    model, missing = load_model_and_missing(name, tokenizer, from_scratch=from_scratch, revision=revision)
+    if missing:
+        logger.warning(
+            "%s has no trained masked-language-modelling head: %d weights start from random values (%s).",
+            name,
+            len(missing),
+            ", ".join(missing[:3]),
+        )
+    return model
+
+
+def load_model_and_missing(
+    name: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    from_scratch: bool = False,
+    revision: str | None = None,
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load as `load_model` does; return also the names of the weights that the checkpoint lacks, sorted.
+
+    These start from random values. Of a model that is to start from random ones as a whole none is missing.
+    """
     folder, random = model_folder(name, revision), starts_random(name, from_scratch)
     if not random and not has_weights(name, revision):
         raise ValueError(
             f"model: {str(name)!r} holds a config but no weights ({folder}). Accepted: a folder with "
             "model.safetensors or pytorch_model.bin. Copy the weights there, or start from random ones: --from_scratch."
         )
+    missing: list[str] = []
     try:
         config = AutoConfig.from_pretrained(folder)
         if random:
@@ -71,13 +94,7 @@ def load_model(
             model, loading = AutoModelForMaskedLM.from_pretrained(
                 folder, config=config, dtype=torch.float32, output_loading_info=True
             )
-            if loading["missing_keys"]:
-                logger.warning(
-                    "%s has no trained masked-language-modelling head: %d weights start from random values (%s).",
-                    name,
-                    len(loading["missing_keys"]),
-                    ", ".join(sorted(loading["missing_keys"])[:3]),
-                )
+            missing = sorted(loading["missing_keys"])
     except (ValueError, OSError) as error:
         raise ValueError(
             f"model: {str(name)!r} cannot be loaded for masked language modelling ({str(error).splitlines()[0]}) "
@@ -90,7 +107,7 @@ def load_model(
             "Accepted: a tokenizer that belongs to the model. Use the one saved with it, or call "
             "model.resize_token_embeddings(len(tokenizer))."
         )
-    return model
+    return model, missing
 
 
 def masked_lm_loss(

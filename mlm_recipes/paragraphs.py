@@ -70,7 +70,7 @@ def read_paragraphs(
         facts["source"] = f"hub:{name}"
         rows, held_out, counts = _read_hub(name, how.get("text_column"), **(of_the_hub or {}))
     facts |= {key: counts.get(key, 0) for key in COUNTS} | {"fingerprint": counts["fingerprint"]}
-    facts |= {key: counts[key] for key in counts if key.startswith(("files_by_", "text_column: "))}
+    facts |= {key: counts[key] for key in counts if key.startswith(("files_read_by_", "text_column: "))}
     return rows, held_out, facts
 
 

@@ -104,6 +104,23 @@ class Run:
         )
 
 
+def load_text(config: MLMConfig) -> Corpus:
+    """Load the corpus as the config says; raises as `load_corpus` does."""
+    return load_corpus(
+        config.corpus,
+        validation_fraction=config.validation_fraction,
+        max_eval_samples=config.max_eval_samples,
+        validation_corpus=config.validation_corpus,
+        seed=config.evaluation_seed,
+        deduplicate=config.deduplicate,
+        config=config.corpus_config,
+        split=config.corpus_split,
+        revision=config.corpus_revision,
+        sha256=config.corpus_sha256,
+        **config.reading(),
+    )
+
+
 def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     """Load the corpus and the model, tokenize, and choose the prompts.
 
@@ -112,19 +129,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     Raises: ValueError or OSError for what cannot be loaded, or held-out text with nothing to measure.
     """
     with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
-        corpus = load_corpus(
-            config.corpus,
-            validation_fraction=config.validation_fraction,
-            max_eval_samples=config.max_eval_samples,
-            validation_corpus=config.validation_corpus,
-            seed=config.evaluation_seed,
-            deduplicate=config.deduplicate,
-            config=config.corpus_config,
-            split=config.corpus_split,
-            revision=config.corpus_revision,
-            sha256=config.corpus_sha256,
-            **config.reading(),
-        )
+        corpus = load_text(config)
         if config.corpus == "-":
             config.corpus = corpus.facts["source"]  # where it was written to, so that recipe.yaml repeats the run
         # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.

@@ -219,7 +219,7 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
         )
         prompts = metrics["after"]["fill_mask"]
         prompt = prompts[0]["prompt"] if prompts else "[MASK]"
-        console.print(Text(f"Try it:  {_command()} fill {folder} {shlex.quote(prompt)}"))
+        console.print(Text(f"Try it:  {command()} fill {folder} {shlex.quote(prompt)}"))
     return _text(console)
 
 
@@ -227,6 +227,17 @@ def table(rows: list[tuple[str, ...]], right: range = range(0)) -> str:
     """Return a table as text; the first row is its header, the columns in `right` are set flush right."""
     console = _console()
     _print_table(console, rows, right)
+    return _text(console)
+
+
+def wrapped(text: str) -> str:
+    """Return a text broken into lines as wide as a table may be.
+
+    >>> max(len(line) for line in wrapped("word " * 40).splitlines()) <= 110
+    True
+    """
+    console = _console()
+    console.print(Text(text))
     return _text(console)
 
 
@@ -239,7 +250,7 @@ def _text(console: Console) -> str:
     return console.file.getvalue().rstrip()
 
 
-def _command() -> str:
+def command() -> str:
     """Return how `mlm-recipes` is to be typed here: make's virtual environment is not on everybody's path."""
     beside = Path(sys.executable).with_name("mlm-recipes")
     if shutil.which("mlm-recipes") or not beside.exists():

@@ -71,7 +71,7 @@ def claim(folder: str | Path | None, name: str) -> Path:
         return Path(folder)
     state, claimed = PartialState(), [""]
     if state.is_main_process:
-        stem, number = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run", 1
+        stem, number = file_stem(name), 1
         while not claimed[0]:
             free = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
             try:
@@ -82,6 +82,15 @@ def claim(folder: str | Path | None, name: str) -> Path:
     if state.num_processes > 1:
         broadcast_object_list(claimed)
     return Path(claimed[0])
+
+
+def file_stem(name: str) -> str:
+    """Return a name as a file or folder may have it.
+
+    >>> file_stem("owner/my notes")
+    'owner-my-notes'
+    """
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
 
 
 def give_back(folder: Path) -> None:

@@ -166,7 +166,7 @@ def read_text(
     Args:
         counts: gets `blank_lines_dropped`, `gutenberg_lines_dropped` (header and footer of Project Gutenberg),
             `very_long_cut` (paragraphs of more than `LONGEST` characters), `undecodable_replaced`, and
-            `files_by_line`, `files_by_paragraph` or `files_by_document`.
+            `files_read_by_line`, `files_read_by_paragraph` or `files_read_by_document`.
         sample_by: `line`; `paragraph`: what stands between blank lines, its lines joined; `document`: the whole file.
             `auto` is `paragraph` where blank lines part the text into blocks of three lines or more on average, and
             `line` elsewhere.
@@ -184,7 +184,7 @@ def read_text(
     if sample_by == "auto":
         start = list(islice(lines, 10_000))
         sample_by, lines = ("paragraph" if are_wrapped(start) else "line"), chain(start, lines)
-    counts[f"files_by_{sample_by}"] += 1
+    counts[f"files_read_by_{sample_by}"] += 1
     units = {"line": _by_line, "paragraph": _by_paragraph, "document": _by_document}[sample_by](lines, counts)
     for unit in units:
         if len(unit) <= LONGEST:

@@ -15,12 +15,13 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 FLOORS = [
     {"columns", "download", "dropout", "files", "hub", "length_groups", "masking", "muon", "positions", "progress"}
     | {"reference_loop", "report", "resume", "sparse_prediction", "text_cache", "text_files", "windows", "word_cache"},
-    {"collator", "encoding", "padding_free", "run_folder", "sampler", "sources", "tables"},
+    {"advice", "collator", "encoding", "inspection_page", "padding_free", "run_folder", "sampler", "sources", "tables"}
+    | {"text_measures"},
     {"dataset", "evaluation", "model", "paragraphs", "tokenizer"},
     {"config", "corpus", "fill_mask"},
     {"arguments", "trainer"},
     {"prepare"},
-    {"recipes", "verification"},
+    {"inspection", "recipes", "verification"},
     {"cli"},
 ]
 

@@ -153,7 +153,7 @@ def test_wrapped_lines_are_joined(tmp_path):
     ]
     corpus = load_corpus(path)
     assert paragraphs(corpus) == joined
-    assert corpus.facts["files_by_paragraph"] == 1
+    assert corpus.facts["files_read_by_paragraph"] == 1
     assert paragraphs(load_corpus(path, sample_by="line")) == [*block, *(f"x {line}" for line in block)]
 
 

@@ -50,7 +50,7 @@ def test_every_link_and_every_file_named_is_there(path):
 def test_every_flag_and_target_named_is_there(path):
     text = path.read_text("utf-8")
     launchers = {"nproc_per_node", "config_file", "cpu", "num_processes"}
-    known = {*field_names(), *launchers, "help", "top_k"}
+    known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe"}
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
         assert flag in known, flag
     makefile = (ROOT / "Makefile").read_text("utf-8")

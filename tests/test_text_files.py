@@ -63,7 +63,7 @@ def test_lines_paragraphs_and_documents():
 def test_wrapped_lines_are_found_by_the_blank_lines_between_them(lines, wrapped):
     assert are_wrapped(lines) is wrapped
     _, counts = read("\n".join(lines))
-    assert counts[f"files_by_{'paragraph' if wrapped else 'line'}"] == 1
+    assert counts[f"files_read_by_{'paragraph' if wrapped else 'line'}"] == 1
 
 
 def test_project_gutenbergs_header_and_footer_are_dropped_and_counted():
