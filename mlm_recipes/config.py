@@ -92,7 +92,9 @@ class MLMConfig(TrainingArguments):
     corpus_sha256: str | None = field(
         default=None, metadata={"help": "What the file at an http(s) address must have; else it is refused."}
     )
-    deduplicate: str = field(default="none", metadata={"help": "none, or exact: keep the first of equal paragraphs."})
+    deduplicate: str = field(
+        default="none", metadata={"help": "none, exact or near: keep the first of equal or nearly equal paragraphs."}
+    )
     validation_fraction: float = field(
         default=0.1, metadata={"help": "Share of the paragraphs that is held out and never trained on."}
     )

@@ -7,22 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .columns import column
 from .masking import sequence_keys
+from .near_duplicates import near_duplicate_groups, training_rows_near
 from .paragraphs import COUNTS, read_paragraphs
 
 logger = logging.getLogger(__name__)
 
 #: What is said of a corpus besides what reading counts.
 _SAID = COUNTS | {
-    "duplicates_dropped": "paragraphs dropped that stood before",
+    "duplicates_dropped": "paragraphs dropped that have their like elsewhere",
     "dropped_as_duplicate_of_validation": "paragraphs not trained on, since they are held out too",
 }
 
 #: What can be done with paragraphs that occur more than once.
-DEDUPLICATE = ("none", "exact")
+DEDUPLICATE = ("none", "exact", "near")
+
+#: So many paragraphs take a second or two to be compared; in a larger text near duplicates are counted when asked for.
+_QUICKLY_COMPARED = 20_000
 
 
 class Corpus(DatasetDict):
@@ -44,6 +48,7 @@ def load_corpus(
     validation_corpus: str | Path | None = None,
     seed: int = 0,
     deduplicate: str = "none",
+    count_near_duplicates: bool | None = None,
     text_column: str | None = None,
     sample_by: str = "auto",
     encoding: str = "utf-8",
@@ -65,7 +70,10 @@ def load_corpus(
         validation_corpus: a text to hold out whole instead, named as `corpus` is (of a hub data set, its `validation`
             split or else `train`); what it has in common with `corpus` is not trained on.
         seed: which ones. A paragraph's place depends on its text and the seed alone, not on the order of the file.
-        deduplicate: `none`, or `exact`: of paragraphs that are equal but for case and white space the first is kept.
+        deduplicate: `exact`: of paragraphs that are equal but for case and white space the first is kept; `near`: of
+            those that share four fifths of their five-word shingles too, and none that is held out has its like in
+            training (`mlm_recipes.near_duplicates`); `none`.
+        count_near_duplicates: whether they are counted where they are kept; by default up to 20,000 paragraphs.
         text_column: the column of a table that holds the text; by default `text`, or that with the longest strings.
         sample_by: what a paragraph of a text file is: `line`, `paragraph` (blank lines between), `document`, or `auto`
             (`mlm_recipes.text_files.read_text`).
@@ -98,15 +106,20 @@ def load_corpus(
     if validation_corpus is not None:
         whole, its_held_out, facts["validation_corpus"] = read_paragraphs(str(validation_corpus), how)
         held_out = its_held_out or whole
+    before = len(rows) + len(held_out or [])
     if deduplicate == "exact":
-        before = len(rows) + len(held_out or [])
         rows, held_out = _first_of_each(rows), held_out and _first_of_each(held_out)
-        facts["duplicates_dropped"] = before - len(rows) - len(held_out or [])
+    if deduplicate == "near":
+        rows, held_out = _first_of_near(rows), held_out and _first_of_near(held_out)
+        rows = rows if held_out is None else _not_near(rows, held_out)
+    facts["duplicates_dropped"] = before - len(rows) - len(held_out or [])
     result = (
         _with_held_out(rows, held_out) if held_out else _split(rows, validation_fraction, max_eval_samples, seed, name)
     )
     facts["dropped_as_duplicate_of_validation"] = len(rows) + len(held_out or []) - sum(result.num_rows.values())
     result.facts = facts | _count(result)
+    if count_near_duplicates or (count_near_duplicates is None and len(rows) <= _QUICKLY_COMPARED):
+        result.facts |= _count_near(result)
     for key, said in _SAID.items():
         if facts.get(key):
             logger.info("%s: %s: %s", facts["name"], said, f"{facts[key]:,}")
@@ -154,6 +167,27 @@ def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
 def _first_of_each(rows: Dataset) -> Dataset:
     _, first = np.unique(column(rows, "digest"), return_index=True)
     return rows.select(np.sort(first))
+
+
+def _first_of_near(rows: Dataset) -> Dataset:
+    groups = near_duplicate_groups(rows["text"])
+    return rows.select(np.flatnonzero(groups == np.arange(len(groups))))
+
+
+def _not_near(rows: Dataset, held_out: Dataset) -> Dataset:
+    groups = near_duplicate_groups(concatenate_datasets([held_out, rows])["text"])
+    near = training_rows_near(groups, np.arange(len(groups)) < len(held_out))
+    return rows.select(np.flatnonzero(~near[len(held_out) :]))
+
+
+def _count_near(corpus: Corpus) -> dict[str, int]:
+    """Count the paragraphs that have their like before them, and those trained on that have it held out."""
+    groups = near_duplicate_groups(concatenate_datasets([corpus["validation"], corpus["train"]])["text"])
+    held_out = np.arange(len(groups)) < len(corpus["validation"])
+    return {
+        "near_duplicates": int((groups != np.arange(len(groups))).sum()) - corpus.facts["duplicates"],
+        "near_duplicates_of_validation": int(training_rows_near(groups, held_out).sum()),
+    }
 
 
 def _count(corpus: Corpus) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class _Subject:
 
     @classmethod
     def of(cls, config: MLMConfig) -> _Subject:
-        corpus = load_text(config)
+        corpus = load_text(config, count_near_duplicates=True)
         problems = []
         if has_tokenizer(config.model, config.model_revision) and not config.from_scratch:
             tokenizer: Any = AutoTokenizer.from_pretrained(model_folder(config.model, config.model_revision))
@@ -299,10 +299,12 @@ def _held_out_masked(subject: _Subject, rows: Dataset) -> int | None:
 
 
 def _duplicates(corpus: Corpus) -> dict[str, Any]:
-    """Count repetitions, equal but for case and white space; what is nearly equal has its place here too."""
+    """Count repetitions: equal but for case and white space, and nearly equal."""
     return {
         "exact": corpus.facts["duplicates"],
+        "near": corpus.facts["near_duplicates"],
         "dropped_as_duplicate_of_validation": corpus.facts["dropped_as_duplicate_of_validation"],
+        "near_duplicates_of_validation": corpus.facts["near_duplicates_of_validation"],
     }
 
 

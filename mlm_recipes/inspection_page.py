@@ -12,7 +12,10 @@ from . import report
 _BAR = 24
 
 #: Counts that have a place of their own on the page; every other count of the corpus is listed by its name.
-_SHOWN = {"paragraphs", "words", "train", "validation", "duplicates", "dropped_as_duplicate_of_validation"}
+_SHOWN = {"paragraphs", "words", "train", "validation", "duplicates", "dropped_as_duplicate_of_validation"} | {
+    "near_duplicates",
+    "near_duplicates_of_validation",
+}
 
 #: What the recommended command names, besides the corpus.
 _FLAGS = ("model", "max_length", "per_device_train_batch_size", "num_train_epochs")
@@ -62,8 +65,11 @@ def _text(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "tokens", f"{lengths['tokens']:,}", f"and {ends:,} special ones at the ends of paragraphs"
     duplicates = facts["duplicates"]
     yield "repeated", f"{duplicates['exact']:,}", "paragraphs, equal to another but for case and white space"
+    yield "nearly so", f"{duplicates['near']:,}", "more paragraphs, whose like stands before them; --deduplicate near"
     leaked = duplicates["dropped_as_duplicate_of_validation"]
     yield "also held out", f"{leaked:,}", "paragraphs; dropped, so that no held-out text is trained on"
+    near = duplicates["near_duplicates_of_validation"]
+    yield "nearly held out", f"{near:,}", "paragraphs trained on, whose like is held out; --deduplicate near drops them"
     for name, number in _counts(corpus):
         yield "while reading", f"{number:,}", name
 

@@ -104,8 +104,8 @@ class Run:
         )
 
 
-def load_text(config: MLMConfig) -> Corpus:
-    """Load the corpus as the config says; raises as `load_corpus` does."""
+def load_text(config: MLMConfig, **more: Any) -> Corpus:
+    """Load the corpus as the config says; `more` arguments and errors are those of `load_corpus`."""
     return load_corpus(
         config.corpus,
         validation_fraction=config.validation_fraction,
@@ -118,6 +118,7 @@ def load_text(config: MLMConfig) -> Corpus:
         revision=config.corpus_revision,
         sha256=config.corpus_sha256,
         **config.reading(),
+        **more,
     )
 
 

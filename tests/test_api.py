@@ -13,8 +13,29 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
-    {"columns", "download", "dropout", "files", "hub", "length_groups", "masking", "muon", "positions", "progress"}
-    | {"reference_loop", "report", "resume", "sparse_prediction", "text_cache", "text_files", "windows", "word_cache"},
+    {
+        "columns",
+        "download",
+        "dropout",
+        "files",
+        "hub",
+        "length_groups",
+        "masking",
+        "muon",
+        "near_duplicates",
+        "positions",
+    }
+    | {
+        "progress",
+        "reference_loop",
+        "report",
+        "resume",
+        "sparse_prediction",
+        "text_cache",
+        "text_files",
+        "windows",
+        "word_cache",
+    },
     {"advice", "collator", "encoding", "inspection_page", "padding_free", "run_folder", "sampler", "sources", "tables"}
     | {"text_measures"},
     {"dataset", "evaluation", "model", "paragraphs", "tokenizer"},
@@ -71,7 +92,10 @@ def test_a_bare_gpu_machine_can_import_what_needs_torch_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("module", ["mlm_recipes", "mlm_recipes.cli", "mlm_recipes.report", "mlm_recipes.sources"])
+@pytest.mark.parametrize(
+    "module",
+    ["mlm_recipes", "mlm_recipes.cli", "mlm_recipes.near_duplicates", "mlm_recipes.report", "mlm_recipes.sources"],
+)
 def test_light_modules_do_not_import_torch(module):
     code = f"import sys, {module}; assert not {{'torch', 'transformers', 'datasets'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

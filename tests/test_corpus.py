@@ -132,6 +132,26 @@ def test_no_duplicate_stands_on_both_sides(tmp_path, numbers, fraction, seed):
     assert corpus.facts["duplicates"] == len(numbers) - distinct
 
 
+def test_near_duplicates_are_counted_and_dropped_when_asked(tmp_path, corpus):
+    lines = list(corpus["train"]["text"])[:60]
+    near = [f"{line} Indeed." for line in lines[:12] if len(line.split()) > 30]
+    path = write(tmp_path / "near.txt", *lines, *near, lines[0].upper())
+    kept = load_corpus(path)
+    assert (kept.facts["duplicates"], kept.facts["near_duplicates"]) == (1, len(near))
+    assert kept.facts["near_duplicates_of_validation"] > 0
+    cleaned = load_corpus(path, deduplicate="near")
+    assert sorted(paragraphs(cleaned)) == sorted(lines)
+    assert cleaned.facts["duplicates_dropped"] == len(near) + 1
+    assert (cleaned.facts["near_duplicates"], cleaned.facts["near_duplicates_of_validation"]) == (0, 0)
+    exact = load_corpus(path, deduplicate="exact")
+    assert (exact.facts["duplicates_dropped"], exact.facts["near_duplicates"]) == (1, len(near))
+    held_out = write(tmp_path / "held_out.txt", near[0])
+    split = load_corpus(write(tmp_path / "lines.txt", *lines), validation_corpus=held_out, deduplicate="near")
+    assert lines[0] not in split["train"]["text"]
+    assert len(split["train"]) == len(lines) - 1
+    assert "near_duplicates" not in load_corpus(path, count_near_duplicates=False).facts
+
+
 # Reading
 
 

@@ -114,10 +114,15 @@ def test_rows_that_masking_leaves_alone(facts):
 
 
 def test_repetitions_and_what_was_held_out_too(facts, small, tmp_path):
-    assert facts["duplicates"] == {"exact": 1, "dropped_as_duplicate_of_validation": 0}
+    assert facts["duplicates"] == {
+        "exact": 1,
+        "near": 0,
+        "dropped_as_duplicate_of_validation": 0,
+        "near_duplicates_of_validation": 0,
+    }
     (tmp_path / "soul.txt").write_text("The soul\n")
     found = inspect_corpus(timing=False, **small | {"validation_corpus": "soul.txt"})
-    assert found.facts["duplicates"] == {"exact": 0, "dropped_as_duplicate_of_validation": 2}
+    assert found.facts["duplicates"] == facts["duplicates"] | {"exact": 0, "dropped_as_duplicate_of_validation": 2}
     assert found.facts["rows"]["train"] == 4
     assert "also held out 2 paragraphs; dropped" in " ".join(str(found).split())
 
