@@ -1,5 +1,5 @@
 # Two commands are enough:  make train CORPUS=meditations   and   make test
-# CORPUS=  a known name, a text file (one paragraph a line), a folder of .txt files, or a hub id
+# CORPUS=  a known name, a file (text, JSON lines, CSV, Parquet ...), a folder, an http(s) address, or a hub id
 # MODEL=   a built-in name (mini, mini-random), a local folder, or a hub id such as google-bert/bert-base-uncased
 # RECIPE=  a YAML file; by default quickstart for a built-in model and adapt for any other
 # ARGS=    any other value: ARGS="--learning_rate 1e-4 --num_train_epochs 3"
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate report verify parity bench test test-slow test-gpu test-network lint clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate report verify parity bench bench-data test test-slow test-gpu test-network lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -50,6 +50,9 @@ bench: setup  ## measure a training step, one switch a row, and what Trainer and
 	@BENCH=$(BENCH) $(BIN)/python benchmarks/step.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
 	@$(BIN)/python benchmarks/collator.py $(if $(TEXT),--text $(TEXT))
 	@BENCH=$(BENCH) $(BIN)/python benchmarks/trainer.py $(if $(TEXT),--text $(TEXT))
+
+bench-data: setup  ## measure the way from a text of 100 MB to batches, the first step, and memory: twenty minutes
+	@$(BIN)/python benchmarks/data.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
 
 test: $(VENV)/ready-dev  ## run the tests: offline, under three minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)

@@ -35,7 +35,8 @@ def make_text(source: Path, path: Path, size: int) -> None:
 
     A third of the new words are made up, so that the vocabulary keeps growing with the text, as real ones do.
     """
-    paragraphs = [line.split() for line in read_text(source, Counter(), sample_by="line")]
+    # At most 300 words, or the peer would cut most of a long line off and have less to do.
+    paragraphs = [line.split()[:300] for line in read_text(source, Counter(), sample_by="line")]
     words = list(itertools.chain.from_iterable(paragraphs[:20_000]))
     draw, written = random.Random(0), 0
     with path.open("w", encoding="utf-8") as file:

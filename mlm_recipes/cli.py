@@ -18,7 +18,7 @@ EXAMPLES = """\
 examples:
   mlm-recipes train                                   the quickstart: about a minute, no download
   mlm-recipes inspect notes.txt                       what will happen to your text, before you train on it
-  mlm-recipes train --corpus notes.txt                your own text, one paragraph a line
+  mlm-recipes train --corpus notes.txt                your own text; docs/text.md says what else it takes
   mlm-recipes train recipes/adapt.yaml --corpus notes.txt
                                                       continue training bert-base-uncased on it
   mlm-recipes train runs/meditations --resume_from_checkpoint true
@@ -166,7 +166,7 @@ def _corpora(options: argparse.Namespace) -> None:
             f"{name:18} {facts['paragraphs']:>5} paragraphs  {facts['words']:>7,} words  {facts['licence']}, {origin}"
         )
         print(f"{'':18} {facts['title']}")
-    print("\nOr a text file (one paragraph a line), a folder of .txt files, or a hub id owner/name.")
+    print("\nOr a file (text, JSON lines, CSV, Parquet ...), a folder, a pattern, an address, or a hub id owner/name.")
 
 
 def _models(options: argparse.Namespace) -> None:

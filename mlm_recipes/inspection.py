@@ -31,7 +31,7 @@ from .padding_free import use_padding_free
 from .positions import max_positions, usable_length
 from .prepare import load_text
 from .progress import TrainingProgress
-from .resume import METRIC_DRIVEN
+from .resume import METRIC_DRIVEN, READING
 from .sources import built_in_models, model_folder
 from .text_measures import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
 from .tokenizer import has_tokenizer, load_or_train_tokenizer, require_mask_token
@@ -125,9 +125,7 @@ def inspect_corpus(
         "recipe": {
             "name": "a config of your own" if isinstance(recipe, MLMConfig) else str(recipe),
             "corpus": config.corpus,
-            "text_column": config.text_column,
-            "long_text": config.long_text,
-            "validation_corpus": config.validation_corpus,
+            "reading": _asked_for(config),
             "max_length": subject.max_length,
             "packing": config.packing,
             "per_device_train_batch_size": config.per_device_train_batch_size,
@@ -145,6 +143,13 @@ def inspect_corpus(
     facts["seconds"] = time.monotonic() - started
     facts["versions"] = run_folder.versions()
     return InspectionResult(facts)
+
+
+def _asked_for(config: MLMConfig) -> dict[str, Any]:
+    """Return the values that say how the text is read and held out, where they are not the defaults."""
+    usual = MLMConfig.__dataclass_fields__
+    names = ("validation_corpus", "validation_fraction", *sorted(READING))
+    return {name: getattr(config, name) for name in names if getattr(config, name) != usual[name].default}
 
 
 @dataclass

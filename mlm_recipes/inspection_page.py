@@ -192,11 +192,7 @@ def _advice(facts: dict[str, Any]) -> str:
         length = f"max_length {advised['max_length']:,} holds {within:.1%} of the tokens"
     parts.append(report.wrapped(f"Recommended: {advised['recipe']}: {advised['why']}; {length}."))
     recipe = facts["recipe"]
-    values = {"corpus": recipe["corpus"]}
-    if recipe["text_column"] != "text":
-        values["text_column"] = recipe["text_column"]
-    if recipe["validation_corpus"] is not None:
-        values["validation_corpus"] = recipe["validation_corpus"]
+    values = {"corpus": recipe["corpus"]} | recipe["reading"]
     values |= {name: advised[name] for name in _FLAGS if name in advised}
     parts.append(_command(f"{report.command()} train {advised['recipe']}", values))
     return "\n\n".join(parts)
