@@ -13,6 +13,7 @@ _HOME = {
     "MLMConfig": "config",
     "MLMTrainer": "trainer",
     "RunResult": "recipes",
+    "TextStream": "streaming",
     "evaluate": "recipes",
     "fill": "recipes",
     "inspect_corpus": "inspection",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from .recipes import fill as fill
     from .recipes import reference as reference
     from .recipes import train as train
+    from .streaming import TextStream as TextStream
     from .tokenizer import load_tokenizer as load_tokenizer
     from .tokenizer import train_tokenizer as train_tokenizer
     from .trainer import MLMTrainer as MLMTrainer

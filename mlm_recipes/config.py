@@ -105,6 +105,13 @@ class MLMConfig(TrainingArguments):
         default=None,
         metadata={"help": "Text to hold out whole, named as the corpus is; by default a share of the corpus."},
     )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read the text as it is needed, block by block: for one too large to be tokenized whole."},
+    )
+    stream_buffer: int = field(
+        default=10_000, metadata={"help": "Paragraphs of a block of a stream: as many are in memory, and shuffled."}
+    )
     # Model
     model: str = field(
         default="mini", metadata={"help": "A built-in model, a local folder, or a hub id of a masked-language model."}
@@ -273,6 +280,29 @@ class MLMConfig(TrainingArguments):
             raise ValueError(
                 f"label_smoothing_factor: received {self.label_smoothing_factor}. Accepted: 0, since the loss is the "
                 "plain cross-entropy of masked tokens. Leave it out."
+            )
+
+        self._check_stream()
+
+    def _check_stream(self) -> None:
+        if self.stream_buffer < 1:
+            raise ValueError(
+                f"stream_buffer: received {self.stream_buffer}. Accepted: 1 or more paragraphs; the default is 10000."
+            )
+        if self.streaming and self.train_sampling_strategy == "group_by_length":
+            raise ValueError(
+                "train_sampling_strategy: received 'group_by_length' with streaming. Accepted: random or sequential: "
+                "the lengths of a stream are not known beforehand. Leave one of them out."
+            )
+        if self.streaming and self.deduplicate != "none":
+            raise ValueError(
+                f"deduplicate: received {self.deduplicate!r} with streaming. Accepted: none: what a stream has had is "
+                "not remembered. Leave one of them out; a duplicate of what is held out is not trained on."
+            )
+        if self.streaming and self.dataloader_num_workers:
+            raise ValueError(
+                f"dataloader_num_workers: received {self.dataloader_num_workers} with streaming. Accepted: 0: the main "
+                "process reads, once for all, and each worker would read the whole text again. Leave it out."
             )
 
     def masking(self) -> dict[str, Any]:

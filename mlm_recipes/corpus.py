@@ -91,12 +91,7 @@ def load_corpus(
     >>> corpus["train"].num_rows, corpus["validation"].num_rows, corpus["train"].column_names
     (486, 54, ['text', 'example_id'])
     """
-    if not 0 < validation_fraction < 1:
-        raise ValueError(
-            f"validation_fraction: received {validation_fraction}. Accepted: a number above 0 and below 1, such as 0.1."
-        )
-    if max_eval_samples < 1:
-        raise ValueError(f"max_eval_samples: received {max_eval_samples}. Accepted: 1 or more, such as 2000.")
+    check_held_out(validation_fraction, max_eval_samples)
     if deduplicate not in DEDUPLICATE:
         raise ValueError(f"deduplicate: received {deduplicate!r}. Accepted: {', '.join(DEDUPLICATE)}.")
     name = str(corpus)
@@ -126,6 +121,19 @@ def load_corpus(
     for part in result:
         result[part] = result[part].select_columns(["text", "example_id"])
     return result
+
+
+def check_held_out(validation_fraction: float, max_eval_samples: int) -> None:
+    """Raise ValueError for a share or a number of paragraphs that is out of its range.
+
+    >>> check_held_out(0.1, 2_000)
+    """
+    if not 0 < validation_fraction < 1:
+        raise ValueError(
+            f"validation_fraction: received {validation_fraction}. Accepted: a number above 0 and below 1, such as 0.1."
+        )
+    if max_eval_samples < 1:
+        raise ValueError(f"max_eval_samples: received {max_eval_samples}. Accepted: 1 or more, such as 2000.")
 
 
 def load_paragraphs(corpus: str | Path, **how: Any) -> Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,12 +93,7 @@ def _read_files(name: str, how: dict[str, Any]) -> tuple[Dataset, dict[str, Any]
                 def position(done: int, begun: int = begun) -> None:
                     bar.update(begun + done - bar.n)
 
-                if format in ("text", "markdown"):
-                    options = {key: value for key, value in how.items() if key != "text_column"}
-                    yield from read_text(file, counts, position=position, **options)
-                else:
-                    options = {key: value for key, value in how.items() if key != "sample_by"}
-                    yield from read_table(file, format, counts, position=position, **options)
+                yield from _texts_in(file, format, how, counts, position=position)
 
     rows, counts = read_once(key, read)
     if not len(rows):
@@ -107,6 +102,56 @@ def _read_files(name: str, how: dict[str, Any]) -> tuple[Dataset, dict[str, Any]
             "with at least two different paragraphs. Check that the file is the one you meant."
         )
     return rows, counts | {"files_left_out": left_out}
+
+
+def _texts_in(
+    file: Path,
+    format: str,
+    how: dict[str, Any],
+    counts: Counter[str],
+    position: Callable[[int], Any] = lambda _: None,
+) -> Iterator[str]:
+    if format in ("text", "markdown"):
+        return read_text(file, counts, position=position, **{key: how[key] for key in how if key != "text_column"})
+    return read_table(file, format, counts, position=position, **{key: how[key] for key in how if key != "sample_by"})
+
+
+def stream_paragraphs(
+    name: str, how: dict[str, Any], sha256: str | None = None
+) -> tuple[Callable[[], Iterator[str]], dict[str, Any]]:
+    """Return a function that opens what a name stands for anew and yields its paragraphs, and the facts.
+
+    Nothing is read before that, and nothing is kept. The facts are name, source, `streamed`, and where it is known the
+    licence: what is only known at its end is not among them.
+
+    Raises: ValueError for a hub id, standard input, or files that cannot be read; FileNotFoundError for a missing file.
+
+    >>> read, facts = stream_paragraphs("general-english", {})
+    >>> sum(1 for paragraph in read()), facts["streamed"]
+    (60, True)
+    """
+    facts: dict[str, Any] = {"name": name, "source": name, "streamed": True}
+    sidecar, path = known_corpora().get(name), Path(name).expanduser()
+    if sidecar is not None:
+        facts |= {"source": sidecar.get("url", "bundled"), "licence": sidecar["licence"]}
+        where = str(download(sidecar["url"], sidecar["sha256"]) if "url" in sidecar else CORPORA / sidecar["file"])
+        how = {"sample_by": "line"}
+    elif is_url(name):
+        facts["name"] = stem(Path(name))
+        where = str(download(name, sha256))
+    elif path.exists() or is_pattern(name):
+        facts["name"] = stem(path.resolve() if path.exists() else path.parent.resolve())
+        where = name
+    else:
+        error = FileNotFoundError if looks_like_path(name) else ValueError
+        raise error(
+            f"corpus: {name!r} cannot be streamed: there is no such file or folder (looked in {Path.cwd()}). Accepted "
+            "with streaming: a known corpus, a file, a folder, a pattern or an http(s) address. Check the path, or "
+            "leave --streaming out for standard input and for a hub id."
+        )
+    _check(**how)
+    files, _ = find_files(where)
+    return lambda: (text for file, format in files for text in _texts_in(file, format, how, Counter())), facts
 
 
 def _check(sample_by: str = "auto", encoding: str = "utf-8", encoding_errors: str = "strict", **_: Any) -> None:

@@ -16,13 +16,16 @@ from . import report
 from .collator import DataCollatorForMaskedLM
 from .columns import flat_column
 from .config import MLMConfig
-from .corpus import Corpus, load_corpus, load_paragraphs
+from .corpus import Corpus, check_held_out, load_corpus, load_paragraphs
 from .dataset import lost_and_split, sums_by_paragraph, to_rows
 from .evaluation import compute, word_frequency_metrics
 from .fill_mask import Prompt, choose_prompts, fill_mask
+from .main_process import from_main
 from .masking import special_token_ids
 from .model import load_model, starts_random
+from .paragraphs import stream_paragraphs
 from .positions import usable_length
+from .streaming import HeldOut, TextStream, rows_of
 from .tokenizer import load_or_train_tokenizer
 
 
@@ -36,7 +39,7 @@ class Run:
     model: Any
     max_length: int
     random_weights: bool
-    train_rows: Dataset
+    train_rows: Dataset | TextStream
     validation_rows: Dataset
     general_rows: Dataset | None
     prompts: list[Prompt]
@@ -96,9 +99,12 @@ class Run:
                 f"at the ends of sentences; {facts['rows']:,} rows in all."
             )
         start = "random weights" if self.random_weights else "its trained weights"
+        size, train = "read as a stream", ""
+        if not facts.get("streamed"):
+            size = f"{facts['paragraphs']:,} paragraphs, {facts['words']:,} words"
+            train = f"{facts['train']:,} to train on, "
         return (
-            f"{facts['name']}: {facts['paragraphs']:,} paragraphs, {facts['words']:,} words; "
-            f"{facts['train']:,} to train on, {facts['validation']:,} held out.{longer} "
+            f"{facts['name']}: {size}; {train}{facts['validation']:,} held out.{longer} "
             f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
             f"{len(self.tokenizer):,} tokens in its vocabulary."
         )
@@ -122,6 +128,33 @@ def load_text(config: MLMConfig, **more: Any) -> Corpus:
     )
 
 
+@dataclass
+class _Stream:
+    """A corpus that is streamed: what is held out of it, and its first paragraphs, which stand for it here."""
+
+    text: TextStream
+    corpus: Corpus
+    sample: list[str]
+
+    @classmethod
+    def open(cls, config: MLMConfig) -> _Stream:
+        check_held_out(config.validation_fraction, config.max_eval_samples)
+        read, facts = stream_paragraphs(config.corpus, config.reading(), config.corpus_sha256)
+        if config.validation_corpus is None:
+            held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
+            chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))
+            validation = Dataset.from_dict({"text": chosen, "example_id": list(range(len(chosen)))})
+        else:
+            with config.main_process_first(desc="loading validation corpus"):
+                validation = load_paragraphs(config.validation_corpus, **config.reading())
+            held_out = HeldOut(texts=validation["text"])
+            facts["validation_corpus"] = {"name": config.validation_corpus}
+        text = TextStream(read, held_out)
+        corpus = Corpus(validation=validation)
+        corpus.facts = facts | {"validation": len(validation)}
+        return cls(text, corpus, from_main(text.first))
+
+
 def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     """Load the corpus and the model, tokenize, and choose the prompts.
 
@@ -129,20 +162,25 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
 
     Raises: ValueError or OSError for what cannot be loaded, or held-out text with nothing to measure.
     """
+    stream = _Stream.open(config) if config.streaming else None
     with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
-        corpus = load_text(config)
+        corpus = stream.corpus if stream else load_text(config)
         if config.corpus == "-":
             config.corpus = corpus.facts["source"]  # where it was written to, so that recipe.yaml repeats the run
         # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
         tokenizer = load_or_train_tokenizer(
-            config.model, corpus["train"]["text"], **config.start(), vocab_size=config.vocab_size
+            config.model,
+            stream.sample if stream else corpus["train"]["text"],
+            **config.start(),
+            vocab_size=config.vocab_size,
         )
         set_seed(config.seed)
         model = load_model(config.model, tokenizer, **config.start())
         max_length = usable_length(config.max_length, model, default_length)
-        rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in ("train", "validation")}
+        rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         found = [lost_and_split(part) for part in rows.values()]
-        corpus.facts |= {"max_length": max_length} | {name: sum(part[name] for part in found) for name in found[0]}
+        lost = {name: None if stream else sum(part[name] for part in found) for name in found[0]}  # None: not known
+        corpus.facts |= {"max_length": max_length} | lost
         random_weights = starts_random(config.model, config.from_scratch)
         if config.general_corpus.lower() != "none" and not random_weights:  # else there is nothing to forget
             text = load_paragraphs(config.general_corpus, **config.reading())
@@ -155,13 +193,14 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
             model=model,
             max_length=max_length,
             random_weights=random_weights,
-            train_rows=rows["train"],
+            train_rows=stream.text if stream else rows["train"],
             validation_rows=rows["validation"],
             general_rows=rows.get("general"),
             prompts=choose_prompts(corpus["validation"]["text"], tokenizer, seed=config.evaluation_seed),
         )
+    sample = rows_of(stream.sample, tokenizer, max_length, **config.rows()) if stream else None
     words = word_frequency_metrics(
-        flat_column(run.train_rows, "input_ids"),
+        flat_column(rows["train"], "input_ids") if sample is None else (row["input_ids"] for row in sample),
         (batch["labels"].cpu() for batch in run.frozen_batches()),
         run.model.get_input_embeddings().num_embeddings,
         special_token_ids(tokenizer),

@@ -47,6 +47,7 @@ _TUTORIAL = {
     "gradient_accumulation_steps": 1,
     "bf16": False,
     "fp16": False,
+    "streaming": False,
 }
 
 
@@ -130,7 +131,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         recipe="train",
         seconds=seconds,
         steps=output.global_step,
-        epochs=trainer.state.epoch,
+        epochs=trainer.epochs,
         processes=config.world_size,
         resumed=trainer.resumed,
         history=[{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],

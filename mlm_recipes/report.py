@@ -138,7 +138,7 @@ def note(metrics: dict[str, Any]) -> str:
     if loss < words - 0.3:
         return f"{where}; word frequencies alone give a loss of {words:.2f}."
     learned = (
-        f"From {corpus['words']:,} words such a model learns little more than how often each word occurs"
+        f"From {_size(corpus)} such a model learns little more than how often each word occurs"
         if loss < words + 0.3
         else "So far it has not learned even how often each word occurs"
     )
@@ -147,6 +147,11 @@ def note(metrics: dict[str, Any]) -> str:
         "text's style to a model that already knows the language, adapt a pretrained one: the built-in `mini`, or "
         "MODEL=google-bert/bert-base-uncased"
     )
+
+
+def _size(corpus: dict[str, Any]) -> str:
+    """Say how much text there is, where that is known: a stream's end may not have been seen."""
+    return "so little" if corpus.get("streamed") else f"{corpus['words']:,} words"
 
 
 def headline(metrics: dict[str, Any]) -> str:

@@ -30,6 +30,8 @@ FIXED = frozenset(
         "random_replace_prob",
         "seed",
         "static_masks",
+        "stream_buffer",
+        "streaming",
         "train_sampling_strategy",
     }
 )

@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from .masking import sequence_keys
+from .masking import Ints, Keys, sequence_keys
 
 #: The key for no example, where a process has one fewer than another.
 NO_EXAMPLE = -1
@@ -82,11 +82,20 @@ class EpochSampler(torch.utils.data.Sampler[int]):
     def _order(self) -> list[int]:
         if self.strategy == "sequential":
             return list(range(self.num_examples))
-        keys = sequence_keys(self.seed, _ORDER + self.epoch, np.arange(self.num_examples))
+        keys = order_keys(self.seed, self.epoch, np.arange(self.num_examples))
         if self.lengths is None:
             return np.argsort(keys, kind="stable").tolist()
         generator = torch.Generator().manual_seed(int(keys[0]))
         return get_length_grouped_indices(self.lengths, self.global_batch_size, generator=generator)
+
+
+def order_keys(seed: int, epoch: int, example_ids: Ints) -> Keys:
+    """Return a key for each example; sorted by it, an epoch's examples stand in a random order.
+
+    >>> np.argsort(order_keys(seed=0, epoch=0, example_ids=np.arange(5))).tolist()
+    [3, 0, 1, 4, 2]
+    """
+    return sequence_keys(seed, _ORDER + epoch, example_ids)
 
 
 class StepSeeds(TrainerCallback):

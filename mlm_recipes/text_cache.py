@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset
 
@@ -74,6 +75,16 @@ def _write(read: Callable[[Counter[str]], Iterable[str]], path: Path) -> dict[st
             file.write_batch(pa.record_batch(columns, schema=_SCHEMA))
             first, words = first + len(texts), words + int(numbers.sum())
     return counts | {"paragraphs": first, "words": words, "fingerprint": whole.hexdigest()}
+
+
+def digests(texts: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Return the `digest` of each text.
+
+    >>> a, b, c = digests(["To be", "to  be", "or not to be"])
+    >>> bool(a == b), bool(a == c)
+    (True, False)
+    """
+    return np.frombuffer(b"".join(_digest(text.split()) for text in texts), dtype=np.int64)
 
 
 def _digest(words: list[str]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from .dataset import NumberedRows, RowsOfEpoch, fingerprint, to_rows, with_examp
 from .dropout import use_fast_dropout
 from .evaluation import all_example_sums, compute
 from .length_groups import by_length
+from .main_process import from_main
 from .model import load_model, masked_lm_loss
 from .muon import muon_with_adamw
 from .padding_free import use_padding_free, without_mask
@@ -27,6 +29,7 @@ from .progress import TrainingProgress
 from .resume import ResumeContract, find_checkpoint
 from .sampler import EpochSampler, StepSeeds
 from .sparse_prediction import only_at, unsupported
+from .streaming import START, Row, StreamedRows, StreamState, TextStream, blocks, rows_of
 from .tokenizer import load_or_train_tokenizer, require_mask_token
 
 logger = logging.getLogger(__name__)
@@ -46,7 +49,8 @@ class MLMTrainer(Trainer):
         args: an MLMConfig; by default one with its defaults. Its `corpus` and `model` are for `train()`: here the
             arguments say both.
         train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (tokenized on the way), or any
-            sequence of rows with `input_ids` and, where there is one, `example_id`; else a row's index is its id.
+            sequence of rows with `input_ids` and, where there is one, `example_id`; else a row's index is its id. With
+            `MLMConfig(streaming=True)` the former is a `TextStream`.
         data_collator: by default DataCollatorForMaskedLM with the values of `args`.
         processing_class: the tokenizer; by default the model's, or for `mini-random` one learned from
             `train_dataset`.
@@ -94,12 +98,12 @@ class MLMTrainer(Trainer):
             logger.warning("Training on one of %d GPUs; `accelerate launch -m mlm_recipes ...` uses all.", args.n_gpu)
             args._n_gpu = 1
         train_dataset = _from_text(train_dataset)
+        _check_stream(train_dataset, args)
         if isinstance(model, str | Path):
             if processing_class is None:
-                has_text = isinstance(train_dataset, Dataset) and "text" in train_dataset.column_names
                 processing_class = load_or_train_tokenizer(
                     model,
-                    train_dataset["text"] if has_text else None,
+                    _texts(train_dataset),
                     **args.start(),
                     vocab_size=args.vocab_size,
                 )
@@ -142,10 +146,16 @@ class MLMTrainer(Trainer):
         self.add_callback(self._step_seeds)
         self._contract = ResumeContract(args.to_recipe, self._facts)
         self.add_callback(self._contract)
+        self._stream = StreamState()
+        self._stream_start = START
+        if isinstance(self.train_dataset, TextStream):
+            self.add_callback(self._stream)
 
     def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
         if rows is None or (isinstance(rows, dict) and not rows):
             return None
+        if name == "train_dataset" and isinstance(rows, TextStream):
+            return rows
         if isinstance(rows, dict):
             return {key: self._rows(value, tokenizer, f"{name}[{key!r}]") for key, value in rows.items()}
         if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
@@ -221,6 +231,11 @@ class MLMTrainer(Trainer):
     def _facts(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with the one it goes on with, besides the config's values."""
         collator, model, rows = self.data_collator, cast(Any, self.model), cast(Any, self.train_dataset)
+        if isinstance(rows, TextStream):
+            stream = rows  # for mypy, which forgets it inside the lambda
+            text = from_main(lambda: stream.facts(self._rows_of))
+        else:
+            text = {"training text": f"{len(rows)} rows, {fingerprint(rows)}"}
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):
             rule = {item.name: getattr(collator, item.name) for item in fields(collator)}
@@ -231,12 +246,19 @@ class MLMTrainer(Trainer):
             for name, value in model.config.to_dict().items()
             if not name.startswith("_") and not name.endswith("_token_id") and name not in _NOT_SHAPE
         }
-        return {
-            "training text": f"{len(rows)} rows, {fingerprint(rows)}",
+        return text | {
             "global batch": self.get_total_train_batch_size(self.args),
             "masking": masking,
             "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
         }
+
+    def _rows_of(self, texts: list[str]) -> list[Row]:
+        return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
+
+    @property
+    def epochs(self) -> float:
+        """How often the text was trained on; a stream, how often to its end."""
+        return self._stream.place.epoch if isinstance(self.train_dataset, TextStream) else self.state.epoch or 0.0
 
     @property
     def resumed(self) -> list[dict[str, Any]]:
@@ -274,7 +296,7 @@ class MLMTrainer(Trainer):
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         if not resume_from_checkpoint or str(resume_from_checkpoint).lower() == "false":
-            self._contract.resumed = []
+            self._contract.resumed, self._stream_start = [], START
             return super().train(None, *args, **kwargs)
         checkpoint = find_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
         changed, left = self.check_resume(checkpoint)
@@ -291,6 +313,8 @@ class MLMTrainer(Trainer):
             if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
                 self._load_best_model()
             return TrainOutput(self.state.global_step, 0.0, {})
+        if isinstance(self.train_dataset, TextStream):
+            self._stream_start = StreamState.saved_in(checkpoint)
         return super().train(str(checkpoint), *args, **kwargs)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
@@ -334,8 +358,10 @@ class MLMTrainer(Trainer):
             return super().get_train_dataloader()  # which says so
         args = self.args
         rows: Any = self.train_dataset
-        # Another's collator knows neither epochs nor missing examples; accelerate then repeats some at the end.
         ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
+        if isinstance(rows, TextStream):
+            return self._loader(self._streamed(rows, plain=not ours), None)
+        # Another's collator knows neither epochs nor missing examples; accelerate then repeats some at the end.
         if not ours and isinstance(rows, NumberedRows):
             rows = rows.rows
         self._step_seeds.sampler = self.epoch_sampler(rows, args.world_size if ours else 1)
@@ -345,10 +371,17 @@ class MLMTrainer(Trainer):
                 f"{self.get_total_train_batch_size(args)}. Accepted: more text, a smaller "
                 "--per_device_train_batch_size, or --dataloader_drop_last false."
             )
+        return self._loader(RowsOfEpoch(rows, plain=not ours), self._step_seeds.sampler)
+
+    def _loader(
+        self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None
+    ) -> torch.utils.data.DataLoader[Any]:
+        """Return batches of `rows` in the sampler's order, or in their own; accelerate gives each process its part."""
+        args = self.args
         loader = torch.utils.data.DataLoader(
-            RowsOfEpoch(rows, plain=not ours),
+            rows,
             batch_size=self._train_batch_size,
-            sampler=self._step_seeds.sampler,
+            sampler=sampler,
             collate_fn=self.data_collator,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
@@ -358,6 +391,22 @@ class MLMTrainer(Trainer):
             in_order=args.dataloader_in_order,
         )
         return self.accelerator.prepare(loader)
+
+    def _streamed(self, stream: TextStream, plain: bool) -> StreamedRows:
+        """Return the rows of all steps by their position: step k of n rows has those from k * n on."""
+        args = self.args
+        assert isinstance(args, MLMConfig)
+        size, seed = args.stream_buffer, args.seed if args.data_seed is None else args.data_seed
+        shuffle = str(args.train_sampling_strategy) == "random"
+        self._stream.rows_a_step = self.get_total_train_batch_size(args)
+        self._stream.rows = StreamedRows(
+            lambda place: blocks(stream, self._rows_of, size=size, seed=seed, shuffle=shuffle, start=place),
+            length=args.max_steps * self._stream.rows_a_step,
+            processes=args.world_size,
+            known=self._stream_start,
+            plain=plain,
+        )
+        return self._stream.rows
 
     def epoch_sampler(self, rows: Any, processes: int) -> EpochSampler:
         """Return the order of `rows`, filled up so that each of `processes` takes as many batches as the others."""
@@ -414,6 +463,41 @@ class MLMTrainer(Trainer):
         named = {f"{metric_key_prefix}_{name}": value for name, value in compute(self._evaluated).items()}
         examples = self.num_examples(dataloader)
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)
+
+
+def _check_stream(train_dataset: Any, args: MLMConfig) -> None:
+    if train_dataset is None:
+        return
+    if isinstance(train_dataset, TextStream) != args.streaming:
+        accepted = "a TextStream with streaming=True" if args.streaming else "rows; a TextStream with streaming=True"
+        raise ValueError(
+            f"train_dataset: received {type(train_dataset).__name__} with streaming {args.streaming}. Accepted: "
+            f"{accepted}. Make it TextStream(read), where read() yields paragraphs, or change streaming."
+        )
+    if not args.streaming:
+        return
+    if args.max_steps < 1:
+        raise ValueError(
+            f"max_steps: received {args.max_steps} with streaming. Accepted: 1 or more: how long a stream is nobody "
+            "knows before its end, and the learning rate is fitted to the number of steps. Pass --max_steps 1000."
+        )
+    for name in ("eval_strategy", "logging_strategy", "save_strategy"):
+        if getattr(args, name) == "epoch":  # to Trainer the whole run is one: it would save once, at the end
+            raise ValueError(
+                f"{name}: received 'epoch' with streaming. Accepted: steps or no, since nobody knows beforehand where "
+                f"an epoch of a stream ends. Pass --{name} steps."
+            )
+
+
+def _texts(rows: Any) -> Iterable[str] | None:
+    """Return what a tokenizer could be learned from; of a stream, read only if it comes to that."""
+    if isinstance(rows, TextStream):
+        return _first(rows)
+    return rows["text"] if isinstance(rows, Dataset) and "text" in rows.column_names else None
+
+
+def _first(stream: TextStream) -> Iterator[str]:
+    yield from from_main(stream.first)
 
 
 def _from_text(rows: Any) -> Any:

@@ -99,6 +99,11 @@ def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Ve
             f"verify: received {config.world_size} processes. Accepted: one; it starts the other that it needs itself. "
             "Run it without torchrun."
         )
+    if config.streaming:
+        raise ValueError(
+            "verify: received streaming True. Accepted: false, on a piece of the text: head -n 1000 big.txt > "
+            "piece.txt. Pass --streaming false --corpus piece.txt; the same holds for a stream."
+        )
     with tempfile.TemporaryDirectory(prefix="mlm-recipes-verify-") as folder:
         bench = _Bench.of(_small(config, Path(folder)))
         run = bench.run
@@ -160,6 +165,7 @@ class _Bench:
     def of(cls, config: MLMConfig) -> _Bench:
         run = prepare(config, default_length=_LENGTH)
         config.max_length = run.max_length
+        assert isinstance(run.train_rows, Dataset), "streaming is refused"
         return cls(run, run.train_rows.select(range(min(_EXAMPLES, len(run.train_rows)))))
 
     def trainer(self, **changes: Any) -> MLMTrainer:

@@ -13,33 +13,13 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
-    {
-        "columns",
-        "download",
-        "dropout",
-        "files",
-        "hub",
-        "length_groups",
-        "masking",
-        "muon",
-        "near_duplicates",
-        "positions",
-    }
-    | {
-        "progress",
-        "reference_loop",
-        "report",
-        "resume",
-        "sparse_prediction",
-        "text_cache",
-        "text_files",
-        "windows",
-        "word_cache",
-    },
+    {"columns", "download", "dropout", "files", "hub", "length_groups", "main_process", "masking", "muon"}
+    | {"near_duplicates", "positions", "progress", "reference_loop", "report", "resume", "sparse_prediction"}
+    | {"text_cache", "text_files", "windows", "word_cache"},
     {"advice", "collator", "encoding", "inspection_page", "padding_free", "run_folder", "sampler", "sources", "tables"}
     | {"text_measures"},
     {"dataset", "evaluation", "model", "paragraphs", "tokenizer"},
-    {"config", "corpus", "fill_mask"},
+    {"config", "corpus", "fill_mask", "streaming"},
     {"arguments", "trainer"},
     {"prepare"},
     {"inspection", "recipes", "verification"},
