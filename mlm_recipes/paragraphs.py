@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -117,14 +118,21 @@ def _texts_in(
 
 
 def stream_paragraphs(
-    name: str, how: dict[str, Any], sha256: str | None = None
+    name: str,
+    how: dict[str, Any],
+    sha256: str | None = None,
+    config: str | None = None,
+    split: str | None = None,
+    revision: str | None = None,
 ) -> tuple[Callable[[], Iterator[str]], dict[str, Any]]:
     """Return a function that opens what a name stands for anew and yields its paragraphs, and the facts.
 
     Nothing is read before that, and nothing is kept. The facts are name, source, `streamed`, and where it is known the
     licence: what is only known at its end is not among them.
 
-    Raises: ValueError for a hub id, standard input, or files that cannot be read; FileNotFoundError for a missing file.
+    The other arguments are those of `mlm_recipes.load_corpus`. What is on the hub is read over the network.
+
+    Raises: ValueError for standard input or files that cannot be read; FileNotFoundError for a missing file.
 
     >>> read, facts = stream_paragraphs("general-english", {})
     >>> sum(1 for paragraph in read()), facts["streamed"]
@@ -142,12 +150,15 @@ def stream_paragraphs(
     elif path.exists() or is_pattern(name):
         facts["name"] = stem(path.resolve() if path.exists() else path.parent.resolve())
         where = name
+    elif name.count("/") == 1 and not looks_like_path(name):
+        facts["source"] = f"hub:{name}"
+        return _hub_stream(name, how.get("text_column"), config, split, revision), facts
     else:
         error = FileNotFoundError if looks_like_path(name) else ValueError
         raise error(
             f"corpus: {name!r} cannot be streamed: there is no such file or folder (looked in {Path.cwd()}). Accepted "
-            "with streaming: a known corpus, a file, a folder, a pattern or an http(s) address. Check the path, or "
-            "leave --streaming out for standard input and for a hub id."
+            "with streaming: a known corpus, a file, a folder, a pattern, an http(s) address or a hub id owner/name. "
+            "Check the path, or leave --streaming out for standard input."
         )
     _check(**how)
     files, _ = find_files(where)
@@ -218,14 +229,32 @@ def _texts_of(rows: Dataset, name: str, text_column: str | None) -> tuple[Datase
 
     def read(counts: Counter[str]) -> Iterator[str]:
         counts[f"text_column: {column}"] += 1
-        for batch in rows.select_columns([column]).iter(batch_size=1000):
-            for text in batch[column]:
-                if text and text.strip():
-                    yield text
-                else:
-                    counts["rows_without_text"] += 1
+        return _column_of(rows, column, counts)
 
     return read_once([rows._fingerprint, column], read)
+
+
+def _column_of(rows: Any, column: str, counts: Counter[str]) -> Iterator[str]:
+    for batch in rows.select_columns([column]).iter(batch_size=1000):
+        for text in batch[column]:
+            if text and text.strip():
+                yield text
+            else:
+                counts["rows_without_text"] += 1
+
+
+def _hub_stream(
+    name: str, text_column: str | None, config: str | None, split: str | None, revision: str | None
+) -> Callable[[], Iterator[str]]:
+    """Return a function that reads a hub data set's texts over the network, a batch at a time."""
+
+    @functools.cache  # asked once, and in the process that reads
+    def opened() -> tuple[Any, str]:
+        asked = split or "train"
+        rows: Any = load_splits(name, config=config, split=asked, revision=revision, streaming=True)[asked]
+        return rows, choose_column(rows.take(200), text_column, name)
+
+    return lambda: _column_of(*opened(), Counter())
 
 
 def _accepted() -> str:

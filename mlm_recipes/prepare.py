@@ -139,7 +139,14 @@ class _Stream:
     @classmethod
     def open(cls, config: MLMConfig) -> _Stream:
         check_held_out(config.validation_fraction, config.max_eval_samples)
-        read, facts = stream_paragraphs(config.corpus, config.reading(), config.corpus_sha256)
+        read, facts = stream_paragraphs(
+            config.corpus,
+            config.reading(),
+            config.corpus_sha256,
+            config.corpus_config,
+            config.corpus_split,
+            config.corpus_revision,
+        )
         if config.validation_corpus is None:
             held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
             chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))

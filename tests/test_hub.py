@@ -22,6 +22,10 @@ import json, logging, sys
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 from mlm_recipes import hub
 from mlm_recipes.hub import fetch_model, load_splits
+from mlm_recipes.paragraphs import stream_paragraphs
+def twice(name):
+    read, facts = stream_paragraphs(name, {})
+    return [facts["source"], list(read()), list(read())]
 def texts(*arguments, **more):
     return {split: [row["text"] for row in rows] for split, rows in load_splits(*arguments, **more).items()}
 for line in sys.stdin:
@@ -306,8 +310,10 @@ def test_a_data_set_without_a_card_has_one_configuration(hub, client, environmen
 def test_a_stream_downloads_nothing(hub, client, home):
     hub.commit("dataset", "someone/stream", {"train.jsonl": jsonl(*"ab"), "test.jsonl": jsonl("c")})
     assert client("texts('someone/stream', split='train', streaming=True)") == {"train": ["a", "b"]}
+    assert client("twice('someone/stream')") == ["hub:someone/stream", ["a", "b"], ["a", "b"]]
     assert "test.jsonl" not in hub.fetched
     assert not list((home / "hub").glob("*stream*/blobs/*"))
+    assert "has no split 'valid'" in client("list(stream_paragraphs('someone/stream', {}, split='valid')[0]())")
 
 
 def test_a_data_set_with_another_sha256_or_cut_is_refused_and_fetched_again(hub, client, home):

@@ -233,7 +233,7 @@ def test_paragraphs_are_those_of_load_corpus(tmp_path):
 @pytest.mark.parametrize(
     ("name", "error", "says"),
     [
-        ("owner/name", ValueError, r"'owner/name' cannot be streamed: .*leave --streaming out"),
+        ("owner/name", ValueError, r"'owner/name'.*hub cannot be reached"),
         ("-", ValueError, "'-' cannot be streamed: .*leave --streaming out for standard input"),
         ("no/such/file.txt", FileNotFoundError, "there is no such file or folder"),
         ("a.zip", ValueError, "an archive"),
