@@ -201,7 +201,9 @@ class MLMTrainer(Trainer):
         )
         if why:
             ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
-            self._in_parts = ours and self.compute_loss_func is masked_lm_loss
+            # FSDP and DeepSpeed gather weights in every pass, in all processes at once: there a batch stays whole.
+            sharded = bool(args.fsdp or args.deepspeed)
+            self._in_parts = ours and self.compute_loss_func is masked_lm_loss and not sharded
             logger.warning(
                 "padding_free is off: %s. Batches are padded%s; the loss is the same.",
                 why,
@@ -219,7 +221,13 @@ class MLMTrainer(Trainer):
         """Return the loss of a micro-batch; with `sparse_prediction` the head computes its masked positions only."""
         if self._in_parts and not return_outputs:
             count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != -100).sum()
-            return sum(self._loss_of(model, part, False, count) for part in by_length(inputs))
+            # One pass goes through DistributedDataParallel, which has the processes wait for each other at every one of
+            # its passes, and they may have different numbers of parts; the others go through the model inside.
+            first, *others = by_length(inputs)
+            return sum(
+                (self._loss_of(self.model, part, False, count) for part in others),
+                start=self._loss_of(model, first, False, count),
+            )
         return self._loss_of(model, without_mask(inputs), return_outputs, num_items_in_batch)
 
     def _loss_of(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:

@@ -40,7 +40,7 @@ def two(data, tmp_path_factory):
     script = Path(__file__).with_name("two_processes.py")
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(folder)],
-        capture_output=True, text=True, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+        capture_output=True, text=True, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     # The file is our own, of a moment ago: tensors, numbers, tuples.
