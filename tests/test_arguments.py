@@ -24,7 +24,7 @@ def test_overrides_win_over_the_recipe(tmp_path):
 
 
 def test_epochs_asked_for_replace_a_recipes_steps():
-    assert read_config("quickstart").max_steps == 90
+    assert read_config("quickstart").max_steps == 130
     config = read_config("quickstart", {"num_train_epochs": 1})
     assert (config.max_steps, config.num_train_epochs) == (-1, 1)
     config = read_config("quickstart", {"num_train_epochs": 1, "max_steps": 7})
@@ -48,7 +48,7 @@ def test_a_config_is_a_recipe_too():
 
 def test_the_model_decides_which_recipe_is_the_default():
     assert read_config(None).model == "mini"
-    assert read_config(None).max_steps == 90
+    assert read_config(None).max_steps == 130
     config = read_config(None, {"model": "google-bert/bert-base-uncased"})
     assert (config.learning_rate, config.num_train_epochs, config.max_steps) == (1e-5, 2, -1)
 
