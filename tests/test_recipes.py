@@ -263,16 +263,24 @@ def test_a_config_can_be_used_again(checkpoint, short_text):
     assert [train(config).output_dir, train(config).output_dir] == [Path("runs/notes"), Path("runs/notes-2")]
 
 
-def test_what_is_cut_off_is_said(tmp_path, checkpoint, caplog):
+@pytest.mark.parametrize("long_text", ["truncate", "split"])
+def test_what_becomes_of_long_paragraphs_is_said(tmp_path, checkpoint, caplog, long_text):
     lines = [*(f"a short line about {n}" for n in ("one", "two", "three")), "a long line " * 100]
     (tmp_path / "long.txt").write_text("\n".join(lines))
     with caplog.at_level("INFO", logger="mlm_recipes"):
-        result = train("adapt", model=str(checkpoint), corpus="long.txt", save_strategy="no", max_steps=1)
+        result = train(
+            "adapt", model=str(checkpoint), corpus="long.txt", save_strategy="no", max_steps=1, long_text=long_text
+        )
     facts = result.metrics["corpus"]
-    assert (facts["max_length"], facts["cut_off_paragraphs"]) == (128, 1)
-    assert facts["cut_off_tokens"] > 100
     assert "Longer than 128 tokens: 1 paragraph," in caplog.text
-    assert f"{facts['cut_off_tokens']:,} tokens of 1 paragraphs" in (result.output_dir / "report.html").read_text()
+    if long_text == "truncate":
+        assert (facts["max_length"], facts["cut_off_paragraphs"], facts["rows"]) == (128, 1, 4)
+        assert facts["cut_off_tokens"] > 100
+        assert f"{facts['cut_off_tokens']:,} tokens of 1 paragraphs" in (result.output_dir / "report.html").read_text()
+    else:
+        assert (facts["cut_off_paragraphs"], facts["split_paragraphs"], facts["rows"]) == (0, 1, 7)
+        assert "split at the ends of sentences; 7 rows in all" in caplog.text
+    assert result.metrics["gain"]["paragraphs"] == 1
 
 
 def test_a_run_that_diverged_is_no_success(checkpoint, short_text):
