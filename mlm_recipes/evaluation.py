@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from .padding_free import without_mask
+from .progress import with_bar
 from .sparse_prediction import only_at
 
 
@@ -109,6 +110,7 @@ def all_example_sums(
     """
     was_training = model.training
     model.eval()
+    batches = with_bar(batches, "Evaluating", "batch")
     try:
         sums = [(gather or (lambda rows: rows))(example_sums(model, batch, sparse)).cpu() for batch in batches]
     finally:

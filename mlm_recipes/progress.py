@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+T = TypeVar("T")
+
+
+def with_bar(things: Iterable[T], what: str, unit: str) -> Iterable[T]:
+    """Return `things` with a bar, and its rate, that goes on as they are taken: on a terminal, from the second second on.
+
+    >>> list(with_bar([1, 2], "Evaluating", "batch"))
+    [1, 2]
+    """
+    shown = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    return tqdm(things, desc=what, unit=f" {unit}", delay=2, leave=False, dynamic_ncols=True, disable=not shown)
 
 
 class TrainingProgress(TrainerCallback):
