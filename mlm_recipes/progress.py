@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def with_bar(things: Iterable[T], what: str, unit: str) -> Iterable[T]:
-    """Return `things` with a bar, and its rate, that goes on as they are taken: on a terminal, from the second second on.
+    """Return `things` with a bar and its rate as they are taken: on a terminal, from the second second on.
 
     >>> list(with_bar([1, 2], "Evaluating", "batch"))
     [1, 2]
