@@ -14,6 +14,9 @@ from transformers import HfArgumentParser
 from .config import MLMConfig, field_names, refuse_unknown
 from .sources import built_in_models, did_you_mean
 
+#: What is said of one corpus and of no other.
+_OF_THE_CORPUS = ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split")
+
 
 def bundled_recipes() -> dict[str, Path]:
     """Return the recipes that come with the library, by name.
@@ -50,6 +53,9 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     refuse_unknown(given)
     if "num_train_epochs" in given and "max_steps" not in given:
         given["max_steps"] = -1  # else a recipe's max_steps would win over what was asked for just now
+    for name, its in {"corpus": _OF_THE_CORPUS, "model": ("model_revision",)}.items():
+        if name in given:  # what the recipe says of its own is not said of this one
+            given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
         return dataclasses.replace(recipe, **_convert(given))  # a copy: a run writes its folder into its config
     if recipe is None:

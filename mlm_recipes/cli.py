@@ -114,7 +114,7 @@ def _inspect(rest: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         _print_values("inspect")
         return 0
-    corpus = {"corpus": rest.pop(0)} if rest and not rest[0].startswith("-") else {}
+    corpus = {"corpus": rest.pop(0)} if rest and (rest[0] == "-" or not rest[0].startswith("-")) else {}
     parser = argparse.ArgumentParser(prog="mlm-recipes inspect", add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
     parser.add_argument("--output")

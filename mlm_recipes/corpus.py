@@ -66,7 +66,7 @@ def load_corpus(
             `-`, standard input; or the id of a data set on the hub, `owner/name`.
         validation_fraction: share of the distinct paragraphs to hold out, in (0, 1); at least one is held out. A hub
             data set with a `validation` split keeps its own.
-        max_eval_samples: how many paragraphs that share is at most; a larger one is measured no better, only longer.
+        max_eval_samples: how many distinct paragraphs that share is at most; more are measured no better.
         validation_corpus: a text to hold out whole instead, named as `corpus` is (of a hub data set, its `validation`
             split or else `train`); what it has in common with `corpus` is not trained on.
         seed: which ones. A paragraph's place depends on its text and the seed alone, not on the order of the file.

@@ -20,6 +20,9 @@ from .columns import column
 from .encoding import Encoder
 from .windows import paragraph_of, window_of
 
+#: Part of every key: what an earlier version of this made of a text is not taken for this one's.
+_VERSION = 1
+
 #: Rows from which tokenizing takes long enough for a bar.
 _SHOWN = 20_000
 
@@ -35,7 +38,7 @@ def to_rows(
 ) -> Dataset:
     """Return what a model is given of the column `text`: with `packing` that of `pack`, else that of `tokenize`."""
     if packing:
-        return pack(rows, tokenizer, max_length, num_proc)
+        return pack(rows, tokenizer, max_length)
     return tokenize(rows, tokenizer, max_length, long_text, stride, num_proc)
 
 
@@ -66,9 +69,7 @@ def tokenize(
     return _map(rows, tokenizer, encode, ["tokenize", max_length, long_text, stride], 1000, num_proc)
 
 
-def pack(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512, num_proc: int | None = None
-) -> Dataset:
+def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> Dataset:
     """Tokenize the column `text`, join the paragraphs end to end, and cut them into rows of `max_length` tokens.
 
     A [SEP] stands between two paragraphs, and each row begins with [CLS] and ends with [SEP], as a paragraph by itself
@@ -93,7 +94,7 @@ def pack(
     def encode(texts: list[str], _: Any) -> pa.Table:
         return encoder.packed(texts)
 
-    packed = _map(rows, tokenizer, encode, ["pack", max_length], 10_000, num_proc)
+    packed = _map(rows, tokenizer, encode, ["pack", max_length], 10_000, None)
     return with_example_id(packed.remove_columns("example_id"))
 
 
@@ -107,8 +108,13 @@ def _map(
 ) -> Dataset:
     """Map `encode` over texts and ids, table by table; what an earlier process made of the same text is found again."""
     rows = with_example_id(rows).select_columns(["text", "example_id"])
+    if len(rows) and column(rows, "example_id").max() > paragraph_of(-1):
+        raise ValueError(
+            f"example_id: received {column(rows, 'example_id').max()}. Accepted: at most {paragraph_of(-1)}, since "
+            "what is above says which row of a long paragraph it is. Leave the column out: rows are then numbered."
+        )
     # datasets would hash the tokenizer with all that it has cached, and never find anything again.
-    key = Hasher.hash([rows._fingerprint, _identity(tokenizer), values])
+    key = Hasher.hash([_VERSION, rows._fingerprint, _identity(tokenizer), values])
     shown = len(rows) > _SHOWN and sys.stderr.isatty()
     was_shown = datasets.is_progress_bar_enabled()
     (datasets.enable_progress_bars if shown else datasets.disable_progress_bars)()

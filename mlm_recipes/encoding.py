@@ -71,6 +71,7 @@ class Encoder:
                 repeated.append(0)
             else:
                 points = cut_points(text, self.tokenizer, self.room - self.stride)
+                assert points[-1] == len(tokens), text[:100]
                 windows = list(itertools.pairwise(points))
                 starts = [max(0, start - self.stride) for start, _ in windows]
                 rows += [tokens[start:end] for start, (_, end) in zip(starts, windows, strict=True)]
@@ -129,7 +130,8 @@ def special_tokens(tokenizer: Any) -> tuple[Tokens, Tokens]:
     >>> before.tolist(), after.tolist()
     ([101], [102])
     """
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
+    probes = ("a", "1", ".", "\u4e2d")  # one of these any vocabulary has
+    probe = next(text for text in probes if tokenizer(text, add_special_tokens=False)["input_ids"])
+    plain, whole = tokenizer(probe, add_special_tokens=False)["input_ids"], tokenizer(probe)["input_ids"]
     start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
     return np.array(whole[:start], dtype=np.int32), np.array(whole[start + len(plain) :], dtype=np.int32)

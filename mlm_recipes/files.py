@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import glob
+import itertools
 from pathlib import Path
 
-#: Formats by the ending of a file's name, in the order in which a folder is searched: the first found is taken.
+#: Formats by the ending of a file's name, and what they hold.
 FORMATS = {
     "text": (".txt", ".text"),
     "markdown": (".md", ".markdown"),
@@ -18,6 +19,20 @@ FORMATS = {
 }
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _ENDINGS = {ending for endings in FORMATS.values() for ending in endings} | set(COMPRESSED)
+_ABOUT = {
+    "changelog",
+    "contributing",
+    "copying",
+    "dataset_dict",
+    "dataset_info",
+    "license",
+    "licence",
+    "notice",
+    "readme",
+} | {
+    "requirements",
+    "state",
+}
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 
 
@@ -44,6 +59,18 @@ def stem(path: Path) -> str:
     return path.name
 
 
+def name_of(path: str) -> str:
+    """Return what a corpus is called by default: the name of its file or folder, or of what stands before a pattern.
+
+    >>> name_of("texts/book.txt.gz"), name_of("texts/**/*.txt")
+    ('book', 'texts')
+    """
+    if is_pattern(path):
+        parts = Path(path).expanduser().parts
+        path = str(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts)))
+    return stem(Path(path).expanduser().resolve())
+
+
 def is_pattern(name: str) -> bool:
     """Tell whether a name is a pattern such as `texts/*.txt`, and no file of that name is there."""
     return glob.has_magic(name) and not Path(name).expanduser().exists()
@@ -52,8 +79,8 @@ def is_pattern(name: str) -> bool:
 def find_files(name: str) -> tuple[list[tuple[Path, str]], int]:
     """Return the files that a path, folder or pattern means, each with its format, and how many others it leaves out.
 
-    A folder stands for the files in it and below it that have one format, the first of `FORMATS` that is there;
-    hidden files are left out. A single file of unknown ending is taken for text.
+    A folder stands for the files in it and below it that have one format, that with the most bytes; hidden files and
+    those about the others (README, LICENSE ...) are left out. A single file of unknown ending is taken for text.
 
     Raises: ValueError for a folder or a pattern without such files, or an archive.
     """
@@ -66,13 +93,14 @@ def find_files(name: str) -> tuple[list[tuple[Path, str]], int]:
                 "'texts/*.txt', in quotes. Check it with ls."
             )
     elif path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path))
+        found = sorted(file for file in path.rglob("*") if file.is_file() and not _is_about(file, path))
     else:
         return [(path, _known(path))], 0
     by_format: dict[str, list[Path]] = {}
     for file in found:
         by_format.setdefault(format_of(file) or "", []).append(file)
-    chosen = next((format for format in FORMATS if format in by_format), None)
+    known = [format for format in FORMATS if format in by_format]
+    chosen = max(known, key=lambda format: sum(file.stat().st_size for file in by_format[format]), default=None)
     if chosen is None and is_pattern(name):
         return [(file, _known(file)) for file in found], 0  # asked for by name
     if chosen is None:
@@ -85,8 +113,10 @@ def find_files(name: str) -> tuple[list[tuple[Path, str]], int]:
     return [(file, chosen) for file in by_format[chosen]], len(found) - len(by_format[chosen])
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+def _is_about(file: Path, folder: Path) -> bool:
+    """Tell whether a file in a folder is hidden, or says something about the others."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return hidden or file.stem.lower() in _ABOUT
 
 
 def _known(path: Path) -> str:

@@ -14,7 +14,7 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from .download import download, from_standard_input, is_url
-from .files import find_files, is_pattern, stem
+from .files import find_files, is_pattern, name_of, stem
 from .hub import load_splits
 from .sources import did_you_mean, looks_like_path
 from .tables import choose_column, read_table
@@ -50,6 +50,7 @@ def read_paragraphs(
     """Return what a name stands for: its rows, those that its owner holds out, and the facts."""
     held_out: Dataset | None = None
     facts: dict[str, Any] = {"name": name}
+    _refuse_what_does_not_apply(name, of_the_hub or {}, sha256)
     sidecar = known_corpora().get(name)
     if sidecar is not None:
         facts |= {"source": sidecar.get("url", "bundled"), "licence": sidecar["licence"]}
@@ -64,8 +65,7 @@ def read_paragraphs(
         facts |= {"name": "stdin", "source": str(file)}
         rows, counts = _read_files(str(file), how)
     elif Path(name).expanduser().exists() or is_pattern(name):
-        path = Path(name).expanduser()
-        facts |= {"name": stem(path.resolve() if path.exists() else path.parent.resolve()), "source": name}
+        facts |= {"name": name_of(name), "source": name}
         rows, counts = _read_files(name, how)
     else:
         facts["source"] = f"hub:{name}"
@@ -139,6 +139,7 @@ def stream_paragraphs(
     (60, True)
     """
     facts: dict[str, Any] = {"name": name, "source": name, "streamed": True}
+    _refuse_what_does_not_apply(name, {"config": config, "split": split, "revision": revision}, sha256)
     sidecar, path = known_corpora().get(name), Path(name).expanduser()
     if sidecar is not None:
         facts |= {"source": sidecar.get("url", "bundled"), "licence": sidecar["licence"]}
@@ -148,7 +149,7 @@ def stream_paragraphs(
         facts["name"] = stem(Path(name))
         where = str(download(name, sha256))
     elif path.exists() or is_pattern(name):
-        facts["name"] = stem(path.resolve() if path.exists() else path.parent.resolve())
+        facts["name"] = name_of(name)
         where = name
     elif name.count("/") == 1 and not looks_like_path(name):
         facts["source"] = f"hub:{name}"
@@ -163,6 +164,18 @@ def stream_paragraphs(
     _check(**how)
     files, _ = find_files(where)
     return lambda: (text for file, format in files for text in _texts_in(file, format, how, Counter())), facts
+
+
+def _refuse_what_does_not_apply(name: str, of_the_hub: dict[str, Any], sha256: str | None) -> None:
+    here = name == "-" or name in known_corpora() or is_pattern(name) or Path(name).expanduser().exists()
+    for option, value in {"sha256": sha256, **of_the_hub}.items():
+        applies = is_url(name) if option == "sha256" else not here and not is_url(name)
+        if value is not None and not applies:
+            what = "an http(s) address" if option == "sha256" else "a data set of the hub"
+            raise ValueError(
+                f"corpus_{option}: received {value!r} for {name!r}, which is not {what}. Accepted: for such a one. "
+                "Leave it out."
+            )
 
 
 def _check(sample_by: str = "auto", encoding: str = "utf-8", encoding_errors: str = "strict", **_: Any) -> None:
@@ -204,9 +217,9 @@ def _read_hub(
             f"corpus: {name!r} is not a known corpus, nor a file or folder here."
             f"{did_you_mean(name, known_corpora())} Accepted: {_accepted()}. `mlm-recipes corpora` lists the names."
         )
-    splits = load_splits(name, config=config, split=split, revision=revision)
+    splits = load_splits(name, config=config, revision=revision)
     asked = split or "train"
-    if asked not in splits:  # load_splits has refused any other
+    if asked not in splits:
         raise ValueError(
             f"corpus_split: the hub data set {name!r} has the splits {', '.join(splits)}, not {asked!r}. Accepted: "
             "one of these. Pass --corpus_split with the one to train on."
@@ -237,10 +250,15 @@ def _texts_of(rows: Dataset, name: str, text_column: str | None) -> tuple[Datase
 def _column_of(rows: Any, column: str, counts: Counter[str]) -> Iterator[str]:
     for batch in rows.select_columns([column]).iter(batch_size=1000):
         for text in batch[column]:
-            if text and text.strip():
+            if isinstance(text, str) and text.strip():
                 yield text
-            else:
+            elif text is None or isinstance(text, str):
                 counts["rows_without_text"] += 1
+            else:
+                raise ValueError(
+                    f"text_column: the column {column!r} holds {type(text).__name__} ({str(text)[:40]!r}). Accepted: a "
+                    "column of strings. Pass --text_column with the one that holds the text."
+                )
 
 
 def _hub_stream(

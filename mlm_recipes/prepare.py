@@ -174,6 +174,8 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         corpus = stream.corpus if stream else load_text(config)
         if config.corpus == "-":
             config.corpus = corpus.facts["source"]  # where it was written to, so that recipe.yaml repeats the run
+        if config.validation_corpus == "-":
+            config.validation_corpus = corpus.facts["validation_corpus"]["source"]
         # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
         tokenizer = load_or_train_tokenizer(
             config.model,

@@ -57,11 +57,13 @@ def read_table(
     start = list(islice(rows, _SAMPLE))
     if not start:
         return
-    column = choose_column(start, text_column, str(path))
+    # Rows of JSON need not have the same keys: one that is asked for by name may come later.
+    column = text_column if text_column is not None and kind in ("json", "jsonl") else None
+    column = column or choose_column(start, text_column, str(path))
     counts[f"text_column: {column}"] += 1
-    missing = 0
+    missing, found = 0, False
     for number, row in enumerate(chain(start, rows), start=1):
-        value = row.get(column)
+        value, found = row.get(column), found or column in row
         if value is None or (isinstance(value, str) and not value.strip()):
             missing += 1
         elif isinstance(value, str):
@@ -74,6 +76,8 @@ def read_table(
                 f"({str(value)[:40]!r}). Accepted: a column of strings. Pass --text_column with the one that holds the "
                 "text."
             )
+    if not found:
+        choose_column(start, text_column, str(path))  # says so
     counts["rows_without_text"] += missing
 
 
@@ -97,7 +101,10 @@ def choose_column(rows: Iterable[Row], text_column: str | None, name: str) -> st
     lengths = {
         column: sum(len(value) for row in rows if isinstance(value := row.get(column), str)) for column in columns
     }
-    best = "text" if lengths.get("text") else max(lengths, key=lambda column: lengths[column], default=None)
+    usual = all(isinstance(row.get("text"), str | None) for row in rows)
+    if "text" in columns and usual:
+        return "text"
+    best = max(lengths, key=lambda column: lengths[column], default=None)
     if best is None or not lengths[best]:
         raise ValueError(
             f"text_column: none of the columns of {name!r} holds text "
@@ -112,7 +119,7 @@ def _json_lines(path: Path, text: Iterable[str]) -> Iterator[Row]:
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(
                     f"corpus: {path}, line {number}: not JSON ({error}). Accepted: one object a line, such as "
                     '{"text": "..."}. Mend or remove that line.'
@@ -124,20 +131,29 @@ def _json(path: Path, text: Iterable[str]) -> Iterator[Row]:
     whole = "".join(text)
     try:
         found = json.loads(whole)
-    except ValueError as error:
-        if whole.lstrip().startswith("{") and "\n" in whole.strip():
+    except (ValueError, RecursionError) as error:
+        if _parses(whole.lstrip().split("\n", 1)[0]):
             yield from _json_lines(path, [whole])  # JSON lines by another name
             return
         raise ValueError(
             f"corpus: {path}: not JSON ({error}). Accepted: an array of objects, or one object a line. Mend it there."
         ) from None
-    if isinstance(found, dict):  # {"data": [...]}, as some exports have it
-        lists = [value for value in found.values() if isinstance(value, list) and value]
-        found = lists[0] if len(lists) == 1 else [found]
+    if isinstance(found, dict):  # {"data": [{...}, ...]}, as some exports have it; or a single document
+        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        texts = [value for value in found.values() if isinstance(value, str) and len(value) > 200]
+        found = lists[0] if len(lists) == 1 and not texts and "text" not in found else [found]
     if not isinstance(found, list):
         found = [found]
     for number, row in enumerate(found, start=1):
         yield {"text": row} if isinstance(row, str) else _object(row, f"{path}, element {number}")
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _object(row: Any, where: str) -> Row:
@@ -149,9 +165,13 @@ def _object(row: Any, where: str) -> Row:
     return row
 
 
-def _csv(path: Path, text: Iterable[str], delimiter: str = ",") -> Iterator[Row]:
+def _csv(path: Path, text: Iterable[str], delimiter: str | None = None) -> Iterator[Row]:
     csv.field_size_limit(2**31 - 1)
-    reader = csv.DictReader((f"{line}\n" for line in lines_of(text)), delimiter=delimiter, strict=True)
+    lines = lines_of(text)
+    header = next(lines, "")
+    if delimiter is None:  # where the comma stands for the decimal point, cells are parted by semicolons
+        delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader((f"{line}\n" for line in chain([header], lines)), delimiter=delimiter, strict=True)
     try:
         for row in reader:
             if None in row:
@@ -177,9 +197,7 @@ def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Row]
                 batches, schema = table.iter_batches, table.schema_arrow
             else:
                 batches, schema = _arrow_batches(file)
-            strings = [
-                field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-            ]
+            strings = [field.name for field in schema if _is_string(field.type)]
             if text_column is not None and text_column in schema.names:
                 strings = [text_column]
             if not strings and len(schema.names):
@@ -191,6 +209,12 @@ def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Row]
                 f"corpus: {path} cannot be read as {kind} ({str(error).splitlines()[0]}). Accepted: a file that is "
                 "whole. Write or fetch it again."
             ) from error
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):  # what pandas calls a category
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _arrow_batches(file: Any) -> tuple[Callable[..., Iterator[Any]], pa.Schema]:

@@ -22,7 +22,9 @@ from datasets import Dataset
 _VERSION = 1
 
 _SCHEMA = pa.schema({"text": pa.large_string(), "example_id": pa.int64(), "digest": pa.int64(), "words": pa.int32()})
-_BATCH = 10_000
+
+# What is in memory at a time: paragraphs, and characters.
+_BATCH, _CHARACTERS = 10_000, 4_000_000
 
 
 def read_once(key: Any, read: Callable[[Counter[str]], Iterable[str]]) -> tuple[Dataset, dict[str, int]]:
@@ -48,13 +50,22 @@ def read_once(key: Any, read: Callable[[Counter[str]], Iterable[str]]) -> tuple[
         try:
             counts = _write(read, aside / "text.arrow")
             (aside / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
-            if not (folder / "counts.json").is_file():  # else another process was faster
-                shutil.rmtree(folder, ignore_errors=True)
+            aside.chmod(0o777 & ~_umask())  # not for one person alone, as a temporary folder is
+            try:
                 os.replace(aside, folder)
+            except OSError:
+                if not (folder / "counts.json").is_file():  # another process was not faster
+                    raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     rows = Dataset.from_file(str(folder / "text.arrow"))
     return rows, json.loads((folder / "counts.json").read_text("utf-8"))
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _write(read: Callable[[Counter[str]], Iterable[str]], path: Path) -> dict[str, Any]:
@@ -93,10 +104,12 @@ def _digest(words: list[str]) -> bytes:
 
 def _in_batches(texts: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
+    characters = 0
     for text in texts:
         batch.append(text)
-        if len(batch) == _BATCH:
+        characters += len(text)
+        if len(batch) >= _BATCH or characters >= _CHARACTERS:
             yield batch
-            batch = []
+            batch, characters = [], 0
     if batch:
         yield batch

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
+import io
+import itertools
 import lzma
 import re
 import zlib
@@ -28,7 +31,7 @@ _BLOCK = 2**20
 _COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"\x28\xb5\x2f\xfd": lambda path: pa.CompressedInputStream(str(path), "zstd"),
-    b"BZh": bz2.open,
+    **{b"BZh%d1AY&SY" % size: bz2.open for size in range(1, 10)},
     b"\xfd7zXZ": lzma.open,
 }
 _NO_TEXT = {
@@ -49,7 +52,7 @@ def open_bytes(path: Path) -> IO[bytes]:
         if not path.is_file():
             raise OSError("it is not a regular file" if path.exists() else "there is nothing at the end of its links")
         with path.open("rb") as file:
-            start = file.read(6)
+            start = file.read(10)
     except OSError as error:
         raise ValueError(
             f"corpus: {path} cannot be read ({error.strerror or error}). Accepted: a file that you may read; text from "
@@ -103,7 +106,7 @@ def text_blocks(
     encoding_errors: str = "strict",
     position: Callable[[int], Any] = lambda _: None,
 ) -> Iterator[str]:
-    """Yield a file's text, about a megabyte at a time, cut at lines' ends, which are all `\\n`.
+    """Yield a file's text, about a megabyte at a time; lines end with `\n`, whatever they ended with in the file.
 
     Args:
         counts: gets `undecodable_replaced`, where `encoding_errors` is `replace`.
@@ -111,16 +114,27 @@ def text_blocks(
 
     Raises: ValueError for bytes that are not of the encoding, with file, line and byte, and for NUL characters.
     """
-    plain = "\n".encode(encoding) == b"\n"  # then a block of whole lines can be decoded by itself
-    found = blocks(path, position) if plain else iter([b"".join(blocks(path, position))])
-    lines = 0
-    for number, block in enumerate(found):
+    replaced = 0
+
+    def replace(error: UnicodeError) -> tuple[str, int]:
+        nonlocal replaced
+        assert isinstance(error, UnicodeDecodeError)
+        replaced += 1
+        return "\ufffd", error.end
+
+    handler = encoding_errors
+    if encoding_errors == "replace":  # ours also counts
+        handler = "mlm_recipes.replace"
+        codecs.register_error(handler, replace)
+    # Incremental: a block may end within a character of UTF-16, and some encodings shift between alphabets.
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(handler), translate=True)
+    lines = done = 0
+    for number, block in enumerate(itertools.chain(blocks(path, position), [b""])):
         try:
-            text = block.decode(encoding, encoding_errors)
+            text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            raise ValueError(_undecodable(path, block, lines, encoding, error.start, plain)) from None
-        if encoding_errors == "replace":
-            counts["undecodable_replaced"] += text.count("\ufffd") - block.count("\ufffd".encode(encoding, "ignore"))
+            raise ValueError(_undecodable(path, error, encoding, done + len(block))) from None
+        done += len(block)
         if number == 0:
             text = text.removeprefix("\ufeff")
         if "\0" in text:
@@ -130,27 +144,45 @@ def text_blocks(
                 "UTF-32, name that: --encoding utf-16."
             )
         lines += text.count("\n")
-        yield text.replace("\r\n", "\n").replace("\r", "\n")
+        yield text
+    counts["undecodable_replaced"] += replaced
 
 
-def _undecodable(path: Path, block: bytes, lines: int, encoding: str, start: int, plain: bool) -> str:
-    before = block[:start]
-    line = lines + before.count(b"\n") + 1
-    column = start - (before.rfind(b"\n") + 1) + 1
-    place = f"byte 0x{block[start]:02x} at position {column} of the line" if plain else f"byte {start + 1} of the file"
-    utf16 = lines == 0 and block.startswith((b"\xff\xfe", b"\xfe\xff"))
+def _undecodable(path: Path, error: UnicodeDecodeError, encoding: str, read: int) -> str:
+    """Say where a wrong byte stands; `read` bytes of the file were read when the decoder gave up."""
+    offset, wrong = read - len(error.object) + error.start, error.object[error.start]
+    utf16 = offset == 0 and error.object.startswith((b"\xff\xfe", b"\xfe\xff"))
     likely = "utf-16" if utf16 else "cp1252" if encoding.lower().replace("-", "") in ("utf8", "utf8sig") else "utf-8"
-    where = f"{path}, line {line}: not " if plain else f"{path}: not "
+    where, place = str(path), f"byte {offset + 1} of the file"
+    if "\n".encode(encoding) == b"\n":
+        line, column = _line_and_column(path, offset)
+        where, place = f"{path}, line {line}", f"byte 0x{wrong:02x} at position {column} of the line"
     return (
-        f"corpus: {where}{encoding.upper()} ({place}). Accepted: text in the encoding that is named. If it is "
+        f"corpus: {where}: not {encoding.upper()} ({place}). Accepted: text in the encoding that is named. If it is "
         f"{likely}, say so: --encoding {likely}; --encoding_errors replace puts \ufffd for each byte that is wrong."
     )
 
 
+def _line_and_column(path: Path, offset: int) -> tuple[int, int]:
+    line, begins, done = 1, 0, 0
+    for block in blocks(path):
+        before = block[: max(0, offset - done)]
+        if b"\n" in before:
+            line, begins = line + before.count(b"\n"), done + before.rfind(b"\n") + 1
+        done += len(block)
+        if done > offset:
+            break
+    return line, offset - begins + 1
+
+
 def lines_of(text: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of blocks that end at lines' ends."""
+    """Yield the lines of a text that comes in blocks."""
+    rest = ""
     for block in text:
-        yield from block.removesuffix("\n").split("\n")
+        *lines, rest = (rest + block if rest else block).split("\n")
+        yield from lines
+    if rest:
+        yield rest
 
 
 def read_text(
@@ -168,17 +200,16 @@ def read_text(
             `very_long_cut` (paragraphs of more than `LONGEST` characters), `undecodable_replaced`, and
             `files_read_by_line`, `files_read_by_paragraph` or `files_read_by_document`.
         sample_by: `line`; `paragraph`: what stands between blank lines, its lines joined; `document`: the whole file.
-            `auto` is `paragraph` where blank lines part the text into blocks of three lines or more on average, and
-            `line` elsewhere.
+            `auto` is `paragraph` where the text was wrapped (`are_wrapped`, of its first 10,000 lines), else `line`.
         encoding, encoding_errors, position: as for `text_blocks`.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
-    >>> _ = path.write_text("A line that was\\nwrapped goes\\non here.\\n\\nAnother was\\nwrapped\\ntoo.\\n")
+    >>> _ = path.write_text("A line that was\\nwrapped goes on\\nso.\\n\\nThe second one is\\nwrapped as well\\nno?\\n")
     >>> list(read_text(path, Counter()))
-    ['A line that was wrapped goes on here.', 'Another was wrapped too.']
+    ['A line that was wrapped goes on so.', 'The second one is wrapped as well no?']
     >>> list(read_text(path, Counter(), sample_by="line"))[:2]
-    ['A line that was', 'wrapped goes']
+    ['A line that was', 'wrapped goes on']
     """
     lines = _without_gutenberg(lines_of(text_blocks(path, counts, encoding, encoding_errors, position)), counts)
     if sample_by == "auto":
@@ -195,14 +226,24 @@ def read_text(
 
 
 def are_wrapped(lines: list[str]) -> bool:
-    """Tell whether blank lines part `lines` into blocks of three or more on average.
+    """Tell whether `lines` are those of paragraphs that were wrapped, with blank lines between the paragraphs.
 
-    >>> are_wrapped(["one", "two", "three", "", "four", "five", "six"]), are_wrapped(["one", "", "two"])
-    (True, False)
+    Then there are three or more of them between two blank lines on average, the long ones have at most 120 characters,
+    and of those that another follows four in five are three quarters as long as the long ones.
+
+    >>> are_wrapped(["some words", "and others", "end", "", "once again", "some words", "end"])
+    True
+    >>> are_wrapped(["A whole sentence.", "Yes.", "A second one, longer.", "", "So.", "It ends here.", "No."])
+    False
     """
-    filled = [bool(line.strip()) for line in lines]
-    starts = sum(now and not before for before, now in zip([False, *filled], filled, strict=False))
-    return not all(filled) and starts > 1 and sum(filled) >= 3 * starts
+    lengths = [len(line.strip()) for line in lines]
+    starts = sum(now > 0 and not before for before, now in zip([0, *lengths], lengths, strict=False))
+    filled = sorted(length for length in lengths if length)
+    if len(filled) == len(lengths) or starts < 2 or len(filled) < 3 * starts:
+        return False
+    long = filled[len(filled) * 9 // 10]
+    followed = [now for now, after in itertools.pairwise(lengths) if now and after]
+    return long <= 120 and sum(length >= 0.75 * long for length in followed) >= 0.8 * len(followed)
 
 
 def _by_line(lines: Iterable[str], counts: Counter[str]) -> Iterator[str]:
@@ -233,21 +274,31 @@ def _by_document(lines: Iterable[str], counts: Counter[str]) -> Iterator[str]:
 
 def _without_gutenberg(lines: Iterator[str], counts: Counter[str]) -> Iterator[str]:
     """Leave out what Project Gutenberg sets before and after its texts; several may stand in one file."""
-    head = list(islice(lines, 1000))  # the mark stands in the first hundred
-    first = next((i for i, line in enumerate(head) if _GUTENBERG.match(line)), None)
-    if first is None:
+    head = list(islice(lines, 1000))
+    marks = [i for i, line in enumerate(head) if _GUTENBERG.match(line)]
+    if not marks:
         yield from head
         yield from lines
         return
+    # What stands before the header is the person's own; before a mark that ends, it is the book.
+    begins = next((i for i, line in enumerate(head[: marks[0]]) if "project gutenberg" in line.lower()), marks[0])
+    if not _starts(head[marks[0]]):
+        begins = marks[0]
+    yield from head[:begins]
     inside = False
-    for line in chain(head, lines):
+    for line in chain(head[begins:], lines):
         mark = _GUTENBERG.match(line)
         if mark:
-            inside = mark.group(1).upper() == "START"
+            inside = _starts(line)
         if inside and not mark:
             yield line
         else:
             counts["gutenberg_lines_dropped"] += 1
+
+
+def _starts(line: str) -> bool:
+    mark = _GUTENBERG.match(line)
+    return mark is not None and mark.group(1).upper() == "START"
 
 
 def _cut(text: str) -> Iterator[str]:

@@ -30,16 +30,17 @@ def cut_points(text: str, tokenizer: Any, room: int) -> list[int]:
         length = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         return [*range(0, length, room), length]
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    starts = np.array([start for start, _ in found["offset_mapping"]], dtype=np.int64)
+    # By where tokens end: some tokenizers count the space before a word in, so that it begins a character too early.
+    token_ends = np.array([end for _, end in found["offset_mapping"]], dtype=np.int64)
     words = np.array([-1 if word is None else word for word in found.word_ids()], dtype=np.int64)
     begins_word = np.flatnonzero(words[1:] != words[:-1]) + 1
     ends = np.array([match.end() for match in _SENTENCE_END.finditer(text)], dtype=np.int64)
-    begins_sentence = np.unique(np.searchsorted(starts, ends))
+    begins_sentence = np.unique(np.searchsorted(token_ends, ends, side="right"))
     points = [0]
-    while len(starts) - points[-1] > room:
+    while len(token_ends) - points[-1] > room:
         begin, full = points[-1], points[-1] + room
         points.append(_last(begins_sentence, begin + room // 2, full) or _last(begins_word, begin, full) or full)
-    return [*points, len(starts)]
+    return [*points, len(token_ends)]
 
 
 def _last(places: Any, after: int, until: int) -> int | None:

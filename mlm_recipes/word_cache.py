@@ -14,8 +14,12 @@ import numpy.typing as npt
 
 Tokens = npt.NDArray[np.int32]
 
-#: Words kept: some tens of megabytes. The commonest come back at once when there are more and it begins anew.
-_MOST = 200_000
+#: Characters of the words that are kept, each word counting for 16 more: some tens of megabytes. When there are more
+#: the cache begins anew, and the commonest come back at once.
+_MOST = 5_000_000
+
+#: Characters of text that are looked at in one go.
+_CHARACTERS = 2_000_000
 
 
 class TokenIds:
@@ -43,6 +47,7 @@ class TokenIds:
         # Byte-level tokens contain the space before a word, so that a text's first word is another than the same later.
         self._space = " " if self.why_not is None and _kind(tokenizer) == "ByteLevel" else ""
         self._later: dict[str, bytes] = {} if self._space else self._first
+        self._size = 0
         added = tokenizer.added_tokens_decoder.values() if self.why_not is None else ()
         reaching = [t.content for t in added if t.lstrip or t.rstrip or t.single_word or " " in t.content]
         # Two spaces and more, or a token that takes the space beside it along: such a text goes the plain way.
@@ -50,11 +55,22 @@ class TokenIds:
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
         """Return the ids of each text, int32."""
+        found: list[Tokens] = []
+        first = characters = 0
+        for index, text in enumerate(texts, start=1):
+            characters += len(text)
+            if characters >= _CHARACTERS or index == len(texts):
+                found += self._ids(texts[first:index])
+                first, characters = index, 0
+        return found
+
+    def _ids(self, texts: Sequence[str]) -> list[Tokens]:
         if self.why_not is not None:
             return self._plain(texts)
-        if len(self._first) + len(self._later) > _MOST:
+        if self._size > _MOST:
             self._first.clear()
             self._later.clear()
+            self._size = 0
         words = [text.split(" ") for text in texts]
         self._learn(self._first, {of_text[0] for of_text in words}, "")
         self._learn(self._later, set(itertools.chain.from_iterable(of_text[1:] for of_text in words)), self._space)
@@ -72,6 +88,7 @@ class TokenIds:
         backend.no_truncation()
         backend.no_padding()
         found = backend.encode_batch_fast([before + word for word in new], add_special_tokens=False)
+        self._size += sum(map(len, new)) + 16 * len(new)
         known.update((word, array("i", encoding.ids).tobytes()) for word, encoding in zip(new, found, strict=True))
 
     def _plain(self, texts: Sequence[str]) -> list[Tokens]:

@@ -165,16 +165,22 @@ def test_blank_lines_are_dropped_and_counted(tmp_path, caplog):
 
 
 def test_wrapped_lines_are_joined(tmp_path):
-    block = ["a line that was wrapped", "and goes on here", "to end here."]
-    path = write(tmp_path / "wrapped.txt", *block, "", *(f"x {line}" for line in block))
-    joined = [
-        "a line that was wrapped and goes on here to end here.",
-        "x a line that was wrapped x and goes on here x to end here.",
-    ]
+    block, other = (
+        ["a line that was wrapped", "and goes on there to", "end."],
+        ["another that was so", "and went on like it", "too."],
+    )
+    path = write(tmp_path / "wrapped.txt", *block, "", *other)
     corpus = load_corpus(path)
-    assert paragraphs(corpus) == joined
+    assert paragraphs(corpus) == [" ".join(block), " ".join(other)]
     assert corpus.facts["files_read_by_paragraph"] == 1
-    assert paragraphs(load_corpus(path, sample_by="line")) == [*block, *(f"x {line}" for line in block)]
+    assert paragraphs(load_corpus(path, sample_by="line")) == [*block, *other]
+
+
+def test_what_does_not_apply_is_refused(tmp_path):
+    path = write(tmp_path / "notes.txt", "one", "two")
+    for option in ("config", "split", "revision", "sha256"):
+        with pytest.raises(ValueError, match=f"corpus_{option}: received 'x' for .*notes.txt', which is not a"):
+            load_corpus(path, **{option: "x"})
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_not_text(tmp_path):

@@ -18,11 +18,16 @@ def names(found):
     return [str(path) for path, _ in files], {kind for _, kind in files}, left_out
 
 
-def test_a_folder_holds_the_files_of_one_format_and_counts_the_others():
-    make("f/a.txt", "f/deep/b.txt.gz", "f/README.md", "f/t.csv", "f/.hidden/c.txt", "f/.d.txt", "f/picture.png")
+def test_a_folder_holds_the_files_of_the_format_with_the_most_bytes_and_counts_the_others():
+    make("f/a.txt", "f/deep/b.txt.gz", "f/notes.md", "f/t.csv", "f/.hidden/c.txt", "f/.d.txt", "f/picture.png")
     assert names(find_files("f")) == (["f/a.txt", "f/deep/b.txt.gz"], {"text"}, 3)
-    make("g/README.md", "g/t.jsonl")
-    assert names(find_files("g")) == (["g/README.md"], {"markdown"}, 1)
+
+
+def test_what_is_about_the_files_is_not_read():
+    make("f/README.md", "f/LICENSE.txt", "f/requirements.txt", "f/data/t.jsonl")
+    assert names(find_files("f")) == (["f/data/t.jsonl"], {"jsonl"}, 0)
+    make("g/dataset_info.json", "g/state.json", "g/data-0.arrow")
+    assert names(find_files("g")) == (["g/data-0.arrow"], {"arrow"}, 0)
 
 
 def test_a_pattern_is_expanded_unless_a_file_has_that_name():

@@ -77,12 +77,38 @@ def test_json_as_it_is_found(content):
     assert read("t.json")[0] == ["one", "two"]
 
 
+def test_a_document_in_json_is_not_taken_apart():
+    Path("t.json").write_text(json.dumps({"title": "x", "text": "a long text", "authors": ["Ann", "Bob"]}))
+    assert read("t.json")[0] == ["a long text"]
+    Path("t.json").write_text(json.dumps({"body": "word " * 50, "comments": [{"text": "no"}]}))
+    assert read("t.json")[0] == ["word " * 50]
+
+
+def test_a_column_that_comes_late_and_one_that_is_blank_at_first():
+    rows = [{"id": "a long identifier"}] * 300 + [{"id": "b", "body": "here"}]
+    Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read("t.jsonl", text_column="body")[0] == ["here"]
+    rows = [{"url": "https://example.org", "text": ""}] * 300 + [{"url": "", "text": "here"}]
+    Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read("t.jsonl")[0] == ["here"]
+
+
+def test_other_separators_and_other_strings():
+    Path("t.csv").write_text('id;text\n1;"to be; or not"\n')
+    assert read("t.csv")[0] == ["to be; or not"]
+    category = pa.table({"n": [1, 1], "kind": pa.array(["one", "two"]).dictionary_encode()})
+    pq.write_table(category, "t.parquet")
+    assert read("t.parquet")[0] == ["one", "two"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("t.jsonl", b'{"text": "one"}\n{"text": "tw\n', r"t\.jsonl, line 2: not JSON"),
         ("t.jsonl", b'{"text": "one"}\n["two"]\n', r"t\.jsonl, line 2: holds list, not an object"),
         ("t.json", b'[{"text": "one"}', r"t\.json: not JSON"),
+        ("t.json", b'{\n "text": "one",\n "n": }', r"t\.json: not JSON \(Expecting value: line 3"),
+        ("t.jsonl", b"[" * 200_000, r"t\.jsonl, line 1: not JSON"),
         ("t.csv", b'id,text\n1,"one\n', r"t\.csv, line 1: unexpected end of data"),
         ("t.csv", b"id,text\n1,one,two\n", r"t\.csv, line 2: 3 cells under 2 column names"),
         ("t.csv", b"id,text\n1,caf\xe9\n", r"t\.csv, line 2: not UTF-8"),

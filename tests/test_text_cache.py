@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from mlm_recipes.text_cache import read_once
+from mlm_recipes.text_cache import _in_batches, read_once
 
 
 def test_what_was_read_is_not_read_again():
@@ -37,6 +39,23 @@ def test_what_breaks_off_leaves_nothing_behind():
             read_once("breaks", breaks)
     rows, _ = read_once("breaks", lambda counts: ["one", "two"])
     assert rows["text"] == ["one", "two"]
+
+
+def test_others_may_read_it_and_a_faster_process_is_no_error(monkeypatch):
+    def read(counts):
+        read_once("both", lambda counts: ["one", "two"])  # the other process, in the meantime
+        return ["one", "two"]
+
+    rows, _ = read_once("both", read)
+    assert rows["text"] == ["one", "two"]
+    folder = Path(rows.cache_files[0]["filename"]).parent
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in folder.parent.glob("reading-*")] == []
+
+
+def test_long_texts_are_written_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr("mlm_recipes.text_cache._CHARACTERS", 10)
+    assert [len(batch) for batch in _in_batches(["12345", "67890", "1", "2"])] == [2, 2]
 
 
 def test_more_than_one_batch_and_none(monkeypatch):

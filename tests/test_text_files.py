@@ -25,9 +25,9 @@ Chapter one was
 wrapped at a few
 words.
 
-Chapter two
-as well, of
-course.
+Chapter two was
+as well, of all
+the.
 
 *** END OF THE PROJECT GUTENBERG EBOOK A BOOK ***
 
@@ -57,6 +57,8 @@ def test_lines_paragraphs_and_documents():
         (["a", "", "b", "", "c"], False),
         (["a", "b", "c", "d"], False),  # no blank line: a paragraph a line
         (["a", "b", "c", ""], False),  # one block
+        (["a" * 121, "b" * 121, "c", "", "d" * 121, "e" * 121, "f"], False),  # nobody wraps there
+        (["A title", "A sentence is here.", "So.", "Yes?", "", "One.", "A second sentence.", "No."], False),
         (["", "", ""], False),
     ],
 )
@@ -68,11 +70,18 @@ def test_wrapped_lines_are_found_by_the_blank_lines_between_them(lines, wrapped)
 
 def test_project_gutenbergs_header_and_footer_are_dropped_and_counted():
     texts, counts = read(BOOK)
-    assert texts == ["Chapter one was wrapped at a few words.", "Chapter two as well, of course."]
+    assert texts == ["Chapter one was wrapped at a few words.", "Chapter two was as well, of all the."]
     assert counts["gutenberg_lines_dropped"] == 5 + 3
     twice, counts = read(BOOK + BOOK)
     assert twice == texts * 2
     assert read("a\nb\n", sample_by="line")[1]["gutenberg_lines_dropped"] == 0
+
+
+def test_what_is_not_project_gutenbergs_is_kept():
+    texts, counts = read("mine\n" * 3 + BOOK, sample_by="line")
+    assert (texts[:3], len(texts), counts["gutenberg_lines_dropped"]) == (["mine"] * 3, 9, 8)
+    texts, _ = read("the book\n*** END OF THE PROJECT GUTENBERG EBOOK A BOOK ***\nlicence\n", sample_by="line")
+    assert texts == ["the book"]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +110,20 @@ def test_a_byte_that_is_wrong_is_named_by_line_and_place_even_far_into_a_file(mo
         read(b"\n".join(lines))
     texts, counts = read(b"\n".join(lines), encoding_errors="replace")
     assert (texts[-1], counts["undecodable_replaced"]) == ("gut, caf\ufffd", 1)
-    texts, counts = read("a real \ufffd\nis no error\n", encoding_errors="replace")
-    assert (texts[0], counts["undecodable_replaced"]) == ("a real \ufffd", 0)
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        content = "a real \ufffd\nis no error\n".encode(encoding)
+        texts, counts = read(content, encoding=encoding, encoding_errors="replace")
+        assert (texts[0], counts["undecodable_replaced"]) == ("a real \ufffd", 0)
+    texts, counts = read(b"fine\nno \x81\n", encoding="cp1252", encoding_errors="replace")
+    assert (texts[1], counts["undecodable_replaced"]) == ("no \ufffd", 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32-le", "iso2022_kr", "shift_jis", "gb18030", "utf-8"])
+def test_blocks_may_end_anywhere(monkeypatch, encoding):
+    monkeypatch.setattr(text_files, "_BLOCK", 7)
+    lines = ["one", "\u6771\u4eac" if encoding != "iso2022_kr" else "\ud55c\uad6d", "\u010a"[:0] + "two"] * 20
+    content = "\r\n".join(lines).encode(encoding)
+    assert read(content, encoding=encoding, sample_by="line")[0] == lines
 
 
 def test_utf_16_is_guessed_and_nul_characters_are_no_text():

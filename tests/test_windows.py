@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from mlm_recipes.windows import cut_points, paragraph_of, window_ids, window_of
 
@@ -46,6 +48,17 @@ def test_what_ends_a_sentence(tokenizer, end):
     first, *_ = pieces(text, tokenizer, 7)
     assert first.startswith("the man is good")
     assert "soul" not in first
+
+
+def test_a_tokenizer_that_counts_the_space_to_the_word(corpus):
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    learner.train_from_iterator(corpus["train"]["text"][:200], trainer)
+    learner.post_processor, learner.decoder = processors.ByteLevel(trim_offsets=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=learner)
+    first, *_ = pieces("the man is good. the soul is good and the man is one.", tokenizer, 9)
+    assert first == "the man is good."
 
 
 def test_ids_of_windows():
