@@ -93,6 +93,22 @@ def test_the_tables_of_speed_are_what_was_measured():
         assert "\n".join(rows) in page, f"docs/speed.md should have, for {size}:\n" + "\n".join(rows)
 
 
+def test_the_figures_of_text_are_what_was_measured():
+    page = (ROOT / "docs/text.md").read_text("utf-8")
+    measured = json.loads(sorted(ROOT.glob("benchmarks/results/data_*.json"))[-1].read_text("utf-8"))
+    rows = [
+        f"| {row['row']} | {row['tokens_per_second']:,.0f} | {row['times_peer_at_best']:.1f} |"
+        for row in measured["pipeline"]
+    ]
+    rows += [f"| {row['row']} | {row['seconds']:.1f} | {row['share_of_peer']:.2f} |" for row in measured["first_step"]]
+    rows += [
+        f"| {row['row']} | {row['anonymous'] / 1e6:,.0f} | {row['anonymous_to_1x']:.2f} | {row['resident_to_1x']:.2f} |"
+        for row in measured["memory"]
+    ]
+    for row in rows:
+        assert row in page, row
+
+
 #: What README.md calls the texts of benchmarks/adaptation.py.
 TEXTS = {
     "this plain rendering": "meditations",
