@@ -19,16 +19,17 @@ from .config import MLMConfig
 from .dataset import NumberedRows, RowsOfEpoch, fingerprint, to_rows, with_example_id
 from .dropout import use_fast_dropout
 from .evaluation import all_example_sums, compute
+from .fast_paths import can_be_padding_free, can_be_sparse
 from .length_groups import by_length
 from .main_process import from_main
 from .model import load_model, masked_lm_loss
 from .muon import muon_with_adamw
-from .padding_free import use_padding_free, without_mask
+from .padding_free import without_mask
 from .positions import first_position, usable_length
 from .progress import TrainingProgress
 from .resume import ResumeContract, find_checkpoint
 from .sampler import EpochSampler, StepSeeds
-from .sparse_prediction import only_at, unsupported
+from .sparse_prediction import only_at
 from .streaming import START, Row, StreamedRows, StreamState, TextStream, blocks, rows_of
 from .tokenizer import load_or_train_tokenizer, require_mask_token
 
@@ -133,8 +134,10 @@ class MLMTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(TrainingProgress())
-        self.sparse_prediction = self._can_be_sparse(args)
-        self.padding_free = self._can_be_padding_free(args, ours)
+        own_loss = self.compute_loss_func is not masked_lm_loss
+        parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and not own_loss
+        self.sparse_prediction = can_be_sparse(model, args, own_loss)
+        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted)
         if self.padding_free:
             joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
             self.data_collator = joined if self.data_collator is ours else self.data_collator
@@ -175,41 +178,6 @@ class MLMTrainer(Trainer):
                 )
             return to_rows(rows, tokenizer, self._max_length, **self._how_to_rows)
         return with_example_id(rows)
-
-    def _can_be_sparse(self, args: MLMConfig) -> bool:
-        """Tell whether the head is computed on masked positions only; say why not where it was asked for."""
-        if not args.sparse_prediction or args.loss_on == "all":
-            return False
-        why = (
-            "compute_loss_func is one of your own, which may want every position"
-            if self.compute_loss_func is not masked_lm_loss
-            else unsupported(self.model)
-        )
-        if why:
-            logger.warning("sparse_prediction is off: %s. The loss is the same, a step takes longer.", why)
-        return why is None
-
-    def _can_be_padding_free(self, args: MLMConfig, collator: DataCollatorForMaskedLM) -> bool:
-        """Tell whether batches are joined in one row; say why not where it was asked for."""
-        self._in_parts = False
-        if not args.padding_free or collator.padding != "longest" or collator.pad_to_multiple_of is not None:
-            return False
-        why = (
-            f"{type(collator).__name__} is a collator of your own"
-            if type(collator) is not DataCollatorForMaskedLM
-            else use_padding_free(self.model)
-        )
-        if why:
-            ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
-            # FSDP and DeepSpeed gather weights in every pass, in all processes at once: there a batch stays whole.
-            sharded = bool(args.fsdp or args.deepspeed)
-            self._in_parts = ours and self.compute_loss_func is masked_lm_loss and not sharded
-            logger.warning(
-                "padding_free is off: %s. Batches are padded%s; the loss is the same.",
-                why,
-                ", in parts of like length" if self._in_parts else "",
-            )
-        return why is None
 
     def compute_loss(
         self,
