@@ -125,3 +125,18 @@ def test_a_runs_recipe_repeats_it(tmp_path):
             assert getattr(again, name) == getattr(config, name), name
     assert list(config.to_recipe())[:2] == ["corpus", "text_column"]  # this library's own values come first
     assert PLACE.isdisjoint(config.to_recipe())
+
+
+def test_what_a_recipe_says_of_its_corpus_is_not_said_of_another(tmp_path):
+    lines = [
+        "corpus: https://example.org/a.txt",
+        f"corpus_sha256: {'a' * 64}",
+        "model: owner/name",
+        "model_revision: v1",
+    ]
+    (tmp_path / "mine.yaml").write_text("\n".join(lines))
+    config = read_config("mine.yaml")
+    assert (config.corpus_sha256, config.model_revision) == ("a" * 64, "v1")
+    config = read_config("mine.yaml", {"corpus": "notes.txt", "model": "mini"})
+    assert (config.corpus_sha256, config.model_revision) == (None, None)
+    assert read_config("mine.yaml", {"model": "owner/name", "model_revision": "v2"}).model_revision == "v2"

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
-from mlm_recipes import tokenize
+from mlm_recipes import tokenize, train_tokenizer
 from mlm_recipes.dataset import NumberedRows, RowsOfEpoch, fingerprint, pack, with_example_id
+from mlm_recipes.encoding import Encoder
 
 
 def test_tokenize_cuts_marks_and_keeps_the_ids(corpus, tokenizer):
@@ -23,6 +24,27 @@ def test_tokenize_cuts_marks_and_keeps_the_ids(corpus, tokenizer):
         assert len(row["input_ids"]) <= 32
         assert len(row["input_ids"]) + row["cut_off"] == len(tokenizer(text)["input_ids"])
         assert [i for i, special in enumerate(row["special_tokens_mask"]) if special] == [0, len(row["input_ids"]) - 1]
+
+
+def test_the_same_is_tokenized_once_and_another_anew(corpus, tokenizer, monkeypatch):
+    calls = []
+    whole = Encoder.__call__
+    monkeypatch.setattr(Encoder, "__call__", lambda self, *given: calls.append(1) or whole(self, *given))
+    rows = corpus["validation"].select(range(20))
+    first = tokenize(rows, tokenizer, max_length=24)
+    taken = len(calls)
+    tokenizer("a text", truncation=True, max_length=5)  # what it remembers of a caller is not part of it
+    assert tokenize(rows, tokenizer, max_length=24)["input_ids"] == first["input_ids"]
+    assert len(calls) == taken > 0
+    others = [
+        tokenize(rows, tokenizer, max_length=25),
+        tokenize(rows, tokenizer, max_length=24, long_text="truncate"),
+        tokenize(rows, tokenizer, max_length=24, stride=4),
+        tokenize(rows, train_tokenizer(rows["text"], vocab_size=300), max_length=24),
+        tokenize(corpus["validation"].select(range(20, 40)), tokenizer, max_length=24),
+    ]
+    found = [first, *others]
+    assert len({str(each["input_ids"][:]) for each in found}) == len(found)
 
 
 @given(

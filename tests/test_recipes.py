@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -280,7 +281,22 @@ def test_what_becomes_of_long_paragraphs_is_said(tmp_path, checkpoint, caplog, l
     else:
         assert (facts["cut_off_paragraphs"], facts["split_paragraphs"], facts["rows"]) == (0, 1, 7)
         assert "split at the ends of sentences; 7 rows in all" in caplog.text
-    assert result.metrics["gain"]["paragraphs"] == 1
+
+
+def test_the_rows_of_a_long_paragraph_are_one_paragraph_of_the_gain(tmp_path, checkpoint):
+    (tmp_path / "text.txt").write_text("a line\nanother line\n")
+    (tmp_path / "held_out.txt").write_text("a long line " * 100 + "\na short line\n")
+    values = {"corpus": "text.txt", "validation_corpus": "held_out.txt", "save_strategy": "no", "max_steps": 1}
+    metrics = train("adapt", model=str(checkpoint), **values).metrics
+    assert metrics["corpus"]["rows"] > 6
+    assert metrics["gain"]["paragraphs"] == 2
+
+
+def test_standard_input_is_kept_so_that_the_run_can_be_repeated(checkpoint, short_text, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(short_text.read_bytes())))
+    run = train("adapt", model=str(checkpoint), corpus="-", save_strategy="no", max_steps=1)
+    again = train(run.output_dir / "recipe.yaml", output_dir="again")
+    assert again.metrics["after"] == run.metrics["after"]
 
 
 def test_a_run_that_diverged_is_no_success(checkpoint, short_text):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from mlm_recipes import train_tokenizer
 from mlm_recipes.windows import cut_points, paragraph_of, window_ids, window_of
 
 
@@ -48,6 +49,11 @@ def test_what_ends_a_sentence(tokenizer, end):
     first, *_ = pieces(text, tokenizer, 7)
     assert first.startswith("the man is good")
     assert "soul" not in first
+
+
+def test_where_no_space_follows_a_sentence():
+    tokenizer = train_tokenizer(["\u4eba\u597d\u3002\u5fc3\u597d\u3002"] * 2, vocab_size=200)
+    assert cut_points("\u4eba\u597d\u3002\u5fc3\u597d\u3002\u4eba\u597d\u3002", tokenizer, 5) == [0, 3, 6, 9]
 
 
 def test_a_tokenizer_that_counts_the_space_to_the_word(corpus):

@@ -27,9 +27,11 @@ def byte_level(corpus):
     learner.pre_tokenizer, learner.normalizer = pre_tokenizers.ByteLevel(add_prefix_space=False), normalizers.NFC()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, special_tokens=["<s>", "</s>", "<pad>"])
-    learner.train_from_iterator(corpus["train"]["text"][:200], trainer)
-    mask = AddedToken("<mask>", lstrip=True, special=True)
-    return PreTrainedTokenizerFast(tokenizer_object=learner, mask_token=mask, pad_token="<pad>")
+    learner.train_from_iterator([*corpus["train"]["text"][:200], *["spaced   out    far"] * 20], trainer)
+    mask, other = AddedToken("<mask>", lstrip=True, special=True), AddedToken("<other>", rstrip=True, special=True)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=learner, mask_token=mask, pad_token="<pad>", additional_special_tokens=[other]
+    )
 
 
 def plain(tokenizer, texts):
@@ -52,7 +54,11 @@ def test_word_by_word_is_the_plain_way_for_wordpiece(tokenizer, texts):
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_word_by_word_is_the_plain_way_for_byte_level(byte_level, texts):
     assert by_word(byte_level, texts) == plain(byte_level, texts)
-    assert by_word(byte_level, ["so be it <mask> now"]) == plain(byte_level, ["so be it <mask> now"])
+
+
+@pytest.mark.parametrize("text", ["so be it <mask> now", "an <other> thing", "spaced   out    far", " first", "last "])
+def test_where_spaces_are_not_what_they_seem(byte_level, text):
+    assert by_word(byte_level, [text]) == plain(byte_level, [text])
 
 
 def test_on_real_text_each_distinct_word_is_tokenized_once(corpus, tokenizer, byte_level, monkeypatch):
@@ -81,7 +87,9 @@ def test_the_cache_is_bounded(tokenizer, monkeypatch):
 def test_truncation_that_a_caller_left_behind_does_not_reach_it(tokenizer):
     own = copy.deepcopy(tokenizer)
     own("the man is good", truncation=True, max_length=3)
-    assert by_word(own, ["the man is good"]) == plain(tokenizer, ["the man is good"])
+    word = "zzzzxqzzzzzzxqzz"  # of more than three pieces
+    assert by_word(own, [word]) == plain(tokenizer, [word])
+    assert len(plain(tokenizer, [word])[0]) > 3
 
 
 def test_another_kind_of_tokenizer_goes_the_plain_way(corpus):
