@@ -50,6 +50,19 @@ _REFUSED = {
 }
 
 
+#: The values of a run that leaves nothing behind: none saved, sent, shown or taken up again.
+WITHOUT_TRACE: dict[str, Any] = {
+    "eval_on_start": False,
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "push_to_hub": False,
+    "report_to": "none",
+    "resume_from_checkpoint": None,
+    "change_on_resume": None,
+    "disable_tqdm": True,
+}
+
+
 @dataclass
 class MLMConfig(TrainingArguments):
     """All of transformers' TrainingArguments, and what masked-language modelling needs besides.
@@ -314,6 +327,10 @@ class MLMConfig(TrainingArguments):
         """Return the keyword arguments of `load_model` and `load_or_train_tokenizer` that say what a run starts "
         "from."""
         return {"from_scratch": self.from_scratch, "revision": self.model_revision}
+
+    def where(self) -> dict[str, Any]:
+        """Return the keyword arguments of `load_corpus` that say which state of its corpus is meant."""
+        return {name: getattr(self, f"corpus_{name}") for name in ("config", "split", "revision", "sha256")}
 
     def reading(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_corpus` that say how any text is read."""

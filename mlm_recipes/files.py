@@ -19,20 +19,10 @@ FORMATS = {
 }
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _ENDINGS = {ending for endings in FORMATS.values() for ending in endings} | set(COMPRESSED)
-_ABOUT = {
-    "changelog",
-    "contributing",
-    "copying",
-    "dataset_dict",
-    "dataset_info",
-    "license",
-    "licence",
-    "notice",
-    "readme",
-} | {
-    "requirements",
-    "state",
-}
+
+#: Files in a folder that say something about the others, by their names without endings.
+_ABOUT = {"changelog", "contributing", "copying", "licence", "license", "notice", "readme", "requirements"}
+_ABOUT |= {"dataset_dict", "dataset_info", "state"}  # what datasets writes beside its own
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 
 

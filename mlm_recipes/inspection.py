@@ -22,7 +22,7 @@ from . import advice, inspection_page, run_folder
 from .arguments import read_config
 from .collator import DataCollatorForMaskedLM
 from .columns import column
-from .config import MLMConfig
+from .config import WITHOUT_TRACE, MLMConfig
 from .corpus import Corpus
 from .dataset import to_rows, tokenize
 from .masking import Ints
@@ -342,15 +342,8 @@ def _time(subject: _Subject) -> dict[str, Any]:
             lr_scheduler_type="constant" if follows_metric else config.lr_scheduler_type,
             lr_scheduler_kwargs=None if follows_metric else config.lr_scheduler_kwargs,
             eval_strategy="no",
-            eval_on_start=False,
             logging_strategy="no",
-            save_strategy="no",
-            load_best_model_at_end=False,
-            push_to_hub=False,
-            report_to="none",
-            resume_from_checkpoint=None,
-            change_on_resume=None,
-            disable_tqdm=True,
+            **WITHOUT_TRACE,
         )
         clock = _Clock()
         trainer = MLMTrainer(

@@ -48,31 +48,40 @@ def read_paragraphs(
     name: str, how: dict[str, Any], of_the_hub: dict[str, Any] | None = None, sha256: str | None = None
 ) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
     """Return what a name stands for: its rows, those that its owner holds out, and the facts."""
-    held_out: Dataset | None = None
-    facts: dict[str, Any] = {"name": name}
     _refuse_what_does_not_apply(name, of_the_hub or {}, sha256)
-    sidecar = known_corpora().get(name)
-    if sidecar is not None:
-        facts |= {"source": sidecar.get("url", "bundled"), "licence": sidecar["licence"]}
-        file = download(sidecar["url"], sidecar["sha256"]) if "url" in sidecar else CORPORA / sidecar["file"]
-        rows, counts = _read_files(str(file), {"sample_by": "line"})
-    elif is_url(name):
-        file = download(name, sha256)
-        facts |= {"name": stem(Path(name)), "source": name}
-        rows, counts = _read_files(str(file), how)
-    elif name == "-":
-        file = from_standard_input()
-        facts |= {"name": "stdin", "source": str(file)}
-        rows, counts = _read_files(str(file), how)
-    elif Path(name).expanduser().exists() or is_pattern(name):
-        facts |= {"name": name_of(name), "source": name}
-        rows, counts = _read_files(name, how)
+    held_out: Dataset | None = None
+    found = _on_this_disk(name, how, sha256)
+    if found is not None:
+        where, how, facts = found
+        rows, counts = _read_files(where, how)
     else:
-        facts["source"] = f"hub:{name}"
+        facts = {"name": name, "source": f"hub:{name}"}
         rows, held_out, counts = _read_hub(name, how.get("text_column"), **(of_the_hub or {}))
     facts |= {key: counts.get(key, 0) for key in COUNTS} | {"fingerprint": counts["fingerprint"]}
     facts |= {key: counts[key] for key in counts if key.startswith(("files_read_by_", "text_column: "))}
     return rows, held_out, facts
+
+
+def _on_this_disk(
+    name: str, how: dict[str, Any], sha256: str | None
+) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
+    """Return the file, folder or pattern that a name means, how it is read, and the first facts; None: the hub's.
+
+    What lies at an address or comes from standard input is on this disk afterwards.
+    """
+    sidecar = known_corpora().get(name)
+    if sidecar is not None:
+        file = download(sidecar["url"], sidecar["sha256"]) if "url" in sidecar else CORPORA / sidecar["file"]
+        facts = {"name": name, "source": sidecar.get("url", "bundled"), "licence": sidecar["licence"]}
+        return str(file), {"sample_by": "line"}, facts
+    if is_url(name):
+        return str(download(name, sha256)), how, {"name": stem(Path(name)), "source": name}
+    if name == "-":
+        file = from_standard_input()
+        return str(file), how, {"name": "stdin", "source": str(file)}
+    if Path(name).expanduser().exists() or is_pattern(name):
+        return name, how, {"name": name_of(name), "source": name}
+    return None
 
 
 def _read_files(name: str, how: dict[str, Any]) -> tuple[Dataset, dict[str, Any]]:
@@ -117,6 +126,11 @@ def _texts_in(
     return read_table(file, format, counts, position=position, **{key: how[key] for key in how if key != "sample_by"})
 
 
+def _texts_in_all(files: list[tuple[Path, str]], how: dict[str, Any]) -> Iterator[str]:
+    for file, format in files:
+        yield from _texts_in(file, format, how, Counter())
+
+
 def stream_paragraphs(
     name: str,
     how: dict[str, Any],
@@ -138,32 +152,23 @@ def stream_paragraphs(
     >>> sum(1 for paragraph in read()), facts["streamed"]
     (60, True)
     """
-    facts: dict[str, Any] = {"name": name, "source": name, "streamed": True}
     _refuse_what_does_not_apply(name, {"config": config, "split": split, "revision": revision}, sha256)
-    sidecar, path = known_corpora().get(name), Path(name).expanduser()
-    if sidecar is not None:
-        facts |= {"source": sidecar.get("url", "bundled"), "licence": sidecar["licence"]}
-        where = str(download(sidecar["url"], sidecar["sha256"]) if "url" in sidecar else CORPORA / sidecar["file"])
-        how = {"sample_by": "line"}
-    elif is_url(name):
-        facts["name"] = stem(Path(name))
-        where = str(download(name, sha256))
-    elif path.exists() or is_pattern(name):
-        facts["name"] = name_of(name)
-        where = name
-    elif name.count("/") == 1 and not looks_like_path(name):
-        facts["source"] = f"hub:{name}"
+    found = _on_this_disk(name, how, sha256) if name != "-" else None
+    if found is not None:
+        where, how, facts = found
+        _check(**how)
+        files, _ = find_files(where)
+        in_all = functools.partial(_texts_in_all, files, how)
+        return in_all, facts | {"streamed": True}
+    if name.count("/") == 1 and not looks_like_path(name):
+        facts = {"name": name, "source": f"hub:{name}", "streamed": True}
         return _hub_stream(name, how.get("text_column"), config, split, revision), facts
-    else:
-        error = FileNotFoundError if looks_like_path(name) else ValueError
-        raise error(
-            f"corpus: {name!r} cannot be streamed: there is no such file or folder (looked in {Path.cwd()}). Accepted "
-            "with streaming: a known corpus, a file, a folder, a pattern, an http(s) address or a hub id owner/name. "
-            "Check the path, or leave --streaming out for standard input."
-        )
-    _check(**how)
-    files, _ = find_files(where)
-    return lambda: (text for file, format in files for text in _texts_in(file, format, how, Counter())), facts
+    error = FileNotFoundError if looks_like_path(name) else ValueError
+    raise error(
+        f"corpus: {name!r} cannot be streamed: there is no such file or folder (looked in {Path.cwd()}). Accepted "
+        "with streaming: a known corpus, a file, a folder, a pattern, an http(s) address or a hub id owner/name. "
+        "Check the path, or leave --streaming out for standard input."
+    )
 
 
 def _refuse_what_does_not_apply(name: str, of_the_hub: dict[str, Any], sha256: str | None) -> None:

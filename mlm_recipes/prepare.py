@@ -119,10 +119,7 @@ def load_text(config: MLMConfig, **more: Any) -> Corpus:
         validation_corpus=config.validation_corpus,
         seed=config.evaluation_seed,
         deduplicate=config.deduplicate,
-        config=config.corpus_config,
-        split=config.corpus_split,
-        revision=config.corpus_revision,
-        sha256=config.corpus_sha256,
+        **config.where(),
         **config.reading(),
         **more,
     )
@@ -139,14 +136,7 @@ class _Stream:
     @classmethod
     def open(cls, config: MLMConfig) -> _Stream:
         check_held_out(config.validation_fraction, config.max_eval_samples)
-        read, facts = stream_paragraphs(
-            config.corpus,
-            config.reading(),
-            config.corpus_sha256,
-            config.corpus_config,
-            config.corpus_split,
-            config.corpus_revision,
-        )
+        read, facts = stream_paragraphs(config.corpus, config.reading(), **config.where())
         if config.validation_corpus is None:
             held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
             chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))

@@ -98,12 +98,11 @@ def choose_column(rows: Iterable[Row], text_column: str | None, name: str) -> st
                 f"{', '.join(map(str, columns))}. Pass --text_column with the one that holds the text."
             )
         return text_column
+    if "text" in columns and all(isinstance(row.get("text"), str | None) for row in rows):
+        return "text"
     lengths = {
         column: sum(len(value) for row in rows if isinstance(value := row.get(column), str)) for column in columns
     }
-    usual = all(isinstance(row.get("text"), str | None) for row in rows)
-    if "text" in columns and usual:
-        return "text"
     best = max(lengths, key=lambda column: lengths[column], default=None)
     if best is None or not lengths[best]:
         raise ValueError(

@@ -25,7 +25,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from . import report, run_folder
 from .arguments import read_config
-from .config import MLMConfig
+from .config import WITHOUT_TRACE, MLMConfig
 from .dataset import RowsOfEpoch
 from .positions import max_positions
 from .prepare import Run, prepare
@@ -137,20 +137,13 @@ def _small(config: MLMConfig, folder: Path) -> MLMConfig:
         lr_scheduler_type="constant" if follows_metric else config.lr_scheduler_type,
         lr_scheduler_kwargs=None if follows_metric else config.lr_scheduler_kwargs,
         eval_strategy="no",
-        eval_on_start=False,
         eval_delay=0,
         logging_strategy="steps",
         logging_steps=1,
-        save_strategy="no",
         save_steps=_KILLED_AFTER,
         save_total_limit=None,
         save_only_model=False,
-        load_best_model_at_end=False,
-        push_to_hub=False,
-        report_to="none",
-        resume_from_checkpoint=None,
-        change_on_resume=None,
-        disable_tqdm=True,
+        **WITHOUT_TRACE,
     )
 
 
