@@ -37,8 +37,15 @@ RECIPE_VERBS = {
 }
 
 
+#: The exit code of a run that was asked to stop and has saved a checkpoint; mlm_recipes.signals says the same.
+STOPPED = 75
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0; 1 for what `verify` or `inspect` finds; 2 for what can be mended.
+
+    75 for a run that was told to stop (SIGINT, SIGTERM, SIGUSR1) and has saved a checkpoint; 130 for any other that was
+    interrupted.
 
     With MLM_RECIPES_DEBUG=1 in the environment an error keeps its traceback.
     """
@@ -59,9 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("RANK", "0") == "0":  # one process of many speaks for all
             print(f"mlm-recipes: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("mlm-recipes: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        said = str(interrupt)  # what mlm_recipes.signals.Interrupted says: a checkpoint is saved
+        if os.environ.get("RANK", "0") == "0":
+            print(f"mlm-recipes: {said or 'interrupted'}", file=sys.stderr)
+        return STOPPED if said else 130
     finally:
         _leave_process_group()
     return 0

@@ -44,6 +44,7 @@ _REFUSED = {
     "auto_find_batch_size": (True, ": a smaller batch in the middle of a run would make it another run"),
     "average_tokens_across_devices": (False, ", or the loss of a step would depend on the number of processes"),
     "dataloader_in_order": (False, ", or the order of the examples would depend on how fast they are read"),
+    "enable_jit_checkpoint": (True, ": SIGTERM has the state saved in any case"),
     "ignore_data_skip": (True, ": a resumed run goes on where it stopped, and no row is read to get there"),
     "remove_unused_columns": (True, ", since the collator needs example_id, which no model takes"),
     "restore_callback_states_from_checkpoint": (True, ": it would put the checkpoint's contract in this run's place"),
@@ -193,6 +194,14 @@ class MLMConfig(TrainingArguments):
         default=False,
         metadata={"help": "Muon for the matrices inside the model, AdamW for the rest; pays from random weights on."},
     )
+    # Safety
+    on_nonfinite: str = field(
+        default="stop",
+        metadata={"help": "At a loss or gradient that is NaN or infinite: stop before the update, or skip the step."},
+    )
+    max_skipped_steps: int = field(
+        default=10, metadata={"help": "How many steps a run may leave out with on_nonfinite skip before it stops."}
+    )
     # Evaluation and run
     evaluation_seed: int = field(
         default=0,
@@ -272,6 +281,13 @@ class MLMConfig(TrainingArguments):
                     "learning_rate or max_steps. With another value here it is another run: start one from the "
                     "checkpoint's weights, --model runs/NAME/checkpoint-N."
                 )
+        if self.on_nonfinite not in ("stop", "skip"):
+            raise ValueError(
+                f"on_nonfinite: received {self.on_nonfinite!r}. Accepted: stop or skip. The default, stop, keeps the "
+                "last good state."
+            )
+        if self.max_skipped_steps < 0:
+            raise ValueError(f"max_skipped_steps: received {self.max_skipped_steps}. Accepted: 0 or more. Try 10.")
         if not 0 <= self.evaluation_seed < 2**63:
             raise ValueError(f"evaluation_seed: received {self.evaluation_seed}. Accepted: 0 to 2**63 - 1. Try 0.")
         if self.train_sampling_strategy not in STRATEGIES:

@@ -1,12 +1,13 @@
-"""What the main process alone reads: `from_main` gives it to all processes, `dealt_by_main` a share to each."""
+"""What processes tell each other: what the main one has read, whether all have succeeded, what any has been sent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
@@ -47,6 +48,58 @@ def dealt_by_main(make: Callable[[], list[T]]) -> T:
     told: list[Any] = [None]
     dist.scatter_object_list(told, dealt, src=0, group=_group(dist.group.WORLD))
     return _received(told[0], error)
+
+
+def all_or_none(act: Callable[[], T]) -> T:
+    """Call `act` in every process and return what it returns; where it raises in one, it raises in all.
+
+    All processes must call this, in the same order. What goes wrong in one alone would have the others wait for it.
+
+    Raises: what `act` raises, in the others an OSError that says the same.
+
+    >>> all_or_none(lambda: "written")
+    'written'
+    """
+    if not _several():
+        return act()
+    value, error = None, None
+    try:
+        value = act()
+    except Exception as raised:
+        error = raised
+    told = gathered(None if error is None else str(error))
+    if error is not None:
+        raise error
+    for failed in told:
+        if failed is not None:
+            raise OSError(failed)
+    return cast(T, value)
+
+
+def highest(*values: int) -> tuple[int, ...]:
+    """Return the largest of each value over all processes. All must call this, in the same order.
+
+    >>> highest(0, 15)
+    (0, 15)
+    """
+    if not _several():
+        return values
+    found = torch.tensor(values)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=_group(dist.group.WORLD))
+    return tuple(found.tolist())
+
+
+def gathered(value: T) -> list[T]:
+    """Return the value of every process, by rank. All must call this, in the same order. What is sent is pickled.
+
+    >>> gathered("mine")
+    ['mine']
+    """
+    if not _several():
+        return [value]
+    told: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(told, value, group=_group(dist.group.WORLD))
+    return told
 
 
 def _several() -> bool:

@@ -66,6 +66,10 @@ class TrainingProgress(TrainerCallback):
     ) -> None:
         """Show the last step and close the bar."""
         self._show(state)
+        self.close()
+
+    def close(self) -> None:
+        """Close the bar, also where training did not come to its end."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import set_seed
 
-from . import reference_loop, report, resume, run_folder
-from .arguments import read_config, recipe_path
+from . import reference_loop, report, resumed_run, run_folder
+from .arguments import read_config
+from .checkpoint import STAGED
 from .config import MLMConfig
 from .evaluation import all_example_sums, paired_gain
 from .fill_mask import fill_mask
@@ -26,9 +27,6 @@ from .tokenizer import load_tokenizer
 from .trainer import MLMTrainer
 
 logger = logging.getLogger(__name__)
-
-#: transformers' stand-in for an output_dir that nobody named.
-_NOT_NAMED = "trainer_output"
 
 #: What the loop by hand does, whatever a recipe says; a recipe that says otherwise is refused.
 _TUTORIAL = {
@@ -83,14 +81,15 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     holds a file a run would write over, unless `overwrite` is set.
     """
     config = read_config(recipe, overrides)
-    checkpoint = _checkpoint(recipe, config)
+    resumed_run.note_restart(config)
+    checkpoint = resumed_run.checkpoint_asked_for(recipe, config)
     if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
         config = read_config(checkpoint.parent, overrides)  # the run's own values, not those of the default recipe
-    goes_on = checkpoint is not None and _is_its_own(checkpoint, config)
+    goes_on = checkpoint is not None and resumed_run.is_its_own(checkpoint, config)
     if not goes_on:
-        run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite)
+        run_folder.refuse_to_overwrite(resumed_run.asked_for(config), config.overwrite)
     run = prepare(config)
-    folder = run_folder.claim(_asked_for(config), run.corpus.facts["name"])
+    folder = run_folder.claim(resumed_run.asked_for(config), run.corpus.facts["name"])
     config.output_dir = str(folder)
 
     trainer = MLMTrainer(
@@ -106,13 +105,13 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         except ValueError:
             run_folder.give_back(folder)
             raise
-    abandoned = _abandoned(folder, checkpoint, config, bool(checkpoint and trainer.resumed[-1]["changed"]))
+    abandoned = resumed_run.abandoned(folder, checkpoint, config, bool(checkpoint and trainer.resumed[-1]["changed"]))
     if trainer.is_world_process_zero():
         run_folder.remove_checkpoints(folder, abandoned)
         if goes_on:
-            trainer.add_callback(_RecipeWithCheckpoint(folder, config.to_recipe()))
+            trainer.add_callback(resumed_run.RecipeWithCheckpoint(folder, config.to_recipe()))
         else:
-            run_folder.write_recipe(folder, config.to_recipe())
+            run_folder.begin(folder, config.to_recipe())
         plan = _plan(config, ", in bf16" if config.bf16 else "")
         logger.info("%s %s%s", run.announcement(), plan, f" Going on from {checkpoint}." if checkpoint else "")
     before, sums_before = run.measure(trainer.example_sums)
@@ -129,6 +128,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         after,
         paired_gain(sums_before, sums_after, run.unit),
         recipe="train",
+        skipped_steps=trainer.skipped_steps,
         seconds=seconds,
         steps=output.global_step,
         epochs=trainer.epochs,
@@ -136,10 +136,10 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         resumed=trainer.resumed,
         history=[{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],
     )
-    trainer.save_model(str(folder))
+    staged = folder / STAGED
+    trainer.save_model(str(staged))
     if trainer.is_world_process_zero():
-        # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
-        (folder / "training_args.bin").unlink(missing_ok=True)
+        run_folder.move_model(staged, folder)
         run_folder.write_recipe(folder, config.to_recipe())
         run_folder.write_metrics(folder, metrics)
     return RunResult(metrics, folder)
@@ -203,9 +203,9 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
             f"num_train_epochs: received {config.num_train_epochs}. Accepted here: a whole number from 1, the "
             "tutorial's loop knows no other. Pass --num_train_epochs 2."
         )
-    run_folder.refuse_to_overwrite(_asked_for(config), config.overwrite)
+    run_folder.refuse_to_overwrite(resumed_run.asked_for(config), config.overwrite)
     run = prepare(config)
-    folder = run_folder.claim(_asked_for(config), f"{run.corpus.facts['name']}-reference")
+    folder = run_folder.claim(resumed_run.asked_for(config), f"{run.corpus.facts['name']}-reference")
     run_folder.write_recipe(folder, config.to_recipe())
     logger.info("%s %s", run.announcement(), _plan(config))
 
@@ -261,79 +261,6 @@ def fill(model: str | Path, prompts: str | Sequence[str], top_k: int = 3) -> lis
     tokenizer = load_tokenizer(model)
     prompts = [prompts] if isinstance(prompts, str) else prompts
     return fill_mask(load_model(model, tokenizer), tokenizer, prompts, top_k)
-
-
-def _asked_for(config: MLMConfig) -> str | None:
-    return None if config.output_dir == _NOT_NAMED else config.output_dir
-
-
-def _checkpoint(recipe: Any, config: MLMConfig) -> Path | None:
-    """Return the checkpoint that `resume_from_checkpoint` means."""
-    asked = str(config.resume_from_checkpoint or "false")
-    if asked.lower() == "false":
-        if config.change_on_resume:
-            raise ValueError(
-                f"change_on_resume: received {' '.join(config.change_on_resume)} and nothing to resume. Accepted: with "
-                "--resume_from_checkpoint. Add it, or leave this out."
-            )
-        return None
-    if asked.lower() != "true":
-        return resume.find_checkpoint(asked, "")
-    place = _asked_for(config)
-    if place is None and isinstance(recipe, str | Path) and recipe_path(recipe).name == "recipe.yaml":
-        place = str(recipe_path(recipe).parent)
-    if place is None:
-        runs = run_folder.find_unfinished({"corpus": config.corpus, "model": config.model})
-        begun = [checkpoints[-1] for run in runs if (checkpoints := resume.list_checkpoints(run))]
-        place = str(max(begun, key=lambda path: path.stat().st_mtime, default="runs"))
-    return resume.find_checkpoint(True, place)
-
-
-def _is_its_own(checkpoint: Path, config: MLMConfig) -> bool:
-    """Tell whether the run goes on in the folder of the one that left the checkpoint; without another it does.
-
-    Raises: FileExistsError if that run is finished, and `overwrite` is not set.
-    """
-    home = checkpoint.parent
-    if _asked_for(config) is None and (home / "recipe.yaml").is_file():
-        config.output_dir = str(home)
-    if home.resolve() != Path(str(config.output_dir)).resolve() or not (home / "recipe.yaml").is_file():
-        return False
-    if (home / "metrics.json").exists() and not config.overwrite:
-        raise FileExistsError(
-            f"resume_from_checkpoint: {str(home)!r} already holds a finished run. Accepted: one that was interrupted. "
-            "Allow what is there to be replaced with --overwrite (to make it longer: --overwrite --max_steps N "
-            f"--change_on_resume max_steps), or go on elsewhere: --resume_from_checkpoint {checkpoint} --output_dir "
-            "NEW."
-        )
-    return True
-
-
-def _abandoned(folder: Path, checkpoint: Path | None, config: MLMConfig, changed: bool) -> list[Path]:
-    """Return the checkpoints in the run's folder that are not its own: of one begun anew, or that goes on differently.
-
-    Raises: FileExistsError if there are any, and `overwrite` is not set.
-    """
-    there = resume.list_checkpoints(folder)
-    if checkpoint is not None and checkpoint.parent.resolve() == folder.resolve():
-        newer = [path.name for path in there].index(checkpoint.name) + 1
-        there = there[newer:] if changed else []
-    if there and not config.overwrite:
-        raise FileExistsError(
-            f"resume_from_checkpoint: {str(there[-1])!r} is newer and was made without the change. Accepted: the "
-            "newest checkpoint, a new --output_dir, or --overwrite, which removes what is newer."
-        )
-    return there
-
-
-class _RecipeWithCheckpoint(TrainerCallback):
-    """Write recipe.yaml with the first checkpoint, so that killed before it, the run goes on as it was."""
-
-    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
-        self.folder, self.values = folder, values
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        run_folder.write_recipe(self.folder, self.values)
 
 
 def _refuse_resume(config: MLMConfig, verb: str) -> None:

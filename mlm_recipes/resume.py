@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from .checkpoint import MANIFEST, fault, list_checkpoints, newest_whole
+
 #: Values that make a run the run it is. What follows from several of them (the text, the global batch, the model's
 #: shape, the masks) is compared as a fact beside them.
 FIXED = frozenset(
@@ -55,6 +57,7 @@ ALLOWED = frozenset(
         *("eval_accumulation_steps", "eval_delay", "eval_do_concat_batches", "eval_on_start", "eval_steps"),
         *("eval_strategy", "eval_use_gather_object", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval"),
         *("include_for_metrics", "include_num_input_tokens_seen", "per_device_eval_batch_size"),
+        *("max_skipped_steps", "on_nonfinite"),
         *("hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "push_to_hub"),
         *("log_level", "log_level_replica", "log_on_each_node", "logging_first_step", "logging_nan_inf_filter"),
         *("logging_steps", "logging_strategy", "project", "report_to", "run_name", "skip_memory_metrics"),
@@ -105,49 +108,36 @@ def kind(name: str) -> str:
 
 
 def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
-    """Return the checkpoint to go on from.
+    """Return the checkpoint to go on from, in which nothing is wrong (`mlm_recipes.checkpoint.fault`).
 
     Args:
-        asked: a checkpoint's folder, a run folder (its newest checkpoint), or True: the newest in `output_dir`.
+        asked: a checkpoint's folder, a run folder (its newest checkpoint that is whole), or True: the newest in
+            `output_dir`. What is passed over is logged.
 
-    A folder without a readable trainer_state.json, which is written last, is no checkpoint.
-
-    Raises: FileNotFoundError where there is none.
+    Raises: FileNotFoundError where there is none; ValueError where the one that is named is not what was saved.
     """
     place = Path(output_dir) if str(asked).lower() == "true" else Path(str(asked)).expanduser()
-    checkpoints = list_checkpoints(place)
-    if checkpoints:
-        return checkpoints[-1]
-    if _read_state(place) is not None:
-        return place
-    beside = ", ".join(str(path) for path in list_checkpoints(place.parent))
+    if (newest := newest_whole(place)) is not None:
+        return newest
+    beside = ", ".join(str(path) for path in list_checkpoints(place.parent) if path != place)
+    others = f"Beside it there are {beside}. " if beside else ""
+    if place.is_dir() and ((place / MANIFEST).exists() or re.fullmatch(r"checkpoint-\d+", place.name)):
+        wrong = fault(place)
+        if wrong is None:
+            return place
+        raise ValueError(
+            f"resume_from_checkpoint: {str(place)!r} is not what was saved: {wrong}. Accepted: a checkpoint that is "
+            f"whole. {others}Name another, or the run folder for the newest that is whole."
+        )
     raise FileNotFoundError(
-        f"resume_from_checkpoint: there is no checkpoint in {str(place)!r}. Accepted: a folder checkpoint-N, a run "
-        "folder that holds one, or true for the newest in --output_dir. "
+        f"resume_from_checkpoint: there is no checkpoint in {str(place)!r}. Accepted: a folder checkpoint-N that is "
+        "whole, a run folder that holds one, or true for the newest in --output_dir. "
         + (
-            f"Beside it there are {beside}."
-            if beside
-            else "A run saves them with --save_strategy epoch, or steps with --save_steps; start it again without "
+            others.rstrip()
+            or "A run saves them with --save_strategy epoch, or steps with --save_steps; start it again without "
             "--resume_from_checkpoint."
         )
     )
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run folder, oldest first."""
-    numbered = {
-        int(match[1]): path
-        for path in folder.glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and _read_state(path) is not None
-    }
-    return [numbered[step] for step in sorted(numbered)]
-
-
-def _read_state(checkpoint: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-    except (OSError, ValueError):  # not there, or torn
-        return None
 
 
 class ResumeContract(TrainerCallback, ExportableState):
@@ -191,7 +181,7 @@ class ResumeContract(TrainerCallback, ExportableState):
 
         Raises: ValueError for any other difference, with the old and the new value.
         """
-        state = _read_state(checkpoint) or {}
+        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
         saved = (state.get("stateful_callbacks") or {}).get(type(self).__name__)
         new = self.terms()
         anew = f"start a new run from its weights, without --resume_from_checkpoint: --model {checkpoint}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -50,15 +51,16 @@ def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> N
 
 
 def find_unfinished(values: Mapping[str, Any]) -> list[Path]:
-    """Return the folders under runs/ whose recipe.yaml has these values, and that have no metrics.json yet."""
-    found = []
-    for path in sorted(Path("runs").glob("*/recipe.yaml")):
-        recipe = yaml.safe_load(path.read_text("utf-8"))
-        if (path.parent / "metrics.json").exists():
-            continue
-        if isinstance(recipe, dict) and values.items() <= {n: v for n, v in recipe.items() if n in values}.items():
-            found.append(path.parent)
-    return found
+    """Return the folders under runs/ of unfinished runs whose recipe.yaml has these values."""
+    return [path.parent for path in sorted(Path("runs").glob("*/recipe.yaml")) if is_unfinished(path.parent, values)]
+
+
+def is_unfinished(folder: Path, values: Mapping[str, Any]) -> bool:
+    """Tell whether a folder has a recipe.yaml with these values, and no metrics.json yet."""
+    if not (folder / "recipe.yaml").is_file() or (folder / "metrics.json").exists():
+        return False
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
+    return isinstance(recipe, dict) and values.items() <= {n: v for n, v in recipe.items() if n in values}.items()
 
 
 def claim(folder: str | Path | None, name: str) -> Path:
@@ -109,15 +111,36 @@ def remove_checkpoints(folder: Path, checkpoints: Iterable[Path]) -> None:
 
 def write_recipe(folder: Path, values: dict[str, Any]) -> None:
     """Write recipe.yaml, which repeats the run."""
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+    _write(folder / "recipe.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def begin(folder: Path, values: dict[str, Any]) -> None:
+    """Write recipe.yaml, and remove what says that a run in this folder has finished."""
+    write_recipe(folder, values)
+    for name in ("metrics.json", *report.FILES):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
     """Write metrics.json, which says that the run has finished, and draw report.html and README.md from it."""
-    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    _write(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     report.write(folder)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file such that it is there whole, or as it was before."""
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def move_model(staged: Path, folder: Path) -> None:
+    """Move a model that was written whole, and what belongs to it, into the run's folder; `staged` is gone then."""
+    # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
+    (staged / "training_args.bin").unlink(missing_ok=True)
+    for path in staged.iterdir():
+        os.replace(path, folder / path.name)
+    staged.rmdir()
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, Trainer, TrainerState, set_seed
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainerState, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .collator import DataCollatorForMaskedLM
@@ -24,11 +24,14 @@ from .length_groups import by_length
 from .main_process import from_main
 from .model import load_model, masked_lm_loss
 from .muon import muon_with_adamw
+from .nonfinite import SkippedSteps, infectious
 from .padding_free import without_mask
 from .positions import first_position, usable_length
 from .progress import TrainingProgress
 from .resume import ResumeContract, find_checkpoint
-from .sampler import EpochSampler, StepSeeds
+from .robust_trainer import RobustTrainer
+from .sampler import NO_EXAMPLE, EpochSampler, StepSeeds
+from .signals import leave_to_main_process
 from .sparse_prediction import only_at
 from .streaming import START, Row, StreamedRows, StreamState, TextStream, blocks, rows_of
 from .tokenizer import load_or_train_tokenizer, require_mask_token
@@ -42,7 +45,7 @@ _NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_ve
 _NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
 
 
-class MLMTrainer(Trainer):
+class MLMTrainer(RobustTrainer):
     """Train a masked-language model; Trainer and accelerate own the loop, the devices and the optimizer.
 
     Args:
@@ -133,7 +136,8 @@ class MLMTrainer(Trainer):
         )
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        self.add_callback(TrainingProgress())
+        self._progress = TrainingProgress()
+        self.add_callback(self._progress)
         own_loss = self.compute_loss_func is not masked_lm_loss
         parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and not own_loss
         self.sparse_prediction = can_be_sparse(model, args, own_loss)
@@ -187,7 +191,12 @@ class MLMTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """Return the loss of a micro-batch; with `sparse_prediction` the head computes its masked positions only."""
-        if self._in_parts and not return_outputs:
+        if not return_outputs:
+            return infectious(self._loss(model, inputs, num_items_in_batch))
+        return self._loss_of(model, without_mask(inputs), True, num_items_in_batch)
+
+    def _loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
+        if self._in_parts:
             count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != -100).sum()
             # One pass goes through DistributedDataParallel, which has the processes wait for each other at every one of
             # its passes, and they may have different numbers of parts; the others go through the model inside.
@@ -196,7 +205,7 @@ class MLMTrainer(Trainer):
                 (self._loss_of(self.model, part, False, count) for part in others),
                 start=self._loss_of(model, first, False, count),
             )
-        return self._loss_of(model, without_mask(inputs), return_outputs, num_items_in_batch)
+        return self._loss_of(model, without_mask(inputs), False, num_items_in_batch)
 
     def _loss_of(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
         if not self.sparse_prediction:
@@ -272,9 +281,10 @@ class MLMTrainer(Trainer):
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         if not resume_from_checkpoint or str(resume_from_checkpoint).lower() == "false":
-            self._contract.resumed, self._stream_start = [], START
-            return super().train(None, *args, **kwargs)
-        checkpoint = find_checkpoint(resume_from_checkpoint, str(self.args.output_dir))
+            self._contract.resumed, self._skipped.steps, self._stream_start = [], [], START
+            return self._train(None, *args, **kwargs)
+        asked = resume_from_checkpoint  # for mypy, which forgets what it knows of it inside the lambda
+        checkpoint = from_main(lambda: find_checkpoint(asked, str(self.args.output_dir)))
         changed, left = self.check_resume(checkpoint)
         if changed:
             logger.warning("Resuming with changed values: %s.", changed)
@@ -291,7 +301,14 @@ class MLMTrainer(Trainer):
             return TrainOutput(self.state.global_step, 0.0, {})
         if isinstance(self.train_dataset, TextStream):
             self._stream_start = StreamState.saved_in(checkpoint)
-        return super().train(str(checkpoint), *args, **kwargs)
+        self._skipped.steps = SkippedSteps.saved_in(checkpoint)
+        return self._train(str(checkpoint), *args, **kwargs)
+
+    def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._progress.close()
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # A tied weight is stored once, under its other name; upstream reports it missing at every resume
@@ -365,6 +382,7 @@ class MLMTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
             in_order=args.dataloader_in_order,
+            worker_init_fn=leave_to_main_process,
         )
         return self.accelerator.prepare(loader)
 
@@ -396,6 +414,21 @@ class MLMTrainer(Trainer):
             multiple_of=self._train_batch_size * processes if processes > 1 else 1,
             lengths=[len(row["input_ids"]) for row in rows] if strategy == "group_by_length" else None,
         )
+
+    def examples_of(self, micro_batch: int) -> str:
+        """Say which examples a micro-batch of the step that is being taken has in this process, for a message."""
+        args, step, size = self.args, self.state.global_step, self._train_batch_size
+        accumulation = args.gradient_accumulation_steps
+        if isinstance(self.train_dataset, TextStream) or self._step_seeds.sampler is None:
+            return super().examples_of(micro_batch)
+        sampler, rows = self._step_seeds.sampler, cast(Any, self.train_dataset)
+        batches = -(-len(sampler) // (size * args.world_size))  # of an epoch, in each process
+        batch = step % -(-batches // accumulation) * accumulation + micro_batch
+        first = (batch * args.world_size + args.process_index) * size
+        places = [place % sampler.num_examples for place in list(sampler)[first : first + size] if place != NO_EXAMPLE]
+        ids = [rows[place].get("example_id", place) if hasattr(rows[place], "get") else place for place in places]
+        shown = ", ".join(str(example) for example in ids[:16])
+        return f"example_id {shown}{', ...' if len(ids) > 16 else ''}"
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader[Any]:
         """Return the evaluation batches, with frozen masks."""
@@ -432,10 +465,14 @@ class MLMTrainer(Trainer):
         # (upstream's evaluate() does that, and the processes then drift apart in silence).
         # In a fork of the generator: a loader draws a seed for its workers, and evaluating must not change what
         # training draws next.
+        stoppable = self.is_in_train and not self._signals.received
+        batches: Any = self._signals.until_stopped(dataloader) if stoppable else dataloader
         with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
             self._evaluated = all_example_sums(
-                self.model, dataloader, self.accelerator.gather_for_metrics, self.sparse_prediction
+                self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction
             )
+        if stoppable and self._signals.received:
+            self.stop_now(self.model_wrapped)  # what has been measured so far says nothing
         named = {f"{metric_key_prefix}_{name}": value for name, value in compute(self._evaluated).items()}
         examples = self.num_examples(dataloader)
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)

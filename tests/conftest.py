@@ -23,6 +23,7 @@ import torch  # noqa: E402
 from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, set_seed  # noqa: E402
 
 from mlm_recipes import config, load_corpus, train_tokenizer  # noqa: E402
+from mlm_recipes.checkpoint import MANIFEST, commit  # noqa: E402
 
 # The tests' bounds are float32's, whatever this machine is fast at; those of bf16 ask for it.
 config.has_fast_bf16 = lambda use_cpu: False
@@ -104,6 +105,12 @@ def checkpoint(tokenizer, tmp_path_factory):
     make_bert(tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def reseal(folder):
+    """Make a checkpoint of a folder whose files were changed by hand, as if it had been saved so."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    commit(folder.rename(folder.with_name("being-changed")), folder)
 
 
 @pytest.fixture(scope="session")

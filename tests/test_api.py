@@ -13,15 +13,15 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
-    {"columns", "download", "dropout", "files", "hub", "length_groups", "main_process", "masking", "muon"}
-    | {"near_duplicates", "positions", "progress", "reference_loop", "report", "resume", "sparse_prediction"}
+    {"checkpoint", "columns", "download", "dropout", "files", "hub", "length_groups", "main_process", "masking", "muon"}
+    | {"near_duplicates", "nonfinite", "positions", "progress", "reference_loop", "report", "sparse_prediction"}
     | {"text_cache", "text_files", "windows", "word_cache"},
-    {"advice", "collator", "encoding", "inspection_page", "padding_free", "run_folder", "sampler", "sources", "tables"}
-    | {"text_measures"},
-    {"dataset", "evaluation", "model", "paragraphs", "tokenizer"},
-    {"config", "corpus", "fill_mask", "streaming"},
+    {"advice", "collator", "encoding", "inspection_page", "padding_free", "resume", "run_folder", "sampler", "sources"}
+    | {"tables", "text_measures"},
+    {"dataset", "evaluation", "model", "paragraphs", "signals", "tokenizer"},
+    {"config", "corpus", "fill_mask", "robust_trainer", "streaming"},
     {"arguments", "fast_paths"},
-    {"trainer"},
+    {"resumed_run", "trainer"},
     {"prepare"},
     {"inspection", "recipes", "verification"},
     {"cli"},

@@ -5,12 +5,13 @@ import shutil
 
 import pytest
 import torch
-from conftest import make_bert
+from conftest import make_bert, reseal
 from transformers import DataCollatorForLanguageModeling
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
+from mlm_recipes.checkpoint import list_checkpoints
 from mlm_recipes.config import field_names
-from mlm_recipes.resume import ALLOWED, FIXED, find_checkpoint, kind, list_checkpoints
+from mlm_recipes.resume import ALLOWED, FIXED, find_checkpoint, kind
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +197,7 @@ def test_what_another_version_has_or_has_not_is_no_difference(tokenizer, numbere
     contract["facts"]["model"]["gone"] = 1
     del contract["values"]["project"], contract["facts"]["model"]["hidden_act"]
     path.write_text(json.dumps(state))
+    reseal(path.parent)
     assert make_trainer(tokenizer, numbered, tmp_path).train(True).global_step == 4
 
 
@@ -262,21 +264,22 @@ def test_a_finished_run_takes_no_further_step(tokenizer, numbered, begun, tmp_pa
 
 
 def test_the_newest_checkpoint_is_the_one_with_the_highest_step(tmp_path):
-    for name in ("checkpoint-2", "checkpoint-10", "checkpoint-11", "checkpoint-x"):
+    for name in ("checkpoint-2", "checkpoint-10", "checkpoint-11", "checkpoint-x", "copied"):
         (tmp_path / name).mkdir()
-        if name != "checkpoint-11":  # interrupted while it was written: what comes last is missing
-            (tmp_path / name / "trainer_state.json").write_text("{}")
-    (tmp_path / "checkpoint-12").mkdir()
-    (tmp_path / "checkpoint-12" / "trainer_state.json").write_text('{"global_step": 1')  # or torn
+        (tmp_path / name / "trainer_state.json").write_text("{}")
+        if name != "checkpoint-11":  # what comes last is missing
+            reseal(tmp_path / name)
     (tmp_path / "trainer_state.json").write_text("{}")  # trainer.save_state() leaves one; it is no checkpoint
     assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-2", "checkpoint-10"]
     assert find_checkpoint(True, tmp_path) == tmp_path / "checkpoint-10"
     assert find_checkpoint(tmp_path, "elsewhere") == tmp_path / "checkpoint-10"
-    assert find_checkpoint(str(tmp_path / "checkpoint-2"), "elsewhere") == tmp_path / "checkpoint-2"
+    for name in ("checkpoint-2", "copied"):
+        assert find_checkpoint(str(tmp_path / name), "elsewhere") == tmp_path / name
     for asked in (True, "True", "no/such/place"):
         with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*--save_strategy epoch"):
             find_checkpoint(asked, "no/place")
-    with pytest.raises(FileNotFoundError, match=r"Beside it there are .*checkpoint-2, .*checkpoint-10\.$"):
+    beside = r"it has no manifest.json.*Beside it there are .*checkpoint-2, .*checkpoint-10\. Name another"
+    with pytest.raises(ValueError, match=beside):
         find_checkpoint(tmp_path / "checkpoint-11", "")
 
 
@@ -286,6 +289,7 @@ def test_a_checkpoint_without_a_contract_is_refused(tokenizer, numbered, begun, 
     state = json.loads(path.read_text())
     del state["stateful_callbacks"]["ResumeContract"]
     path.write_text(json.dumps(state))
+    reseal(path.parent)
     with pytest.raises(ValueError, match=r"does not say what run it belongs to.*--model .*checkpoint-2"):
         make_trainer(tokenizer, numbered, tmp_path).train(resume_from_checkpoint=True)
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mlm_recipes import MLMTrainer, evaluate, reference, train
-from mlm_recipes.resume import list_checkpoints
+from mlm_recipes.checkpoint import list_checkpoints
 
 SHORT = {"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2, "max_length": 32,
          "save_total_limit": 9, "max_steps": 4}  # fmt: skip

@@ -1,0 +1,124 @@
+"""Which run `train` goes on with: its checkpoint, its folder, and what in that folder is not its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from . import run_folder
+from .arguments import recipe_path
+from .checkpoint import list_checkpoints, newest_whole
+from .config import MLMConfig
+from .main_process import from_main
+from .resume import find_checkpoint
+
+#: transformers' stand-in for an output_dir that nobody named.
+_NOT_NAMED = "trainer_output"
+
+
+logger = logging.getLogger(__name__)
+
+
+def asked_for(config: MLMConfig) -> str | None:
+    """Return the folder that the run is to have, or None if nobody named one."""
+    return None if config.output_dir == _NOT_NAMED else config.output_dir
+
+
+def note_restart(config: MLMConfig) -> None:
+    """Have processes that torchrun has started again (`--max-restarts`) go on with the run they were killed in.
+
+    That is the one in `output_dir`, or else the newest under runs/, that is unfinished and has the very same recipe.
+    """
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        return
+    begun = from_main(lambda: _begun(config))
+    if begun is None:
+        return  # killed before it had a folder, or none of its own: as if started for the first time
+    folder, checkpoint = begun
+    config.output_dir, config.overwrite = str(folder), True
+    config.resume_from_checkpoint = None if checkpoint is None else str(checkpoint)
+    logger.info("Started again: %s", f"going on from {checkpoint}." if checkpoint else "there is no checkpoint yet.")
+
+
+def _begun(config: MLMConfig) -> tuple[Path, Path | None] | None:
+    runs = run_folder.find_unfinished(config.to_recipe())
+    if (asked := asked_for(config)) is not None:
+        runs = [Path(asked)] if run_folder.is_unfinished(Path(asked), config.to_recipe()) else []
+    if not runs:
+        return None
+    folder = max(runs, key=lambda run: max(path.stat().st_mtime for path in [run / "recipe.yaml", *run.iterdir()]))
+    return folder, newest_whole(folder)
+
+
+def checkpoint_asked_for(recipe: Any, config: MLMConfig) -> Path | None:
+    """Return the checkpoint that `resume_from_checkpoint` means."""
+    asked = str(config.resume_from_checkpoint or "false")
+    if asked.lower() == "false":
+        if config.change_on_resume:
+            raise ValueError(
+                f"change_on_resume: received {' '.join(config.change_on_resume)} and nothing to resume. Accepted: with "
+                "--resume_from_checkpoint. Add it, or leave this out."
+            )
+        return None
+    if asked.lower() != "true":
+        return from_main(lambda: find_checkpoint(asked, ""))
+    place = asked_for(config)
+    if place is None and isinstance(recipe, str | Path) and recipe_path(recipe).name == "recipe.yaml":
+        place = str(recipe_path(recipe).parent)
+    if place is None:
+        runs = run_folder.find_unfinished({"corpus": config.corpus, "model": config.model})
+        begun = [checkpoints[-1] for run in runs if (checkpoints := list_checkpoints(run))]
+        place = str(max(begun, key=lambda path: path.stat().st_mtime, default="runs"))
+    return from_main(lambda: find_checkpoint(True, place))
+
+
+def is_its_own(checkpoint: Path, config: MLMConfig) -> bool:
+    """Tell whether the run goes on in the folder of the one that left the checkpoint; without another it does.
+
+    Raises: FileExistsError if that run is finished, and `overwrite` is not set.
+    """
+    home = checkpoint.parent
+    if asked_for(config) is None and (home / "recipe.yaml").is_file():
+        config.output_dir = str(home)
+    if home.resolve() != Path(str(config.output_dir)).resolve() or not (home / "recipe.yaml").is_file():
+        return False
+    if (home / "metrics.json").exists() and not config.overwrite:
+        raise FileExistsError(
+            f"resume_from_checkpoint: {str(home)!r} already holds a finished run. Accepted: one that was interrupted. "
+            "Allow what is there to be replaced with --overwrite (to make it longer: --overwrite --max_steps N "
+            f"--change_on_resume max_steps), or go on elsewhere: --resume_from_checkpoint {checkpoint} --output_dir "
+            "NEW."
+        )
+    return True
+
+
+def abandoned(folder: Path, checkpoint: Path | None, config: MLMConfig, changed: bool) -> list[Path]:
+    """Return the checkpoints in the run's folder that are not its own: of one begun anew, or that goes on differently.
+
+    Raises: FileExistsError if there are any, and `overwrite` is not set.
+    """
+    there = list_checkpoints(folder)
+    if checkpoint is not None and checkpoint.parent.resolve() == folder.resolve():
+        newer = [path.name for path in there].index(checkpoint.name) + 1
+        there = there[newer:] if changed else []
+    if there and not config.overwrite:
+        raise FileExistsError(
+            f"resume_from_checkpoint: {str(there[-1])!r} is newer and was made without the change. Accepted: the "
+            "newest checkpoint, a new --output_dir, or --overwrite, which removes what is newer."
+        )
+    return there
+
+
+class RecipeWithCheckpoint(TrainerCallback):
+    """Write recipe.yaml with the first checkpoint, so that killed before it, the run goes on as it was."""
+
+    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
+        self.folder, self.values = folder, values
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write it."""
+        run_folder.begin(self.folder, self.values)

@@ -1,0 +1,218 @@
+"""`RobustTrainer`: transformers' Trainer, so that a run can be left alone: killed, interrupted, out of disk, or NaN."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import Trainer
+
+from . import checkpoint as checkpoints
+from .main_process import all_or_none, from_main, gathered
+from .nonfinite import SkippedSteps, refusal
+from .signals import Interrupted, StopSignals
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a checkpoint besides weights and optimizer: the tokenizer, the state, the log.
+_BESIDES = 16 << 20
+
+
+class RobustTrainer(Trainer):
+    """Trainer with checkpoints that are whole or not there, and a loop that stops in time.
+
+    - A checkpoint is written aside, and put in place when all processes have written their part
+      (`mlm_recipes.checkpoint`). A full disk ends the run, and the checkpoint before is whole.
+    - SIGINT, SIGTERM or SIGUSR1 to any process: all finish the step, save, and raise `Interrupted`.
+    - A loss or gradient that is not finite in any process: none makes the update; all raise ValueError, or leave the
+      step out (`args.on_nonfinite`).
+    """
+
+    _staging: Path | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._signals = StopSignals()
+        self._skipped = SkippedSteps()
+        self._losses: list[torch.Tensor] = []  # of the micro-batches of this step so far
+        self._saved_at: int | None = None
+        for callback in (self._signals, self._skipped):
+            self.add_callback(callback)
+
+    @property
+    def skipped_steps(self) -> list[int]:
+        """The steps whose update was left out, because of a loss or gradient that was not finite."""
+        return self._skipped.steps
+
+    def examples_of(self, micro_batch: int) -> str:
+        """Say which examples a micro-batch of the step that is being taken has in this process, for a message."""
+        return f"micro-batch {micro_batch + 1}"
+
+    # Checkpoints
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; of a checkpoint's, where one process cannot, none goes on."""
+        if not _internal_call:
+            return super().save_model(output_dir, _internal_call)
+        return all_or_none(lambda: super(RobustTrainer, self).save_model(output_dir, _internal_call))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        run = Path(super()._get_output_dir(trial))
+        place = run / f"checkpoint-{self.state.global_step}"
+        staged = run / checkpoints.STAGED / place.name
+        try:
+            all_or_none(lambda: self._make_room(run))
+            all_or_none(lambda: self._stage(model, trial, staged, place))
+            all_or_none(lambda: self._commit(run, staged, place))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if self.args.should_save:
+                checkpoints.clear_staged(run)
+            raise OSError(self._why_not_saved(run, place, error)) from error
+        if self.is_local_process_zero():
+            checkpoints.clear_staged(run)  # on another machine than the main process, without a shared disk
+        self._saved_at = self.state.global_step
+        if self.args.push_to_hub:
+            super()._push_from_checkpoint(str(place))
+
+    def _make_room(self, run: Path) -> None:
+        if self.args.should_save:
+            run.mkdir(parents=True, exist_ok=True)
+            checkpoints.clear_staged(run)
+            checkpoints.require_space(run, self._bytes_to_save(run))
+
+    def _stage(self, model: Any, trial: Any, staged: Path, place: Path) -> None:
+        """Have upstream write the checkpoint, this process's part of it, beside its place."""
+        self._staging = staged.parent
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = None
+        best = self.state.best_model_checkpoint
+        if best is not None and Path(best) == staged:
+            self.state.best_model_checkpoint = str(place)
+        if self.args.should_save:
+            # Trainer leaves its arguments as a pickle beside the model; the state's contract says the same.
+            (staged / "training_args.bin").unlink(missing_ok=True)
+            self.state.save_to_json(str(staged / "trainer_state.json"))
+
+    def _commit(self, run: Path, staged: Path, place: Path) -> None:
+        if not self.args.should_save:
+            return
+        best = self.state.best_model_checkpoint
+        checkpoints.commit(staged, place)
+        checkpoints.rotate(run, self.args.save_total_limit, None if best is None else Path(best))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        # Upstream asks for it before the checkpoint is whole; _save_checkpoint does when it is.
+        pass
+
+    def _bytes_to_save(self, run: Path) -> int:
+        there = checkpoints.list_checkpoints(run)
+        if there:
+            return checkpoints.size_of(there[-1])
+        model: Any = self.model
+        tensors = [*model.state_dict().values()]
+        if not self.args.save_only_model and self.optimizer is not None:
+            for state in self.optimizer.state.values():
+                tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
+        return _BESIDES + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def _why_not_saved(self, run: Path, place: Path, error: Exception) -> str:
+        before = checkpoints.list_checkpoints(run)
+        kept = f"{before[-1]} is whole" if before else "no checkpoint was saved before"
+        reason = str(error).splitlines()[0].rstrip(".")
+        return (
+            f"save: {str(place)!r} could not be written: {reason}. It needs about {self._bytes_to_save(run):,} bytes; "
+            f"{kept}. Accepted: a disk with room. Make room, or keep fewer with --save_total_limit, and go on with "
+            "--resume_from_checkpoint true."
+        )
+
+    def _load_best_model(self) -> None:
+        best = Path(str(self.state.best_model_checkpoint))
+        wrong = from_main(lambda: checkpoints.fault(best))
+        if wrong is not None:
+            raise ValueError(
+                f"load_best_model_at_end: {str(best)!r} is not what was saved: {wrong}. Accepted: a checkpoint that is "
+                "whole. Take the newest: --resume_from_checkpoint true --load_best_model_at_end false."
+            )
+        super()._load_best_model()
+
+    # Signals
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as Trainer does; asked to stop, raise Interrupted when the state is saved."""
+        self._losses, self._saved_at = [], None
+        try:
+            with self._signals:
+                return super().train(*args, **kwargs)
+        finally:
+            self.is_in_train = False
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kw: Any
+    ) -> None:
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kw)
+        if self._signals.received:
+            self.stop_now(model, trial)
+
+    def stop_now(self, model: Any, trial: Any = None) -> None:
+        """Save the state after the last step, if that has not been done, and raise Interrupted."""
+        if self._saved_at != self.state.global_step:
+            self._save_checkpoint(model, trial)
+        raise Interrupted(
+            self._signals.received, Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        )
+
+    # Numbers that are not finite
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Take a micro-batch forward and back, and keep its loss until the update."""
+        loss = super().training_step(*args, **kwargs)
+        self._losses.append(loss)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        losses, self._losses = self._losses, []
+        value = math.nan if norm is None else float(norm)
+        if norm is not None and not math.isfinite(value):
+            self._leave_out(model, losses, value)
+        return norm
+
+    def _leave_out(self, model: Any, losses: list[torch.Tensor], norm: float) -> None:
+        """Stop, or let the step pass without an update. The norm is the same in all processes: so is what they do."""
+        args: Any = self.args
+        step = self.state.global_step + 1
+        mine = [
+            f"{loss.item()} in process {args.process_index} ({self.examples_of(number)})"
+            for number, loss in enumerate(losses)
+            if not torch.isfinite(loss)
+        ]
+        found = [each for some in gathered(mine) for each in some]
+        scaler = self.accelerator.scaler
+        if scaler is not None and not found:
+            return  # gradients that overflow float16 are the scaler's business: it leaves the step out and scales less
+        rate, before = self._get_learning_rate(), list(self._skipped.steps)
+        if args.on_nonfinite == "skip" and len(before) < args.max_skipped_steps:
+            self._skipped.steps.append(step)
+            logger.warning(
+                "Step %d is left out: the loss or gradient is not finite (%s).", step, "; ".join(found) or norm
+            )
+            if scaler is None:
+                model.zero_grad(set_to_none=True)  # an optimizer passes over what has no gradient
+            return
+        newest = from_main(lambda: next(reversed(checkpoints.list_checkpoints(Path(args.output_dir))), None))
+        raise ValueError(refusal(step, rate, found, norm, newest, before if args.on_nonfinite == "skip" else []))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; of a step that was left out no loss, for which upstream would write 0."""
+        if "loss" in logs and self.args.logging_steps == 1 and self.state.global_step in self._skipped.steps:
+            logs = {name: value for name, value in logs.items() if name not in ("loss", "grad_norm")}
+        super().log(logs, start_time)

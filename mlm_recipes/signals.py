@@ -1,0 +1,102 @@
+"""Being told to stop: the step is finished, a checkpoint saved, and all processes end together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .main_process import highest
+from .resume import METRIC_DRIVEN
+
+T = TypeVar("T")
+
+#: What asks a run to stop. SIGUSR1 is what SLURM is told to send some time before the limit.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+#: The exit code of a run that stopped because it was asked to, with a checkpoint to go on from (sysexits' EX_TEMPFAIL).
+EXIT_CODE = 75
+
+#: Seconds in which torchrun passes on what its processes may have received themselves: the same signal, not a second.
+ECHO = 5.0
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to stop, and its state is saved in `checkpoint`."""
+
+    def __init__(self, received: int, checkpoint: Path) -> None:
+        name = signal.Signals(received).name
+        super().__init__(f"stopped by {name}, after saving {checkpoint}: --resume_from_checkpoint true goes on there")
+        self.signal = received
+        self.checkpoint = checkpoint
+
+
+class StopSignals(TrainerCallback):
+    """Between `with` and its end, take SIGINT, SIGTERM and SIGUSR1 for the wish to stop after the step.
+
+    A second signal is obeyed at once, as if this were not here. In another thread than the main one nothing is done,
+    since only the main one can be told of signals; nor to a signal that is ignored, as nohup has it.
+
+    `received` is the number of the signal that any process has received, 0 for none; all processes learn of it at the
+    end of the same step.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._mine = 0
+        self._since = 0.0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        self.received = self._mine = 0
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if not self._mine:
+            self._mine, self._since = number, now
+        elif "TORCHELASTIC_RUN_ID" not in os.environ or now - self._since > ECHO:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def agree(self) -> bool:
+        """Return whether any process has been asked to stop. All must call this, in the same order."""
+        if not self.received:
+            self.received = highest(self._mine)[0]
+        return self.received != 0
+
+    def until_stopped(self, things: Iterable[T]) -> Iterator[T]:
+        """Yield `things` for as long as no process has been asked to stop; there must be as many in each."""
+        for thing in things:
+            if self.agree():
+                return
+            yield thing
+
+    # Trainer's own callback stands before this one, and has said by now what the step would have had it do.
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Have the state saved, where any process is to stop; evaluate only if the run goes by what is measured."""
+        if self.agree():
+            control.should_save = True
+            control.should_evaluate &= str(args.lr_scheduler_type) in METRIC_DRIVEN or args.load_best_model_at_end
+
+
+def leave_to_main_process(worker: int) -> None:
+    """Ignore in a data loader's worker what the main process acts on; it ends its workers itself."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
