@@ -55,11 +55,12 @@ def refusal(
     `found` says of each micro-batch with a bad loss which it is; none if all losses are finite, and the gradient alone
     is not. `checkpoint` is the newest, `skipped` the steps left out before, as many as may be.
 
-    >>> print(refusal(7, 1e-3, ["nan in process 1 (example_id 3, 8)"], float("nan"), Path("runs/a/checkpoint-5"), []))
+    >>> bad = ["nan in process 1 (example_id 3, 8)"]
+    >>> print(refusal(7, 1e-3, bad, float("nan"), Path("runs/a/checkpoint-5"), []))
     train: at step 7 (learning rate 0.001) the loss is not finite: nan in process 1 (example_id 3, 8). The update was \
-not made: the weights are those after step 6, and the newest checkpoint is runs/a/checkpoint-5. Accepted: a finite loss \
-and gradient. Look at these paragraphs; go on from there with a lower --learning_rate and --change_on_resume learning_rate, or leave \
-such steps out: --on_nonfinite skip.
+not made: the weights are those after step 6, and the newest checkpoint is runs/a/checkpoint-5. Accepted: a finite \
+loss and gradient. Look at these paragraphs; go on from there with a lower --learning_rate and --change_on_resume \
+learning_rate, or leave such steps out: --on_nonfinite skip.
     """
     what = (
         f"the loss is not finite: {'; '.join(found)}" if found else f"the gradient's norm is {norm}, each loss finite"
@@ -71,6 +72,6 @@ such steps out: --on_nonfinite skip.
     more = "leave more such steps out: --max_skipped_steps" if skipped else "leave such steps out: --on_nonfinite skip"
     return (
         f"train: at step {step} (learning rate {learning_rate:g}) {what}{before}. The update was not made: the weights "
-        f"are those after step {step - 1}, and {kept}. Accepted: a finite loss and gradient. Look at these paragraphs; {start} with {lower}, or "
-        f"{more}."
+        f"are those after step {step - 1}, and {kept}. Accepted: a finite loss and gradient. Look at these paragraphs; "
+        f"{start} with {lower}, or {more}."
     )
