@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate report verify parity bench bench-data test test-slow test-gpu test-network lint clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate report verify parity bench bench-data torture test test-slow test-gpu test-network lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ bench: setup  ## measure a training step, one switch a row, and what Trainer and
 
 bench-data: setup  ## measure the way from a text of 100 MB to batches, the first step, and memory: twenty minutes
 	@$(BIN)/python benchmarks/data.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
+
+torture: $(VENV)/ready-dev  ## kill, signal and starve small runs of disk, a few hundred times; half an hour on two cores
+	@$(BIN)/python benchmarks/torture.py $(ARGS)
 
 test: $(VENV)/ready-dev  ## run the tests: offline, under three minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)

@@ -223,7 +223,10 @@ class MLMConfig(TrainingArguments):
     logging_steps: float = field(default=1, metadata={"help": "Steps between two values of the loss."})
     resume_from_checkpoint: str | None = field(
         default=None,
-        metadata={"help": "Go on with a run: true for its newest checkpoint, a run folder, or a checkpoint's folder."},
+        metadata={
+            "help": "Go on with a run: true for its newest checkpoint, a run folder, or a checkpoint's folder; auto: "
+            "go on if it was begun, else start."
+        },
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator needs example_id: leave it."})
 

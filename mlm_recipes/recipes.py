@@ -75,13 +75,14 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     `output_dir` it is `runs/<corpus>`, or the next free `runs/<corpus>-2`, `-3`, ...
 
     With `resume_from_checkpoint` an interrupted run goes on, in its own folder: a checkpoint, a run folder, or true for
-    the newest checkpoint of `output_dir`, of the recipe if that is a run folder, or else of this corpus and model.
+    the newest checkpoint of `output_dir`, of the recipe if that is a run folder, or else of this corpus and model; auto
+    goes on with a run of the very same values if there is one, and starts it if not.
 
     Raises: ValueError or FileNotFoundError for what the caller can mend; FileExistsError for an `output_dir` that
     holds a file a run would write over, unless `overwrite` is set.
     """
     config = read_config(recipe, overrides)
-    resumed_run.note_restart(config)
+    resumed_run.go_on_if_begun(config)
     checkpoint = resumed_run.checkpoint_asked_for(recipe, config)
     if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
         config = read_config(checkpoint.parent, overrides)  # the run's own values, not those of the default recipe

@@ -28,20 +28,25 @@ def asked_for(config: MLMConfig) -> str | None:
     return None if config.output_dir == _NOT_NAMED else config.output_dir
 
 
-def note_restart(config: MLMConfig) -> None:
-    """Have processes that torchrun has started again (`--max-restarts`) go on with the run they were killed in.
+def go_on_if_begun(config: MLMConfig) -> None:
+    """With `resume_from_checkpoint` auto, go on with this run where it was begun, or else have it start.
 
-    That is the one in `output_dir`, or else the newest under runs/, that is unfinished and has the very same recipe.
+    The same for processes that torchrun has started again (`--max-restarts`). A run that was begun is the one in
+    `output_dir`, or else the newest under runs/, that is unfinished and has the very same recipe.
     """
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    auto = str(config.resume_from_checkpoint).lower() == "auto"
+    if not (again or auto):
         return
     begun = from_main(lambda: _begun(config))
+    if auto:
+        config.resume_from_checkpoint = None
     if begun is None:
-        return  # killed before it had a folder, or none of its own: as if started for the first time
+        return
     folder, checkpoint = begun
     config.output_dir, config.overwrite = str(folder), True
     config.resume_from_checkpoint = None if checkpoint is None else str(checkpoint)
-    logger.info("Started again: %s", f"going on from {checkpoint}." if checkpoint else "there is no checkpoint yet.")
+    logger.info("%s was begun before; %s.", folder, f"going on from {checkpoint}" if checkpoint else "it starts anew")
 
 
 def _begun(config: MLMConfig) -> tuple[Path, Path | None] | None:

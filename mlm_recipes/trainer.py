@@ -14,6 +14,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainerState, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
+from .checkpoint import newest_whole
 from .collator import DataCollatorForMaskedLM
 from .config import MLMConfig
 from .dataset import NumberedRows, RowsOfEpoch, fingerprint, to_rows, with_example_id
@@ -270,7 +271,7 @@ class MLMTrainer(RobustTrainer):
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, or go on with a run from a checkpoint: its path, its run folder, or True for the newest one.
 
-        By default what `args.resume_from_checkpoint` says.
+        "auto" is the newest one if there is any. By default what `args.resume_from_checkpoint` says.
 
         On a CPU a resumed run ends with the weights of one that was never interrupted, to the last bit.
 
@@ -280,6 +281,8 @@ class MLMTrainer(RobustTrainer):
         assert isinstance(self.args, MLMConfig)
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
+        if str(resume_from_checkpoint).lower() == "auto":
+            resume_from_checkpoint = from_main(lambda: newest_whole(Path(str(self.args.output_dir))))
         if not resume_from_checkpoint or str(resume_from_checkpoint).lower() == "false":
             self._contract.resumed, self._skipped.steps, self._stream_start = [], [], START
             return self._train(None, *args, **kwargs)

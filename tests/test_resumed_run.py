@@ -171,3 +171,37 @@ def test_where_there_is_nothing_to_resume_it_is_said(recipe, given, values):
         recipe("tutorial", **given)
     with pytest.raises(ValueError, match="change_on_resume: received max_steps and nothing to resume"):
         train("adapt", change_on_resume=["max_steps"], **values)
+
+
+@pytest.mark.parametrize("by_torchrun", [True, False])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_run_that_was_begun_goes_on_by_itself(values, monkeypatch, by_torchrun, named):
+    """With `auto`, or started again by torchrun: killed at any time, it ends as if nothing had been."""
+    if named:
+        values |= {"output_dir": "mine"}
+    folder = Path("mine" if named else "runs/notes")
+    ask = {} if by_torchrun else {"resume_from_checkpoint": "auto"}
+    if by_torchrun:
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    whole = train("adapt", **values, **ask)  # killed before it had a folder: it starts
+    assert whole.output_dir == folder
+    weights = (folder / "model.safetensors").read_bytes()
+    shutil.copytree(folder, "whole")
+    for kept, resumed in (("checkpoint-2", [{"step": 2, "changed": {}}]), (None, [])):
+        interrupt("whole", folder)
+        if kept is None:
+            shutil.rmtree(folder / "checkpoint-2")
+        again = train("adapt", **values, **ask)
+        assert again.output_dir == folder
+        assert again.metrics["train"]["resumed"] == resumed
+        assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_with_other_values_is_not_the_one_that_was_begun(values):
+    train("adapt", output_dir="whole", **values)
+    interrupt("whole", "runs/notes")
+    before = files("runs/notes")
+    assert train("adapt", resume_from_checkpoint="auto", **values, seed=7).output_dir == Path("runs/notes-2")
+    with pytest.raises(FileExistsError, match="already holds files that a run would write over"):
+        train("adapt", resume_from_checkpoint="auto", output_dir="runs/notes", **values, seed=7)
+    assert files("runs/notes") == before
