@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .main_process import highest
@@ -38,6 +39,28 @@ class Interrupted(KeyboardInterrupt):
         self.checkpoint = checkpoint
 
 
+class InWorkers:
+    """For a data loader's `worker_init_fn`: while a model trains, only the main process acts on signals.
+
+    A terminal and SLURM send them to all processes, and torch raises where a worker dies. Otherwise SIGTERM ends a
+    worker, as ever: that is how Python ends those that are left.
+    """
+
+    def __init__(self) -> None:
+        self.training = torch.zeros(1).share_memory_()
+
+    def __call__(self, worker: int) -> None:
+        """Set this worker's handlers."""
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._end)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if not self.training.item():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+
 class StopSignals(TrainerCallback):
     """Between `with` and its end, take SIGINT, SIGTERM and SIGUSR1 for the wish to stop after the step.
 
@@ -53,9 +76,11 @@ class StopSignals(TrainerCallback):
         self._mine = 0
         self._since = 0.0
         self._before: dict[int, Any] = {}
+        self.in_workers = InWorkers()
 
     def __enter__(self) -> StopSignals:
         self.received = self._mine = 0
+        self.in_workers.training.fill_(1)
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
@@ -66,6 +91,7 @@ class StopSignals(TrainerCallback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        self.in_workers.training.zero_()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -94,9 +120,3 @@ class StopSignals(TrainerCallback):
         if self.agree():
             control.should_save = True
             control.should_evaluate &= str(args.lr_scheduler_type) in METRIC_DRIVEN or args.load_best_model_at_end
-
-
-def leave_to_main_process(worker: int) -> None:
-    """Ignore in a data loader's worker what the main process acts on; it ends its workers itself."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)

@@ -32,7 +32,6 @@ from .progress import TrainingProgress
 from .resume import ResumeContract, find_checkpoint
 from .robust_trainer import RobustTrainer
 from .sampler import NO_EXAMPLE, EpochSampler, StepSeeds
-from .signals import leave_to_main_process
 from .sparse_prediction import only_at
 from .streaming import START, Row, StreamedRows, StreamState, TextStream, blocks, rows_of
 from .tokenizer import load_or_train_tokenizer, require_mask_token
@@ -385,7 +384,7 @@ class MLMTrainer(RobustTrainer):
             prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
             in_order=args.dataloader_in_order,
-            worker_init_fn=leave_to_main_process,
+            worker_init_fn=self._signals.in_workers,
         )
         return self.accelerator.prepare(loader)
 
@@ -439,9 +438,11 @@ class MLMTrainer(RobustTrainer):
             eval_dataset = self._rows(eval_dataset, self.processing_class, "eval_dataset")
         training_collator, self.data_collator = self.data_collator, self._evaluation_collator
         try:
-            return super().get_eval_dataloader(eval_dataset)
+            loader = super().get_eval_dataloader(eval_dataset)
         finally:
             self.data_collator = training_collator
+        loader.worker_init_fn = self._signals.in_workers
+        return loader
 
     def example_sums(self, rows: Any, metric_key_prefix: str = "eval") -> np.ndarray:
         """Evaluate `rows`; return nats, correct first choices and masked tokens of each, shape `(examples, 3)`."""

@@ -167,19 +167,33 @@ def test_in_another_thread_training_does_without(tokenizer, numbered):
     assert found == [STEPS]
 
 
-def test_a_workers_signals_are_the_main_processs_business(tokenizer, numbered):
-    """A terminal or SLURM sends them to all processes; torch would raise where a worker dies."""
+class ToWorkers(TrainerCallback):
+    """Send SIGTERM to all, in the second step."""
 
-    class ToWorkers(TrainerCallback):
-        def on_step_begin(self, args, state, control, train_dataloader, **kwargs):
-            if state.global_step == 1:
-                for worker in torch.multiprocessing.active_children():
-                    os.kill(worker.pid, signal.SIGTERM)
-                os.kill(os.getpid(), signal.SIGTERM)
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 1:
+            for worker in torch.multiprocessing.active_children():
+                os.kill(worker.pid, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    trainer = make_trainer(tokenizer, numbered, callback=ToWorkers(), dataloader_num_workers=1)
+
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_workers_signals_are_the_main_processs_business(tokenizer, numbered, context):
+    values = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": context}
+    trainer = make_trainer(tokenizer, numbered, callback=ToWorkers(), **values)
     with pytest.raises(Interrupted, match="checkpoint-2"):
         trainer.train()
+
+
+def test_after_training_a_worker_can_be_ended(tokenizer, numbered):
+    """Python ends its processes by SIGTERM and waits for them: for ever, if they do not listen."""
+    values = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True, "max_steps": 1}
+    trainer = make_trainer(tokenizer, numbered, **values)
+    trainer.train()
+    (worker,) = torch.multiprocessing.active_children()  # persistent: still there
+    with pytest.raises(RuntimeError, match="killed by signal: Terminated"):  # by torch, where a worker dies
+        os.kill(worker.pid, signal.SIGTERM)
+        worker.join(10)
 
 
 # A full disk
