@@ -191,9 +191,13 @@ def test_after_training_a_worker_can_be_ended(tokenizer, numbered):
     trainer = make_trainer(tokenizer, numbered, **values)
     trainer.train()
     (worker,) = torch.multiprocessing.active_children()  # persistent: still there
-    os.kill(worker.pid, signal.SIGTERM)
-    with pytest.raises(RuntimeError, match="killed by signal: Terminated"):  # by torch, where a worker dies
+
+    def end():
+        os.kill(worker.pid, signal.SIGTERM)
         worker.join(10)
+
+    with pytest.raises(RuntimeError, match="killed by signal: Terminated"):  # by torch, where a worker dies
+        end()
 
 
 # A full disk
