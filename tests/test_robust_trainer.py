@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -192,12 +192,11 @@ def test_after_training_a_worker_can_be_ended(tokenizer, numbered):
     trainer.train()
     (worker,) = torch.multiprocessing.active_children()  # persistent: still there
 
-    def end():
+    with suppress(RuntimeError):  # torch's, if it hears of it first
         os.kill(worker.pid, signal.SIGTERM)
         worker.join(10)
-
-    with pytest.raises(RuntimeError, match="killed by signal: Terminated"):  # by torch, where a worker dies
-        end()
+    worker.join(10)
+    assert not worker.is_alive()
 
 
 # A full disk
