@@ -390,6 +390,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a few of each; writes no JSON")
     add_output_argument(parser)
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it starts in the background ignore it
     logging.getLogger("mlm_recipes").setLevel(logging.ERROR)  # each checkpoint passed over is said otherwise
     setting()
     with tempfile.TemporaryDirectory() as folder:
