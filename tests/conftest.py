@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -30,6 +31,16 @@ config.has_fast_bf16 = lambda use_cpu: False
 
 ROOT = Path(__file__).parent.parent
 datasets.disable_progress_bars()
+
+# Trainer collects garbage after each run: a third of a second over all that torch and transformers have imported, which
+# is here to stay. Frozen, it is passed over, here and in the processes that import this file.
+gc.freeze()
+
+
+def pytest_collection_finish():
+    """Pass over what the test modules have imported too."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

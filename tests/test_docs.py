@@ -175,7 +175,10 @@ def test_the_blocks_of_a_page_run_in_order(name, capsys):
 
 @pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
 def test_the_readmes_python_runs(number, capsys):
-    exec(compile(blocks(README, "python")[number], "README.md", "exec"), {})
+    code = blocks(README, "python")[number]
+    assert code.count("max_steps=10") == 1
+    shorter = code.replace("max_steps=10", "max_steps=2, max_length=32, per_device_train_batch_size=2")
+    exec(compile(shorter, "README.md", "exec"), {})
     assert capsys.readouterr().out
 
 
@@ -191,13 +194,22 @@ def place(tmp_path_factory, short_text):
 SHORTER = ["--max_steps", "2", "--max_length", "32", "--vocab_size", "500", "--per_device_train_batch_size", "2"]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("mlm-recipes")])
+# `verify` with the quickstart and a small model is in test_verification.py; here it has `mini`, and a process to kill.
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=[pytest.mark.slow] if command.startswith("mlm-recipes verify") else [])
+        for command in COMMANDS
+        if command.startswith("mlm-recipes")
+    ],
+)
 def test_the_readmes_commands_run(command, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     arguments = shlex.split(command)[1:]
     if "--resume_from_checkpoint" in arguments:
         (Path(arguments[1]) / "metrics.json").unlink()  # as if it had been interrupted
-    assert cli.main(arguments + (SHORTER if arguments[0] == "train" else [])) == 0
+    more = {"train": SHORTER, "inspect": SHORTER[-2:]}.get(arguments[0], [])
+    assert cli.main(arguments + more) == 0
     assert capsys.readouterr().out
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pyarrow
@@ -39,11 +40,13 @@ class Client:
     """A process in which the hub's clients run; it answers one expression after the other."""
 
     def __init__(self, environment, **more):
+        self.errors = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
+        self.written = open(self.errors.name, encoding="utf-8")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-c", ANSWER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.errors,
             text=True,
             env=environment | {"HF_HUB_DISABLE_TELEMETRY": "1"} | more,
         )
@@ -51,14 +54,20 @@ class Client:
     def __call__(self, expression):
         print(expression, file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
-        assert answer, self.process.stderr.read()  # a traceback
+        assert answer, self.said()  # a traceback
         return json.loads(answer)
+
+    def said(self):
+        """Return what it has written to standard error since this was last asked."""
+        return self.written.read()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        self.said = self.process.communicate(timeout=30)[1]
+        self.process.communicate(timeout=30)
+        self.written.close()
+        self.errors.close()
 
 
 def parquet(*texts):
@@ -138,6 +147,26 @@ def client(environment, home):
 
 
 @pytest.fixture(scope="module")
+def again(environment, home):
+    """Another with the same cache, that has asked for nothing yet."""
+    with Client(environment(home)) as again:
+        yield again
+
+
+@pytest.fixture(scope="module")
+def offline(environment, home):
+    with Client(environment(home), HF_HUB_OFFLINE="1") as offline:
+        yield offline
+
+
+@pytest.fixture(scope="module")
+def cut_off(environment, home):
+    """One that may ask, and gets no answer."""
+    with Client(environment(home), HF_ENDPOINT="http://127.0.0.1:9") as cut_off:
+        yield cut_off
+
+
+@pytest.fixture(scope="module")
 def files(checkpoint):
     """The files of a tiny BERT and its tokenizer."""
     return {path.name: path.read_bytes() for path in checkpoint.iterdir()} | {
@@ -156,40 +185,38 @@ def other_weights(tokenizer, tmp_path_factory):
 # Models
 
 
-def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(hub, environment, files, other_weights, tmp_path):
+def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
+    hub, client, again, offline, cut_off, files, other_weights
+):
     old = hub.commit("model", "someone/tiny", files)
     new = hub.commit("model", "someone/tiny", files | {"model.safetensors": other_weights})
     hub.repositories["model", "someone/tiny"].refs["v1"] = old
-    with Client(environment(tmp_path)) as first:
-        folder = first("fetch_model('someone/tiny')")
-        assert folder.endswith(new)
-        assert sorted(os.listdir(folder)) == sorted(files.keys() - {"README.md", "pytorch_model.bin"})
-        assert set(hub.fetched.values()) == {1}
-        assert first("fetch_model('someone/tiny', 'v1')").endswith(old)
-        assert first(f"fetch_model('someone/tiny', {old[:8]!r})").endswith(old)
-        assert hub.fetched["config.json"] == 1  # the same in both commits
-        assert hub.fetched["model.safetensors"] == 2
+    folder = client("fetch_model('someone/tiny')")
+    assert folder.endswith(new)
+    assert sorted(os.listdir(folder)) == sorted(files.keys() - {"README.md", "pytorch_model.bin"})
+    assert set(hub.fetched.values()) == {1}
+    assert client("fetch_model('someone/tiny', 'v1')").endswith(old)
+    assert client(f"fetch_model('someone/tiny', {old[:8]!r})").endswith(old)
+    assert hub.fetched["config.json"] == 1  # the same in both commits
+    assert hub.fetched["model.safetensors"] == 2
     hub.forget()
-    with Client(environment(tmp_path)) as again:
-        assert again("fetch_model('someone/tiny')") == folder
-        assert hub.asked == ["GET /api/models/someone/tiny/revision/main"]
+    assert again("fetch_model('someone/tiny')") == folder
+    assert hub.asked == ["GET /api/models/someone/tiny/revision/main"]
     hub.forget()
-    with Client(environment(tmp_path), HF_HUB_OFFLINE="1") as offline:
-        assert offline("fetch_model('someone/tiny')") == folder
-        for revision in ("v1", old, old[:8]):
-            assert offline(f"fetch_model('someone/tiny', {revision!r})").endswith(old)
-        assert "HubUnreachableError" in offline("fetch_model('someone/tiny', 'v2')")
+    assert offline("fetch_model('someone/tiny')") == folder
+    for revision in ("v1", old, old[:8]):
+        assert offline(f"fetch_model('someone/tiny', {revision!r})").endswith(old)
+    assert "HubUnreachableError" in offline("fetch_model('someone/tiny', 'v2')")
     assert not hub.asked
-    assert not offline.said
-    with Client(environment(tmp_path), HF_ENDPOINT="http://127.0.0.1:9") as cut_off:
-        assert cut_off("fetch_model('someone/tiny')") == folder
-    assert "hub cannot be reached; what was fetched before is used (revision main, commit" in cut_off.said
+    assert not offline.said()
+    assert cut_off("fetch_model('someone/tiny')") == folder
+    assert "hub cannot be reached; what was fetched before is used (revision main, commit" in cut_off.said()
     pinned = load_file(f"{os.path.dirname(folder)}/{old}/model.safetensors")["bert.embeddings.word_embeddings.weight"]
     newest = load_file(f"{folder}/model.safetensors")["bert.embeddings.word_embeddings.weight"]
     assert not torch.equal(pinned, newest)
 
 
-def test_a_connection_cut_in_the_middle_of_the_weights_leaves_nothing_half(hub, client, environment, home, files):
+def test_a_connection_cut_in_the_middle_of_the_weights_leaves_nothing_half(hub, client, offline, home, files):
     old = hub.commit("model", "someone/cut", {"config.json": b"{}", "model.safetensors": b"old"})
     assert client("fetch_model('someone/cut')").endswith(old)
     hub.commit("model", "someone/cut", files)
@@ -200,8 +227,8 @@ def test_a_connection_cut_in_the_middle_of_the_weights_leaves_nothing_half(hub, 
     assert "Nothing of what came in part is used: run again" in error
     assert not list((home / "hub/models--someone--cut").rglob("*.incomplete"))
     assert [path.parent.name for path in home.glob("hub/*--cut/snapshots/*/model.safetensors")] == [old]
-    with Client(environment(home), HF_HUB_OFFLINE="1") as offline:  # the branch is where it was when it was whole
-        assert offline("fetch_model('someone/cut')").endswith(old)
+    # The branch is where it was when it was whole.
+    assert offline("fetch_model('someone/cut')").endswith(old)
     hub.mend()
     hub.forget()
     folder = client("fetch_model('someone/cut')")
@@ -258,33 +285,29 @@ def test_what_the_hub_does_not_have_or_not_for_everyone(hub, client, files):
 # Data sets
 
 
-def test_a_data_set_is_fetched_once_pinned_to_a_commit_and_used_offline(hub, environment, tmp_path):
+def test_a_data_set_is_fetched_once_pinned_to_a_commit_and_used_offline(hub, client, again, offline, cut_off):
     old = hub.commit("dataset", "someone/texts", two_configurations("old"))
     new = hub.commit("dataset", "someone/texts", two_configurations("new"))
     plain = {split: [f"new {split}"] for split in SPLITS}
-    with Client(environment(tmp_path)) as first:
-        assert first("texts('someone/texts', config='plain')") == plain
-        assert set(hub.fetched) == {"README.md"} | {f"plain/{split}-0.parquet" for split in SPLITS}
-        assert set(hub.fetched.values()) == {1}
-        assert first("texts('someone/texts', config='other', split='test')") == {"test": ["other new test"]}
-        pinned = first(f"texts('someone/texts', config='plain', revision={old!r})")
-        assert pinned == {split: [f"old {split}"] for split in SPLITS}
+    assert client("texts('someone/texts', config='plain')") == plain
+    assert set(hub.fetched) == {"README.md"} | {f"plain/{split}-0.parquet" for split in SPLITS}
+    assert set(hub.fetched.values()) == {1}
+    assert client("texts('someone/texts', config='other', split='test')") == {"test": ["other new test"]}
+    pinned = client(f"texts('someone/texts', config='plain', revision={old!r})")
+    assert pinned == {split: [f"old {split}"] for split in SPLITS}
     hub.forget()
-    with Client(environment(tmp_path)) as again:
-        assert again("texts('someone/texts', config='plain')") == plain
-        assert not [asked for asked in hub.asked if ".parquet" in asked or asked.startswith("GET /datasets")]
+    assert again("texts('someone/texts', config='plain')") == plain
+    assert not [asked for asked in hub.asked if ".parquet" in asked or asked.startswith("GET /datasets")]
     hub.forget()
-    with Client(environment(tmp_path), HF_HUB_OFFLINE="1") as offline:
-        assert offline("texts('someone/texts', config='plain')") == plain  # though the old was prepared last
-        assert offline(f"texts('someone/texts', config='plain', revision={old!r})") == pinned
-        assert offline("texts('someone/texts', config='plain', streaming=True)") == plain
-        assert "configurations. Accepted: one of plain, other" in offline("texts('someone/texts')")
-        assert "HubUnreachableError" in offline(f"texts('someone/texts', config='other', revision={old!r})")
-        assert "HubUnreachableError" in offline("texts('someone/else')")
+    assert offline("texts('someone/texts', config='plain')") == plain  # though the old was prepared last
+    assert offline(f"texts('someone/texts', config='plain', revision={old!r})") == pinned
+    assert offline("texts('someone/texts', config='plain', streaming=True)") == plain
+    assert "configurations. Accepted: one of plain, other" in offline("texts('someone/texts')")
+    assert "HubUnreachableError" in offline(f"texts('someone/texts', config='other', revision={old!r})")
+    assert "HubUnreachableError" in offline("texts('someone/else')")
     assert not hub.asked
-    with Client(environment(tmp_path), HF_ENDPOINT="http://127.0.0.1:9") as cut_off:
-        assert cut_off("texts('someone/texts', config='plain')") == plain
-    assert f"what was fetched before is used (revision main, commit {new[:7]})" in cut_off.said
+    assert cut_off("texts('someone/texts', config='plain')") == plain
+    assert f"what was fetched before is used (revision main, commit {new[:7]})" in cut_off.said()
 
 
 def test_another_commit_is_not_taken_for_the_one_asked_for(hub, client):
@@ -298,13 +321,12 @@ def test_another_commit_is_not_taken_for_the_one_asked_for(hub, client):
     assert client("texts('someone/moving', config='plain', split='train')") == {"train": ["new train"]}
 
 
-def test_a_data_set_without_a_card_has_one_configuration(hub, client, environment, home):
+def test_a_data_set_without_a_card_has_one_configuration(hub, client, offline):
     hub.commit("dataset", "someone/lines", {"train.jsonl": jsonl("a", "b"), "validation.jsonl": jsonl("c")})
     whole = {"train": ["a", "b"], "validation": ["c"]}
     assert client("texts('someone/lines')") == whole
     assert client("texts('someone/lines', streaming=True)") == whole
-    with Client(environment(home), HF_HUB_OFFLINE="1") as offline:
-        assert offline("texts('someone/lines')") == whole
+    assert offline("texts('someone/lines')") == whole
 
 
 def test_a_stream_downloads_nothing(hub, client, home):
@@ -370,24 +392,27 @@ def test_a_run_by_hub_ids_from_the_command_line(hub, environment, tmp_path, file
     weights = files["model.safetensors"]
     hub.commit("model", "someone/forged", {"config.json": files["config.json"], "model-forged.safetensors": weights})
     hub.wrong["model-forged.safetensors"] = weights[:-4] + b"evil"
-    command = "train --max_steps 2 --save_strategy no"
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "mlm_recipes", *command.split(), "--model", model, "--corpus", "someone/notes"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env=environment(tmp_path / "home" / model),
-        )
-        for model in ("someone/tiny-bert", "someone/forged")
-    ]
-    (said, errors), (_, refused) = [process.communicate(timeout=120) for process in both]
-    assert (both[0].returncode, errors) == (0, "")
-    assert "50 to train on, 10 held out. someone/tiny-bert: 0.1M parameters, from its trained weights" in said
+    code = (
+        "import sys; from mlm_recipes import cli\n"
+        "values = '--max_steps 2 --save_strategy no --corpus someone/notes'.split()\n"
+        "print([cli.main(['train', '--model', model, *values]) for model in ('someone/forged', 'someone/tiny-bert')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.endswith("\n[2, 0]\n")
+    assert "50 to train on, 10 held out. someone/tiny-bert: 0.1M parameters, from its trained weights" in done.stdout
     metrics = json.loads((tmp_path / "runs/someone-notes/metrics.json").read_text("utf-8"))
     assert metrics["corpus"]["source"] == "hub:someone/notes"
-    assert both[1].returncode == 2
-    assert refused.startswith("mlm-recipes: error: model: model-forged.safetensors of 'someone/forged' arrived with")
-    assert refused.count("\n") == 1
+    # The first said this, and the second nothing.
+    assert done.stderr.startswith(
+        "mlm-recipes: error: model: model-forged.safetensors of 'someone/forged' arrived with"
+    )
+    assert done.stderr.count("\n") == 1
     assert not [asked for asked in hub.asked if "/someone/" not in asked]  # no telemetry either

@@ -71,6 +71,11 @@ def test_two_processes_hold_the_same_weights(two):
         assert torch.equal(first["layouts"][name][1], second["layouts"][name][1])
 
 
+def test_the_same_text_gives_the_same_tokenizer_in_another_process(two, tokenizer):
+    for found in two[0]:
+        assert found["vocabulary"] == tokenizer.get_vocab()
+
+
 def test_resumed_from_any_step_two_processes_end_with_the_same_bits(two):
     """Dropout 0.1, no workers and two, mid-epoch and at its end."""
     cases = [(step, 0) for step in range(1, STEPS + 1)] + [(step, 2) for step in WITH_WORKERS]

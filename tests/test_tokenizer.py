@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -38,16 +34,6 @@ def test_a_held_out_text_has_no_unknown_token_either(tokenizer, corpus):
 def test_it_fills_the_vocabulary_it_is_given(corpus):
     assert len(train_tokenizer(corpus["train"]["text"], vocab_size=1000)) == 1000
     assert 3000 < len(train_tokenizer(corpus["train"]["text"])) <= 8192
-
-
-def test_the_same_text_gives_the_same_tokenizer_in_another_process(corpus, tokenizer):
-    code = (
-        "import json; from mlm_recipes import load_corpus, train_tokenizer; "
-        "texts = load_corpus('meditations')['train']['text']; "
-        "print(json.dumps(train_tokenizer(texts, vocab_size=1000).get_vocab()))"
-    )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert json.loads(output.splitlines()[-1]) == tokenizer.get_vocab()
 
 
 def test_it_survives_saving(tokenizer, checkpoint, corpus):

@@ -49,7 +49,8 @@ def train(rows, tokenizer, model, layout, folder=None, resume=None, **changes):
 
 def main(folder: Path) -> None:
     rows, tokenizer = rows_and_tokenizer()
-    found = {"layouts": {name: train(rows, tokenizer, make_model(name, tokenizer), (4, 1)) for name in ARCHITECTURES}}
+    found = {"vocabulary": tokenizer.get_vocab()}
+    found["layouts"] = {name: train(rows, tokenizer, make_model(name, tokenizer), (4, 1)) for name in ARCHITECTURES}
 
     def with_dropout(**values):
         return train(rows, tokenizer, make_model("bert", tokenizer, dropout=0.1), (4, 1), **values)
