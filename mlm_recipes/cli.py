@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verb is None:
             return _inspect(given[1:]) if given[0] == "inspect" else _recipe_verb(given[0], given[1:])
         verb.run(verb)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("MLM_RECIPES_DEBUG") == "1":
             raise
         if os.environ.get("RANK", "0") == "0":  # one process of many speaks for all

@@ -23,7 +23,7 @@ def from_main(make: Callable[[], T]) -> T:
     >>> from_main(lambda: "read once")
     'read once'
     """
-    if not _several():
+    if not several():
         return make()
     value, error = _attempt(make)
     told: list[Any] = [(value, error and str(error))]
@@ -39,7 +39,7 @@ def dealt_by_main(make: Callable[[], list[T]]) -> T:
     >>> dealt_by_main(lambda: ["a share"])
     'a share'
     """
-    if not _several():
+    if not several():
         return make()[0]
     shares, error = _attempt(make)
     dealt: list[Any] | None = None
@@ -60,7 +60,7 @@ def all_or_none(act: Callable[[], T]) -> T:
     >>> all_or_none(lambda: "written")
     'written'
     """
-    if not _several():
+    if not several():
         return act()
     value, error = None, None
     try:
@@ -77,16 +77,19 @@ def all_or_none(act: Callable[[], T]) -> T:
 
 
 def highest(*values: int) -> tuple[int, ...]:
-    """Return the largest of each value over all processes. All must call this, in the same order.
+    """Return the highest of each value over all processes; with one process, the values themselves.
 
-    >>> highest(0, 15)
-    (0, 15)
+    All processes must call this, in the same order, with as many values. The values travel between the CPUs: no
+    device is waited for.
+
+    >>> highest(0, 3)
+    (0, 3)
     """
-    if not _several():
+    if not several() or not values:
         return values
-    found = torch.tensor(values)
-    dist.all_reduce(found, op=dist.ReduceOp.MAX, group=_group(dist.group.WORLD))
-    return tuple(found.tolist())
+    agreed = torch.tensor(values, dtype=torch.int64)
+    dist.all_reduce(agreed, op=dist.ReduceOp.MAX, group=_group(dist.group.WORLD))
+    return tuple(agreed.tolist())
 
 
 def gathered(value: T) -> list[T]:
@@ -95,14 +98,19 @@ def gathered(value: T) -> list[T]:
     >>> gathered("mine")
     ['mine']
     """
-    if not _several():
+    if not several():
         return [value]
     told: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(told, value, group=_group(dist.group.WORLD))
     return told
 
 
-def _several() -> bool:
+def several() -> bool:
+    """Tell whether there are several processes.
+
+    >>> several()
+    False
+    """
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 

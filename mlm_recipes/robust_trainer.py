@@ -14,6 +14,7 @@ from transformers import Trainer
 from . import checkpoint as checkpoints
 from .main_process import all_or_none, from_main, gathered
 from .nonfinite import SkippedSteps, refusal
+from .out_of_memory import MicroBatchParts
 from .signals import Interrupted, StopSignals
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class RobustTrainer(Trainer):
     - A checkpoint is written aside, and put in place when all processes have written their part
       (`mlm_recipes.checkpoint`). A full disk ends the run, and the checkpoint before is whole.
     - SIGINT, SIGTERM or SIGUSR1 to any process: all finish the step, save, and raise `Interrupted`.
+    - A micro-batch for which memory runs out is computed in parts (`mlm_recipes.out_of_memory`).
     - A loss or gradient that is not finite in any process: none makes the update; all raise ValueError, or leave the
       step out (`args.on_nonfinite`).
     """
@@ -40,7 +42,8 @@ class RobustTrainer(Trainer):
         self._skipped = SkippedSteps()
         self._losses: list[torch.Tensor] = []  # of the micro-batches of this step so far
         self._saved_at: int | None = None
-        for callback in (self._signals, self._skipped):
+        self._parts = MicroBatchParts()
+        for callback in (self._signals, self._skipped, self._parts):
             self.add_callback(callback)
 
     @property
@@ -170,13 +173,35 @@ class RobustTrainer(Trainer):
             self._signals.received, Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         )
 
-    # Numbers that are not finite
+    # Memory that runs out
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Take a micro-batch forward and back, and keep its loss until the update."""
-        loss = super().training_step(*args, **kwargs)
+    @property
+    def micro_batch_parts(self) -> int:
+        """In how many parts each micro-batch is computed; 1, and twice as many each time that memory runs out."""
+        return self._parts.parts
+
+    def undivided(self, num_items_in_batch: Any) -> str | None:
+        """Say why a micro-batch cannot be computed in parts, if it cannot."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return "with FSDP and DeepSpeed several processes pass through the model together"
+        return None
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Run both passes of a micro-batch and return its loss; what does not fit into memory is computed in parts."""
+        upstream = super().training_step
+        loss = self._parts.training_step(
+            lambda prepared, batch: upstream(prepared, batch, num_items_in_batch),
+            model,
+            inputs,
+            last=self.accelerator.sync_gradients,
+            whole=self.undivided(num_items_in_batch),
+        )
         self._losses.append(loss)
         return loss
+
+    # Numbers that are not finite
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)

@@ -183,6 +183,12 @@ class MLMTrainer(RobustTrainer):
             return to_rows(rows, tokenizer, self._max_length, **self._how_to_rows)
         return with_example_id(rows)
 
+    def undivided(self, num_items_in_batch: Any) -> str | None:
+        """Say why a micro-batch cannot be computed in parts, if it cannot: another loss may be a mean."""
+        if self.compute_loss_func is not masked_lm_loss or num_items_in_batch is None:
+            return "the losses of its parts may not add up to its own: the loss or the batch is not this library's"
+        return super().undivided(num_items_in_batch)
+
     def compute_loss(
         self,
         model: Any,

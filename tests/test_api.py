@@ -16,9 +16,9 @@ FLOORS = [
     {"checkpoint", "columns", "download", "dropout", "files", "hub", "length_groups", "main_process", "masking", "muon"}
     | {"near_duplicates", "nonfinite", "positions", "progress", "reference_loop", "report", "sparse_prediction"}
     | {"text_cache", "text_files", "windows", "word_cache"},
-    {"advice", "collator", "encoding", "inspection_page", "padding_free", "resume", "run_folder", "sampler", "sources"}
-    | {"tables", "text_measures"},
-    {"dataset", "evaluation", "model", "paragraphs", "signals", "tokenizer"},
+    {"advice", "collator", "encoding", "gradient_exchange", "inspection_page", "padding_free", "resume", "run_folder"}
+    | {"sampler", "sources", "tables", "text_measures"},
+    {"dataset", "evaluation", "model", "out_of_memory", "paragraphs", "signals", "tokenizer"},
     {"config", "corpus", "fill_mask", "robust_trainer", "streaming"},
     {"arguments", "fast_paths"},
     {"resumed_run", "trainer"},
