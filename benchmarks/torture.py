@@ -182,13 +182,13 @@ def small_disk(place: Path, kilobytes: int) -> Iterator[bool]:
     """Mount a file system of that size at `place`; say whether that could be done (root may)."""
     place.mkdir(parents=True)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)], capture_output=True
+        [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)], capture_output=True
     ).returncode == 0  # fmt: skip
     try:
         yield mounted
     finally:
         if mounted:
-            subprocess.run(["umount", str(place)], check=True)
+            subprocess.run([shutil.which("umount") or "umount", str(place)], check=True)
 
 
 def full_disk(root: Path, sizes: list[int]) -> Found:

@@ -53,7 +53,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     refuse_unknown(given)
     if "num_train_epochs" in given and "max_steps" not in given:
         given["max_steps"] = -1  # else a recipe's max_steps would win over what was asked for just now
-    for name, its in {"corpus": _OF_THE_CORPUS, "model": ("model_revision",)}.items():
+    for name, its in {"corpus": _OF_THE_CORPUS, "model": ("model_revision", "trust_remote_code")}.items():
         if name in given:  # what the recipe says of its own is not said of this one
             given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
@@ -63,6 +63,12 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     path = recipe_path(recipe)
     values = _read_yaml(path)
     refuse_unknown(values, f"{path}: ")
+    if values.get("trust_remote_code") is not None:
+        raise ValueError(
+            f"{path}: trust_remote_code: received {values['trust_remote_code']!r}. Accepted: nothing in a recipe, "
+            "which may be another person's: whose code is run is said by who runs it. Take it out, and pass "
+            "--trust_remote_code NAME if you trust that model."
+        )
     return MLMConfig(**_convert(values | given))
 
 

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
+from .credentials import without_credentials
+from .escaping import terminal
 
 EXAMPLES = """\
 examples:
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("MLM_RECIPES_DEBUG") == "1":
             raise
         if os.environ.get("RANK", "0") == "0":  # one process of many speaks for all
-            print(f"mlm-recipes: error: {error}", file=sys.stderr)
+            print(f"mlm-recipes: error: {_shown(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         said = str(interrupt)  # what mlm_recipes.signals.Interrupted says: a checkpoint is saved
@@ -94,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("model", help="a run folder, another local folder, or a hub id")
     verb.add_argument("prompts", nargs="+", metavar="PROMPT", help='a sentence such as "The [MASK] of man."')
     verb.add_argument("--top_k", type=int, default=5, help="how many tokens to show (default: %(default)s)")
+    verb.add_argument("--trust_remote_code", metavar="NAME", help="the model's name, if its own code may be run here")
     verb.set_defaults(run=_fill)
     verb = verbs.add_parser("report", help="draw report.html and README.md of a run again", allow_abbrev=False)
     verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
@@ -115,7 +118,7 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
     recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # else the function's own default
     result = getattr(mlm_recipes, verb)(*recipe, **parse_arguments(rest))
     if os.environ.get("RANK", "0") == "0":
-        print(f"\n{result}")
+        print(f"\n{_shown(result)}")
     return 1 if verb == "verify" and not result.ok else 0
 
 
@@ -142,7 +145,7 @@ def _inspect(rest: list[str]) -> int:
     if own.output is not None:
         refuse_to_replace(own.output)  # here it comes before the work
     result = inspect_corpus(own.recipe, timing=not own.no_timing, **values, **corpus)
-    print(f"\n{result}\n\nAll figures are in {result.write(own.output)}")
+    print(_shown(f"\n{result}\n\nAll figures are in {result.write(own.output)}"))
     return 0 if result.ok else 1
 
 
@@ -150,20 +153,21 @@ def _fill(options: argparse.Namespace) -> None:
     _quiet_libraries()
     from .recipes import fill
 
-    for prompt, masks in zip(options.prompts, fill(options.model, options.prompts, options.top_k), strict=True):
-        print(prompt)
+    filled = fill(options.model, options.prompts, options.top_k, options.trust_remote_code)
+    for prompt, masks in zip(options.prompts, filled, strict=True):
+        print(_shown(prompt))
         for number, guesses in enumerate(masks, start=1):
             if len(masks) > 1:
                 print(f"  mask {number}")
             for token, probability in guesses:
-                print(f"  {probability:6.1%}  {token}")
+                print(_shown(f"  {probability:6.1%}  {token}"))
 
 
 def _report(options: argparse.Namespace) -> None:
     from .report import write
 
     for path in write(options.folder):
-        print(path)
+        print(_shown(path))
 
 
 def _corpora(options: argparse.Namespace) -> None:
@@ -241,7 +245,12 @@ def _quiet_libraries() -> None:
 
 class _Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), flush=True)
+        print(_shown(self.format(record)), flush=True)
+
+
+def _shown(what: object) -> str:
+    """Return text as it may be printed: nothing in it commands the terminal, and no address shows its credentials."""
+    return terminal(without_credentials(str(what)))
 
 
 def _leave_process_group() -> None:

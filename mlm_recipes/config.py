@@ -12,6 +12,9 @@ import torch
 from transformers import TrainingArguments
 
 from .collator import check_masking
+from .credentials import without_credentials
+from .escaping import in_all
+from .remote_code import require_name
 from .resume import kind
 from .sampler import STRATEGIES
 from .sources import did_you_mean
@@ -25,6 +28,7 @@ PLACE = {
     "output_dir",
     "overwrite",
     "resume_from_checkpoint",
+    "trust_remote_code",
     "use_cpu",
 }
 
@@ -132,6 +136,10 @@ class MLMConfig(TrainingArguments):
     )
     model_revision: str | None = field(
         default=None, metadata={"help": "A branch, tag or commit of a hub model, so that it stays what it is."}
+    )
+    trust_remote_code: str | None = field(
+        default=None,
+        metadata={"help": "The name of the one model whose own code may be run here; never set by a recipe."},
     )
     from_scratch: bool = field(
         default=False,
@@ -314,6 +322,7 @@ class MLMConfig(TrainingArguments):
                 "plain cross-entropy of masked tokens. Leave it out."
             )
 
+        require_name(self.trust_remote_code)
         self._check_stream()
 
     def _check_stream(self) -> None:
@@ -345,7 +354,8 @@ class MLMConfig(TrainingArguments):
     def start(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_model` and `load_or_train_tokenizer` that say what a run starts "
         "from."""
-        return {"from_scratch": self.from_scratch, "revision": self.model_revision}
+        names = ("from_scratch", "trust_remote_code")
+        return {name: getattr(self, name) for name in names} | {"revision": self.model_revision}
 
     def where(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_corpus` that say which state of its corpus is meant."""
@@ -360,10 +370,13 @@ class MLMConfig(TrainingArguments):
         return {name: getattr(self, name) for name in ("packing", "long_text", "stride", "num_proc")}
 
     def to_recipe(self) -> dict[str, Any]:
-        """Return every value of the run as plain data for recipe.yaml: this library's own first, then transformers'."""
+        """Return every value of the run as plain data for recipe.yaml: this library's own first, then transformers'.
+
+        Of an address the credentials are left out: recipe.yaml is passed on.
+        """
         own = [name for name in own_fields() if name not in PLACE]
         values = {name: value for name, value in self.to_dict().items() if name in field_names() and name not in PLACE}
-        return {name: values[name] for name in own} | values
+        return in_all({name: values[name] for name in own} | values, without_credentials)
 
 
 def has_fast_bf16(use_cpu: bool) -> bool:

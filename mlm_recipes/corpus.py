@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from .columns import column
+from .credentials import without_credentials
 from .masking import sequence_keys
 from .near_duplicates import near_duplicate_groups, training_rows_near
 from .paragraphs import COUNTS, read_paragraphs
@@ -109,7 +110,9 @@ def load_corpus(
         rows = rows if held_out is None else _not_near(rows, held_out)
     facts["duplicates_dropped"] = before - len(rows) - len(held_out or [])
     result = (
-        _with_held_out(rows, held_out) if held_out else _split(rows, validation_fraction, max_eval_samples, seed, name)
+        _with_held_out(rows, held_out)
+        if held_out
+        else _split(rows, validation_fraction, max_eval_samples, seed, without_credentials(name))
     )
     facts["dropped_as_duplicate_of_validation"] = len(rows) + len(held_out or []) - sum(result.num_rows.values())
     result.facts = facts | _count(result)

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import datasets
 
+from .credentials import HIDDEN, are_left_out, without_credentials
+
 logger = logging.getLogger(__name__)
 
 #: Seconds to wait for a connection, and then for the next bytes.
@@ -34,11 +36,19 @@ def download(url: str, sha256: str | None = None) -> Path:
 
     Without a `sha256` the address is asked each time, since what lies there may change, and the one received is logged.
 
-    Raises: ValueError where it cannot be fetched whole, or has another sha256.
+    Raises: ValueError where it cannot be fetched whole, has another sha256, or is an address of which recipe.yaml
+    left the credentials out.
     """
+    if are_left_out(url):
+        raise ValueError(
+            f"corpus: {url} is an address without its credentials, as recipe.yaml holds it: {HIDDEN} stands where they "
+            "stood. Accepted: the whole address. Give it again: --corpus 'https://...' (or --validation_corpus, "
+            "--general_corpus)."
+        )
     import pooch
     import requests
 
+    said = without_credentials(url)
     name = PurePosixPath(urlsplit(url).path).name or "text"
     pooch.get_logger().setLevel("ERROR")  # it announces each download
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
@@ -50,19 +60,19 @@ def download(url: str, sha256: str | None = None) -> Path:
             answer = error.response if isinstance(error, requests.HTTPError) else None
             why = f"it answers {answer.status_code} {answer.reason}" if answer is not None else _short(error)
             raise ValueError(
-                f"corpus: {url} cannot be fetched: {why}. Accepted: an address that gives the whole file within "
+                f"corpus: {said} cannot be fetched: {why}. Accepted: an address that gives the whole file within "
                 "reason, "
                 "or a copy of the file: name its path instead. Without a network use the bundled `meditations`."
             ) from error
         except ValueError as error:
             received = re.search(r"but got ([0-9a-f]+)", str(error))
             raise ValueError(
-                f"corpus: {url} was fetched, but its sha256 is {received.group(1) if received else 'another'}. "
+                f"corpus: {said} was fetched, but its sha256 is {received.group(1) if received else 'another'}. "
                 "Accepted: "
                 f"{sha256}. The file was discarded: run again, and if this repeats, the text at that address has "
                 "changed."
             ) from error
-        return file if sha256 is not None else _keep(file, url)
+        return file if sha256 is not None else _keep(file, said)
 
 
 def from_standard_input() -> Path:

@@ -29,6 +29,7 @@ PATIENCE = 6.0  # seconds for the first answer
 
 # What a person calls it: the field of MLMConfig that named it.
 _FIELD = {"model": "model", "dataset": "corpus"}
+_WEIGHTS = "model*.safetensors"
 _BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.codes")
 
 
@@ -40,34 +41,33 @@ class HubUnreachableError(ValueError):
     """The hub did not answer, or may not be asked, and nothing fetched before can take its place."""
 
 
-def fetch_model(name: str, revision: str | None = None) -> Path:
+def fetch_model(name: str, revision: str | None = None, *, with_code: bool = False) -> Path:
     """Return the folder of a model of the hub: its config, tokenizer and weights, fetched unless they are cached.
 
     Args:
         name: `owner/name`, or a name alone for the oldest models.
         revision: a branch, a tag or a commit (7 to 40 hex digits); None is the branch `main`.
+        with_code: fetch its Python files too, for a model whose code is trusted.
 
-    `.bin` weights are fetched only where there are no safetensors. Weights that arrive are compared with the sha256
-    that the hub states and discarded if they differ. If the hub does not answer, what was fetched before is used, and
-    a warning says so; with HF_HUB_OFFLINE=1 it is not asked.
+    Weights are fetched as safetensors only, never as a `.bin`, which can run code when it is read. Those that arrive
+    are compared with the sha256 that the hub states and discarded if they differ. If the hub does not answer, what was
+    fetched before is used, and a warning says so; with HF_HUB_OFFLINE=1 it is not asked.
 
     Raises: NotOnHubError; HubUnreachableError; ValueError for a gated model, an unknown revision, a connection that
     broke, or content that is not what the hub states.
     """
-    return _fetch_model(name, revision or "main")
+    return _fetch_model(name, revision or "main", with_code)
 
 
 @functools.cache  # a run asks for its model several times
-def _fetch_model(name: str, revision: str) -> Path:
+def _fetch_model(name: str, revision: str, with_code: bool) -> Path:
+    wanted = [*_BESIDE_WEIGHTS, _WEIGHTS, *(["*.py"] if with_code else [])]
     info = _ask(name, "model", revision)
     if info is None:
-        folder = _cached(name, "model", revision, "model*.safetensors")
-        return folder if _has(folder, "model*.safetensors") else _cached(name, "model", revision, "pytorch_model*.bin")
+        return _cached(name, "model", revision, wanted)
     names = [file.rfilename for file in info.siblings or []]
-    weights = [file for file in names if fnmatch(file, "model*.safetensors")]
-    weights = weights or [file for file in names if fnmatch(file, "pytorch_model*.bin")]
-    beside = [file for file in names if any(fnmatch(file, pattern) for pattern in _BESIDE_WEIGHTS)]
-    folder = _fetch(name, "model", str(info.sha), [*beside, *weights])
+    files = [file for file in names if any(fnmatch(file, pattern) for pattern in wanted)]
+    folder = _fetch(name, "model", str(info.sha), files)
     _remember(name, "model", revision, str(info.sha))
     return folder
 
@@ -260,7 +260,7 @@ def _remember(name: str, kind: Kind, revision: str, commit: str) -> None:
     unfinished.replace(ref)  # at once: another process may be reading
 
 
-def _cached(name: str, kind: Kind, revision: str, *patterns: str) -> Path:
+def _cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
     """Return the folder of what was fetched before, or say that the hub is needed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_OFFLINE
@@ -271,7 +271,7 @@ def _cached(name: str, kind: Kind, revision: str, *patterns: str) -> Path:
             name,
             repo_type=kind,
             revision=revision,
-            allow_patterns=[*_BESIDE_WEIGHTS, *patterns] if kind == "model" else ["README.md"],
+            allow_patterns=patterns,
             local_files_only=True,
         )
     except LocalEntryNotFoundError as error:
@@ -297,10 +297,6 @@ def _unreachable(name: str, kind: Kind, what: str = "") -> HubUnreachableError:
         f"{what or ' (nor was all of it fetched before)'}. Accepted: a network that reaches the hub, or what was "
         f"fetched before in the same revision. {instead[kind]}"
     )
-
-
-def _has(folder: Path, pattern: str) -> bool:
-    return any(folder.glob(pattern))
 
 
 def _hub_builder(name: str, config: str | None, info: Any) -> Any:
@@ -342,7 +338,7 @@ def _prepared_builder(name: str, config: str | None, revision: str) -> Any:
     from datasets.naming import camelcase_to_snakecase
     from datasets.packaged_modules.cache.cache import Cache
 
-    folder = _cached(name, "dataset", revision)
+    folder = _cached(name, "dataset", revision, ["README.md"])
     if (folder / "README.md").is_file():
         config = _choose_configuration(name, config, folder)
     owner, base = name.split("/")

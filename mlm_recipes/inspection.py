@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
 from . import advice, inspection_page, run_folder
@@ -24,7 +24,9 @@ from .collator import DataCollatorForMaskedLM
 from .columns import column
 from .config import WITHOUT_TRACE, MLMConfig
 from .corpus import Corpus
+from .credentials import without_credentials
 from .dataset import to_rows, tokenize
+from .escaping import in_all
 from .masking import Ints
 from .model import load_model_and_missing, starts_random
 from .padding_free import use_padding_free
@@ -32,9 +34,9 @@ from .positions import max_positions, usable_length
 from .prepare import load_text
 from .progress import TrainingProgress
 from .resume import METRIC_DRIVEN, READING
-from .sources import built_in_models, model_folder
+from .sources import built_in_models
 from .text_measures import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
-from .tokenizer import has_tokenizer, load_or_train_tokenizer, require_mask_token
+from .tokenizer import has_tokenizer, load_any_tokenizer, load_or_train_tokenizer, require_mask_token
 from .trainer import MLMTrainer
 
 #: What says that a JSON file is an inspection, which the next one may replace.
@@ -71,7 +73,7 @@ class InspectionResult:
         refuse_to_replace(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # a lone surrogate: JSON's escape
         return path
 
 
@@ -124,7 +126,7 @@ def inspect_corpus(
         "corpus": subject.corpus.facts,
         "recipe": {
             "name": "a config of your own" if isinstance(recipe, MLMConfig) else str(recipe),
-            "corpus": config.corpus,
+            "corpus": without_credentials(config.corpus),
             "reading": _asked_for(config),
             "max_length": subject.max_length,
             "packing": config.packing,
@@ -149,7 +151,8 @@ def _asked_for(config: MLMConfig) -> dict[str, Any]:
     """Return the values that say how the text is read and held out, where they are not the defaults."""
     usual = MLMConfig.__dataclass_fields__
     names = ("validation_corpus", "validation_fraction", *sorted(READING))
-    return {name: getattr(config, name) for name in names if getattr(config, name) != usual[name].default}
+    given = {name: getattr(config, name) for name in names if getattr(config, name) != usual[name].default}
+    return in_all(given, without_credentials)
 
 
 @dataclass
@@ -169,7 +172,7 @@ class _Subject:
         corpus = load_text(config, count_near_duplicates=True)
         problems = []
         if has_tokenizer(config.model, config.model_revision) and not config.from_scratch:
-            tokenizer: Any = AutoTokenizer.from_pretrained(model_folder(config.model, config.model_revision))
+            tokenizer: Any = load_any_tokenizer(config.model, config.model_revision, config.trust_remote_code)
             try:
                 require_mask_token(tokenizer, config.model)
             except ValueError as error:

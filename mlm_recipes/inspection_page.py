@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import report
+from .escaping import in_all, one_line
 
 #: The widest bar of the histogram, in characters.
 _BAR = 24
@@ -30,6 +31,7 @@ _LAYOUTS = {
 
 def page(facts: dict[str, Any]) -> str:
     """Return the whole page, from the facts of an inspection."""
+    facts = in_all(facts, one_line)
     corpus, model, recipe = facts["corpus"], facts["model"]["name"], facts["recipe"]["name"]
     licence = f", {corpus['licence']}" if "licence" in corpus else ""
     parts = [

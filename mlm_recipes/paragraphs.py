@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import yaml
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from .credentials import without_credentials
 from .download import download, from_standard_input, is_url
 from .files import find_files, is_pattern, name_of, stem
 from .hub import load_splits
@@ -75,7 +77,8 @@ def _on_this_disk(
         facts = {"name": name, "source": sidecar.get("url", "bundled"), "licence": sidecar["licence"]}
         return str(file), {"sample_by": "line"}, facts
     if is_url(name):
-        return str(download(name, sha256)), how, {"name": stem(Path(name)), "source": name}
+        facts = {"name": stem(Path(urlsplit(name).path)) or "text", "source": without_credentials(name)}
+        return str(download(name, sha256)), how, facts
     if name == "-":
         file = from_standard_input()
         return str(file), how, {"name": "stdin", "source": str(file)}

@@ -17,6 +17,7 @@ from .collator import DataCollatorForMaskedLM
 from .columns import flat_column
 from .config import MLMConfig
 from .corpus import Corpus, check_held_out, load_corpus, load_paragraphs
+from .credentials import without_credentials
 from .dataset import lost_and_split, sums_by_paragraph, to_rows
 from .evaluation import compute, word_frequency_metrics
 from .fill_mask import Prompt, choose_prompts, fill_mask
@@ -145,7 +146,7 @@ class _Stream:
             with config.main_process_first(desc="loading validation corpus"):
                 validation = load_paragraphs(config.validation_corpus, **config.reading())
             held_out = HeldOut(texts=validation["text"])
-            facts["validation_corpus"] = {"name": config.validation_corpus}
+            facts["validation_corpus"] = {"name": without_credentials(config.validation_corpus)}
         text = TextStream(read, held_out)
         corpus = Corpus(validation=validation)
         corpus.facts = facts | {"validation": len(validation)}
@@ -184,7 +185,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         if config.general_corpus.lower() != "none" and not random_weights:  # else there is nothing to forget
             text = load_paragraphs(config.general_corpus, **config.reading())
             rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
-            corpus.facts["general"] = config.general_corpus
+            corpus.facts["general"] = without_credentials(config.general_corpus)
         run = Run(
             config=config,
             corpus=corpus,

@@ -253,15 +253,18 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     return RunResult(metrics, folder)
 
 
-def fill(model: str | Path, prompts: str | Sequence[str], top_k: int = 3) -> list[list[list[tuple[str, float]]]]:
+def fill(
+    model: str | Path, prompts: str | Sequence[str], top_k: int = 3, trust_remote_code: str | None = None
+) -> list[list[list[tuple[str, float]]]]:
     """Fill the [MASK]s of each prompt; see `mlm_recipes.fill_mask.fill_mask`.
 
     `model` is a run folder, another local folder, or a hub id. Returns, for each prompt and each mask in it, the
     `top_k` likeliest tokens with their probabilities. One prompt may stand alone, without a list around it.
+    Code that the model brings is run only if `trust_remote_code` is its name.
     """
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     prompts = [prompts] if isinstance(prompts, str) else prompts
-    return fill_mask(load_model(model, tokenizer), tokenizer, prompts, top_k)
+    return fill_mask(load_model(model, tokenizer, trust_remote_code=trust_remote_code), tokenizer, prompts, top_k)
 
 
 def _refuse_resume(config: MLMConfig, verb: str) -> None:

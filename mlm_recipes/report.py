@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .escaping import in_all, markdown, one_line
+
 FILES = {"report.html": "report.html", "README.md": "model_card.md"}
 
 
@@ -31,12 +33,17 @@ def write(folder: str | Path) -> list[Path]:
                 f"report: {str(folder)!r} has no {name}. Accepted: the folder of a finished run, such as "
                 "runs/meditations. Run `mlm-recipes train` first."
             )
-    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-    environment = Environment(
-        loader=PackageLoader("mlm_recipes"), autoescape=select_autoescape(), undefined=StrictUndefined, trim_blocks=True
-    )
+    metrics = in_all(json.loads((folder / "metrics.json").read_text("utf-8")), one_line)
     written = []
     for name, template in FILES.items():
+        environment = Environment(
+            loader=PackageLoader("mlm_recipes"),
+            autoescape=select_autoescape(),
+            # What Jinja's escaping is for HTML: applied to whatever a template prints, so that none can forget it.
+            finalize=markdown if template.endswith(".md") else None,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+        )
         text = environment.get_template(template).render(
             metrics=metrics, rows=comparison(metrics), prompts=prompt_rows(metrics), note=note(metrics)
         )
@@ -205,6 +212,7 @@ def _forgotten(metrics: dict[str, Any]) -> str:
 
 def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
     """Return the last screen of a run as text: the table, the prompts, what it means, and where everything lies."""
+    metrics = in_all(metrics, one_line)
     console = _console()
     if "evaluation" in metrics:
         _print_evaluation(metrics, console)
@@ -219,12 +227,13 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
         )
         console.print(Text(note(metrics)))
     if folder is not None:
+        place = one_line(str(folder))
         console.print(
-            Text(f"\nEverything is in {folder}: the model, recipe.yaml, metrics.json, report.html, README.md.")
+            Text(f"\nEverything is in {place}: the model, recipe.yaml, metrics.json, report.html, README.md.")
         )
         prompts = metrics["after"]["fill_mask"]
         prompt = prompts[0]["prompt"] if prompts else "[MASK]"
-        console.print(Text(f"Try it:  {command()} fill {folder} {shlex.quote(prompt)}"))
+        console.print(Text(f"Try it:  {command()} fill {place} {shlex.quote(prompt)}"))
     return _text(console)
 
 

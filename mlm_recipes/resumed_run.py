@@ -75,7 +75,8 @@ def checkpoint_asked_for(recipe: Any, config: MLMConfig) -> Path | None:
     if place is None and isinstance(recipe, str | Path) and recipe_path(recipe).name == "recipe.yaml":
         place = str(recipe_path(recipe).parent)
     if place is None:
-        runs = run_folder.find_unfinished({"corpus": config.corpus, "model": config.model})
+        recipe = config.to_recipe()
+        runs = run_folder.find_unfinished({name: recipe[name] for name in ("corpus", "model")})
         begun = [checkpoints[-1] for run in runs if (checkpoints := list_checkpoints(run))]
         place = str(max(begun, key=lambda path: path.stat().st_mtime, default="runs"))
     return from_main(lambda: find_checkpoint(True, place))

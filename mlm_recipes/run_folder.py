@@ -130,7 +130,8 @@ def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
 def _write(path: Path, text: str) -> None:
     """Write a file such that it is there whole, or as it was before."""
     aside = path.with_name(f".{path.name}")
-    aside.write_text(text, encoding="utf-8")
+    # JSON's escape for half a character (a lone surrogate), as stands in the name of a file that is not UTF-8.
+    aside.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(aside, path)
 
 

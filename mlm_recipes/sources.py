@@ -44,10 +44,11 @@ def built_in_models() -> list[str]:
     return sorted(folder.name for folder in MODELS.iterdir() if (folder / "config.json").exists())
 
 
-def model_folder(name: str | os.PathLike[str], revision: str | None = None) -> Path:
+def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, with_code: bool = False) -> Path:
     """Return the local folder of a model: built in, already on this disk, or fetched from the hub (`fetch_model`).
 
-    `revision` is a branch, a tag or a commit on the hub; None is `main`. Only a model of the hub has one.
+    `revision` is a branch, a tag or a commit on the hub; None is `main`. Only a model of the hub has one. `with_code`
+    fetches its Python files too.
 
     Raises: ValueError for a name that is nothing known, a folder without a config.json, a revision of what is not on
     the hub, or a hub that cannot be reached; else as `fetch_model`.
@@ -77,7 +78,7 @@ def model_folder(name: str | os.PathLike[str], revision: str | None = None) -> P
             f"model: there is no folder {name!r}. Accepted: {_accepted_models()}. Check the path for a typing error."
         )
     try:
-        return fetch_model(name, revision)
+        return fetch_model(name, revision, with_code=with_code)
     except NotOnHubError as error:
         raise ValueError(
             f"model: {name!r} is neither built in, nor a local folder, nor a model on the hub."

@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
+from . import remote_code
 from .sources import model_folder
 
 # BERT's own layout: what code written for bert-base-uncased takes for granted holds for a tokenizer trained here.
@@ -26,18 +27,37 @@ def has_tokenizer(name: str | Path, revision: str | None = None) -> bool:
     return any(any(model_folder(name, revision).glob(file)) for file in files)
 
 
-def load_tokenizer(name: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name: str | Path, revision: str | None = None, trust_remote_code: str | None = None
+) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model: a built-in name, a local folder or a hub id, there at a `revision`.
 
-    Raises: ValueError where there is none, it cannot be loaded, or it has no mask token.
+    Code that it brings is run only if `trust_remote_code` is the model's name.
+
+    Raises: ValueError where there is none, it cannot be loaded, it needs its own code, or it has no mask token.
     """
+    return require_mask_token(load_any_tokenizer(name, revision, trust_remote_code), name)
+
+
+def load_any_tokenizer(
+    name: str | Path, revision: str | None = None, trust_remote_code: str | None = None
+) -> PreTrainedTokenizerBase:
+    """Load as `load_tokenizer` does, also one without a mask token."""
     if not has_tokenizer(name, revision):
         raise ValueError(
             f"model: {str(name)!r} has no tokenizer of its own. Accepted: a model saved together with its tokenizer. "
             "Learn one with train_tokenizer(texts), or pass processing_class=."
         )
-    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder(name, revision))
-    return require_mask_token(tokenizer, name)
+    trusted = remote_code.is_trusted(str(name), trust_remote_code)
+    folder = model_folder(name, revision, with_code=trusted)
+    code = remote_code.loading(str(name), folder, trust_remote_code)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **code)
+    except ValueError as error:
+        if not trusted and "trust_remote_code" in str(error):
+            raise remote_code.refusal(str(name)) from error
+        raise
+    return tokenizer
 
 
 def load_or_train_tokenizer(
@@ -47,6 +67,7 @@ def load_or_train_tokenizer(
     from_scratch: bool = False,
     vocab_size: int = 8192,
     revision: str | None = None,
+    trust_remote_code: str | None = None,
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model, or learn one from `texts` where it brings none or starts `from_scratch`.
 
@@ -56,7 +77,7 @@ def load_or_train_tokenizer(
     ['to', 'be']
     """
     if has_tokenizer(name, revision) and not from_scratch:
-        return load_tokenizer(name, revision)
+        return load_tokenizer(name, revision, trust_remote_code)
     if texts is None:
         raise ValueError(
             f"processing_class: received None, and {str(name)!r} brings no tokenizer to use. Accepted: a tokenizer, or "

@@ -34,6 +34,7 @@ from .robust_trainer import RobustTrainer
 from .sampler import NO_EXAMPLE, EpochSampler, StepSeeds
 from .sparse_prediction import only_at
 from .streaming import START, Row, StreamedRows, StreamState, TextStream, blocks, rows_of
+from .tensor_files import require_tensors_only
 from .tokenizer import load_or_train_tokenizer, require_mask_token
 
 logger = logging.getLogger(__name__)
@@ -259,9 +260,11 @@ class MLMTrainer(RobustTrainer):
     def check_resume(self, checkpoint: Path) -> tuple[str, int]:
         """Return in words what differs from a checkpoint's run and may, and the steps that are left.
 
-        Raises: ValueError if it would be another run, or one that ends before the checkpoint.
+        Raises: ValueError if it would be another run, or one that ends before the checkpoint, or if reading it could
+        run code (`mlm_recipes.tensor_files`).
         """
         assert isinstance(self.args, MLMConfig)
+        require_tensors_only(checkpoint)
         changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
         step = self.resumed[-1]["step"]
         total = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
@@ -317,6 +320,11 @@ class MLMTrainer(RobustTrainer):
             return super().train(*args, **kwargs)
         finally:
             self._progress.close()
+
+    def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        super()._save(output_dir, *args, **kwargs)
+        # Upstream leaves its arguments beside the model, as a pickle, hub_token and all. Nothing reads it.
+        Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # A tied weight is stored once, under its other name; upstream reports it missing at every resume

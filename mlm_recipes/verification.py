@@ -324,8 +324,10 @@ def _resume(bench: _Bench, folder: Path) -> Iterator[Check]:
     _, evaluated = bench.train(eval_strategy="steps", eval_steps=1)
     yield Check("training, evaluated after every step or not: weights", _largest(evaluated, whole), bound)
     run_folder.write_recipe(folder, bench.run.config.to_recipe() | {"use_cpu": bench.run.config.use_cpu})
-    code = "import sys; from mlm_recipes.verification import until_killed; until_killed(sys.argv[1])"
-    killed = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)
+    code = "import sys; from mlm_recipes.verification import until_killed; until_killed(*sys.argv[1:])"
+    trusted = bench.run.config.trust_remote_code
+    arguments = [str(folder), *([trusted] if trusted else [])]
+    killed = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     if killed.returncode != -signal.SIGKILL:
         raise RuntimeError(f"verify: the process that was to be killed ended by itself:\n{killed.stderr[-2000:]}")
     trainer, resumed = bench.train(resume=folder, save_strategy="steps")
@@ -334,9 +336,9 @@ def _resume(bench: _Bench, folder: Path) -> Iterator[Check]:
     yield Check(name, _largest(resumed, whole), bound)
 
 
-def until_killed(folder: str) -> None:
+def until_killed(folder: str, trust_remote_code: str | None = None) -> None:
     """Train the recipe in `folder`, with checkpoints, until this process kills itself."""
-    bench = _Bench.of(replace(read_config(Path(folder)), output_dir=folder))
+    bench = _Bench.of(replace(read_config(Path(folder)), output_dir=folder, trust_remote_code=trust_remote_code))
     bench.train(callback=_Kill(), save_strategy="steps")
 
 

@@ -13,16 +13,15 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
-    {"checkpoint", "columns", "download", "dropout", "files", "hub", "length_groups", "main_process", "masking", "muon"}
-    | {"near_duplicates", "nonfinite", "positions", "progress", "reference_loop", "report", "sparse_prediction"}
-    | {"text_cache", "text_files", "windows", "word_cache"},
-    {"advice", "collator", "encoding", "gradient_exchange", "inspection_page", "padding_free", "resume", "run_folder"}
+    {"checkpoint", "columns", "credentials", "dropout", "escaping", "files", "hub", "length_groups"}
+    | {"main_process", "masking", "muon", "near_duplicates", "nonfinite", "positions", "progress", "reference_loop"}
+    | {"remote_code", "sparse_prediction", "tensor_files", "text_cache", "text_files", "windows", "word_cache"},
+    {"collator", "download", "encoding", "fill_mask", "gradient_exchange", "padding_free", "report", "resume"}
     | {"sampler", "sources", "tables", "text_measures"},
-    {"dataset", "evaluation", "model", "out_of_memory", "paragraphs", "signals", "tokenizer"},
-    {"config", "corpus", "fill_mask", "robust_trainer", "streaming"},
-    {"arguments", "fast_paths"},
-    {"resumed_run", "trainer"},
-    {"prepare"},
+    {"advice", "config", "dataset", "evaluation", "inspection_page", "model", "out_of_memory", "paragraphs"}
+    | {"run_folder", "signals", "tokenizer"},
+    {"arguments", "corpus", "fast_paths", "robust_trainer", "streaming"},
+    {"prepare", "resumed_run", "trainer"},
     {"inspection", "recipes", "verification"},
     {"cli"},
 ]

@@ -216,6 +216,22 @@ def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
     assert not torch.equal(pinned, newest)
 
 
+def test_a_models_code_comes_with_the_one_that_is_trusted_at_the_same_commit(hub, client, files, tmp_path):
+    canary = tmp_path / "canary"
+    code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()\nfrom transformers import BertForMaskedLM as Odd"
+    own = {"auto_map": {"AutoModelForMaskedLM": "someone/odd--odd.Odd"}}
+    config = json.dumps(json.loads(files["config.json"]) | own).encode()
+    old = hub.commit("model", "someone/odd", files | {"config.json": config, "odd.py": code.encode()})
+    hub.commit("model", "someone/odd", files | {"config.json": config, "odd.py": b"raise SystemError('newer')"})
+    load = "type(__import__('mlm_recipes').load_model('someone/odd', [], revision={0!r}{1})).__name__"
+    assert client(load.format(old, "")) == "BertForMaskedLM"
+    assert "odd.py" not in hub.fetched
+    assert not canary.exists()
+    assert client(load.format(old, ", trust_remote_code='someone/odd'")) == "BertForMaskedLM"
+    assert canary.exists()
+    assert hub.fetched["odd.py"] == 1
+
+
 def test_a_connection_cut_in_the_middle_of_the_weights_leaves_nothing_half(hub, client, offline, home, files):
     old = hub.commit("model", "someone/cut", {"config.json": b"{}", "model.safetensors": b"old"})
     assert client("fetch_model('someone/cut')").endswith(old)

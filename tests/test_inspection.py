@@ -17,7 +17,7 @@ from conftest import ROOT, make_bert
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import BertModel, BertTokenizer
+from transformers import AutoTokenizer, BertModel, BertTokenizer
 
 from mlm_recipes import (
     DataCollatorForMaskedLM,
@@ -216,7 +216,7 @@ def test_a_checkpoint_without_a_head(tokenizer, short_text, tmp_path):
 
 
 def test_a_checkpoint_without_parts_of_its_encoder(checkpoint, short_text, tmp_path):
-    make_bert(cut := inspection.AutoTokenizer.from_pretrained(checkpoint)).save_pretrained(tmp_path / "torn")
+    make_bert(cut := AutoTokenizer.from_pretrained(checkpoint)).save_pretrained(tmp_path / "torn")
     cut.save_pretrained(tmp_path / "torn")
     weights = load_file(tmp_path / "torn/model.safetensors")
     del weights["bert.encoder.layer.1.output.dense.weight"]

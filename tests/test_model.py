@@ -92,6 +92,18 @@ def test_a_folder_without_weights_is_not_filled_with_random_ones(checkpoint, tok
     load_model(tmp_path / "copy", tokenizer, from_scratch=True)
 
 
+def test_a_pickle_is_not_taken_for_weights(checkpoint, tokenizer, tmp_path, tiny_bert):
+    shutil.copytree(checkpoint, tmp_path / "old")
+    (tmp_path / "old" / "model.safetensors").unlink()
+    torch.save(tiny_bert.state_dict(), tmp_path / "old" / "pytorch_model.bin")
+    assert not has_weights(tmp_path / "old")
+    with pytest.raises(
+        ValueError, match=r"only pytorch_model.bin, which can run code.*as safetensors.*save_pretrained"
+    ):
+        load_model(tmp_path / "old", tokenizer)
+    load_model(tmp_path / "old", tokenizer, from_scratch=True)
+
+
 def test_more_tokens_than_embeddings_is_refused(tokenizer, tmp_path, checkpoint):
     make_bert(tokenizer, vocab_size=500).save_pretrained(tmp_path / "small")
     with pytest.raises(ValueError, match="500 token embeddings but its tokenizer has 1000"):
