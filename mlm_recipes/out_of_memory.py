@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from .gradient_exchange import GradientExchange, average_gradients
 from .main_process import highest, several
+from .report import count
 from .sampler import dropout_seed
 
 logger = logging.getLogger(__name__)
@@ -172,10 +173,10 @@ class MicroBatchParts(TrainerCallback):
         kept[_KEPT_AS] = self._examples(args)
         if args.process_index == 0:
             logger.warning(
-                "Out of memory in step %d: from here on a micro-batch is %d rows in place of %d, accumulated %d times "
+                "Out of memory in step %d: from here on a micro-batch is %s in place of %d, accumulated %d times "
                 "in place of %d. The global batch and the result stay the same.",
                 state.global_step + 1,
-                self._examples(args),
+                count(self._examples(args), "row"),
                 -(-args.per_device_train_batch_size // before),
                 args.gradient_accumulation_steps * self.parts,
                 args.gradient_accumulation_steps * before,
@@ -265,10 +266,13 @@ def _whole(
         size, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
         times = next((n for n in range(2, size + 1) if size % n == 0), 1)  # so that the global batch stays
         smaller = f"Pass --per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}."
-        raise MemoryError(
+        message = (
             f"per_device_train_batch_size: received {size}, which does not fit into memory ({_first_line(error)}) and "
             f"is not computed in parts: {why}. Accepted: what fits. {smaller if size > 1 else _SMALLER}"
-        ) from error
+        )
+        if args.process_index:  # it may fail alone, and the command line has the main process speak for all
+            logger.error(message)
+        raise MemoryError(message) from error
 
 
 def _free(model: torch.nn.Module) -> None:

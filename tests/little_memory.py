@@ -97,7 +97,8 @@ def results(run: Run) -> dict[str, Any]:
 
 def train(rows: Any, tokenizer: Any, name: str, memory: Any = None, **changes: Any) -> Run:
     dropout = changes.pop("dropout", 0.0)
-    bucket, own = changes.pop("bucket", None), changes.pop("compute_loss_func", None)
+    bucket = changes.pop("bucket", None)
+    ours = {key: changes.pop(key) for key in ("compute_loss_func", "callbacks") if key in changes}
     architecture, values = LAYOUTS[name]
     # AdamW makes a step of what is only rounding, in a gradient that is zero (that of a bias before a softmax), unless
     # its epsilon is well above it.
@@ -110,7 +111,6 @@ def train(rows: Any, tokenizer: Any, name: str, memory: Any = None, **changes: A
     )  # fmt: skip
     args.ddp_bucket_cap_mb = bucket
     model = make_model(architecture, tokenizer, dropout=dropout)
-    ours = {} if own is None else {"compute_loss_func": own}
     trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer, **ours)
     if memory is not None:
         memory.watch(trainer)

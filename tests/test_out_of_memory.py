@@ -16,8 +16,9 @@ from conftest import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 from little_memory import CASES, LAYOUTS, STEPS, LittleMemory, make_rows, train
+from transformers import TrainerCallback
 
-from mlm_recipes import cli, length_groups
+from mlm_recipes import cli, length_groups, report
 from mlm_recipes.collator import DataCollatorForMaskedLM
 from mlm_recipes.model import masked_lm_loss
 from mlm_recipes.out_of_memory import count_examples, split
@@ -72,10 +73,11 @@ def test_oom_injected_leaves_the_run_as_it_was(tokenizer, many_rows, layout, cap
         parts = found.trainer.micro_batch_parts
         assert -(-batch // parts) <= fits < -(-batch // (parts // 2))
         assert memory.failures == np.log2(parts)
+        rows = report.count(-(-batch // parts), "row")
         assert [message for message in caplog.messages if "Out of memory" in message] == [
-            f"Out of memory in step {step + 1}: from here on a micro-batch is {-(-batch // parts)} rows in place of "
-            f"{batch}, accumulated {accumulation * parts} times in place of {accumulation}. The global batch and the "
-            "result stay the same."
+            f"Out of memory in step {step + 1}: from here on a micro-batch is {rows} in place of {batch}, "
+            f"accumulated {accumulation * parts} times in place of {accumulation}. The global batch and the result "
+            "stay the same."
         ]
 
 
@@ -177,6 +179,17 @@ def test_what_may_not_be_split_says_which_batch_has_the_same_global_one(tokenize
             many_rows, tokenizer, "padded", LittleMemory(3), compute_loss_func=own_loss,
             per_device_train_batch_size=15, gradient_accumulation_steps=2,
         )  # fmt: skip
+
+
+def test_what_is_sharded_is_not_split(tokenizer, many_rows):
+    class Shard(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            memory.trainer.is_fsdp_enabled = True
+
+    memory = LittleMemory(3)
+    with pytest.raises(MemoryError, match=r"with FSDP and DeepSpeed .*size 8 --gradient_accumulation_steps 2\.$"):
+        train(many_rows, tokenizer, "padded", memory, callbacks=[Shard()])
+    assert memory.failures == 1
 
 
 def test_another_error_is_left_alone(tokenizer, many_rows):
