@@ -181,9 +181,8 @@ def damage(root: Path, flips: int) -> Found:
 def small_disk(place: Path, kilobytes: int) -> Iterator[bool]:
     """Mount a file system of that size at `place`; say whether that could be done (root may)."""
     place.mkdir(parents=True)
-    mounted = subprocess.run(
-        [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)], capture_output=True
-    ).returncode == 0  # fmt: skip
+    mount = [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(place)]
+    mounted = subprocess.run(mount, capture_output=True).returncode == 0
     try:
         yield mounted
     finally:
