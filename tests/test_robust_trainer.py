@@ -329,6 +329,14 @@ def test_a_number_that_is_not_finite_stops_the_run_before_the_update(tokenizer, 
     assert torch.isfinite(weights(trainer)).all()
 
 
+def test_an_infinite_loss_with_a_finite_gradient_stops_the_run_too(tokenizer, numbered):
+    trainer = make_trainer(tokenizer, numbered)
+    inner = trainer._loss
+    trainer._loss = lambda *args: inner(*args) + (torch.inf if trainer.state.global_step == 2 else 0.0)
+    with pytest.raises(ValueError, match=r"at step 3 .*the loss is not finite: nan in process 0"):
+        trainer.train()
+
+
 def test_the_examples_of_any_micro_batch_are_known(tokenizer, numbered):
     """Also after a resume, and where the last step of an epoch has fewer micro-batches than the others."""
     seen = []
