@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import report
+from . import sentences
 
 #: Fewer held-out masked tokens than this are too few to tell a gain from chance (as on the last screen of a run).
 FEW_MASKED = 200
@@ -56,7 +56,7 @@ def advised_recipe(facts: dict[str, Any], built_in: bool) -> dict[str, Any]:
         built_in: whether the model comes with the library.
     """
     model, words, rows = facts["model"]["name"], facts["corpus"]["words"], facts["rows"]["train"]
-    amount = report.count(words, "word")
+    amount = sentences.count(words, "word")
     if facts["model"]["random_weights"]:
         if words < _FEW_WORDS:
             return {
@@ -112,7 +112,7 @@ def warnings(facts: dict[str, Any]) -> list[str]:
         )
     elif short > 0.1 * rows:
         found.append(
-            f"{short:,} of {report.count(rows, 'row')} have fewer than three tokens that can be masked: they teach "
+            f"{short:,} of {sentences.count(rows, 'row')} have fewer than three tokens that can be masked: they teach "
             "next to nothing. Join the lines that belong together, or pass --packing."
         )
     if model["missing_weights"]:
@@ -123,14 +123,14 @@ def warnings(facts: dict[str, Any]) -> list[str]:
             else "the checkpoint has no trained masked-language-modelling head"
         )
         found.append(
-            f"{model['name']}: {what}. {report.count(len(model['missing_weights']), 'weight')} start from random "
+            f"{model['name']}: {what}. {sentences.count(len(model['missing_weights']), 'weight')} start from random "
             f"values ({names}, ...), so the figures before training are a guess's and the gain looks large. Name the "
             "masked-language model that it was made from, if there is one, or train longer."
         )
     masked = masking["held_out_masked_tokens"]
     if masked is not None and 0 < masked < FEW_MASKED:
         found.append(
-            f"Only {report.count(masked, 'held-out token')} will be masked and measured; {FEW_MASKED} are the least "
+            f"Only {sentences.count(masked, 'held-out token')} will be masked and measured; {FEW_MASKED} are the least "
             "for an interval that says something. Give more text, raise --validation_fraction, or name a "
             "--validation_corpus."
         )
@@ -163,7 +163,7 @@ def warnings(facts: dict[str, Any]) -> list[str]:
     duplicates, paragraphs = facts["duplicates"]["exact"], facts["corpus"]["paragraphs"]
     if duplicates > 0.05 * paragraphs:
         found.append(
-            f"{duplicates:,} of {report.count(paragraphs, 'paragraph')} repeat another one: the model will see these "
-            "more often in each epoch. Leave the repetitions out, unless they are meant."
+            f"{duplicates:,} of {sentences.count(paragraphs, 'paragraph')} repeat another one: the model will see "
+            "these more often in each epoch. Leave the repetitions out, unless they are meant."
         )
     return found

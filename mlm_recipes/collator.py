@@ -123,10 +123,12 @@ class DataCollatorForMaskedLM:
         vocabulary = np.array(sorted(self.tokenizer.get_vocab().values()), dtype=np.int64)
         self._ordinary_ids = np.setdiff1d(vocabulary, self._special_ids)
 
-    def frozen(self, seed: int) -> DataCollatorForMaskedLM:
+    def frozen(self, seed: int, draw: int = 0) -> DataCollatorForMaskedLM:
         """Return the collator for evaluation: masks that no training epoch draws, the loss on masked tokens alone.
 
-        They are a function of `seed` and the example's id: the same before and after training, for any batch size.
+        They are a function of `seed`, the number of the `draw` and the example's id: the same before and after
+        training, for any batch size. Draw 0 is what a model is measured on while it trains; each further draw masks
+        other tokens of the same text.
         15% of the tokens are masked, all by the mask token, however training masks: so runs that mask differently can
         be compared. Each example gives at least one token, so that a short text can be measured too.
         """
@@ -134,7 +136,7 @@ class DataCollatorForMaskedLM:
             self,
             static_masks=True,
             seed=seed,
-            epoch=EVALUATION_EPOCH,
+            epoch=EVALUATION_EPOCH + draw,
             mlm_probability=0.15,
             mask_replace_prob=1.0,
             random_replace_prob=0.0,

@@ -29,3 +29,14 @@ def flat_column(rows: Dataset, name: str, batch_size: int = 10_000) -> Iterator[
     """
     for table in rows.select_columns([name]).with_format("arrow").iter(batch_size=batch_size):
         yield np.asarray(table[name].combine_chunks().flatten())
+
+
+def list_lengths(rows: Dataset, name: str, batch_size: int = 10_000) -> npt.NDArray[np.int64]:
+    """Return how long each row's list is, shape `(rows,)`.
+
+    >>> list_lengths(Dataset.from_dict({"input_ids": [[1, 2], [3]]}), "input_ids").tolist()
+    [2, 1]
+    """
+    tables = rows.select_columns([name]).with_format("arrow").iter(batch_size=batch_size)
+    found = [np.asarray(table[name].combine_chunks().value_lengths(), dtype=np.int64) for table in tables]
+    return np.concatenate([*found, np.empty(0, np.int64)])

@@ -219,6 +219,13 @@ class MLMConfig(TrainingArguments):
         default="general-english",
         metadata={"help": "Ordinary language, measured before and after, so that forgetting shows; `none` for none."},
     )
+    prompts: str | None = field(
+        default=None,
+        metadata={
+            "help": "A text file with a sentence a line, one [MASK] in each: filled before and after. By default the "
+            "held-out text's, where the change is largest either way."
+        },
+    )
     overwrite: bool = field(default=False, metadata={"help": "Allow --output_dir to hold a finished run."})
     change_on_resume: list[str] | None = field(
         default=None,

@@ -1,4 +1,4 @@
-"""Proof of learning: the same masked tokens, before and after."""
+"""What a model makes of masked tokens: loss, accuracy, perplexity; and what word frequencies alone would."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class MaskedLM(evaluate.Metric):
 
 
 @torch.no_grad()
-def example_sums(model: Any, batch: dict[str, Any], sparse: bool = False) -> torch.Tensor:
-    """Return nats, correct first choices and masked tokens of each example, float32, shape `(batch, 3)`.
+def masked_logits(model: Any, batch: dict[str, Any], sparse: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits at a batch's masked tokens, float32, shape `(masked, vocab)`, and the true tokens, `(masked,)`.
 
     With `sparse` the head computes the masked positions only. The batch may be padded or padding-free.
     """
@@ -72,7 +72,17 @@ def example_sums(model: Any, batch: dict[str, Any], sparse: bool = False) -> tor
             logits = model(**inputs).logits[0]
     else:
         logits = model(**inputs).logits[masked]
-    logits, targets = logits.float(), labels[masked]  # (masked, vocab), (masked,)
+    return logits.float(), labels[masked]
+
+
+def example_sums(model: Any, batch: dict[str, Any], sparse: bool = False) -> torch.Tensor:
+    """Return nats, correct first choices and masked tokens of each example, float32, shape `(batch, 3)`.
+
+    The arguments are those of `masked_logits`.
+    """
+    labels = batch["labels"]
+    masked = labels != -100
+    logits, targets = masked_logits(model, batch, sparse)
     nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     # Back in their places and summed along each row: in float32, since MPS has no other, and in a fixed order.
     per_token = nats.new_zeros(3, *labels.shape)  # (3, batch, seq_len)
@@ -118,38 +128,6 @@ def all_example_sums(
     return torch.cat(sums).double().numpy()
 
 
-def paired_gain(
-    before: np.ndarray, after: np.ndarray, unit: str = "paragraphs", resamples: int = 10_000, seed: int = 0
-) -> dict[str, float]:
-    """Return by how many nats a masked token the loss fell, with a paired 95% bootstrap interval over examples.
-
-    Examples are drawn with replacement, each with its tokens before and after, since tokens of one example are not
-    independent of each other (percentile bootstrap; Efron & Tibshirani 1993, chapter 13).
-
-    Args:
-        before, after: sums of the same examples with the same masks, shape `(examples, 3)`, as `all_example_sums`.
-        unit: what the examples are, in the plural.
-        resamples: how many draws.
-        seed: of the draws.
-
-    Returns `loss` (positive where it fell), `low`, `high`, and under `unit` how many examples have a masked token.
-
-    >>> before, after = np.array([[4.0, 0, 2], [6.0, 0, 2]]), np.array([[2.0, 1, 2], [2.0, 1, 2]])
-    >>> paired_gain(before, after)
-    {'loss': 1.5, 'low': 1.0, 'high': 2.0, 'paragraphs': 2}
-    """
-    assert np.array_equal(before[:, 2], after[:, 2]), "not the same masked tokens"
-    measured = before[:, 2] > 0
-    fallen, masked = (before[:, 0] - after[:, 0])[measured], before[measured, 2]
-    generator, examples = np.random.default_rng(seed), len(masked)
-    gains = np.empty(resamples)
-    for first in range(0, resamples, 100):  # a hundred at a time: a large held-out text must not fill the memory
-        drawn = generator.integers(examples, size=(min(100, resamples - first), examples))
-        gains[first : first + 100] = fallen[drawn].sum(axis=1) / masked[drawn].sum(axis=1)
-    low, high = np.quantile(gains, [0.025, 0.975]).tolist()
-    return {"loss": float(fallen.sum() / masked.sum()), "low": low, "high": high, unit: examples}
-
-
 def compute(sums: Any) -> dict[str, float]:
     """Return the metrics of rows of sums, shape `(examples, 3)`: nats, correct, masked tokens."""
     nats, correct, masked_tokens = sums.T
@@ -158,20 +136,31 @@ def compute(sums: Any) -> dict[str, float]:
     )
 
 
+def token_counts(train_ids: Iterable[Any], vocab_size: int) -> np.ndarray:
+    """Count how often the training text has each token, int64, shape `(vocab_size,)`; `train_ids` come in any pieces.
+
+    >>> token_counts([[5, 5], [6]], vocab_size=8).tolist()
+    [0, 0, 0, 0, 0, 2, 1, 0]
+    """
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for ids in train_ids:
+        counts += np.bincount(np.asarray(ids, dtype=np.int64), minlength=vocab_size)
+    return counts
+
+
 def word_frequency_metrics(
-    train_ids: Iterable[Iterable[int]], labels: Iterable[torch.Tensor], vocab_size: int, special_ids: Iterable[int]
+    counts: np.ndarray, labels: Iterable[torch.Tensor], special_ids: Iterable[int]
 ) -> dict[str, float]:
     """Return what token frequencies alone would score on `labels`: the level that any real learning must pass.
 
-    The frequencies are those of the training text, with one added to each token's count (Laplace); special tokens are
-    left out, since no label is one. The accuracy is that of always saying the commonest token.
+    `counts` are those of the training text (`token_counts`), to which one is added for each token (Laplace); special
+    tokens are left out, since no label is one. The accuracy is that of always saying the commonest token.
 
-    >>> word_frequency_metrics([[5, 5, 6]], [torch.tensor([5, -100])], vocab_size=8, special_ids=[0])["accuracy"]
+    >>> counts = token_counts([[5, 5, 6]], vocab_size=8)
+    >>> word_frequency_metrics(counts, [torch.tensor([5, -100])], special_ids=[0])["accuracy"]
     1.0
     """
-    counts = np.ones(vocab_size, dtype=np.int64)
-    for ids in train_ids:
-        counts += np.bincount(np.asarray(ids, dtype=np.int64), minlength=vocab_size)
+    counts = counts + 1
     counts[list(special_ids)] = 0
     with np.errstate(divide="ignore"):  # log(0): a special token, never a label
         surprise = -np.log(counts / counts.sum())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +28,14 @@ class Prompt:
     answer: str
 
 
-def choose_prompts(texts: Sequence[str], tokenizer: Any, count: int = 5, seed: int = 0) -> list[Prompt]:
-    """Mask one word in each of `count` paragraphs, chosen by `seed` before any model has seen them.
+def choose_prompts(
+    texts: Sequence[str], tokenizer: Any, count: int = 5, seed: int = 0, per_text: int = 1
+) -> list[Prompt]:
+    """Mask one word each in `count` places, chosen by `seed` before any model has seen them.
 
-    The word is one that the tokenizer has as a single token, of four letters or more where there is one; up to
-    nine words before it and six behind it are kept.
+    First one of each paragraph, in an order of chance; then, with `per_text` above 1, another of each, and so on. The
+    word is one that the tokenizer has as a single token, of four letters or more where there is one; up to nine words
+    before it and six behind it are kept.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["he is a good king"] * 3, vocab_size=200)
@@ -42,18 +46,22 @@ def choose_prompts(texts: Sequence[str], tokenizer: Any, count: int = 5, seed: i
     order = chooser.sample(range(len(texts)), len(texts))
     prompts: list[Prompt] = []
     for pattern in (LONG_WORD, SHORT_WORD, CHARACTER):
-        for index in order:
+        left: dict[int, list[re.Match[str]]] = {}
+        for _, index in itertools.product(range(per_text), order):
             if len(prompts) == count:
                 return prompts
             if tokenizer.mask_token in texts[index]:
                 continue  # a text about masks: the prompt would have two
-            words = [
-                match
-                for match in re.finditer(pattern, texts[index])
-                if _is_one_token(match.group(), texts[index], match.start(), tokenizer, special)
-            ]
-            if words:
-                prompts.append(_mask(texts[index], chooser.choice(words), tokenizer.mask_token))
+            if index not in left:
+                left[index] = [
+                    match
+                    for match in re.finditer(pattern, texts[index])
+                    if _is_one_token(match.group(), texts[index], match.start(), tokenizer, special)
+                ]
+            if left[index]:
+                word = chooser.choice(left[index])
+                left[index].remove(word)
+                prompts.append(_mask(texts[index], word, tokenizer.mask_token))
         if prompts:
             break
     return prompts
@@ -75,7 +83,13 @@ def _mask(text: str, word: re.Match[str], mask_token: str) -> Prompt:
     return Prompt(before + glue_before + mask_token + glue_after + after, word.group())
 
 
-@torch.no_grad()
+def answer_id(prompt: Prompt, tokenizer: Any) -> int:
+    """Return the token id of a chosen prompt's answer."""
+    before = " " if prompt.text.split(tokenizer.mask_token)[0][-1:].isspace() else ""
+    (index,) = tokenizer(before + prompt.answer, add_special_tokens=False)["input_ids"]
+    return int(index)
+
+
 def fill_mask(
     model: Any, tokenizer: Any, prompts: Sequence[str], top_k: int = 3
 ) -> list[list[list[tuple[str, float]]]]:
@@ -89,27 +103,41 @@ def fill_mask(
     vocabulary = model.get_input_embeddings().num_embeddings
     if not 1 <= top_k <= vocabulary:
         raise ValueError(f"top_k: received {top_k}. Accepted: 1 to {vocabulary}, the tokens there are. Try 5.")
+    return [
+        [likeliest(probabilities, tokenizer, top_k) for probabilities in masks]
+        for masks in mask_probabilities(model, tokenizer, prompts)
+    ]
+
+
+def likeliest(probabilities: torch.Tensor, tokenizer: Any, top_k: int) -> list[tuple[str, float]]:
+    """Return the `top_k` likeliest tokens of `probabilities`, shape `(vocab,)`, with theirs."""
+    best = probabilities.topk(top_k)
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(tokenizer.decode([token]).strip(), p) for token, p in pairs]
+
+
+@torch.no_grad()
+def mask_probabilities(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Iterator[torch.Tensor]:
+    """Yield, prompt by prompt, each token's probability at each of its masks, float32, shape `(masks, vocab)`.
+
+    Raises: as `fill_mask`.
+    """
     was_training = model.training
     model.eval()
     try:
-        return [_fill(model, tokenizer, prompt, top_k) for prompt in prompts]
+        for prompt in prompts:
+            inputs = tokenizer(prompt.replace("[MASK]", tokenizer.mask_token), return_tensors="pt").to(model.device)
+            masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
+            if len(masks) == 0:
+                raise ValueError(
+                    f"prompt: {prompt!r} has no mask. Accepted: a sentence with [MASK] where a word is to be filled "
+                    'in, such as "The [MASK] of man."'
+                )
+            length, limit = inputs["input_ids"].shape[1], max_positions(model)
+            if length > limit:
+                raise ValueError(
+                    f"prompt: {length} tokens long. Accepted: at most {limit}, the model's positions. Cut it."
+                )
+            yield model(**inputs).logits[0, masks].float().softmax(-1)
     finally:
         model.train(was_training)
-
-
-def _fill(model: Any, tokenizer: Any, prompt: str, top_k: int) -> list[list[tuple[str, float]]]:
-    inputs = tokenizer(prompt.replace("[MASK]", tokenizer.mask_token), return_tensors="pt").to(model.device)
-    masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
-    if len(masks) == 0:
-        raise ValueError(
-            f"prompt: {prompt!r} has no mask. Accepted: a sentence with [MASK] where a word is to be filled in, "
-            'such as "The [MASK] of man."'
-        )
-    length, limit = inputs["input_ids"].shape[1], max_positions(model)
-    if length > limit:
-        raise ValueError(f"prompt: {length} tokens long. Accepted: at most {limit}, the model's positions. Cut it.")
-    best = model(**inputs).logits[0, masks].float().softmax(-1).topk(top_k)  # (masks, top_k)
-    return [
-        [(tokenizer.decode([token]).strip(), p) for token, p in zip(tokens, ps, strict=True)]
-        for tokens, ps in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]

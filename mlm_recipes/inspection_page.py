@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from . import report
+from . import report, sentences
 from .escaping import in_all, one_line
 
 #: The widest bar of the histogram, in characters.
@@ -133,7 +133,7 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         lost = f"{cut['tokens']['sum']:,} are cut off, {cut['tokens']['ratio']:.1%} of all"
         if not cut["tokens"]["sum"]:
             lost = "they go on in the next row" if recipe["packing"] else "they are split at the ends of sentences"
-        beyond = f"paragraphs of the text, by {report.count(longer['tokens'], 'token')}; {lost}"
+        beyond = f"paragraphs of the text, by {sentences.count(longer['tokens'], 'token')}; {lost}"
     yield "longer than that", f"{longer['paragraphs']:,}", beyond
     for name, how in _LAYOUTS.items():
         share = facts["padding"][name]["ratio"]
@@ -152,7 +152,7 @@ def _model(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     if model["parameters"] is not None:
         start = "random weights" if model["random_weights"] else "its trained weights"
         missing = len(model["missing_weights"])
-        head = f"; {report.count(missing, 'weight')} missing" if missing else ""
+        head = f"; {sentences.count(missing, 'weight')} missing" if missing else ""
         yield "parameters", f"{model['parameters'] / 1e6:.1f}M", f"starts from {start}{head}"
         yield "vocabulary", f"{model['vocabulary']:,}", f"tokens; the model has {model['embeddings']:,} embeddings"
         longest = "any" if model["max_positions"] is None else f"{model['max_positions']:,}"
@@ -163,12 +163,12 @@ def _model(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _time(time: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    device = f"cpu, {report.count(time['threads'], 'thread')}" if time["device"] == "cpu" else time["device"]
+    device = f"cpu, {sentences.count(time['threads'], 'thread')}" if time["device"] == "cpu" else time["device"]
     parts = f" in {time['micro_batches']} parts" if time["micro_batches"] > 1 else ""
     batch = f"batches of {time['batch']}{parts}, {time['precision']}, {device}"
     yield "a step", f"{time['seconds_per_step']:.2f} s", f"the median of {len(time['steps_timed'])}; {batch}"
-    yield "an epoch", _duration(time["seconds_an_epoch"]), report.count(time["steps_an_epoch"], "step")
-    yield "the recipe", _duration(time["seconds_of_the_run"]), report.count(time["steps_of_the_run"], "step")
+    yield "an epoch", _duration(time["seconds_an_epoch"]), sentences.count(time["steps_an_epoch"], "step")
+    yield "the recipe", _duration(time["seconds_of_the_run"]), sentences.count(time["steps_of_the_run"], "step")
 
 
 def _duration(seconds: float) -> str:

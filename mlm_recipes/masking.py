@@ -17,7 +17,8 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Keys = npt.NDArray[np.uint64]
 
-#: The epoch whose masks are kept for evaluation; training counts its epochs from 0 and never gets there.
+#: The epoch whose masks are kept for evaluation, the first of several draws, which count on from it; the one before it
+#: chooses tokens that are masked alone. Training counts its epochs from 0 and never gets there.
 EVALUATION_EPOCH = 2**62
 
 # What a random number is for: each purpose draws from a stream of its own.

@@ -55,6 +55,12 @@ def load_model(
     model, missing = load_model_and_missing(
         name, tokenizer, from_scratch=from_scratch, revision=revision, trust_remote_code=trust_remote_code
     )
+    warn_of_missing(name, missing)
+    return model
+
+
+def warn_of_missing(name: str | Path, missing: list[str]) -> None:
+    """Say which weights of a model start from random values, if any; `load_model_and_missing` names them."""
     if missing:
         logger.warning(
             "%s has no trained masked-language-modelling head: %d weights start from random values (%s).",
@@ -62,7 +68,6 @@ def load_model(
             len(missing),
             ", ".join(missing[:3]),
         )
-    return model
 
 
 def load_model_and_missing(

@@ -18,8 +18,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from .gradient_exchange import GradientExchange, average_gradients
 from .main_process import highest, several
-from .report import count
 from .sampler import dropout_seed
+from .sentences import count
 
 logger = logging.getLogger(__name__)
 

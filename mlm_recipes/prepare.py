@@ -1,38 +1,45 @@
-"""Everything that a run needs before its first number: text, tokenizer, model, rows, prompts."""
+"""Everything that a run needs before its first number: text, tokenizer, model, rows, what it is measured on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import set_seed
 
-from . import report
+from . import sentences
 from .collator import DataCollatorForMaskedLM
 from .columns import flat_column
 from .config import MLMConfig
 from .corpus import Corpus, check_held_out, load_corpus, load_paragraphs
 from .credentials import without_credentials
-from .dataset import lost_and_split, sums_by_paragraph, to_rows
-from .evaluation import compute, word_frequency_metrics
-from .fill_mask import Prompt, choose_prompts, fill_mask
+from .dataset import lost_and_split, to_rows
+from .evaluation import token_counts, word_frequency_metrics
 from .main_process import from_main
-from .masking import special_token_ids
-from .model import load_model, starts_random
+from .masking import Ints, special_token_ids
+from .measured_text import MeasuredText
+from .model import load_model_and_missing, starts_random, warn_of_missing
 from .paragraphs import stream_paragraphs
 from .positions import usable_length
+from .prompts import Prompts
 from .streaming import HeldOut, TextStream, rows_of
 from .tokenizer import load_or_train_tokenizer
+
+#: Positions that pseudo-perplexity may cost on the held-out text, and on ordinary language.
+BUDGET, GENERAL_BUDGET = 65_536, 32_768
 
 
 @dataclass
 class Run:
-    """What `prepare` returns."""
+    """What `prepare` returns.
+
+    `head_initialised` names the weights that the model's checkpoint lacks; `counts` says how often the training text
+    has each token; `held_out` and `general` are what the model is measured on.
+    """
 
     config: MLMConfig
     corpus: Corpus
@@ -40,50 +47,23 @@ class Run:
     model: Any
     max_length: int
     random_weights: bool
+    head_initialised: list[str]
     train_rows: Dataset | TextStream
-    validation_rows: Dataset
-    general_rows: Dataset | None
-    prompts: list[Prompt]
-
-    @property
-    def unit(self) -> str:
-        """What a row of the data is: packed rows have pieces of several paragraphs."""
-        return "rows" if self.config.packing else "paragraphs"
+    counts: Ints
+    held_out: MeasuredText
+    general: MeasuredText | None
+    prompts: Prompts
 
     def collator(self) -> DataCollatorForMaskedLM:
         """Return the collator that the config asks for."""
         return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
 
-    def frozen_batches(self, rows: Dataset | None = None) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield `rows`, by default the held-out text, with frozen masks, on the model's device."""
-        loader = DataLoader(
-            self.validation_rows if rows is None else rows,
-            batch_size=self.config.per_device_eval_batch_size,
-            collate_fn=self.collator().frozen(self.config.evaluation_seed),
-        )
-        for batch in loader:
-            yield {name: tensor.to(self.model.device) for name, tensor in batch.items()}
-
-    def measure(self, example_sums: Callable[[Dataset, str], np.ndarray]) -> tuple[dict[str, Any], np.ndarray]:
-        """Return what metrics.json says of the model as it is now, and the held-out rows' sums.
-
-        `example_sums` evaluates rows under a name, as `MLMTrainer.example_sums` does.
-        """
-        held_out = sums_by_paragraph(example_sums(self.validation_rows, "eval"), self.validation_rows)
-        measured = compute(held_out) | self.fill_mask()
-        if self.general_rows is not None:
-            measured["general"] = compute(example_sums(self.general_rows, "general"))
-        return measured, held_out
-
-    def fill_mask(self) -> dict[str, Any]:
-        """Return the model's answers to the prompts, as metrics.json holds them."""
-        filled = fill_mask(self.model, self.tokenizer, [prompt.text for prompt in self.prompts])
-        return {
-            "fill_mask": [
-                {"prompt": prompt.text, "answer": prompt.answer, "top": [[token, p] for token, p in guesses[0]]}
-                for prompt, guesses in zip(self.prompts, filled, strict=True)
-            ]
-        }
+    def frozen_labels(self) -> Iterator[torch.Tensor]:
+        """Yield the labels of the held-out text, batch by batch, in all its draws."""
+        for draw in range(self.held_out.draws):
+            collator = self.collator().frozen(self.config.evaluation_seed, draw)
+            for batch in DataLoader(self.held_out.rows, batch_size=64, collate_fn=collator):
+                yield batch["labels"]
 
     def announcement(self) -> str:
         """Say what there is to train on, and what to train."""
@@ -91,13 +71,14 @@ class Run:
         longer = ""
         if facts["cut_off_paragraphs"]:
             longer = (
-                f" Longer than {self.max_length} tokens: {report.count(facts['cut_off_paragraphs'], 'paragraph')}, of "
-                f"which {report.count(facts['cut_off_tokens'], 'token')} are cut off; --long_text split keeps them."
+                f" Longer than {self.max_length} tokens: {sentences.count(facts['cut_off_paragraphs'], 'paragraph')}, "
+                f"of which {sentences.count(facts['cut_off_tokens'], 'token')} are cut off; --long_text split keeps "
+                "them."
             )
         elif facts["split_paragraphs"]:
             longer = (
-                f" Longer than {self.max_length} tokens: {report.count(facts['split_paragraphs'], 'paragraph')}, split "
-                f"at the ends of sentences; {facts['rows']:,} rows in all."
+                f" Longer than {self.max_length} tokens: {sentences.count(facts['split_paragraphs'], 'paragraph')}, "
+                f"split at the ends of sentences; {facts['rows']:,} rows in all."
             )
         start = "random weights" if self.random_weights else "its trained weights"
         size, train = "read as a stream", ""
@@ -154,7 +135,7 @@ class _Stream:
 
 
 def prepare(config: MLMConfig, default_length: int = 512) -> Run:
-    """Load the corpus and the model, tokenize, and choose the prompts.
+    """Load the corpus and the model, tokenize, and decide what the model is measured on.
 
     `default_length` is where rows are cut if the config says nothing and the model has as many positions.
 
@@ -175,7 +156,8 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
             vocab_size=config.vocab_size,
         )
         set_seed(config.seed)
-        model = load_model(config.model, tokenizer, **config.start())
+        model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
+        warn_of_missing(config.model, missing)
         max_length = usable_length(config.max_length, model, default_length)
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         found = [lost_and_split(part) for part in rows.values()]
@@ -186,24 +168,37 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
             text = load_paragraphs(config.general_corpus, **config.reading())
             rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
             corpus.facts["general"] = without_credentials(config.general_corpus)
-        run = Run(
-            config=config,
-            corpus=corpus,
-            tokenizer=tokenizer,
-            model=model,
-            max_length=max_length,
-            random_weights=random_weights,
-            train_rows=stream.text if stream else rows["train"],
-            validation_rows=rows["validation"],
-            general_rows=rows.get("general"),
-            prompts=choose_prompts(corpus["validation"]["text"], tokenizer, seed=config.evaluation_seed),
-        )
+    if config.prompts is None:
+        prompts = Prompts.choose(corpus["validation"]["text"], tokenizer, config.evaluation_seed)
+    else:
+        prompts = Prompts.read(config.prompts, tokenizer.mask_token)
     sample = rows_of(stream.sample, tokenizer, max_length, **config.rows()) if stream else None
-    words = word_frequency_metrics(
-        flat_column(rows["train"], "input_ids") if sample is None else (row["input_ids"] for row in sample),
-        (batch["labels"].cpu() for batch in run.frozen_batches()),
-        run.model.get_input_embeddings().num_embeddings,
-        special_token_ids(tokenizer),
+    special_ids, unit = special_token_ids(tokenizer), "rows" if config.packing else "paragraphs"
+    texts = {
+        part: MeasuredText.of(name, rows[part], special_ids, config.evaluation_seed, budget, unit)
+        for part, name, budget in (
+            ("validation", corpus.facts["name"], BUDGET),
+            ("general", corpus.facts.get("general", ""), GENERAL_BUDGET),
+        )
+        if part in rows
+    }
+    run = Run(
+        config=config,
+        corpus=corpus,
+        tokenizer=tokenizer,
+        model=model,
+        max_length=max_length,
+        random_weights=random_weights,
+        head_initialised=missing,
+        train_rows=stream.text if stream else rows["train"],
+        counts=token_counts(
+            flat_column(rows["train"], "input_ids") if sample is None else (row["input_ids"] for row in sample),
+            int(cast(Any, model).get_input_embeddings().num_embeddings),
+        ),
+        held_out=texts["validation"],
+        general=texts.get("general"),
+        prompts=prompts,
     )
+    words = word_frequency_metrics(run.counts, run.frozen_labels(), special_ids)
     corpus.facts["word_frequencies"] = {name: words[name] for name in ("loss", "accuracy")}
     return run

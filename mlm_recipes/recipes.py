@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from datasets import Dataset
 from transformers import set_seed
 
-from . import reference_loop, report, resumed_run, run_folder
+from . import reference_loop, report, resumed_run, run_folder, sentences
 from .arguments import read_config
+from .before_after import State, alone, compare
 from .checkpoint import STAGED
 from .config import MLMConfig
-from .evaluation import all_example_sums, paired_gain
 from .fill_mask import fill_mask
 from .model import load_model
 from .prepare import Run, prepare
+from .run_facts import command_line, peak_memory
+from .sparse_prediction import unsupported
+from .token_results import TokenResults, evaluate_tokens
 from .tokenizer import load_tokenizer
 from .trainer import MLMTrainer
 
@@ -97,7 +98,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         run.model,
         args=config,
         train_dataset=run.train_rows,
-        eval_dataset=run.validation_rows,
+        eval_dataset=run.held_out.rows,
         processing_class=run.tokenizer,
     )
     if checkpoint is not None:
@@ -115,19 +116,22 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
             run_folder.begin(folder, config.to_recipe())
         plan = _plan(config, ", in bf16" if config.bf16 else "")
         logger.info("%s %s%s", run.announcement(), plan, f" Going on from {checkpoint}." if checkpoint else "")
-    before, sums_before = run.measure(trainer.example_sums)
+    before = State.of(run, trainer.token_results)
+    trainer.log(before.logged)
     started = time.monotonic()
     output = trainer.train(resume_from_checkpoint=checkpoint or False)
     seconds = time.monotonic() - started
-    after, sums_after = run.measure(trainer.example_sums)
+    steps = output.global_step - (trainer.resumed[-1]["step"] if trainer.resumed else 0)
+    real, padding = trainer.accelerator.reduce(trainer.computed.counts().to(config.device)).tolist()
+    after = State.of(run, trainer.token_results)
     _refuse_diverged(after, config)
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    logged = trainer.state.log_history
+    history = [entry for entry in logged if "loss" in entry]
     metrics = _metrics(
         run,
         config,
         before,
         after,
-        paired_gain(sums_before, sums_after, run.unit),
         recipe="train",
         skipped_steps=trainer.skipped_steps,
         seconds=seconds,
@@ -135,8 +139,21 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         epochs=trainer.epochs,
         processes=config.world_size,
         resumed=trainer.resumed,
-        history=[{key: entry[key] for key in ("step", "loss", "learning_rate")} for entry in history],
+        history=[
+            {key: entry[key] for key in ("step", "loss", "learning_rate", "grad_norm") if key in entry}
+            for entry in history
+        ],
+        evaluations=[
+            {"step": entry["step"]} | {name: entry[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity")}
+            for entry in logged
+            if "eval_loss" in entry
+        ],
+        tokens={"real": real, "padding": padding},
+        steps_per_second=steps / seconds if steps else None,
+        tokens_per_second=real / seconds if steps else None,
+        **({"out_of_memory": {"parts": trainer.micro_batch_parts}} if trainer.micro_batch_parts > 1 else {}),
     )
+    trainer.log(after.logged)
     staged = folder / STAGED
     trainer.save_model(str(staged))
     if trainer.is_world_process_zero():
@@ -167,11 +184,10 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     logger.info(run.announcement())
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
         config.output_dir = unused
-        trainer = MLMTrainer(run.model, args=config, eval_dataset=run.validation_rows, processing_class=run.tokenizer)
-        measured, _ = run.measure(trainer.example_sums)
+        trainer = MLMTrainer(run.model, args=config, eval_dataset=run.held_out.rows, processing_class=run.tokenizer)
         metrics = {
             "corpus": run.corpus.facts,
-            "evaluation": {"model": config.model, "random_weights": run.random_weights} | measured,
+            "evaluation": alone(run, State.of(run, trainer.token_results)),
             "versions": run_folder.versions(),
         }
     return RunResult(metrics)
@@ -212,10 +228,13 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
 
     run.model.to(config.device)
 
-    def example_sums(rows: Dataset, _name: str) -> np.ndarray:
-        return all_example_sums(run.model, run.frozen_batches(rows))
+    sparse = unsupported(run.model) is None
 
-    before, sums_before = run.measure(example_sums)
+    def token_results(rows: Any, draw: int) -> TokenResults:
+        collator = run.collator().frozen(config.evaluation_seed, draw)
+        return TokenResults.of([evaluate_tokens(run.model, rows, collator, config.per_device_eval_batch_size, sparse)])
+
+    before = State.of(run, token_results)
     set_seed(config.seed)
     encodings = reference_loop.encode(run.corpus["train"]["text"], run.tokenizer, run.max_length)
     reference_loop.mask(encodings, run.tokenizer, config.mlm_probability)
@@ -229,14 +248,13 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
         weight_decay=config.weight_decay,
     )
     seconds = time.monotonic() - started
-    after, sums_after = run.measure(example_sums)
+    after = State.of(run, token_results)
     _refuse_diverged(after, config)
     metrics = _metrics(
         run,
         config,
         before,
         after,
-        paired_gain(sums_before, sums_after, run.unit),
         recipe="reference",
         seconds=seconds,
         steps=len(losses),
@@ -246,6 +264,10 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
             {"step": step, "loss": loss, "learning_rate": config.learning_rate}
             for step, loss in enumerate(losses, start=1)
         ],
+        evaluations=[],
+        tokens=None,
+        steps_per_second=len(losses) / seconds,
+        tokens_per_second=None,
     )
     run.model.save_pretrained(folder)
     run.tokenizer.save_pretrained(folder)
@@ -277,38 +299,38 @@ def _refuse_resume(config: MLMConfig, verb: str) -> None:
 
 
 def _plan(config: MLMConfig, precision: str = "") -> str:
-    length = report.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
+    length = (
+        sentences.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
+    )
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}{precision}."
 
 
-def _metrics(
-    run: Run,
-    config: MLMConfig,
-    before: dict[str, Any],
-    after: dict[str, Any],
-    gain: dict[str, float],
-    **train: Any,
-) -> dict[str, Any]:
+def _metrics(run: Run, config: MLMConfig, before: State, after: State, **train: Any) -> dict[str, Any]:
     """Return what metrics.json holds; `train` is what only the loop that ran can say."""
     started_from = {
+        "command": command_line(),
         "model": config.model,
         "random_weights": run.random_weights,
+        "head_initialised": run.head_initialised,
         "parameters": run.model.num_parameters(),
     }
-    return {
-        "corpus": run.corpus.facts,
-        "before": before,
-        "after": after,
-        "gain": gain,
-        "train": started_from | train,
-        "versions": run_folder.versions(),
+    measuring = {
+        "evaluation_seconds": before.seconds + after.seconds,
+        "prompts_compared": 0 if run.prompts.own else len(run.prompts.candidates),
+        "peak_memory": peak_memory(run.model.device),
     }
+    return (
+        {"corpus": run.corpus.facts}
+        | compare(run, before, after)
+        | {"train": started_from | train | measuring, "versions": run_folder.versions()}
+    )
 
 
-def _refuse_diverged(after: dict[str, Any], config: MLMConfig) -> None:
-    if not math.isfinite(after["loss"]):
+def _refuse_diverged(after: State, config: MLMConfig) -> None:
+    loss = after.held_out.summary()["loss"]
+    if not math.isfinite(loss):
         raise ValueError(
-            f"train: the held-out loss is {after['loss']} after training: the run has diverged, and nothing was saved. "
+            f"train: the held-out loss is {loss} after training: the run has diverged, and nothing was saved. "
             f"Accepted: a learning rate that the model bears; this was {config.learning_rate:g}. Lower --learning_rate."
         )

@@ -8,6 +8,8 @@ import math
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from .escaping import in_all, markdown, one_line
+from .sentences import FEW, count, measured_tokens, note
+
+#: The verdict of an interval that includes zero.
+NO_CHANGE = "no measurable change"
+
+#: Cells that a terminal of 80 columns has no room for in one line.
+_NARROW = {NO_CHANGE: "no measurable\nchange", "word frequencies alone": "word\nfrequencies\nalone"}
 
 FILES = {"report.html": "report.html", "README.md": "model_card.md"}
 
@@ -53,9 +62,9 @@ def write(folder: str | Path) -> list[Path]:
 
 
 def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the before/after table, a header and a row a measure.
+    """Return the before/after table: a header and a row a measure, of held-out text and then of ordinary language.
 
-    >>> measure = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5, "masked_tokens": 10}
+    >>> measure = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5, "masked_tokens": 500}
     >>> words = {"word_frequencies": {"loss": 3.0, "accuracy": 0.1}}
     >>> for row in comparison({"corpus": words, "before": measure, "after": measure | {"loss": 1.5}}):
     ...     print(*row, sep=" | ")
@@ -64,150 +73,96 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     perplexity | 7.4 | 7.4 | +0.0 | 20.1
     accuracy | 50.0% | 50.0% | +0.0 | 10.0%
     """
-    before, after, words = metrics["before"], metrics["after"], metrics["corpus"]["word_frequencies"]
-    perplexity, accuracy = after["perplexity"] - before["perplexity"], 100 * (after["accuracy"] - before["accuracy"])
-    return [
-        ("held-out text", "before", "after", "change", "word frequencies alone"),
-        (
-            "loss (nats)",
-            f"{before['loss']:.3f}",
-            f"{after['loss']:.3f}",
-            f"{after['loss'] - before['loss']:+.3f}",
-            f"{words['loss']:.3f}",
-        ),
-        (
-            "perplexity",
-            _large(before["perplexity"]),
-            _large(after["perplexity"]),
-            _large(perplexity, "+"),
-            _large(math.exp(words["loss"])),
-        ),
-        (
-            "accuracy",
-            f"{before['accuracy']:.1%}",
-            f"{after['accuracy']:.1%}",
-            f"{accuracy:+.1f}",
-            f"{words['accuracy']:.1%}",
-        ),
-    ]
-
-
-def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """Return prompt, answer and the first choices before and after of each fill-mask prompt, as text."""
-    return [
-        {
-            "prompt": old["prompt"],
-            "answer": old["answer"],
-            "before": _join(old["top"]),
-            "after": _join(new["top"]),
+    words = metrics["corpus"]["word_frequencies"]
+    alone = {"loss": words["loss"], "perplexity": math.exp(words["loss"]), "accuracy": words["accuracy"]}
+    last = {name: LABELS[name].value(number) for name, number in alone.items()}
+    if "change" not in metrics:  # a run of an earlier version: one draw, no intervals
+        held_out = {
+            name: {"before": old, "after": metrics["after"][name], "change": metrics["after"][name] - old}
+            for name, old in metrics["before"].items()
+            if name in alone
         }
-        for old, new in zip(metrics["before"]["fill_mask"], metrics["after"]["fill_mask"], strict=True)
-    ]
+        rows = [(*_cells(name, measure), last.get(name, "")) for name, measure in held_out.items()]
+        rows.insert(0, ("held-out text", "before", "after", "change", "word frequencies alone"))
+        return rows + [(each, *[""] * 4) for each in _warnings(metrics)]
+    held_out, general = metrics["change"]["held_out"], metrics["change"].get("general")
+    found: list[tuple[str, ...]] = []
+    found.append(("held-out text", "before", "after", "change", "95% interval", "word frequencies alone"))
+    found += [(*_cells(n, m), _interval(n, m), last.get(n, "")) for n, m in _in_order(held_out["measures"])]
+    found += [(each, *[""] * 5) for each in _warnings(metrics)]
+    if general:
+        found.append((general["text"], *[""] * 5))
+        found += [(*_cells(n, m), _interval(n, m), "") for n, m in _in_order(general["measures"])]
+    return found
 
 
-def count(number: int, thing: str) -> str:
-    """Return a number with its thing, in the plural where it should be.
+@dataclass(frozen=True)
+class Label:
+    """What people call a measure, and how they write it, its change, and an interval's ends."""
 
-    >>> count(1, "step"), count(1200, "step")
-    ('1 step', '1,200 steps')
-    """
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+    name: str
+    value: Callable[[float], str]
+    change: Callable[[float], str]
+    end: Callable[[float], str]
 
 
 def _large(number: float, sign: str = "") -> str:
     return f"{number:{sign},.1f}" if abs(number) < 1e6 else f"{number:{sign}.1e}"
 
 
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _with_sign(number: float) -> str:
+    return _large(number, "+")
+
+
+LABELS = {
+    "loss": Label("loss (nats)", "{:.3f}".format, "{:+.3f}".format, "{:+.2f}".format),
+    "perplexity": Label("perplexity", _large, _with_sign, _with_sign),
+    "pseudo_perplexity": Label("pseudo-perplexity", _large, _with_sign, _with_sign),
+    "accuracy": Label("accuracy", "{:.1%}".format, _points, _points),
+    "top5_accuracy": Label("top-5 accuracy", "{:.1%}".format, _points, _points),
+}
+
+
+def _in_order(measures: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, measures[name]) for name in LABELS if name in measures]
+
+
+def _cells(name: str, measure: dict[str, Any]) -> tuple[str, ...]:
+    label, unsure = LABELS[name], measure.get("verdict") == NO_CHANGE
+    change = NO_CHANGE if unsure else label.change(measure["change"])
+    return label.name, label.value(measure["before"]), label.value(measure["after"]), change
+
+
+def _interval(name: str, measure: dict[str, Any]) -> str:
+    if measure["low"] is None:
+        return str(measure["verdict"])
+    return f"{LABELS[name].end(measure['low'])} to {LABELS[name].end(measure['high'])}"
+
+
+def _warnings(metrics: dict[str, Any]) -> list[str]:
+    few = measured_tokens(metrics)
+    return [f"only {count(few, 'masked token')}: a hint, not a result"] if few < FEW else []
+
+
+def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """Return prompt, answer, how it was chosen, and the first choices before and after of each prompt, as text."""
+    return [
+        _prompt(old) | {"before": _join(old["top"]), "after": _join(new["top"])}
+        for old, new in zip(metrics["before"]["fill_mask"], metrics["after"]["fill_mask"], strict=True)
+    ]
+
+
+def _prompt(entry: dict[str, Any]) -> dict[str, str]:
+    return {"prompt": entry["prompt"], "answer": entry["answer"] or "", "chosen": entry.get("chosen", "")}
+
+
 def _join(guesses: list[tuple[str, float]]) -> str:
-    return " \u00b7 ".join(token for token, _ in guesses)  # not by commas, which are among the commonest tokens
-
-
-def note(metrics: dict[str, Any]) -> str:
-    """Say in plain words what the numbers allow one to say."""
-    corpus, train = metrics["corpus"], metrics["train"]
-    masked, loss = metrics["after"]["masked_tokens"], metrics["after"]["loss"]
-    resumed = train.get("resumed")
-    steps = count(train["steps"], "step")
-    if resumed:
-        since = resumed[-1]["step"]
-        steps += f", resumed after step {since}; the {train['steps'] - since} since then"
-    where = f"{headline(metrics)} {steps} in {train['seconds']:,.0f} s."
-    for each in resumed or []:
-        if each["changed"]:
-            what = ", ".join(f"{name} from {old} to {new}" for name, (old, new) in each["changed"].items())
-            where += f" Changed after step {each['step']}: {what}; recipe.yaml holds the last values."
-    if masked < 200:
-        where += " That is few: read the numbers as a hint, not as a result."
-    if not train["random_weights"]:
-        return where + _forgotten(metrics)
-    words = corpus["word_frequencies"]["loss"]
-    where += " This model started from random weights"
-    if loss < words - 0.3:
-        return f"{where}; word frequencies alone give a loss of {words:.2f}."
-    learned = (
-        f"From {_size(corpus)} such a model learns little more than how often each word occurs"
-        if loss < words + 0.3
-        else "So far it has not learned even how often each word occurs"
-    )
-    return (
-        f"{where}. {learned}: that alone gives a loss of {words:.2f}, and this model's is {loss:.2f}. To teach your "
-        "text's style to a model that already knows the language, adapt a pretrained one: the built-in `mini`, or "
-        "MODEL=google-bert/bert-base-uncased"
-    )
-
-
-def _size(corpus: dict[str, Any]) -> str:
-    """Say how much text there is, where that is known: a stream's end may not have been seen."""
-    return "so little" if corpus.get("streamed") else f"{corpus['words']:,} words"
-
-
-def headline(metrics: dict[str, Any]) -> str:
-    """Say in a sentence what was gained, on how much text, and how sure that is.
-
-    >>> measured = {"corpus": {"validation": 51}, "after": {"masked_tokens": 741}}
-    >>> print(headline(measured | {"gain": {"loss": 0.614, "low": 0.508, "high": 0.702, "paragraphs": 51}}))
-    The held-out loss fell by 0.61 nats a token (95% interval 0.51 to 0.70) on 741 masked tokens of 51 paragraphs, the \
-same before and after.
-    """
-    gain, masked = metrics["gain"], metrics["after"]["masked_tokens"]
-    interval = f"95% interval {gain['low']:.2f} to {gain['high']:.2f}"
-    unit = "row" if "rows" in gain else "paragraph"  # rows where the text was packed
-    examples = gain[f"{unit}s"]
-    where = f"on {count(masked, 'masked token')} of {count(examples, unit)}, the same before and after."
-    if examples < 10:
-        return (
-            f"The held-out loss changed by {-gain['loss']:+.2f} nats a token {where} These are too few for an interval."
-        )
-    advice = "Try a lower --learning_rate, fewer steps, or more text."
-    if gain["low"] > 0:
-        return f"The held-out loss fell by {gain['loss']:.2f} nats a token ({interval}) {where}"
-    if gain["high"] < 0:
-        interval = f"95% interval {-gain['high']:.2f} to {-gain['low']:.2f}"
-        return (
-            f"The held-out loss rose by {-gain['loss']:.2f} nats a token ({interval}) {where} What was learned does "
-            f"not help on text that was held out. {advice}"
-        )
-    return (
-        f"No measurable change: the held-out loss fell by {gain['loss']:.2f} nats a token, and the {interval} includes "
-        f"zero, {where} {advice}"
-    )
-
-
-def _forgotten(metrics: dict[str, Any]) -> str:
-    """Say what became of the ordinary language, where that was measured."""
-    if "general" not in metrics["after"]:
-        return ""
-    before, after = metrics["before"]["general"], metrics["after"]["general"]
-    rose, gained = after["loss"] - before["loss"], metrics["gain"]["loss"]
-    text = f"{metrics['corpus']['general']} ({count(after['masked_tokens'], 'masked token')})"
-    if rose <= 0:
-        return f" Nothing was forgotten: on {text} the loss fell by {-rose:.2f} nats."
-    if rose < gained / 4:
-        return f" Little was forgotten: on {text} the loss rose by {rose:.2f} nats, less than a quarter of the gain."
-    return (
-        f" Something was forgotten: on {text} the loss rose by {rose:.2f} nats, {before['loss']:.2f} to "
-        f"{after['loss']:.2f}. A lower --learning_rate or fewer steps forget less."
-    )
+    first = (f"{token} {p:.0%}" for token, p in guesses[:3])
+    return " \u00b7 ".join(first)  # not by commas, which are among the commonest tokens
 
 
 def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
@@ -217,14 +172,11 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
     if "evaluation" in metrics:
         _print_evaluation(metrics, console)
     else:
-        _print_table(console, comparison(metrics), right=range(1, 5))
-        _print_table(
-            console,
-            [
-                ("held-out prompt", "answer", "before", "after"),
-                *((row["prompt"], row["answer"], row["before"], row["after"]) for row in prompt_rows(metrics)),
-            ],
-        )
+        rows = [tuple(_NARROW.get(cell, cell) for cell in row) for row in comparison(metrics)]
+        _print_table(console, rows, right=range(1, len(rows[0])))
+        for row in prompt_rows(metrics):
+            _print_prompt(console, row, ("before", "after"))
+        console.print()
         console.print(Text(note(metrics)))
     if folder is not None:
         place = one_line(str(folder))
@@ -274,31 +226,37 @@ def command() -> str:
 
 def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
     found, words = metrics["evaluation"], metrics["corpus"]["word_frequencies"]
-    _print_table(
-        console,
-        [
-            (f"held-out text of {metrics['corpus']['name']}", str(found["model"]), "word frequencies alone"),
-            ("loss (nats)", f"{found['loss']:.3f}", f"{words['loss']:.3f}"),
-            ("perplexity", _large(found["perplexity"]), ""),
-            ("accuracy", f"{found['accuracy']:.1%}", f"{words['accuracy']:.1%}"),
-            ("masked tokens", f"{found['masked_tokens']:,}", ""),
-            *(
-                [(f"loss on {metrics['corpus']['general']}", f"{found['general']['loss']:.3f}", "")]
-                if "general" in found
-                else []
-            ),
-        ],
-        right=range(1, 3),
-    )
-    _print_table(
-        console,
-        [
-            ("held-out prompt", "answer", "first choices"),
-            *((row["prompt"], row["answer"], _join(row["top"])) for row in found["fill_mask"]),
-        ],
-    )
+    rows: list[tuple[str, ...]] = []
+    rows.append((f"held-out text of {metrics['corpus']['name']}", str(found["model"]), "word frequencies alone"))
+    for name, label in LABELS.items():
+        rows.append((label.name, label.value(found[name]), label.value(words[name]) if name in words else ""))
+    rows.append(("masked tokens", f"{found['masked_tokens']:,} in {count(found['draws'], 'draw')}", ""))
+    if found["distinct_tokens"] < FEW:
+        rows.append((f"only {count(found['distinct_tokens'], 'masked token')}: a hint, not a result", "", ""))
+    if "general" in found:
+        rows.append((metrics["corpus"]["general"], "", ""))
+        rows += [(label.name, label.value(found["general"][name]), "") for name, label in LABELS.items()]
+    _print_table(console, rows, right=range(1, 3))
+    for entry in found["fill_mask"]:
+        _print_prompt(console, _prompt(entry) | {"first": _join(entry["top"])}, ("first",))
+    console.print()
+    if found["head_initialised"]:
+        missing = count(len(found["head_initialised"]), "weight")
+        console.print(
+            Text(
+                f"This model came without a trained masked-language-modelling head: {missing} started from random "
+                "values, and its figures are a guess's."
+            )
+        )
     if found["random_weights"]:
         console.print(Text("This model has random weights: it has learned nothing yet, and its figures are a guess's."))
+
+
+def _print_prompt(console: Console, row: dict[str, str], what: tuple[str, ...]) -> None:
+    answer = f"  ({row['answer']})" if row["answer"] else ""
+    console.print(Text(": ".join(filter(None, (row["chosen"], row["prompt"]))) + answer))
+    for name in what:
+        console.print(Text(f"  {name:6}  {row[name]}"))
 
 
 def _print_table(console: Console, rows: list[tuple[str, ...]], right: range = range(0)) -> None:

@@ -60,7 +60,7 @@ ALLOWED = frozenset(
         *("max_skipped_steps", "on_nonfinite"),
         *("hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "push_to_hub"),
         *("log_level", "log_level_replica", "log_on_each_node", "logging_first_step", "logging_nan_inf_filter"),
-        *("logging_steps", "logging_strategy", "project", "report_to", "run_name", "skip_memory_metrics"),
+        *("logging_steps", "logging_strategy", "project", "prompts", "report_to", "run_name", "skip_memory_metrics"),
         *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
         *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
         # Compared by what follows from them: the text, the global batch.

@@ -10,12 +10,14 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainerState, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from .checkpoint import newest_whole
 from .collator import DataCollatorForMaskedLM
+from .computed_tokens import ComputedTokens
 from .config import MLMConfig
 from .dataset import NumberedRows, RowsOfEpoch, fingerprint, to_rows, with_example_id
 from .dropout import use_fast_dropout
@@ -35,6 +37,7 @@ from .sampler import NO_EXAMPLE, EpochSampler, StepSeeds
 from .sparse_prediction import only_at
 from .streaming import START, Row, StreamedRows, StreamState, TextStream, blocks, rows_of
 from .tensor_files import require_tensors_only
+from .token_results import TokenResults, evaluate_tokens
 from .tokenizer import load_or_train_tokenizer, require_mask_token
 
 logger = logging.getLogger(__name__)
@@ -149,7 +152,7 @@ class MLMTrainer(RobustTrainer):
             ours = joined
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
         use_fast_dropout(model)
-        self._evaluated = np.empty((0, 3))
+        self.computed = ComputedTokens()
         self._step_seeds = StepSeeds()
         self.add_callback(self._step_seeds)
         self._contract = ResumeContract(args.to_recipe, self._facts)
@@ -189,6 +192,13 @@ class MLMTrainer(RobustTrainer):
         if self.compute_loss_func is not masked_lm_loss or num_items_in_batch is None:
             return "the losses of its parts may not add up to its own: the loss or the batch is not this library's"
         return super().undivided(num_items_in_batch)
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Compute a micro-batch's loss and gradients, and count its tokens."""
+        self.computed.add(inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
         self,
@@ -458,10 +468,23 @@ class MLMTrainer(RobustTrainer):
         loader.worker_init_fn = self._signals.in_workers
         return loader
 
-    def example_sums(self, rows: Any, metric_key_prefix: str = "eval") -> np.ndarray:
-        """Evaluate `rows`; return nats, correct first choices and masked tokens of each, shape `(examples, 3)`."""
-        self.evaluate(rows, metric_key_prefix=metric_key_prefix)
-        return self._evaluated
+    def token_results(self, rows: Any, draw: int = 0) -> TokenResults:
+        """Evaluate `rows` of token ids under a draw of the frozen masks; return what was made of each masked token.
+
+        In every process: those of all processes, in the order of the rows. Nothing is logged, no callback is told.
+        """
+        assert isinstance(self.args, MLMConfig)
+        with self.accelerator.autocast():
+            mine = evaluate_tokens(
+                self.model,
+                rows,
+                self._evaluation_collator.frozen(self.args.evaluation_seed, draw),
+                self.args.per_device_eval_batch_size,
+                self.sparse_prediction,
+                self.accelerator.process_index,
+                self.accelerator.num_processes,
+            )
+        return TokenResults.of(gather_object([mine]))
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Raise ValueError: logits for each position of a corpus fill any memory; see `evaluate` and `fill`."""
@@ -486,12 +509,10 @@ class MLMTrainer(RobustTrainer):
         stoppable = self.is_in_train and not self._signals.received
         batches: Any = self._signals.until_stopped(dataloader) if stoppable else dataloader
         with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
-            self._evaluated = all_example_sums(
-                self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction
-            )
+            sums = all_example_sums(self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction)
         if stoppable and self._signals.received:
             self.stop_now(self.model_wrapped)  # what has been measured so far says nothing
-        named = {f"{metric_key_prefix}_{name}": value for name, value in compute(self._evaluated).items()}
+        named = {f"{metric_key_prefix}_{name}": value for name, value in compute(sums).items()}
         examples = self.num_examples(dataloader)
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)
 

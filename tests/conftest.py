@@ -23,11 +23,15 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, set_seed  # noqa: E402
 
-from mlm_recipes import config, load_corpus, train_tokenizer  # noqa: E402
+from mlm_recipes import config, load_corpus, measured_text, prepare, prompts, train_tokenizer  # noqa: E402
 from mlm_recipes.checkpoint import MANIFEST, commit  # noqa: E402
 
 # The tests' bounds are float32's, whatever this machine is fast at; those of bf16 ask for it.
 config.has_fast_bf16 = lambda use_cpu: False
+# And their time is short: less is masked alone, and fewer prompts are compared, than in a run.
+prepare.BUDGET = prepare.GENERAL_BUDGET = 2_000
+prompts.COMPARED = 12
+measured_text.DRAWS = 2
 
 ROOT = Path(__file__).parent.parent
 datasets.disable_progress_bars()

@@ -13,16 +13,20 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
-    {"checkpoint", "columns", "credentials", "dropout", "escaping", "files", "hub", "length_groups"}
-    | {"main_process", "masking", "muon", "near_duplicates", "nonfinite", "positions", "progress", "reference_loop"}
-    | {"remote_code", "sparse_prediction", "tensor_files", "text_cache", "text_files", "windows", "word_cache"},
-    {"collator", "download", "encoding", "fill_mask", "gradient_exchange", "padding_free", "report", "resume"}
-    | {"sampler", "sources", "tables", "text_measures"},
-    {"advice", "config", "dataset", "evaluation", "inspection_page", "model", "out_of_memory", "paragraphs"}
+    {"checkpoint", "columns", "computed_tokens", "credentials", "dropout", "escaping", "files", "hub"}
+    | {"length_groups", "main_process", "masking", "muon", "near_duplicates", "nonfinite", "paired_bootstrap"}
+    | {"positions", "progress", "reference_loop", "remote_code", "sentences", "sparse_prediction", "tensor_files"}
+    | {"text_cache", "text_files", "windows", "word_cache"},
+    {"advice", "collator", "download", "encoding", "fill_mask", "gradient_exchange", "padding_free"}
+    | {"pseudo_perplexity", "report", "resume", "run_facts", "sampler", "sources", "tables", "text_measures"}
+    | {"word_pieces"},
+    {"config", "dataset", "evaluation", "inspection_page", "model", "out_of_memory", "paragraphs", "prompts"}
     | {"run_folder", "signals", "tokenizer"},
-    {"arguments", "corpus", "fast_paths", "robust_trainer", "streaming"},
-    {"prepare", "resumed_run", "trainer"},
-    {"inspection", "recipes", "verification"},
+    {"arguments", "corpus", "fast_paths", "robust_trainer", "streaming", "token_results"},
+    {"breakdowns", "measured_text", "resumed_run", "trainer"},
+    {"prepare"},
+    {"before_after", "inspection", "verification"},
+    {"recipes"},
     {"cli"},
 ]
 

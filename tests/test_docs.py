@@ -149,13 +149,15 @@ def test_how_far_random_weights_get_in_that_minute_is_what_was_measured():
 def test_the_last_screen_shown_is_that_of_the_quickstart():
     """Of a run by itself, whose last digits may differ from the benchmark's; recipes/README.md has the same run."""
     screen = README.split("<!-- quickstart")[1].split("```")[1]
-    before, after, change, words = re.search(r"loss \(nats\) +(\S+) +(\S+) +(\S+) +(\S+)", screen).groups()
+    figures = r"loss \(nats\) +(\S+) +(\S+) +(\S+) +\S+ to \S+ +(\S+)"
+    before, after, change, words = re.search(figures, screen).groups()
     steps, seconds = re.search(r"(\d+) steps in (\d+) s", screen).groups()
     assert int(steps) == read_config("quickstart").max_steps
     assert float(after) - float(before) == pytest.approx(float(change), abs=1.1e-3)
     measured = adapted("mini", "meditations")["meditations", 0]
-    assert float(before) == pytest.approx(measured["before"]["loss"], abs=0.01)
-    assert float(after) == pytest.approx(measured["after"]["loss"], abs=0.05)
+    # There the text is masked once, here five times: a standard error of the loss of one draw is 0.08.
+    assert float(before) == pytest.approx(measured["before"]["loss"], abs=0.1)
+    assert float(after) == pytest.approx(measured["after"]["loss"], abs=0.1)
     (row,) = re.findall(r"^\| \[quickstart\].*$", (ROOT / "recipes/README.md").read_text("utf-8"), flags=re.MULTILINE)
     loss = f"{float(before):.2f} -> {float(after):.2f} (word frequencies alone: {float(words):.2f})"
     assert f"| {seconds} s of training, a minute in all | {loss} |" in row

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from test_report import metrics
+from test_report import with_change
 
 from mlm_recipes import MLMConfig, inspection_page, report, run_folder
 from mlm_recipes.arguments import read_config
@@ -62,9 +62,16 @@ HARMLESS = "harmless"
 
 def hostile_metrics(text):
     """A run's metrics with every string in them replaced."""
-    values = metrics(resumed=[{"step": 1, "changed": {"learning_rate": [text, text]}}], random_weights=False)
+    values = with_change()
+    values["train"] |= {
+        "resumed": [{"step": 1, "changed": {"learning_rate": [text, text]}}],
+        "head_initialised": [text],
+    }
+    values["change"]["general"] = values["change"]["held_out"]
+    figures = {name: measure["after"] for name, measure in values["change"]["held_out"]["measures"].items()}
     for part in ("before", "after"):
-        values[part]["general"] = {"loss": 4.0, "masked_tokens": 90}
+        values[part] |= figures | {"general": figures | {"masked_tokens": 90}}
+        values[part]["fill_mask"][0]["chosen"] = text
     values["corpus"] |= {"general": text, "licence": text}
     return in_values(values, text)
 
@@ -171,7 +178,8 @@ def test_no_report_obeys_a_string(text, harmless, inspected, tmp_path, checkpoin
     assert_obeys_nothing(card)
 
     # the terminal: the last screens of train, evaluate and inspect
-    evaluation = values["after"] | {"model": text, "random_weights": False}
+    evaluation = values["after"] | {"model": text, "random_weights": False, "head_initialised": [text]}
+    evaluation |= {"draws": 1, "distinct_tokens": 9}
     for screen in (
         report.summary(values, tmp_path / text[:50].replace("/", "|")),
         report.summary({"corpus": values["corpus"], "evaluation": evaluation}),

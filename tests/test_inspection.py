@@ -148,7 +148,7 @@ def test_the_share_without_a_mask_is_that_of_the_real_collator(checkpoint, short
 def test_held_out_masks_are_those_that_evaluation_counts(checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text)}
     found = inspect_corpus(timing=False, **values).facts["masking"]["held_out_masked_tokens"]
-    assert found == evaluate(**values).metrics["evaluation"]["masked_tokens"]
+    assert found == evaluate(**values).metrics["evaluation"]["first_draw"]["masked_tokens"]
     assert (
         found == inspect_corpus(timing=False, padding="max_length", **values).facts["masking"]["held_out_masked_tokens"]
     )

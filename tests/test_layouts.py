@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_model
-from two_processes import ARCHITECTURES, STEPS, WITH_WORKERS, many_parts, rows_and_tokenizer, train
+from two_processes import ARCHITECTURES, STEPS, WITH_WORKERS, many_parts, rows_and_tokenizer, token_results, train
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,6 +74,16 @@ def test_two_processes_hold_the_same_weights(two):
 def test_the_same_text_gives_the_same_tokenizer_in_another_process(two, tokenizer):
     for found in two[0]:
         assert found["vocabulary"] == tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("architecture", ["bert", "mpnet"])
+def test_two_processes_find_for_each_token_what_one_finds(data, two, architecture):
+    """In joined rows and in padded ones; one process has a batch more than the other."""
+    expected = token_results(*data, architecture)
+    for found in two[0]:
+        ours = found["tokens"][architecture]
+        assert torch.equal(ours[[0, 1, 2, 4]], expected[[0, 1, 2, 4]])
+        assert (ours[3] - expected[3]).abs().max() < 1e-5
 
 
 def test_resumed_from_any_step_two_processes_end_with_the_same_bits(two):

@@ -17,7 +17,7 @@ from mlm_recipes import (
     load_corpus,
     load_tokenizer,
     reference,
-    report,
+    sentences,
     train,
     train_tokenizer,
 )
@@ -53,7 +53,9 @@ def test_the_run_folder_is_whole(run):
     }  # fmt: skip
     metrics = json.loads((run.output_dir / "metrics.json").read_text("utf-8"))
     assert metrics == run.metrics
-    assert set(metrics) == {"corpus", "before", "after", "gain", "train", "versions"}
+    assert set(metrics) == {
+        "corpus", "before", "after", "gain", "change", "bands", "pieces", "words", "train", "versions",
+    }  # fmt: skip
     fallen = metrics["before"]["loss"] - metrics["after"]["loss"]
     assert metrics["gain"]["loss"] == pytest.approx(fallen)
     assert metrics["gain"]["paragraphs"] <= metrics["corpus"]["validation"]
@@ -61,8 +63,8 @@ def test_the_run_folder_is_whole(run):
     assert metrics["before"]["general"]["masked_tokens"] == metrics["after"]["general"]["masked_tokens"] > 200
     for when in ("before", "after"):
         assert set(measures(metrics[when])) <= set(metrics[when])
-        assert len(metrics[when]["fill_mask"]) == 5
-        assert all(len(entry["top"]) == 3 for entry in metrics[when]["fill_mask"])
+        assert len(metrics[when]["fill_mask"]) == 6
+        assert all(len(entry["top"]) == 5 for entry in metrics[when]["fill_mask"])
     assert metrics["before"]["masked_tokens"] == metrics["after"]["masked_tokens"] > 0
     assert [a["prompt"] for a in metrics["before"]["fill_mask"]] == [b["prompt"] for b in metrics["after"]["fill_mask"]]
     assert metrics["train"]["steps"] == 3
@@ -173,7 +175,7 @@ def test_pretraining_packs_its_text_and_holds_out_another(short_text, tmp_path):
     assert metrics["corpus"]["cut_off_tokens"] == 0
     assert metrics["gain"]["rows"] > 12  # of 32 tokens
     assert "paragraphs" not in metrics["gain"]
-    assert f"masked tokens of {metrics['gain']['rows']} rows," in " ".join(str(result).split())
+    assert f"masked tokens of {metrics['gain']['rows']} rows, masked 2 times, the same" in " ".join(str(result).split())
     assert metrics["train"]["random_weights"]
     assert metrics["after"]["loss"] < metrics["before"]["loss"]
     assert len(load_tokenizer(result.output_dir)) <= 300
@@ -210,7 +212,7 @@ def test_a_config_object_is_a_recipe(checkpoint, short_text):
 
 def test_the_last_screen_says_what_was_gained_and_what_forgotten(run):
     screen = " ".join(str(run).split())
-    for expected in (report.headline(run.metrics), "forgotten: on general-english (", str(run.output_dir)):
+    for expected in (sentences.headline(run.metrics), "forgotten: on general-english (", str(run.output_dir)):
         assert expected in screen
     assert "random weights" not in screen
     for entry in run.metrics["after"]["fill_mask"]:
@@ -253,7 +255,7 @@ def test_a_note_of_a_few_lines_is_enough(tmp_path, checkpoint):
     assert "general" not in result.metrics["after"]
     assert result.metrics["after"]["masked_tokens"] >= 1
     assert "That is few" in str(result)
-    assert "of 1 paragraph, the same before and after. These are too few for an interval." in " ".join(
+    assert "of 1 paragraph, masked 2 times, the same before and after. These are too few for an interval." in " ".join(
         str(result).split()
     )
 

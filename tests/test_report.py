@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlm_recipes import report
+from mlm_recipes import report, sentences
 
 HOSTILE = "<script>alert('x')</script> & [bold]"
 
@@ -94,34 +94,34 @@ def test_a_run_that_got_worse_says_so_and_fits_the_table():
     values = metrics()
     values["after"] |= {"loss": 400.0, "perplexity": 1e173}
     values["gain"] |= {"loss": -392.0, "low": -393.0, "high": -391.0}
-    assert "rose by 392.00 nats a token (95% interval 391.00 to 393.00)" in report.note(values)
-    assert "Try a lower --learning_rate" in report.note(values)
+    assert "rose by 392.00 nats a token (95% interval 391.00 to 393.00)" in sentences.note(values)
+    assert "Try a lower --learning_rate" in sentences.note(values)
     assert "1.0e+173" in report.summary(values)
     assert max(map(len, report.summary(values).splitlines())) <= 110
-    assert "rose" not in report.note(metrics())
-    assert "Try" not in report.headline(metrics())
+    assert "rose" not in sentences.note(metrics())
+    assert "Try" not in sentences.headline(metrics())
 
 
 def test_packed_rows_are_not_called_paragraphs():
     values = metrics()
     values["gain"]["rows"] = values["gain"].pop("paragraphs")
-    assert "on 500 masked tokens of 20 rows, the same before and after" in report.headline(values)
+    assert "on 500 masked tokens of 20 rows, the same before and after" in sentences.headline(values)
     values["gain"]["rows"] = 1
-    assert "changed by -1.50 nats a token on 500 masked tokens of 1 row," in report.headline(values)
+    assert "changed by -1.50 nats a token on 500 masked tokens of 1 row," in sentences.headline(values)
 
 
 def test_a_handful_of_paragraphs_has_no_interval():
     values = metrics()
     values["gain"]["paragraphs"] = 9
-    assert "changed by -1.50 nats a token on 500 masked tokens of 9 paragraphs" in report.headline(values)
-    assert "interval" not in report.headline(values).replace("too few for an interval", "")
+    assert "changed by -1.50 nats a token on 500 masked tokens of 9 paragraphs" in sentences.headline(values)
+    assert "interval" not in sentences.headline(values).replace("too few for an interval", "")
 
 
 def test_an_interval_that_spans_zero_says_no_measurable_change():
     values = metrics()
     values["gain"] |= {"loss": 0.02, "low": -0.01, "high": 0.05}
-    assert report.headline(values).startswith("No measurable change: ")
-    assert "95% interval -0.01 to 0.05 includes zero" in report.headline(values)
+    assert sentences.headline(values).startswith("No measurable change: ")
+    assert "95% interval -0.01 to 0.05 includes zero" in sentences.headline(values)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,11 @@ def test_an_interval_that_spans_zero_says_no_measurable_change():
 )
 def test_what_became_of_ordinary_language_is_said(loss, says):
     values = metrics(random_weights=False)
-    assert "forgotten" not in report.note(values)
+    assert "forgotten" not in sentences.note(values)
     values["corpus"]["general"] = "plain"
     values["before"]["general"] = {"loss": 4.0, "masked_tokens": 90}
     values["after"]["general"] = {"loss": loss, "masked_tokens": 90}
-    assert says in report.note(values)
+    assert says in sentences.note(values)
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_what_became_of_ordinary_language_is_said(loss, says):
 def test_random_weights_are_measured_against_word_frequencies(loss, says):
     values = metrics()
     values["after"]["loss"] = loss
-    assert says in report.note(values)
+    assert says in sentences.note(values)
     values["train"]["random_weights"] = False
-    assert "word" not in report.note(values)
+    assert "word" not in sentences.note(values)
 
 
 def test_what_to_try_is_a_prompt_of_the_run(tmp_path):
@@ -165,15 +165,103 @@ def test_what_to_try_is_a_prompt_of_the_run(tmp_path):
 
 def test_few_masked_tokens_are_said():
     values = metrics()
-    assert "few" not in report.note(values)
+    assert "few" not in sentences.note(values)
     values["after"]["masked_tokens"] = 150
-    assert "That is few" in report.note(values)
+    assert "That is few" in sentences.note(values)
 
 
 def test_a_pretrained_model_is_not_told_to_use_one():
-    assert "random weights" not in report.note(metrics(random_weights=False))
+    assert "random weights" not in sentences.note(metrics(random_weights=False))
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
         report.write(tmp_path)
+
+
+def measure(before, after, low, high, verdict="better"):
+    return {
+        "before": before, "after": after, "change": after - before, "low": low, "high": high, "verdict": verdict,
+    }  # fmt: skip
+
+
+def with_change(**held_out):
+    """Metrics as a run leaves them today."""
+    values = metrics(random_weights=False, head_initialised=[])
+    measures = {
+        "loss": measure(3.0, 2.5, -0.6, -0.4),
+        "perplexity": measure(20.0, 12.0, -9.0, -6.5),
+        "accuracy": measure(0.3, 0.34, 0.02, 0.06),
+        "top5_accuracy": measure(0.5, 0.51, -0.01, 0.03, "no measurable change"),
+        "pseudo_perplexity": measure(15.0, 10.0, -6.0, -4.0),
+    }
+    sample = {"draws": 5, "masked_tokens": 500, "distinct_tokens": 300, "paragraphs": 20, "unit": "paragraphs"}
+    values["change"] = {"held_out": {"text": "notes", "measures": measures} | sample | held_out}
+    return values
+
+
+def test_the_table_has_an_interval_for_each_measure_and_says_what_cannot_be_told():
+    rows = report.comparison(with_change())
+    assert rows == [
+        ("held-out text", "before", "after", "change", "95% interval", "word frequencies alone"),
+        ("loss (nats)", "3.000", "2.500", "-0.500", "-0.60 to -0.40", "6.000"),
+        ("perplexity", "20.0", "12.0", "-8.0", "-9.0 to -6.5", "403.4"),
+        ("pseudo-perplexity", "15.0", "10.0", "-5.0", "-6.0 to -4.0", ""),
+        ("accuracy", "30.0%", "34.0%", "+4.0", "+2.0 to +6.0", "5.0%"),
+        ("top-5 accuracy", "50.0%", "51.0%", "no measurable change", "-1.0 to +3.0", ""),
+    ]
+
+
+def test_ordinary_language_is_in_the_same_table():
+    values = with_change()
+    values["change"]["general"] = {
+        "text": "plain",
+        "measures": {"loss": measure(2.0, 2.1, None, None, "too few paragraphs")},
+    }
+    assert report.comparison(values)[6:] == [
+        ("plain", "", "", "", "", ""),
+        ("loss (nats)", "2.000", "2.100", "+0.100", "too few paragraphs", ""),
+    ]
+
+
+@pytest.mark.parametrize(("tokens", "warned"), [(199, True), (200, False)])
+def test_few_masked_tokens_are_a_row_of_the_table_on_every_page(tmp_path, tokens, warned):
+    values = with_change(distinct_tokens=tokens)
+    says = "only 199 masked tokens: a hint, not a result"
+    assert any(says == row[0] for row in report.comparison(values)) is warned
+    write(tmp_path, values)
+    report.write(tmp_path)
+    for name in report.FILES:
+        assert (says in (tmp_path / name).read_text("utf-8")) is warned
+    assert ("That is few" in sentences.note(values)) is warned
+
+
+def test_the_model_cards_table_has_as_many_columns_as_its_header(tmp_path):
+    write(tmp_path, with_change())
+    report.write(tmp_path)
+    table = [line for line in (tmp_path / "README.md").read_text("utf-8").splitlines() if line.startswith("|")]
+    assert len(table) == 7
+    assert {line.count("|") for line in table} == {7}
+
+
+@pytest.mark.parametrize("columns", [72, 80, 110])
+def test_the_screen_is_no_wider_than_the_terminal_and_loses_no_figure(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    screen = report.summary(with_change())
+    assert max(map(len, screen.splitlines())) <= columns
+    for figure in ("6.000", "403.4", "-9.0 to -6.5", "no measurable", "+2.0 to +6.0"):
+        assert figure in screen
+
+
+def test_prompts_say_how_they_were_chosen_and_what_the_probabilities_were():
+    values = with_change()
+    for when, p in (("before", 0.125), ("after", 0.5)):
+        values[when]["fill_mask"] = [
+            {"prompt": "The [MASK] of man.", "answer": "soul", "chosen": "fell most", "probability": p,
+             "top": [["soul", p], ["mind", 0.1], ["life", 0.05], ["x", 0.01], ["y", 0.01]]},
+            {"prompt": "My [MASK].", "answer": None, "chosen": "yours", "probability": None, "top": [["own", p]]},
+        ]  # fmt: skip
+    screen = report.summary(values)
+    assert "fell most: The [MASK] of man.  (soul)\n  before  soul 12% \u00b7 mind 10% \u00b7 life 5%\n" in screen
+    assert "yours: My [MASK].\n  before  own 12%\n  after   own 50%\n" in screen
+    assert "None" not in screen

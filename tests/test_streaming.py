@@ -454,7 +454,7 @@ def test_a_text_of_its_own_is_held_out_of_a_stream(checkpoint, short_text, tmp_p
         corpus=str(short_text), validation_corpus=str(held_out), model=str(checkpoint), streaming=True, use_cpu=True,
     )  # fmt: skip
     run = recipes.prepare(config)
-    assert len(run.validation_rows) == 9
+    assert len(run.held_out.rows) == 9
     assert run.train_rows.first() == lines[9:]
     assert "notes: read as a stream; 9 held out." in run.announcement()
 

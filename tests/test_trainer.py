@@ -33,16 +33,13 @@ def test_mini_random_learns_its_tokenizer_from_the_training_text(corpus):
     assert trainer.train().global_step == 1
 
 
-def test_the_sums_of_each_example_are_those_of_the_whole(checkpoint, corpus):
-    rows = corpus["validation"]
-    trainer = MLMTrainer(checkpoint, args=config(), eval_dataset=rows)
-    sums = trainer.example_sums(rows, "other")
-    assert sums.shape == (len(trainer.eval_dataset), 3)
-    assert len(trainer.eval_dataset) > len(rows)  # some are split
+def test_the_results_of_each_token_are_those_of_the_whole(checkpoint, corpus):
+    trainer = MLMTrainer(checkpoint, args=config(), eval_dataset=corpus["validation"])
+    results = trainer.token_results(trainer.eval_dataset)
     found = trainer.evaluate()
-    assert sums[:, 2].sum() == found["eval_masked_tokens"]
-    assert sums[:, 0].sum() / sums[:, 2].sum() == pytest.approx(found["eval_loss"])
-    assert "other_loss" in trainer.state.log_history[0]
+    assert len(results) == found["eval_masked_tokens"]
+    assert results.nats.mean() == pytest.approx(found["eval_loss"])
+    assert (results.rank == 0).mean() == found["eval_accuracy"]
 
 
 def test_text_is_packed_if_asked_for(checkpoint, corpus):

@@ -47,6 +47,15 @@ def train(rows, tokenizer, model, layout, folder=None, resume=None, **changes):
     return logged, torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
+def token_results(rows, tokenizer, name):
+    """Evaluate every masked token of the second draw; return row, position, token, nats and rank, `(5, tokens)`."""
+    args = MLMConfig(per_device_eval_batch_size=4, disable_tqdm=True, output_dir=str(UNUSED))  # nine batches for two
+    trainer = MLMTrainer(make_model(name, tokenizer), args=args, eval_dataset=rows, processing_class=tokenizer)
+    found = trainer.token_results(rows, draw=1)
+    columns = (found.row, found.position, found.token, found.nats, found.rank)
+    return torch.stack([torch.from_numpy(column).double() for column in columns])
+
+
 def main(folder: Path) -> None:
     rows, tokenizer = rows_and_tokenizer()
     found = {"vocabulary": tokenizer.get_vocab()}
@@ -55,6 +64,7 @@ def main(folder: Path) -> None:
     def with_dropout(**values):
         return train(rows, tokenizer, make_model("bert", tokenizer, dropout=0.1), (4, 1), **values)
 
+    found["tokens"] = {name: token_results(rows, tokenizer, name) for name in ("bert", "mpnet")}
     found["whole"] = with_dropout(folder=folder / "whole")
     found["resumed"] = {
         (step, workers): with_dropout(resume=folder / f"whole/checkpoint-{step}", dataloader_num_workers=workers)

@@ -1,0 +1,32 @@
+"""How many tokens a training run computed, and how much padding beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class ComputedTokens:
+    """Counts of one process, kept where the batches are: a GPU is never waited for.
+
+    >>> computed = ComputedTokens()
+    >>> computed.add({"input_ids": torch.tensor([[7, 8, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])})
+    >>> computed.counts().tolist()
+    [2, 1]
+    """
+
+    def __init__(self) -> None:
+        self._real: Any = 0
+        self._positions = 0
+
+    def add(self, batch: dict[str, Any]) -> None:
+        """Count a batch, padded or padding-free."""
+        self._positions += batch["input_ids"].numel()
+        padded = "attention_mask" in batch and "cu_seq_lens_q" not in batch
+        self._real = self._real + (batch["attention_mask"].sum() if padded else batch["input_ids"].numel())
+
+    def counts(self) -> torch.Tensor:
+        """Return real tokens and padding, int64, shape `(2,)`, on the batches' device."""
+        real = torch.as_tensor(self._real, dtype=torch.int64)
+        return torch.stack([real, self._positions - real])

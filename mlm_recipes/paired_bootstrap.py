@@ -1,0 +1,125 @@
+"""What changed between two measurements of the same masked tokens, and how sure that is: a paired bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+#: The columns of the sums of a paragraph: nats, first choices and first five choices that were right, masked tokens.
+NATS, CORRECT, IN_TOP5, MASKED = range(4)
+
+#: With fewer paragraphs their resamples are too much alike for an interval.
+FEWEST = 10
+
+#: Each measure of sums, shape `(..., 4)`. Beyond 700 nats a float would overflow.
+MEASURES: dict[str, Callable[[Floats], Floats]] = {
+    "loss": lambda sums: sums[..., NATS] / sums[..., MASKED],
+    "perplexity": lambda sums: np.exp(np.minimum(sums[..., NATS] / sums[..., MASKED], 700.0)),
+    "accuracy": lambda sums: sums[..., CORRECT] / sums[..., MASKED],
+    "top5_accuracy": lambda sums: sums[..., IN_TOP5] / sums[..., MASKED],
+}
+
+_LOWER_IS_BETTER = {"loss", "perplexity"}
+
+
+def measures(sums: Floats) -> dict[str, Any]:
+    """Return loss, perplexity, accuracy, top5_accuracy and masked_tokens of paragraphs' sums, shape `(paragraphs, 4)`.
+
+    Everything is summed before anything is divided.
+
+    >>> found = measures(np.array([[2.0, 1, 1, 2], [4.0, 0, 1, 2]]))
+    >>> found["loss"], found["accuracy"], found["top5_accuracy"], found["masked_tokens"]
+    (1.5, 0.25, 0.5, 4)
+    """
+    total = sums.sum(axis=0)
+    return {name: float(measure(total)) for name, measure in MEASURES.items()} | {"masked_tokens": int(total[MASKED])}
+
+
+def paired_changes(
+    before: Floats,
+    after: Floats,
+    names: Sequence[str] = tuple(MEASURES),
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Return by how much each measure changed, with a 95% bootstrap interval over paragraphs.
+
+    Paragraphs are drawn with replacement, each with its tokens before and after, since tokens of one paragraph are not
+    independent of each other; a measure is a ratio of sums over what was drawn (percentile bootstrap; Efron &
+    Tibshirani 1993, chapter 13). All measures are taken of the same resamples.
+
+    Args:
+        before, after: sums of the same paragraphs with the same masks, shape `(paragraphs, 4)`: nats, first choices
+            that were right, first five choices that were, masked tokens.
+        names: which of `MEASURES`.
+        resamples: how many draws.
+        seed: of the draws.
+
+    Returns for each name `before`, `after`, `change` (after minus before), `low`, `high` and a `verdict`, of which
+    docs/metrics.md has the words. Paragraphs without a masked token do not count; of fewer than ten there is no
+    interval, and `low` and `high` are None.
+
+    >>> before = np.array([[4.0, 0, 0, 2], [6.0, 0, 0, 2]] * 5)
+    >>> after = np.array([[2.0, 1, 1, 2], [2.0, 1, 1, 2]] * 5)
+    >>> paired_changes(before, after, ["accuracy"])["accuracy"]
+    {'before': 0.0, 'after': 0.5, 'change': 0.5, 'low': 0.5, 'high': 0.5, 'verdict': 'better'}
+    """
+    assert np.array_equal(before[:, MASKED], after[:, MASKED]), "not the same masked tokens"
+    measured = before[:, MASKED] > 0
+    before, after = before[measured], after[measured]
+    drawn = _resampled(np.concatenate([before, after], axis=1), resamples, seed) if len(before) >= FEWEST else None
+    return {name: _change(name, before.sum(axis=0), after.sum(axis=0), drawn) for name in names}
+
+
+def interval_of_gain(before: Floats, after: Floats, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """Return the ends of the interval of the loss's fall, positive where it fell, of however few paragraphs.
+
+    The arguments are those of `paired_changes`, and so are the resamples.
+    """
+    measured = before[:, MASKED] > 0
+    drawn = _resampled(np.concatenate([before[measured], after[measured]], axis=1), resamples, seed)
+    low, high = _interval("loss", drawn)
+    return -high, -low
+
+
+def _change(name: str, before: Floats, after: Floats, drawn: Floats | None) -> dict[str, Any]:
+    old, new = float(MEASURES[name](before)), float(MEASURES[name](after))
+    low, high = (None, None) if drawn is None else _interval(name, drawn)
+    return {
+        "before": old,
+        "after": new,
+        "change": new - old,
+        "low": low,
+        "high": high,
+        "verdict": _verdict(low, high, lower_is_better=name in _LOWER_IS_BETTER),
+    }
+
+
+def _verdict(low: float | None, high: float | None, lower_is_better: bool) -> str:
+    if low is None or high is None:
+        return "too few paragraphs"
+    if low <= 0 <= high:
+        return "no measurable change"
+    return "better" if (high < 0) is lower_is_better else "worse"
+
+
+def _resampled(sums: Floats, resamples: int, seed: int) -> Floats:
+    """Return the sums over paragraphs drawn with replacement, shape `(resamples, columns)`."""
+    generator, paragraphs, parts = np.random.default_rng(seed), len(sums), []
+    for first in range(0, resamples, 100):  # a hundred at a time: a large held-out text must not fill the memory
+        size = min(100, resamples - first)
+        drawn = generator.integers(paragraphs, size=(size, paragraphs)) + paragraphs * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * paragraphs).reshape(size, paragraphs)
+        parts.append(times @ sums)  # (size, columns): how often each was drawn, times its sums
+    return np.concatenate(parts)
+
+
+def _interval(name: str, drawn: Floats) -> tuple[float, float]:
+    changes = MEASURES[name](drawn[:, 4:]) - MEASURES[name](drawn[:, :4])
+    low, high = np.quantile(changes, [0.025, 0.975]).tolist()
+    return low, high

@@ -1,0 +1,117 @@
+"""The prompts of a run, before and after: a person's own, or held-out text where the change is largest, either way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .fill_mask import Prompt, answer_id, choose_prompts, likeliest, mask_probabilities
+
+#: How many prompts are compared, how many words of a paragraph at most, and how many of each kind are shown.
+COMPARED, PER_TEXT, SHOWN = 100, 3, 2
+
+_TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of a run; `own` if a person wrote them, who knows the answers."""
+
+    candidates: list[Prompt]
+    own: bool = False
+
+    @classmethod
+    def read(cls, path: str | Path, mask_token: str) -> Prompts:
+        """Read a text file with a sentence a line, one [MASK] in each, or the tokenizer's own `mask_token`.
+
+        Raises: FileNotFoundError or ValueError.
+        """
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"prompts: {str(path)!r} is not a file (looked in {Path.cwd()}). Accepted: a text file with a sentence "
+                'a line, such as "The [MASK] of man." Check the path, or leave --prompts out.'
+            )
+        try:
+            lines = path.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"prompts: {str(path)!r} is not UTF-8 ({error.reason} at byte {error.start}). Accepted: text in UTF-8. "
+                "Save it as that."
+            ) from error
+        found = []
+        for number, line in enumerate(lines, start=1):
+            sentence = line.strip().replace("[MASK]", mask_token)
+            masks = sentence.count(mask_token)
+            if sentence and masks != 1:
+                raise ValueError(
+                    f"prompts: line {number} of {str(path)!r} has {masks or 'no'} [MASK]: {line.strip()[:80]!r}. "
+                    'Accepted: one a line, where a word is to be filled in, such as "The [MASK] of man."'
+                )
+            if sentence:
+                found.append(Prompt(sentence, ""))
+        if not found:
+            raise ValueError(
+                f"prompts: {str(path)!r} has no prompts. Accepted: a sentence a line with one [MASK]. Write some, or "
+                "leave --prompts out."
+            )
+        return cls(found, own=True)
+
+    @classmethod
+    def choose(cls, texts: Sequence[str], tokenizer: Any, seed: int) -> Prompts:
+        """Mask words of held-out text, chosen before any model has seen them."""
+        return cls(choose_prompts(texts, tokenizer, COMPARED, seed, PER_TEXT))
+
+    def fill(self, model: Any, tokenizer: Any) -> list[Filled]:
+        """Return a model's answers to all of them."""
+        top_k = min(_TOP_K, model.get_input_embeddings().num_embeddings)
+        texts = [prompt.text for prompt in self.candidates]
+        every = zip(self.candidates, mask_probabilities(model, tokenizer, texts), strict=True)
+        return [
+            Filled(
+                None if self.own else float(probabilities[0, answer_id(prompt, tokenizer)]),
+                [[token, p] for token, p in likeliest(probabilities[0], tokenizer, top_k)],
+            )
+            for prompt, probabilities in every
+        ]
+
+    def shown(self, before: list[Filled] | None, after: list[Filled]) -> list[tuple[int, str]]:
+        """Choose what is shown: indices of candidates, and for each how it was chosen, in metrics.json's words.
+
+        A person's own are all shown. Of the others those whose answer gained and lost most in probability, and some
+        that were chosen before; of one model alone only these, since nothing has changed.
+        """
+        if self.own:
+            return [(index, "yours") for index in range(len(self.candidates))]
+        if before is None:
+            return [(index, "at random") for index in range(len(self.candidates))][: 3 * SHOWN]
+        rise = [(new.probability or 0.0) - (old.probability or 0.0) for old, new in zip(before, after, strict=True)]
+        ranked = sorted(range(len(rise)), key=lambda index: -rise[index])
+        found = [(index, "rose most") for index in ranked[:SHOWN] if rise[index] > 0]
+        found += [(index, "fell most") for index in ranked[::-1][:SHOWN] if rise[index] < 0]
+        taken = {index for index, _ in found}
+        others = [(index, "at random") for index in range(len(rise)) if index not in taken]
+        return found + others[: 3 * SHOWN - len(found)]
+
+    def entries(self, filled: list[Filled], shown: list[tuple[int, str]]) -> list[dict[str, Any]]:
+        """Return a model's answers to what is shown, as metrics.json holds them."""
+        return [
+            {
+                "prompt": self.candidates[index].text,
+                "answer": None if self.own else self.candidates[index].answer,
+                "chosen": chosen,
+                "probability": filled[index].probability,
+                "top": filled[index].top,
+            }
+            for index, chosen in shown
+        ]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A model's answer to a prompt: the probability of the word that stands there, and the likeliest tokens."""
+
+    probability: float | None
+    top: list[list[Any]]

@@ -1,0 +1,132 @@
+"""What the numbers of a run allow one to say, in plain words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Below that many different masked tokens the figures are a hint and not a result.
+FEW = 200
+
+
+def count(number: int, thing: str) -> str:
+    """Return a number with its thing, in the plural where it should be.
+
+    >>> count(1, "step"), count(1200, "step")
+    ('1 step', '1,200 steps')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def measured_tokens(metrics: dict[str, Any]) -> int:
+    """Return how many tokens of the held-out text were masked at least once; of an older run, those of its one draw."""
+    change = metrics.get("change")
+    return int(change["held_out"]["distinct_tokens"] if change else metrics["after"]["masked_tokens"])
+
+
+def note(metrics: dict[str, Any]) -> str:
+    """Say in plain words what the numbers allow one to say."""
+    corpus, train, loss = metrics["corpus"], metrics["train"], metrics["after"]["loss"]
+    resumed = train.get("resumed")
+    steps = count(train["steps"], "step")
+    if resumed:
+        since = resumed[-1]["step"]
+        steps += f", resumed after step {since}; the {train['steps'] - since} since then"
+    where = f"{headline(metrics)} {steps} in {train['seconds']:,.0f} s."
+    for each in resumed or []:
+        if each["changed"]:
+            what = ", ".join(f"{name} from {old} to {new}" for name, (old, new) in each["changed"].items())
+            where += f" Changed after step {each['step']}: {what}; recipe.yaml holds the last values."
+    if measured_tokens(metrics) < FEW:
+        where += " That is few: read the numbers as a hint, not as a result."
+    if not train["random_weights"]:
+        return where + _forgotten(metrics)
+    words = corpus["word_frequencies"]["loss"]
+    where += " This model started from random weights"
+    if loss < words - 0.3:
+        return f"{where}; word frequencies alone give a loss of {words:.2f}."
+    learned = (
+        f"From {_size(corpus)} such a model learns little more than how often each word occurs"
+        if loss < words + 0.3
+        else "So far it has not learned even how often each word occurs"
+    )
+    return (
+        f"{where}. {learned}: that alone gives a loss of {words:.2f}, and this model's is {loss:.2f}. To teach your "
+        "text's style to a model that already knows the language, adapt a pretrained one: the built-in `mini`, or "
+        "MODEL=google-bert/bert-base-uncased"
+    )
+
+
+def _size(corpus: dict[str, Any]) -> str:
+    """Say how much text there is, where that is known: a stream's end may not have been seen."""
+    return "so little" if corpus.get("streamed") else f"{corpus['words']:,} words"
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """Say in a sentence what was gained, on how much text, and how sure that is.
+
+    >>> measured = {"corpus": {"validation": 51}, "train": {}, "after": {"masked_tokens": 741}}
+    >>> print(headline(measured | {"gain": {"loss": 0.614, "low": 0.508, "high": 0.702, "paragraphs": 51}}))
+    The held-out loss fell by 0.61 nats a token (95% interval 0.51 to 0.70) on 741 masked tokens of 51 paragraphs, the \
+same before and after.
+    """
+    return _fresh_head(metrics["train"].get("head_initialised") or []) + _gained(metrics)
+
+
+def _fresh_head(missing: list[str]) -> str:
+    """Say that the head was not what the model's name promises, so that nobody takes its training for adaptation."""
+    if not missing:
+        return ""
+    return (
+        f"This model came without a trained masked-language-modelling head: {count(len(missing), 'weight')} started "
+        "from random values, so that before is no measure of what it knew, and much of the gain is the head's. "
+    )
+
+
+def _gained(metrics: dict[str, Any]) -> str:
+    gain, masked = metrics["gain"], metrics["after"]["masked_tokens"]
+    interval = f"95% interval {gain['low']:.2f} to {gain['high']:.2f}"
+    unit = "row" if "rows" in gain else "paragraph"  # rows where the text was packed
+    examples = gain[f"{unit}s"]
+    draws = metrics["change"]["held_out"]["draws"] if "change" in metrics else 1
+    times = f", masked {draws} times" if draws > 1 else ""
+    where = f"on {count(masked, 'masked token')} of {count(examples, unit)}{times}, the same before and after."
+    if examples < 10:
+        return (
+            f"The held-out loss changed by {-gain['loss']:+.2f} nats a token {where} These are too few for an interval."
+        )
+    advice = "Try a lower --learning_rate, fewer steps, or more text."
+    if gain["low"] > 0:
+        return f"The held-out loss fell by {gain['loss']:.2f} nats a token ({interval}) {where}"
+    if gain["high"] < 0:
+        interval = f"95% interval {-gain['high']:.2f} to {-gain['low']:.2f}"
+        return (
+            f"The held-out loss rose by {-gain['loss']:.2f} nats a token ({interval}) {where} What was learned does "
+            f"not help on text that was held out. {advice}"
+        )
+    return (
+        f"No measurable change: the held-out loss fell by {gain['loss']:.2f} nats a token, and the {interval} includes "
+        f"zero, {where} {advice}"
+    )
+
+
+def _forgotten(metrics: dict[str, Any]) -> str:
+    """Say what became of the ordinary language, where that was measured."""
+    if "general" not in metrics["after"]:
+        return ""
+    before, after = metrics["before"]["general"], metrics["after"]["general"]
+    rose, gained = after["loss"] - before["loss"], metrics["gain"]["loss"]
+    text = f"{metrics['corpus']['general']} ({count(after['masked_tokens'], 'masked token')})"
+    measured = metrics["change"]["general"]["measures"]["loss"] if "change" in metrics else {"verdict": None}
+    if measured["verdict"] == "no measurable change":
+        return (
+            f" Nothing measurable was forgotten: on {text} the loss changed by {rose:+.2f} nats, and the 95% interval "
+            f"{measured['low']:.2f} to {measured['high']:.2f} includes zero."
+        )
+    if rose <= 0:
+        return f" Nothing was forgotten: on {text} the loss fell by {-rose:.2f} nats."
+    if rose < gained / 4:
+        return f" Little was forgotten: on {text} the loss rose by {rose:.2f} nats, less than a quarter of the gain."
+    return (
+        f" Something was forgotten: on {text} the loss rose by {rose:.2f} nats, {before['loss']:.2f} to "
+        f"{after['loss']:.2f}. A lower --learning_rate or fewer steps forget less."
+    )
