@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate report verify parity bench bench-data torture test test-slow test-gpu test-network lint clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate demo report verify parity bench bench-data torture test test-slow test-gpu test-network test-browser test-next-steps lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -35,6 +35,10 @@ reference: setup  ## run the tutorial's own loop on CORPUS
 
 evaluate: setup  ## measure MODEL (a run folder, say) on CORPUS's held-out text
 	@$(BIN)/mlm-recipes evaluate $(RECIPE) $(VALUES)
+
+demo: $(VENV)/ready-demo  ## a page on this machine to try RUN's model, before and after training
+	@test -n "$(RUN)" || { echo "Which run? make demo RUN=runs/meditations"; exit 2; }
+	@$(BIN)/mlm-recipes demo "$(RUN)" $(ARGS)
 
 report: setup  ## draw report.html of RUN again
 	@test -n "$(RUN)" || { echo "Which run? make report RUN=runs/meditations"; exit 2; }
@@ -66,6 +70,13 @@ test-slow: $(VENV)/ready-dev  ## the tests marked slow
 test-gpu: $(VENV)/ready-dev  ## the tests marked gpu
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
+test-browser: $(VENV)/ready-dev $(VENV)/ready-demo  ## the tests of the demo's page, in Chromium
+	@$(BIN)/python -m pytest -m browser $(ARGS)
+
+test-next-steps: $(VENV)/ready-dev  ## the examples of docs/next-steps.md, with sentence-transformers installed
+	@$(INSTALL) 'sentence-transformers>=6'
+	@$(BIN)/python -m pytest tests/test_docs.py -k next_step $(ARGS)
+
 test-network: $(VENV)/ready-dev  ## the tests marked network
 	@$(BIN)/python -m pytest -m network $(ARGS)
 
@@ -91,4 +102,9 @@ $(VENV)/ready: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/ready-dev: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (once; PyTorch is large) ..."
 	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/ready
+
+$(VENV)/ready-demo: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (once) ..."
+	@$(INSTALL) --editable '.[demo]'
 	@touch $@ $(VENV)/ready

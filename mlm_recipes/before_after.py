@@ -33,17 +33,20 @@ class State:
 
     def entry(self, run: Run, shown: list[tuple[int, str]]) -> dict[str, Any]:
         """Return what metrics.json has of it under `before` or `after`, with the prompts that are shown."""
-        entry = self.held_out.summary()
-        if self.general is not None:
-            entry["general"] = self.general.summary()
-        return entry | {"fill_mask": run.prompts.entries(self.prompts, shown)}
+        return self.measures | {"fill_mask": run.prompts.entries(self.prompts, shown)}
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """The measures of the held-out text, and under `general` those of ordinary language."""
+        general = {} if self.general is None else {"general": self.general.summary()}
+        return self.held_out.summary() | general
 
     @property
     def logged(self) -> dict[str, float]:
         """The measures of the first draw, under the names of those that are taken while a model trains."""
         found = {f"eval_{name}": value for name, value in self.held_out.summary()["first_draw"].items()}
         if self.general is not None:
-            found["general_loss"] = self.general.summary()["first_draw"]["loss"]
+            found["eval_general_loss"] = self.general.summary()["first_draw"]["loss"]
         return found
 
 

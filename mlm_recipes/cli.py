@@ -27,6 +27,7 @@ examples:
                                                       go on with an interrupted run
   mlm-recipes evaluate runs/meditations               measure a finished run once more
   mlm-recipes fill runs/meditations "The [MASK] of man."
+  mlm-recipes demo runs/meditations                   a page to try it on, before and after side by side
   mlm-recipes train --help                            every value a recipe can set
 """
 
@@ -98,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--top_k", type=int, default=5, help="how many tokens to show (default: %(default)s)")
     verb.add_argument("--trust_remote_code", metavar="NAME", help="the model's name, if its own code may be run here")
     verb.set_defaults(run=_fill)
+    verb = verbs.add_parser("demo", help="a page on this machine to try a run, before and after", allow_abbrev=False)
+    verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
+    verb.add_argument("--port", type=int, help="of 127.0.0.1 (default: the first free one from 7860 on)")
+    verb.set_defaults(run=_demo)
     verb = verbs.add_parser("report", help="draw report.html and README.md of a run again", allow_abbrev=False)
     verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
     verb.set_defaults(run=_report)
@@ -161,6 +166,13 @@ def _fill(options: argparse.Namespace) -> None:
                 print(f"  mask {number}")
             for token, probability in guesses:
                 print(_shown(f"  {probability:6.1%}  {token}"))
+
+
+def _demo(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    from .demo import serve
+
+    serve(options.folder, options.port)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -232,6 +244,7 @@ def _quiet_libraries() -> None:
     # Nor is anyone told: datasets has each load counted at s3.amazonaws.com, huggingface_hub asks who is calling.
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # mlflow, where it is the tracker, tells its makers
     import datasets
     import transformers
 

@@ -25,6 +25,7 @@ from .run_facts import command_line, peak_memory
 from .sparse_prediction import unsupported
 from .token_results import TokenResults, evaluate_tokens
 from .tokenizer import load_tokenizer
+from .trackers import Trackers, refuse_missing
 from .trainer import MLMTrainer
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ _TUTORIAL = {
     "bf16": False,
     "fp16": False,
     "streaming": False,
+    "report_to": [],
 }
 
 
@@ -83,6 +85,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     holds a file a run would write over, unless `overwrite` is set.
     """
     config = read_config(recipe, overrides)
+    refuse_missing(config.report_to)
     resumed_run.go_on_if_begun(config)
     checkpoint = resumed_run.checkpoint_asked_for(recipe, config)
     if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
@@ -116,22 +119,29 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
             run_folder.begin(folder, config.to_recipe())
         plan = _plan(config, ", in bf16" if config.bf16 else "")
         logger.info("%s %s%s", run.announcement(), plan, f" Going on from {checkpoint}." if checkpoint else "")
-    before = State.of(run, trainer.token_results)
-    trainer.log(before.logged)
-    started = time.monotonic()
-    output = trainer.train(resume_from_checkpoint=checkpoint or False)
-    seconds = time.monotonic() - started
+    with Trackers(trainer) as trackers:
+        before = State.of(run, trainer.token_results)
+        trainer.log(before.logged)
+        trackers.log("before", before.measures)
+        started = time.monotonic()
+        output = trainer.train(resume_from_checkpoint=checkpoint or False)
+        seconds = time.monotonic() - started
+        logged = [*trainer.state.log_history]  # what follows is logged behind it
+        after = State.of(run, trainer.token_results)
+        _refuse_diverged(after, config)
+        trainer.log(after.logged)
+        trackers.log("after", after.measures)
+        compared = compare(run, before, after)
+        trackers.log("gain", compared["gain"])
     steps = output.global_step - (trainer.resumed[-1]["step"] if trainer.resumed else 0)
     real, padding = trainer.accelerator.reduce(trainer.computed.counts().to(config.device)).tolist()
-    after = State.of(run, trainer.token_results)
-    _refuse_diverged(after, config)
-    logged = trainer.state.log_history
     history = [entry for entry in logged if "loss" in entry]
     metrics = _metrics(
         run,
         config,
         before,
         after,
+        compared,
         recipe="train",
         skipped_steps=trainer.skipped_steps,
         seconds=seconds,
@@ -153,7 +163,6 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         tokens_per_second=real / seconds if steps else None,
         **({"out_of_memory": {"parts": trainer.micro_batch_parts}} if trainer.micro_batch_parts > 1 else {}),
     )
-    trainer.log(after.logged)
     staged = folder / STAGED
     trainer.save_model(str(staged))
     if trainer.is_world_process_zero():
@@ -180,6 +189,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
             recipe = None
     config = read_config(recipe, overrides)
     _refuse_resume(config, "evaluate")
+    config.report_to = []  # the run's trackers have had their figures
     run = prepare(config)
     logger.info(run.announcement())
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
@@ -255,6 +265,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
         config,
         before,
         after,
+        compare(run, before, after),
         recipe="reference",
         seconds=seconds,
         steps=len(losses),
@@ -306,7 +317,9 @@ def _plan(config: MLMConfig, precision: str = "") -> str:
     return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}{precision}."
 
 
-def _metrics(run: Run, config: MLMConfig, before: State, after: State, **train: Any) -> dict[str, Any]:
+def _metrics(
+    run: Run, config: MLMConfig, before: State, after: State, compared: dict[str, Any], **train: Any
+) -> dict[str, Any]:
     """Return what metrics.json holds; `train` is what only the loop that ran can say."""
     started_from = {
         "command": command_line(),
@@ -322,7 +335,7 @@ def _metrics(run: Run, config: MLMConfig, before: State, after: State, **train: 
     }
     return (
         {"corpus": run.corpus.facts}
-        | compare(run, before, after)
+        | compared
         | {"train": started_from | train | measuring, "versions": run_folder.versions()}
     )
 

@@ -21,8 +21,8 @@ FLOORS = [
     | {"pseudo_perplexity", "report", "resume", "run_facts", "sampler", "sources", "tables", "text_measures"}
     | {"word_pieces"},
     {"config", "dataset", "evaluation", "inspection_page", "model", "out_of_memory", "paragraphs", "prompts"}
-    | {"run_folder", "signals", "tokenizer"},
-    {"arguments", "corpus", "fast_paths", "robust_trainer", "streaming", "token_results"},
+    | {"run_folder", "signals", "tokenizer", "trackers"},
+    {"arguments", "corpus", "demo", "fast_paths", "robust_trainer", "streaming", "token_results"},
     {"breakdowns", "measured_text", "resumed_run", "trainer"},
     {"prepare"},
     {"before_after", "inspection", "verification"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mlm_recipes import cli
+from mlm_recipes import cli, train
 from mlm_recipes.arguments import read_config
 from mlm_recipes.config import field_names
 
@@ -51,6 +52,7 @@ def test_every_flag_and_target_named_is_there(path):
     text = path.read_text("utf-8")
     launchers = {"nproc_per_node", "config_file", "cpu", "num_processes", "max-restarts", "signals-to-handle"}
     launchers |= {"signal", "requeue"}  # SLURM's
+    launchers |= {"logdir"}  # TensorBoard's
     known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe"}
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
         assert flag in known, flag
@@ -174,6 +176,32 @@ def test_the_blocks_of_a_page_run_in_order(name, capsys):
         assert printed[2] == "torch.Size([32, 128])"
         before, after = map(float, next(line for line in printed if " -> " in line).split(" -> "))
         assert after < before
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, short_text):
+    """A folder that holds runs/meditations."""
+    folder = tmp_path_factory.mktemp("next-steps")
+    shorter = {"max_steps": 1, "max_length": 32, "per_device_train_batch_size": 2, "general_corpus": "none"}
+    train("quickstart", corpus=str(short_text), output_dir=str(folder / "runs/meditations"), **shorter)
+    return folder
+
+
+NEXT_STEPS = blocks((ROOT / "docs/next-steps.md").read_text("utf-8"), "python")
+
+
+@pytest.mark.parametrize("code", NEXT_STEPS, ids=["fill", "features", "classifier", "sentences"])
+def test_the_next_steps_run_on_a_run_folder(code, finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished)
+    if "sentence_transformers" in code and importlib.util.find_spec("sentence_transformers") is None:
+        pytest.skip("sentence-transformers is not installed; `make test-next-steps` installs it")
+    exec(compile(code, "docs/next-steps.md", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_each_next_step_takes_ten_lines():
+    for code in NEXT_STEPS:
+        assert len([line for line in code.splitlines() if line and not line.startswith(("#", "import", "from"))]) <= 10
 
 
 @pytest.mark.parametrize("number", range(len(blocks(README, "python"))))

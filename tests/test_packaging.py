@@ -67,7 +67,8 @@ def test_every_dependency_has_its_reason_and_is_pinned():
     config = configparser.ConfigParser()
     config.read_string("\n".join(lines))
     pinned = (ROOT / "constraints.txt").read_text("utf-8")
-    wanted = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
+    extras = config["options.extras_require"]
+    wanted = config["options"]["install_requires"] + extras["dev"] + extras["demo"]
     names = re.findall(r"^([\w-]+)", wanted, flags=re.MULTILINE)
     assert len(names) >= 12
     for name in names:
