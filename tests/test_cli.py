@@ -208,7 +208,7 @@ def test_torchrun_trains_two_processes_together(short_text, as_often_as_a_run):
     assert_evaluated_once("runs/notes")
 
 
-def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text):
+def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text, as_often_as_a_run):
     config = ROOT / "recipes/accelerate/two_cpu_processes.yaml"
     whole = {"max_length": 32, "vocab_size": 500, "max_steps": 3, "bf16": False, "general_corpus": "none"}
     flags = [f"--{name}={value}" for name, value in whole.items()]
