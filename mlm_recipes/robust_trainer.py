@@ -169,6 +169,7 @@ class RobustTrainer(Trainer):
         """Save the state after the last step, if that has not been done, and raise Interrupted."""
         if self._saved_at != self.state.global_step:
             self._save_checkpoint(model, trial)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
         raise Interrupted(
             self._signals.received, Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         )

@@ -116,7 +116,6 @@ class StopSignals(TrainerCallback):
 
     # Trainer's own callback stands before this one, and has said by now what the step would have had it do.
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Have the state saved, where any process is to stop; evaluate only if the run goes by what is measured."""
+        """Where any process is to stop, evaluate only if the run goes by what is measured."""
         if self.agree():
-            control.should_save = True
             control.should_evaluate &= str(args.lr_scheduler_type) in METRIC_DRIVEN or args.load_best_model_at_end

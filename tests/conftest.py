@@ -19,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker
     os.environ["OMP_NUM_THREADS"] = "1"
 
 import datasets  # noqa: E402
+import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, set_seed  # noqa: E402
@@ -32,6 +33,10 @@ config.has_fast_bf16 = lambda use_cpu: False
 prepare.BUDGET = prepare.GENERAL_BUDGET = 2_000
 prompts.COMPARED = 12
 measured_text.DRAWS = 2
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
 datasets.disable_progress_bars()

@@ -107,8 +107,11 @@ def test_whatever_is_saved_and_measured_the_interrupted_run_is_the_same(tokenize
     whole = make_trainer(tokenizer, numbered, "whole", **changes)
     whole.train()
     trainer = make_trainer(tokenizer, numbered, callback=At(4, receive(signal.SIGTERM)), **changes)
+    saved = []
+    trainer.add_callback(At(5, lambda model: saved.append(1), event="on_save"))
     with pytest.raises(Interrupted):
         trainer.train()
+    assert saved == [1]  # the step's own checkpoint or the signal's, not both
     again = make_trainer(tokenizer, numbered, **changes)
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == STEPS
