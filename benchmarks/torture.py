@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,13 @@ class Tally:
         return {"tried": self.tried, "wrong": self.wrong} | more
 
 
-def undisturbed(root: Path, ranks: int) -> str:
+@cache
+def undisturbed(ranks: int) -> str:
     """Return the weights that a run ends with that nothing happens to."""
-    victim = Victim(root / f"undisturbed-{ranks}", ranks).start()
-    assert victim.wait() == [FINISHED] * ranks, victim.said()
-    return str(victim.result())
+    with tempfile.TemporaryDirectory() as folder:
+        victim = Victim(Path(folder) / "undisturbed", ranks).start()
+        assert victim.wait() == [FINISHED] * ranks, victim.said()
+        return str(victim.result())
 
 
 def after_a_kill(victim: Victim, expected: str, what: str, tally: Tally) -> None:
@@ -81,7 +84,7 @@ def after_a_kill(victim: Victim, expected: str, what: str, tally: Tally) -> None
 
 def kills(root: Path, ranks: int, points: list[int] | None, times: int, traced: bool) -> Found:
     """Kill one process of a run at points of its saves and at random moments of them; start it again."""
-    tally, expected, number = Tally(), undisturbed(root, ranks), 0
+    tally, expected, number = Tally(), undisturbed(ranks), 0
     chance = random.Random(ranks)
 
     def one(what: str, start: Callable[[Victim], None]) -> None:
@@ -192,7 +195,7 @@ def small_disk(place: Path, kilobytes: int) -> Iterator[bool]:
 
 def full_disk(root: Path, sizes: list[int]) -> Found:
     """Let the disk be full in a save; the run must end in a sentence, the checkpoint before be whole."""
-    tally, expected, disks = Tally(), undisturbed(root, 1), 0
+    tally, expected, disks = Tally(), undisturbed(1), 0
     for kilobytes in sizes:
         place = root / f"disk-{kilobytes}"
         with small_disk(place, kilobytes) as mounted:
@@ -260,6 +263,8 @@ def not_finite(root: Path, quick: bool = False) -> Found:
                 tally.check(
                     newest is not None and newest.name == "checkpoint-2", f"{what}: the last good one is {newest}"
                 )
+                if quick:
+                    continue
                 skipping = Victim(root / f"skip-{ranks}-{sick}-{value}", ranks, {"on_nonfinite": "skip"}).start(
                     act=spoil
                 )
@@ -275,7 +280,7 @@ def signals(root: Path, quick: bool = False) -> Found:
     """Signal each process, or all: they save and end together, and the run goes on to the same weights."""
     tally, slowest = Tally(), 0.0
     for ranks in (2,) if quick else (1, 2):
-        expected = undisturbed(root / "signalled", ranks)
+        expected = undisturbed(ranks)
         for number in (signal.SIGTERM,) if quick else (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             for to in (1,) if quick else [*range(ranks), "all"]:
                 what = f"{number.name} to {'all' if to == 'all' else f'rank {to}'} of {ranks}"
@@ -406,8 +411,8 @@ def main() -> int:
         }
         if options.quick:
             checks = {
-                "kills_one_process": lambda: kills(root / "a", 1, [40, 55, 57], 1, traced=False),
-                "kills_two_processes": lambda: kills(root / "b", 2, [60], 1, traced=False),
+                "kills_one_process": lambda: kills(root / "a", 1, [55], 1, traced=False),
+                "kills_two_processes": lambda: kills(root / "b", 2, [60], 0, traced=False),
                 "full_disk": lambda: full_disk(root / "d", [400]),
                 "not_finite": lambda: not_finite(root / "e", quick=True),
                 "signals": lambda: signals(root / "f", quick=True),

@@ -23,7 +23,7 @@ def command_line(argv: Sequence[str] | None = None) -> str | None:
     What a person typed is all there is: where the program lies is left out, and so are tokens and passwords.
     `argv` is by default that of this process.
 
-    >>> command_line(["/home/me/.venv/bin/mlm-recipes", "train", "--corpus", "my notes.txt", "--hub_token=abc"])
+    >>> command_line(["/opt/venv/bin/mlm-recipes", "train", "--corpus", "my notes.txt", "--hub_token=abc"])
     "mlm-recipes train --corpus 'my notes.txt' '--hub_token=***'"
     >>> command_line(["a_script.py"])
     """

@@ -81,6 +81,7 @@ def test_oom_injected_leaves_the_run_as_it_was(tokenizer, many_rows, layout, cap
         ]
 
 
+@pytest.mark.slow
 def test_memory_that_truly_runs_out():
     """Of a process with an upper limit (RLIMIT_AS), for torch's own allocator.
 

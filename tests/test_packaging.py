@@ -56,7 +56,7 @@ def test_it_trains_from_another_folder(wheel, tmp_path):
     assert Path(where).is_relative_to(tmp_path / "site")
     subprocess.run(
         [sys.executable, "-m", "mlm_recipes", "train", "recipes/quickstart.yaml", "--max_steps=1", "--max_length=32",
-         "--per_device_train_batch_size=2"],
+         "--per_device_train_batch_size=2", "--max_eval_samples=4", "--general_corpus=none"],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(Path("runs/meditations/metrics.json").read_text())["corpus"]["paragraphs"] == 540

@@ -8,7 +8,7 @@ import torch
 
 from mlm_recipes.run_facts import command_line, peak_memory
 
-PROGRAM = "/home/somebody/.venv/bin/mlm-recipes"
+PROGRAM = "/somewhere/.venv/bin/mlm-recipes"
 
 
 def test_a_command_line_is_what_was_typed_and_not_where_it_lies():
@@ -39,7 +39,7 @@ def test_a_flag_that_follows_a_secrets_is_no_secret():
 
 
 def test_a_program_of_ones_own_is_not_a_command_line_of_ours(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/home/somebody/secret_project.py", "--x"])
+    monkeypatch.setattr(sys, "argv", ["/somewhere/secret_project.py", "--x"])
     assert command_line() is None
 
 

@@ -136,6 +136,10 @@ def test_nothing_is_reported_by_default():
         assert "report_to" not in yaml.safe_load(path.read_text("utf-8"))
 
 
+#: In a process of its own no fixture spares a measurement.
+QUICK = {"max_eval_samples": 4, "general_corpus": "none"}
+
+
 def test_a_run_without_a_tracker_opens_no_connection(short_text):
     """In a process that ends where a socket is connected or a name is looked up, and without the offline switch."""
     code = (
@@ -153,7 +157,7 @@ def test_a_run_without_a_tracker_opens_no_connection(short_text):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_HUB")}
 
     def ended(how):
-        values = [f"--{name}={value}" for name, value in (SHORT | {"max_steps": 1}).items()]
+        values = [f"--{name}={value}" for name, value in (SHORT | {"max_steps": 1} | QUICK).items()]
         command = [sys.executable, "-c", code, how, "train", "--corpus", str(short_text), *values]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
