@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate demo report verify parity bench bench-data torture test test-slow test-gpu test-network test-browser test-next-steps lint clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-data torture test test-slow test-gpu test-network test-browser test-next-steps lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -43,6 +43,10 @@ demo: $(VENV)/ready-demo  ## a page on this machine to try RUN's model, before a
 report: setup  ## draw report.html of RUN again
 	@test -n "$(RUN)" || { echo "Which run? make report RUN=runs/meditations"; exit 2; }
 	@$(BIN)/mlm-recipes report "$(RUN)"
+
+compare: setup  ## lay runs side by side: RUNS="runs/meditations runs/meditations-2"; writes compare.html
+	@test -n "$(RUNS)" || { echo 'Which runs? make compare RUNS="runs/meditations runs/meditations-2"'; exit 2; }
+	@$(BIN)/mlm-recipes compare $(RUNS) --output compare.html
 
 verify: setup  ## check RECIPE's numbers with MODEL and CORPUS: accumulation, masks, evaluation, kill and resume
 	@$(BIN)/mlm-recipes verify $(RECIPE) $(VALUES)

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from . import __version__
 from .credentials import without_credentials
@@ -26,6 +27,8 @@ examples:
   mlm-recipes train runs/meditations --resume_from_checkpoint true
                                                       go on with an interrupted run
   mlm-recipes evaluate runs/meditations               measure a finished run once more
+  mlm-recipes compare runs/meditations runs/meditations-2
+                                                      two runs side by side
   mlm-recipes fill runs/meditations "The [MASK] of man."
   mlm-recipes demo runs/meditations                   a page to try it on, before and after side by side
   mlm-recipes train --help                            every value a recipe can set
@@ -45,7 +48,7 @@ STOPPED = 75
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0; 1 for what `verify` or `inspect` finds; 2 for what can be mended.
+    """Run one command and return its exit code: 0; 1 for what `verify`, `inspect`, `compare` find; 2: can be mended.
 
     75 for a run that was told to stop (SIGINT, SIGTERM, SIGUSR1) and has saved a checkpoint; 130 for any other that was
     interrupted.
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if verb is None:
             return _inspect(given[1:]) if given[0] == "inspect" else _recipe_verb(given[0], given[1:])
-        verb.run(verb)
+        return verb.run(verb) or 0
     except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("MLM_RECIPES_DEBUG") == "1":
             raise
@@ -76,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED if said else 130
     finally:
         _leave_process_group()
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("report", help="draw report.html and README.md of a run again", allow_abbrev=False)
     verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
     verb.set_defaults(run=_report)
+    verb = verbs.add_parser("compare", help="lay runs side by side", allow_abbrev=False)
+    verb.add_argument("folders", nargs="+", metavar="RUN", help="run folders, such as runs/meditations; two or more")
+    verb.add_argument("--output", metavar="FILE", help="write a page there too, such as compare.html")
+    verb.set_defaults(run=_compare)
     verbs.add_parser("corpora", help="list the corpora known by name").set_defaults(run=_corpora)
     verbs.add_parser("models", help="list the models built in").set_defaults(run=_models)
     return parser
@@ -180,6 +186,20 @@ def _report(options: argparse.Namespace) -> None:
 
     for path in write(options.folder):
         print(_shown(path))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .compare import compare_runs
+
+    found = compare_runs(options.folders)
+    print(_shown(found))
+    if options.output is not None:
+        page = Path(options.output)
+        if page.suffix != ".html":
+            raise ValueError(f"--output: received {options.output!r}. Accepted: a name that ends in .html.")
+        page.write_text(found.html(), encoding="utf-8")
+        print(_shown(f"\nThe same as a page: {page}"))
+    return 0 if found.comparable else 1
 
 
 def _corpora(options: argparse.Namespace) -> None:

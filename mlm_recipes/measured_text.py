@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,16 @@ class Measurement:
             "first_draw": measures(self.sums(self.draws[0])),
         }
 
+    def fingerprint(self) -> str:
+        """Return the sha256 of the rows and of what is masked in each draw: the same, and two runs can be compared."""
+        digest = hashlib.sha256()
+        for ids in flat_column(self.text.rows, "input_ids"):
+            digest.update(np.ascontiguousarray(ids, dtype="<i8").tobytes())
+        for draw in self.draws:
+            for masked in (draw.row, draw.position, draw.token):
+                digest.update(np.ascontiguousarray(masked, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
     def sample(self) -> dict[str, Any]:
         """Return on how much it was measured, as metrics.json has it under `change`."""
         tokens = self.tokens
@@ -107,6 +118,7 @@ class Measurement:
             "distinct_tokens": np.unique(np.stack([tokens.row, tokens.position]), axis=1).shape[1],
             "paragraphs": int((self.sums(tokens)[:, MASKED] > 0).sum()),
             "unit": self.text.unit,
+            "fingerprint": self.fingerprint(),
             "pseudo_perplexity_sample": {
                 "tokens": len(self.alone),
                 "paragraphs": int((self.alone_sums()[:, MASKED] > 0).sum()),

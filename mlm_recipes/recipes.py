@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import set_seed
+from transformers.trainer_utils import HubStrategy
 
 from . import reference_loop, report, resumed_run, run_folder, sentences
 from .arguments import read_config
@@ -19,9 +21,14 @@ from .before_after import State, alone, compare
 from .checkpoint import STAGED
 from .config import MLMConfig
 from .fill_mask import fill_mask
+from .hub_upload import Upload
+from .machine_limit import machine_limit
+from .main_process import from_main
 from .model import load_model
+from .model_card import licence_in
 from .prepare import Run, prepare
 from .run_facts import command_line, peak_memory
+from .sources import model_folder, source_of
 from .sparse_prediction import unsupported
 from .token_results import TokenResults, evaluate_tokens
 from .tokenizer import load_tokenizer
@@ -81,8 +88,10 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     the newest checkpoint of `output_dir`, of the recipe if that is a run folder, or else of this corpus and model; auto
     goes on with a run of the very same values if there is one, and starts it if not.
 
+    With `push_to_hub` the finished folder is sent to the hub, in one commit, as `hub_model_id` or under its own name.
+
     Raises: ValueError or FileNotFoundError for what the caller can mend; FileExistsError for an `output_dir` that
-    holds a file a run would write over, unless `overwrite` is set.
+    holds a file a run would write over, unless `overwrite` is set; OSError if the finished run could not be sent.
     """
     config = read_config(recipe, overrides)
     refuse_missing(config.report_to)
@@ -96,6 +105,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     run = prepare(config)
     folder = run_folder.claim(resumed_run.asked_for(config), run.corpus.facts["name"])
     config.output_dir = str(folder)
+    upload = _upload(config, folder)
 
     trainer = MLMTrainer(
         run.model,
@@ -161,6 +171,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         tokens={"real": real, "padding": padding},
         steps_per_second=steps / seconds if steps else None,
         tokens_per_second=real / seconds if steps else None,
+        machine_limit=_limit(run, config, real, seconds) if steps else None,
         **({"out_of_memory": {"parts": trainer.micro_batch_parts}} if trainer.micro_batch_parts > 1 else {}),
     )
     staged = folder / STAGED
@@ -169,6 +180,12 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         run_folder.move_model(staged, folder)
         run_folder.write_recipe(folder, config.to_recipe())
         run_folder.write_metrics(folder, metrics)
+        if upload is not None:
+            try:
+                logger.info("Sent to %s", upload.send(folder, run.tokenizer.vocab_files_names.values()))
+            except OSError:
+                logger.info("%s\n", report.summary(metrics, folder))  # what was found is not lost with the connection
+                raise
     return RunResult(metrics, folder)
 
 
@@ -190,6 +207,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     config = read_config(recipe, overrides)
     _refuse_resume(config, "evaluate")
     config.report_to = []  # the run's trackers have had their figures
+    _refuse_push(config, "evaluate")
     run = prepare(config)
     logger.info(run.announcement())
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
@@ -214,6 +232,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     """
     config = read_config(recipe, overrides)
     _refuse_resume(config, "reference")
+    _refuse_push(config, "reference")
     for name, value in _TUTORIAL.items():
         if getattr(config, name) != value:
             raise ValueError(
@@ -309,6 +328,44 @@ def _refuse_resume(config: MLMConfig, verb: str) -> None:
             )
 
 
+def _refuse_push(config: MLMConfig, verb: str) -> None:
+    if config.push_to_hub:
+        raise ValueError(
+            f"push_to_hub: received true. Accepted here: nothing, since `{verb}` sends nothing to the hub. Leave it "
+            "out, or use `mlm-recipes train`."
+        )
+
+
+def _limit(run: Run, config: MLMConfig, tokens: int, seconds: float) -> dict[str, Any] | None:
+    """Return how near to the machine's limit training was; None where other libraries hold parts of the model."""
+    if config.fsdp or config.deepspeed:
+        return None
+    dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32
+    return machine_limit(run.model, tokens, config.mlm_probability * tokens, seconds, config.world_size, dtype)
+
+
+def _upload(config: MLMConfig, folder: Path) -> Upload | None:
+    """Return where the finished run is to be sent, if anywhere; Trainer does not hear of it.
+
+    It would send each checkpoint, a card of its own in the place of ours, and leave the token in training_args.bin.
+    """
+    if not config.push_to_hub:
+        return None
+    name = config.hub_model_id or folder.resolve().name
+    wanted = (
+        config.hub_token,
+        config.hub_private_repo,
+        config.hub_revision,
+        HubStrategy(config.hub_strategy).value,
+    )
+    config.push_to_hub, config.hub_token = False, None
+    try:
+        return from_main(lambda: Upload.open(name, *wanted))
+    except (OSError, ValueError):
+        run_folder.give_back(folder)
+        raise
+
+
 def _plan(config: MLMConfig, precision: str = "") -> str:
     length = (
         sentences.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
@@ -327,7 +384,10 @@ def _metrics(
         "random_weights": run.random_weights,
         "head_initialised": run.head_initialised,
         "parameters": run.model.num_parameters(),
+        "model_source": source_of(config.model),
     }
+    if started_from["model_source"] != "hub":  # there it is stated beside the model, which the card names
+        started_from["model_licence"] = licence_in(model_folder(config.model) / "README.md")
     measuring = {
         "evaluation_seconds": before.seconds + after.seconds,
         "prompts_compared": 0 if run.prompts.own else len(run.prompts.candidates),

@@ -1,33 +1,31 @@
-"""What a run leaves for people to read: the last screen, report.html and the model card; imports no torch."""
+"""What a run leaves for people to read: the last screen, and the files drawn from its metrics; imports no torch."""
 
 from __future__ import annotations
 
 import io
 import json
-import math
 import shlex
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .escaping import in_all, markdown, one_line
-from .sentences import FEW, count, measured_tokens, note
-
-#: The verdict of an interval that includes zero.
-NO_CHANGE = "no measurable change"
+from .comparison import LABELS, NO_CHANGE, comparison, join_top, prompt, prompt_rows
+from .escaping import in_all, one_line
+from .model_card import card
+from .page import page
+from .sentences import FEW, count, note
 
 #: Cells that a terminal of 80 columns has no room for in one line.
 _NARROW = {NO_CHANGE: "no measurable\nchange", "word frequencies alone": "word\nfrequencies\nalone"}
 
-FILES = {"report.html": "report.html", "README.md": "model_card.md"}
+#: What is drawn from metrics.json, and by what.
+FILES: dict[str, Callable[[dict[str, Any]], str]] = {"report.html": page, "README.md": card}
 
 
 def write(folder: str | Path) -> list[Path]:
@@ -36,133 +34,37 @@ def write(folder: str | Path) -> list[Path]:
     Returns the paths written. Raises FileNotFoundError where that, or the recipe.yaml the card speaks of, is missing.
     """
     folder = Path(folder)
+    metrics = read_metrics(folder)
+    written = []
+    for name, draw in FILES.items():
+        (folder / name).write_text(draw(metrics), encoding="utf-8")
+        written.append(folder / name)
+    return written
+
+
+def read_metrics(folder: str | Path) -> dict[str, Any]:
+    """Return what a finished run's metrics.json holds, its strings made harmless to look at.
+
+    Raises: FileNotFoundError for a folder that is not a finished run's; ValueError for a metrics.json that is not one.
+    """
+    folder = Path(folder)
     for name in ("metrics.json", "recipe.yaml"):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"report: {str(folder)!r} has no {name}. Accepted: the folder of a finished run, such as "
                 "runs/meditations. Run `mlm-recipes train` first."
             )
-    metrics = in_all(json.loads((folder / "metrics.json").read_text("utf-8")), one_line)
-    written = []
-    for name, template in FILES.items():
-        environment = Environment(
-            loader=PackageLoader("mlm_recipes"),
-            autoescape=select_autoescape(),
-            # What Jinja's escaping is for HTML: applied to whatever a template prints, so that none can forget it.
-            finalize=markdown if template.endswith(".md") else None,
-            undefined=StrictUndefined,
-            trim_blocks=True,
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        complete = {"corpus", "before", "after", "gain", "train", "versions"} <= metrics.keys()
+    except (ValueError, AttributeError):
+        complete = False
+    if not complete:
+        raise ValueError(
+            f"report: {str(folder / 'metrics.json')!r} is not what a run writes. Accepted: JSON as in docs/metrics.md. "
+            "Run `mlm-recipes train` again, or take the file from a copy."
         )
-        text = environment.get_template(template).render(
-            metrics=metrics, rows=comparison(metrics), prompts=prompt_rows(metrics), note=note(metrics)
-        )
-        (folder / name).write_text(text, encoding="utf-8")
-        written.append(folder / name)
-    return written
-
-
-def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the before/after table: a header and a row a measure, of held-out text and then of ordinary language.
-
-    >>> measure = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5, "masked_tokens": 500}
-    >>> words = {"word_frequencies": {"loss": 3.0, "accuracy": 0.1}}
-    >>> for row in comparison({"corpus": words, "before": measure, "after": measure | {"loss": 1.5}}):
-    ...     print(*row, sep=" | ")
-    held-out text | before | after | change | word frequencies alone
-    loss (nats) | 2.000 | 1.500 | -0.500 | 3.000
-    perplexity | 7.4 | 7.4 | +0.0 | 20.1
-    accuracy | 50.0% | 50.0% | +0.0 | 10.0%
-    """
-    words = metrics["corpus"]["word_frequencies"]
-    alone = {"loss": words["loss"], "perplexity": math.exp(words["loss"]), "accuracy": words["accuracy"]}
-    last = {name: LABELS[name].value(number) for name, number in alone.items()}
-    if "change" not in metrics:  # a run of an earlier version: one draw, no intervals
-        held_out = {
-            name: {"before": old, "after": metrics["after"][name], "change": metrics["after"][name] - old}
-            for name, old in metrics["before"].items()
-            if name in alone
-        }
-        rows = [(*_cells(name, measure), last.get(name, "")) for name, measure in held_out.items()]
-        rows.insert(0, ("held-out text", "before", "after", "change", "word frequencies alone"))
-        return rows + [(each, *[""] * 4) for each in _warnings(metrics)]
-    held_out, general = metrics["change"]["held_out"], metrics["change"].get("general")
-    found: list[tuple[str, ...]] = []
-    found.append(("held-out text", "before", "after", "change", "95% interval", "word frequencies alone"))
-    found += [(*_cells(n, m), _interval(n, m), last.get(n, "")) for n, m in _in_order(held_out["measures"])]
-    found += [(each, *[""] * 5) for each in _warnings(metrics)]
-    if general:
-        found.append((general["text"], *[""] * 5))
-        found += [(*_cells(n, m), _interval(n, m), "") for n, m in _in_order(general["measures"])]
-    return found
-
-
-@dataclass(frozen=True)
-class Label:
-    """What people call a measure, and how they write it, its change, and an interval's ends."""
-
-    name: str
-    value: Callable[[float], str]
-    change: Callable[[float], str]
-    end: Callable[[float], str]
-
-
-def _large(number: float, sign: str = "") -> str:
-    return f"{number:{sign},.1f}" if abs(number) < 1e6 else f"{number:{sign}.1e}"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
-
-
-def _with_sign(number: float) -> str:
-    return _large(number, "+")
-
-
-LABELS = {
-    "loss": Label("loss (nats)", "{:.3f}".format, "{:+.3f}".format, "{:+.2f}".format),
-    "perplexity": Label("perplexity", _large, _with_sign, _with_sign),
-    "pseudo_perplexity": Label("pseudo-perplexity", _large, _with_sign, _with_sign),
-    "accuracy": Label("accuracy", "{:.1%}".format, _points, _points),
-    "top5_accuracy": Label("top-5 accuracy", "{:.1%}".format, _points, _points),
-}
-
-
-def _in_order(measures: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, measures[name]) for name in LABELS if name in measures]
-
-
-def _cells(name: str, measure: dict[str, Any]) -> tuple[str, ...]:
-    label, unsure = LABELS[name], measure.get("verdict") == NO_CHANGE
-    change = NO_CHANGE if unsure else label.change(measure["change"])
-    return label.name, label.value(measure["before"]), label.value(measure["after"]), change
-
-
-def _interval(name: str, measure: dict[str, Any]) -> str:
-    if measure["low"] is None:
-        return str(measure["verdict"])
-    return f"{LABELS[name].end(measure['low'])} to {LABELS[name].end(measure['high'])}"
-
-
-def _warnings(metrics: dict[str, Any]) -> list[str]:
-    few = measured_tokens(metrics)
-    return [f"only {count(few, 'masked token')}: a hint, not a result"] if few < FEW else []
-
-
-def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """Return prompt, answer, how it was chosen, and the first choices before and after of each prompt, as text."""
-    return [
-        _prompt(old) | {"before": _join(old["top"]), "after": _join(new["top"])}
-        for old, new in zip(metrics["before"]["fill_mask"], metrics["after"]["fill_mask"], strict=True)
-    ]
-
-
-def _prompt(entry: dict[str, Any]) -> dict[str, str]:
-    return {"prompt": entry["prompt"], "answer": entry["answer"] or "", "chosen": entry.get("chosen", "")}
-
-
-def _join(guesses: list[tuple[str, float]]) -> str:
-    first = (f"{token} {p:.0%}" for token, p in guesses[:3])
-    return " \u00b7 ".join(first)  # not by commas, which are among the commonest tokens
+    return cast(dict[str, Any], in_all(metrics, one_line))
 
 
 def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
@@ -184,8 +86,8 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
             Text(f"\nEverything is in {place}: the model, recipe.yaml, metrics.json, report.html, README.md.")
         )
         prompts = metrics["after"]["fill_mask"]
-        prompt = prompts[0]["prompt"] if prompts else "[MASK]"
-        console.print(Text(f"Try it:  {command()} fill {place} {shlex.quote(prompt)}"))
+        first = prompts[0]["prompt"] if prompts else "[MASK]"
+        console.print(Text(f"Try it:  {command()} fill {place} {shlex.quote(first)}"))
     return _text(console)
 
 
@@ -238,7 +140,7 @@ def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
         rows += [(label.name, label.value(found["general"][name]), "") for name, label in LABELS.items()]
     _print_table(console, rows, right=range(1, 3))
     for entry in found["fill_mask"]:
-        _print_prompt(console, _prompt(entry) | {"first": _join(entry["top"])}, ("first",))
+        _print_prompt(console, prompt(entry) | {"first": join_top(entry["top"])}, ("first",))
     console.print()
     if found["head_initialised"]:
         missing = count(len(found["head_initialised"]), "weight")

@@ -44,6 +44,17 @@ def built_in_models() -> list[str]:
     return sorted(folder.name for folder in MODELS.iterdir() if (folder / "config.json").exists())
 
 
+def source_of(name: str | os.PathLike[str]) -> str:
+    """Return where the model of a name that `model_folder` knows is from: `built in`, `folder` or `hub`.
+
+    >>> source_of("mini"), source_of("google-bert/bert-base-uncased")
+    ('built in', 'hub')
+    """
+    if os.fspath(name) in built_in_models():
+        return "built in"
+    return "folder" if Path(name).expanduser().is_dir() else "hub"
+
+
 def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, with_code: bool = False) -> Path:
     """Return the local folder of a model: built in, already on this disk, or fetched from the hub (`fetch_model`).
 

@@ -6,6 +6,7 @@ huggingface_hub 2.4 and datasets 5.2, and written after the hub's own answers: h
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -41,6 +42,9 @@ class Hub:
         `wrong`: send this content in its place, under the ETag and the size of the right one;
         `forbidden`: answer 403 when asked for it, a file or a folder;
         `delay`: seconds before any answer.
+
+    It also takes what is sent to it: repositories that are made, files (large ones by LFS), commits. `sent` has all
+    of that as it came, for a test to look for what must not be in it; the authorisations are in `authorised`.
     """
 
     def __init__(self) -> None:
@@ -83,6 +87,9 @@ class Hub:
     def forget(self) -> None:
         """Empty the records."""
         self.asked: list[str] = []
+        self.sent: list[bytes] = []
+        self.authorised: set[str] = set()
+        self.stored: dict[str, bytes] = {}  # LFS objects by their sha256
         self.fetched: Counter[str] = Counter()
 
     def mend(self) -> None:
@@ -107,13 +114,18 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.answer()
 
+    def do_PUT(self) -> None:
+        self.answer()
+
     def answer(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
         asked = urlsplit(self.path)
-        given = parse_qs(asked.query) | parse_qs(self.rfile.read(length).decode())
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.hub.asked.append(f"{self.command} {asked.path}")
         time.sleep(self.hub.delay)
         path = asked.path
+        if self.taken(path, body):
+            return None
+        given = parse_qs(asked.query) | parse_qs(body.decode())
         api = re.fullmatch(
             r"/api/(model|dataset)s/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/([^/]+)(?:/(.*))?)?", path
         )
@@ -151,6 +163,71 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in files:
             return self.refuse(404, "EntryNotFound", commit)
         return self.send_file(path, files[path], commit)
+
+    def taken(self, path: str, body: bytes) -> bool:
+        """Answer what is sent to the hub; tell whether this was that."""
+        if self.command == "PUT" and path.startswith("/lfs/"):
+            self.hub.sent.append(body)
+            self.hub.stored[path.removeprefix("/lfs/")] = body
+            self.send_json({})
+            return True
+        lfs = re.fullmatch(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path)
+        model = re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit|branch)/([^/]+)", path)
+        if not (lfs or model or path in ("/api/repos/create", "/api/validate-yaml")):
+            return False
+        self.hub.sent.append(body)
+        self.hub.authorised.add(self.headers.get("Authorization", ""))
+        if any(path.endswith(part) for part in self.hub.forbidden):
+            self.refuse(403, "Forbidden")
+            return True
+        if lfs:
+            self.send_json({"transfer": "basic", "objects": [self.store(each) for each in json.loads(body)["objects"]]})
+        elif path == "/api/validate-yaml":
+            self.send_json({"errors": [], "warnings": []})
+        elif path == "/api/repos/create":
+            wanted = json.loads(body)
+            if wanted.get("organization") in self.hub.forbidden:
+                self.refuse(403, "Forbidden")
+                return True
+            name = f"{wanted.get('organization') or 'somebody'}/{wanted['name']}"
+            if ("model", name) not in self.hub.repositories:
+                self.hub.commit("model", name, {".gitattributes": b""})
+            self.send_json({"url": f"{self.hub.url}/{name}", "name": name, "id": name})
+        else:
+            assert model is not None
+            self.written(model[1], model[2], unquote(model[3]), body)
+        return True
+
+    def store(self, wanted: dict[str, object]) -> dict[str, object]:
+        """Say where an LFS object is to be put, unless it is here."""
+        if wanted["oid"] in self.hub.stored:
+            return wanted
+        return wanted | {"actions": {"upload": {"href": f"{self.hub.url}/lfs/{wanted['oid']}", "header": {}}}}
+
+    def written(self, name: str, what: str, branch: str, body: bytes) -> None:
+        """Answer how a model's files are to be sent, or take a commit or a branch of it."""
+        repository = self.hub.repositories[("model", name)]
+        if what == "preupload":
+            files = json.loads(body)["files"]
+            mode = {True: "lfs", False: "regular"}
+            about = [
+                {"path": file["path"], "shouldIgnore": False, "uploadMode": mode[file["path"].endswith(LARGE)]}
+                for file in files
+            ]
+            return self.send_json({"files": about})
+        if what == "branch":
+            repository.refs[branch] = repository.refs["main"]
+            return self.send_json({})
+        files = dict(repository.commits[repository.refs[branch]])
+        for line in map(json.loads, body.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.hub.stored[value["oid"]]
+        commit = self.hub.commit("model", name, files, branch)
+        url = f"{self.hub.url}/{name}/commit/{commit}"
+        return self.send_json({"success": True, "commitUrl": url, "commitOid": commit})
 
     def tree(self, files: dict[str, bytes], folder: str, recursive: bool) -> None:
         inside = [path for path in files if not folder or path.startswith(f"{folder}/")]

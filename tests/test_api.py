@@ -14,17 +14,16 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
     {"checkpoint", "columns", "computed_tokens", "credentials", "dropout", "escaping", "files", "hub"}
-    | {"length_groups", "main_process", "masking", "muon", "near_duplicates", "nonfinite", "paired_bootstrap"}
-    | {"positions", "progress", "reference_loop", "remote_code", "sentences", "sparse_prediction", "tensor_files"}
-    | {"text_cache", "text_files", "windows", "word_cache"},
-    {"advice", "collator", "download", "encoding", "fill_mask", "gradient_exchange", "padding_free"}
-    | {"pseudo_perplexity", "report", "resume", "run_facts", "sampler", "sources", "tables", "text_measures"}
-    | {"word_pieces"},
-    {"config", "dataset", "evaluation", "inspection_page", "model", "out_of_memory", "paragraphs", "prompts"}
-    | {"run_folder", "signals", "tokenizer", "trackers"},
-    {"arguments", "corpus", "demo", "fast_paths", "robust_trainer", "streaming", "token_results"},
-    {"breakdowns", "measured_text", "resumed_run", "trainer"},
-    {"prepare"},
+    | {"hub_upload", "length_groups", "machine_limit", "main_process", "masking", "muon", "near_duplicates"}
+    | {"nonfinite", "paired_bootstrap", "plots", "positions", "progress", "reference_loop", "remote_code"}
+    | {"sentences", "sparse_prediction", "tensor_files", "text_cache", "text_files", "windows", "word_cache"},
+    {"advice", "collator", "comparison", "download", "encoding", "fill_mask", "gradient_exchange", "padding_free"}
+    | {"pseudo_perplexity", "resume", "run_facts", "sampler", "sources", "tables", "text_measures", "word_pieces"},
+    {"config", "dataset", "evaluation", "model", "model_card", "out_of_memory", "page", "paragraphs", "prompts"}
+    | {"signals", "tokenizer", "trackers"},
+    {"arguments", "corpus", "demo", "fast_paths", "report", "robust_trainer", "streaming", "token_results"},
+    {"breakdowns", "compare", "inspection_page", "measured_text", "run_folder", "trainer"},
+    {"prepare", "resumed_run"},
     {"before_after", "inspection", "verification"},
     {"recipes"},
     {"cli"},
@@ -78,7 +77,14 @@ def test_a_bare_gpu_machine_can_import_what_needs_torch_alone():
 
 @pytest.mark.parametrize(
     "module",
-    ["mlm_recipes", "mlm_recipes.cli", "mlm_recipes.near_duplicates", "mlm_recipes.report", "mlm_recipes.sources"],
+    [
+        "mlm_recipes",
+        "mlm_recipes.cli",
+        "mlm_recipes.compare",
+        "mlm_recipes.near_duplicates",
+        "mlm_recipes.report",
+        "mlm_recipes.sources",
+    ],
 )
 def test_light_modules_do_not_import_torch(module):
     code = f"import sys, {module}; assert not {{'torch', 'transformers', 'datasets'}} & set(sys.modules)"

@@ -239,6 +239,8 @@ def test_the_readmes_commands_run(command, place, monkeypatch, capsys):
     arguments = shlex.split(command)[1:]
     if "--resume_from_checkpoint" in arguments:
         (Path(arguments[1]) / "metrics.json").unlink()  # as if it had been interrupted
+    if arguments[0] == "compare":
+        shutil.copytree(arguments[1], arguments[2])  # a second run
     more = {"train": SHORTER, "inspect": SHORTER[-2:]}.get(arguments[0], [])
     assert cli.main(arguments + more) == 0
     assert capsys.readouterr().out

@@ -126,3 +126,17 @@ def test_rows_of_another_text_have_other_ids_and_still_count(tokenizer, models):
     found = text_of(rows, tokenizer).measure(evaluate_with(models[0], tokenizer))
     assert found.sample()["paragraphs"] == 1
     assert found.sample()["pseudo_perplexity_sample"] == {"tokens": 2, "paragraphs": 1, "share": 1.0}
+
+
+def test_the_fingerprint_is_the_same_for_the_same_masked_tokens_and_for_no_others(models, data, tokenizer):
+    def fingerprint(rows=data, model=models[0], batch_size=5, seed=0, **changes):
+        def evaluate(rows, draw):
+            collator = DataCollatorForMaskedLM(tokenizer).frozen(seed, draw)
+            return TokenResults.of([evaluate_tokens(model, rows, collator, batch_size)])
+
+        return text_of(rows, tokenizer, **changes).measure(evaluate).fingerprint()
+
+    first = fingerprint()
+    assert fingerprint(model=models[1], batch_size=3, name="other") == first
+    others = {fingerprint(seed=1), fingerprint(data.select(range(13))), fingerprint(data.select([1, 0, *range(2, 14)]))}
+    assert len(others | {first}) == 4

@@ -279,7 +279,8 @@ def test_what_becomes_of_long_paragraphs_is_said(tmp_path, checkpoint, caplog, l
     if long_text == "truncate":
         assert (facts["max_length"], facts["cut_off_paragraphs"], facts["rows"]) == (128, 1, 4)
         assert facts["cut_off_tokens"] > 100
-        assert f"{facts['cut_off_tokens']:,} tokens of 1 paragraphs" in (result.output_dir / "report.html").read_text()
+        page = (result.output_dir / "report.html").read_text()
+        assert f"{facts['cut_off_tokens']:,} tokens, the ends of 1 paragraph longer than 128 tokens" in page
     else:
         assert (facts["cut_off_paragraphs"], facts["split_paragraphs"], facts["rows"]) == (0, 1, 7)
         assert "split at the ends of sentences; 7 rows in all" in caplog.text
