@@ -18,7 +18,7 @@ from transformers.trainer_utils import HubStrategy
 from . import reference_loop, report, resumed_run, run_folder, sentences
 from .arguments import read_config
 from .before_after import State, alone, compare
-from .checkpoint import STAGED
+from .checkpoint import STAGED, clear_staged
 from .config import MLMConfig
 from .fill_mask import fill_mask
 from .hub_upload import Upload
@@ -175,6 +175,8 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         **({"out_of_memory": {"parts": trainer.micro_batch_parts}} if trainer.micro_batch_parts > 1 else {}),
     )
     staged = folder / STAGED
+    if trainer.is_world_process_zero():
+        clear_staged(folder)
     trainer.save_model(str(staged))
     if trainer.is_world_process_zero():
         run_folder.move_model(staged, folder)

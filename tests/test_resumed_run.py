@@ -189,10 +189,12 @@ def test_a_run_that_was_begun_goes_on_by_itself(values, monkeypatch, by_torchrun
     shutil.copytree(folder, "whole")
     for kept, resumed in (("checkpoint-2", [{"step": 2, "changed": {}}]), (None, [])):
         interrupt("whole", folder)
+        (folder / ".staged/checkpoint-4").mkdir(parents=True)  # where it was killed
         if kept is None:
             shutil.rmtree(folder / "checkpoint-2")
         again = train("adapt", **values, **ask)
         assert again.output_dir == folder
+        assert not (folder / ".staged").exists()
         assert again.metrics["train"]["resumed"] == resumed
         assert (folder / "model.safetensors").read_bytes() == weights
 
