@@ -55,12 +55,12 @@ _STYLE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: its `svg` (markup), and the numbers in it as a table of text, for those who do not see it."""
+    """A plot: its `svg`, which a template writes out, and the numbers in it as a table, for those who do not see it."""
 
     name: str
     title: str
     description: str
-    svg: str
+    svg: ElementTree.Element
     header: tuple[str, ...]
     rows: list[tuple[str, ...]]
 
@@ -211,7 +211,7 @@ def _from_to(steps: Sequence[float], values: Sequence[float]) -> str:
     return f"{values[0]:.3f} at step {steps[0]:,.0f}, {values[-1]:.3f} at step {steps[-1]:,.0f}"
 
 
-def _svg(name: str, title: str, draw: Callable[[Axes], None]) -> str:
+def _svg(name: str, title: str, draw: Callable[[Axes], None]) -> ElementTree.Element:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -231,7 +231,7 @@ def _svg(name: str, title: str, draw: Callable[[Axes], None]) -> str:
     return _for_a_page(written.getvalue(), name, title)
 
 
-def _for_a_page(document: str, name: str, title: str) -> str:
+def _for_a_page(document: str, name: str, title: str) -> ElementTree.Element:
     """Return an SVG document as an element of an HTML page: no ids but its own, no colours but the page's."""
     svg = ElementTree.fromstring(document)  # noqa: S314  matplotlib has just written it
     used = set(re.findall(r'(?:href="#|url\(#)([\w.-]+)', document))
@@ -253,6 +253,7 @@ def _for_a_page(document: str, name: str, title: str) -> str:
             if plain in ("d", "x", "y", "transform"):
                 value = re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.2f}", " ".join(value.split()))
             element.set(plain, value)
+        element.text, element.tail = (element.text or "").strip(), ""
     box = svg.get("viewBox", "")
     for key in list(svg.attrib):
         del svg.attrib[key]
@@ -266,5 +267,4 @@ def _for_a_page(document: str, name: str, title: str) -> str:
     heading = ElementTree.Element("title", id=f"{name}-title")
     heading.text = title
     svg.insert(0, heading)
-    # Labels are of the picture; a screen reader has its title, its description and its table.
-    return re.sub(r">\s+<", "><", ElementTree.tostring(svg, encoding="unicode"))
+    return svg

@@ -285,3 +285,13 @@ def test_the_command_line_draws_it_again(tmp_path):
         (tmp_path / name).unlink()
     assert main(["report", str(tmp_path)]) == 0
     assert {name: (tmp_path / name).read_bytes() for name in report.FILES} == first
+
+
+def test_text_in_a_plot_is_no_markup():
+    values = full()
+    values["bands"][0]["name"] = HOSTILE + " $x^2$"
+    drawn = page.page(values)
+    assert "<script" not in drawn
+    svg = drawn[drawn.rindex("<svg") : drawn.rindex("</svg>")]
+    assert "&lt;script&gt;" in svg
+    assert "$x^2$" in svg
