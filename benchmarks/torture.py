@@ -413,7 +413,6 @@ def main() -> int:
             checks = {
                 "kills_one_process": lambda: kills(root / "a", 1, [55], 1, traced=False),
                 "kills_two_processes": lambda: kills(root / "b", 2, [60], 0, traced=False),
-                "full_disk": lambda: full_disk(root / "d", [400]),
                 "not_finite": lambda: not_finite(root / "e", quick=True),
                 "signals": lambda: signals(root / "f", quick=True),
             }

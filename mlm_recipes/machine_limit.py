@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+#: How long the machine is measured.
+SECONDS = 0.2
+
 
 def machine_limit(
     model: torch.nn.Module, tokens: int, masked: float, seconds: float, processes: int, dtype: torch.dtype
@@ -47,8 +50,10 @@ def model_flops(model: torch.nn.Module, tokens: int, masked: float) -> float:
     return 6.0 * (body * tokens + head * masked)
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:
+def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float | None = None) -> float:
     """Return how many operations a second a product of two square matrices gets, the fastest of `seconds` of them.
+
+    By default SECONDS.
 
     >>> matrix_rate(torch.device("cpu"), torch.float32, seconds=0.01) > 1e6
     True
@@ -56,6 +61,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) 
     size = 1024 if device.type == "cpu" else 8192  # enough for each to be busy
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     times: list[float] = []
+    seconds = SECONDS if seconds is None else seconds
     while len(times) < 3 or sum(times) < seconds:
         started = time.perf_counter()
         torch.mm(a, b)

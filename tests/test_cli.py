@@ -226,6 +226,7 @@ def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_t
     )
 
 
+@pytest.mark.slow  # two are above
 def test_accelerate_launches_one_process(short_text):
     """The launcher is called here, which has imported accelerate already; the process that it starts is a real one."""
     recipe = str(ROOT / "recipes/quickstart.yaml")

@@ -222,7 +222,8 @@ def place(tmp_path_factory, short_text):
     return folder
 
 
-SHORTER = ["--max_steps", "2", "--max_length", "32", "--vocab_size", "500", "--per_device_train_batch_size", "2"]
+SHORTER = ["--max_steps", "2", "--max_length", "16", "--vocab_size", "500", "--per_device_train_batch_size", "2"]
+SHORTER += ["--max_eval_samples", "12"]
 
 
 # `verify` with the quickstart and a small model is in test_verification.py; here it has `mini`, and a process to kill.
@@ -241,7 +242,7 @@ def test_the_readmes_commands_run(command, place, monkeypatch, capsys):
         (Path(arguments[1]) / "metrics.json").unlink()  # as if it had been interrupted
     if arguments[0] == "compare":
         shutil.copytree(arguments[1], arguments[2])  # a second run
-    more = {"train": SHORTER, "inspect": SHORTER[-2:]}.get(arguments[0], [])
+    more = {"train": SHORTER, "inspect": SHORTER[-4:-2]}.get(arguments[0], [])
     assert cli.main(arguments + more) == 0
     assert capsys.readouterr().out
 

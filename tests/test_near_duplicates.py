@@ -209,6 +209,7 @@ def test_many_near_copies_take_few_comparisons(monkeypatch):
     assert len(comparisons) < 10
 
 
+@pytest.mark.slow
 def test_memory_is_flat(monkeypatch):
     class Texts(Sequence):
         """Paragraphs made when they are asked for."""

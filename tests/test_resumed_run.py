@@ -13,7 +13,7 @@ from mlm_recipes import MLMTrainer, evaluate, reference, train
 from mlm_recipes.checkpoint import list_checkpoints
 
 SHORT = {"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2, "max_length": 32,
-         "save_total_limit": 9, "max_steps": 4}  # fmt: skip
+         "save_total_limit": 9, "max_steps": 4, "general_corpus": "none"}  # fmt: skip
 
 
 @pytest.fixture

@@ -440,7 +440,7 @@ def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
     assert metrics["gain"]["paragraphs"] <= facts["validation"]
     assert set(facts["word_frequencies"]) == {"loss", "accuracy"}
     for name in ("report.html", "README.md"):
-        assert "streamed" in (tmp_path / "run" / name).read_text()
+        assert "stream" in (tmp_path / "run" / name).read_text()
     assert "held-out loss" in str(result) or "No measurable change" in str(result)
     again = recipes.evaluate(tmp_path / "run", corpus=str(short_text))
     assert again.metrics["evaluation"]["loss"] == pytest.approx(metrics["after"]["loss"], abs=1e-6)
