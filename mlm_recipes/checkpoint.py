@@ -91,15 +91,17 @@ def newest_whole(folder: Path) -> Path | None:
     return None
 
 
-def rotate(folder: Path, limit: int | None, best: Path | None = None) -> None:
-    """Remove the oldest checkpoints of a run folder beyond `limit`; the newest and the `best` are kept in any case.
+def rotate(folder: Path, limit: int | None, newest: Path, best: Path | None = None) -> None:
+    """Remove the oldest checkpoints of a run folder beyond `limit`; the `newest` and the `best` are kept in any case.
 
+    The newest is the one just saved, which need not have the highest number: the run may go on from an earlier one.
     Folders that are no checkpoints, or not whole, neither count nor are removed.
     """
     if not limit or limit < 0:
         return
     there = list_checkpoints(folder)
-    kept = {there[-1], *(path for path in there if best is not None and path.resolve() == best.resolve())}
+    spared = {path.resolve() for path in (newest, best) if path is not None}
+    kept = {path for path in there if path.resolve() in spared}
     surplus = len(there) - max(limit, len(kept))
     for path in [path for path in there if path not in kept][: max(0, surplus)]:
         remove(path)

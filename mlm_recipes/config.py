@@ -56,6 +56,7 @@ _REFUSED = {
     "dataloader_in_order": (False, ", or the order of the examples would depend on how fast they are read"),
     "enable_jit_checkpoint": (True, ": SIGTERM has the state saved in any case"),
     "ignore_data_skip": (True, ": a resumed run goes on where it stopped, and no row is read to get there"),
+    "save_on_each_node": (True, ": output_dir is on a disk that all machines share, and is written once"),
     "remove_unused_columns": (True, ", since the collator needs example_id, which no model takes"),
     "restore_callback_states_from_checkpoint": (True, ": it would put the checkpoint's contract in this run's place"),
 }

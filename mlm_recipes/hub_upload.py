@@ -10,6 +10,8 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from .checkpoint import list_checkpoints
+
 #: What a run folder has for everybody: people first, then the model. A tokenizer's vocabulary has a name of its own.
 _FILES = (
     *("README.md", "report.html", "metrics.json", "recipe.yaml"),
@@ -75,7 +77,7 @@ class Upload:
         return str(commit.commit_url)
 
     def _checkpoint_files(self, folder: Path) -> list[tuple[str, Path]]:
-        found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        found = list_checkpoints(folder)
         sent = {"checkpoint": found[-1:], "all_checkpoints": found}.get(self.strategy, [])
         names = {path: "last-checkpoint" if self.strategy == "checkpoint" else path.name for path in sent}
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -105,8 +106,14 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     run = prepare(config)
     folder = run_folder.claim(resumed_run.asked_for(config), run.corpus.facts["name"])
     config.output_dir = str(folder)
-    upload = _upload(config, folder)
+    with run_folder.held(folder):
+        return _train(run, folder, checkpoint, goes_on)
 
+
+def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool) -> RunResult:
+    """Train and measure in the folder of the run, which no other has meanwhile."""
+    config = run.config
+    upload = _upload(config, folder)
     trainer = MLMTrainer(
         run.model,
         args=config,
@@ -137,8 +144,12 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         output = trainer.train(resume_from_checkpoint=checkpoint or False)
         seconds = time.monotonic() - started
         logged = [*trainer.state.log_history]  # what follows is logged behind it
+        staged = folder / STAGED / "model"  # before it is measured: killed meanwhile, it is there
+        if trainer.is_world_process_zero():
+            clear_staged(folder)
+        trainer.save_model(str(staged))
         after = State.of(run, trainer.token_results)
-        _refuse_diverged(after, config)
+        _refuse_diverged(after, config, staged)
         trainer.log(after.logged)
         trackers.log("after", after.measures)
         compared = compare(run, before, after)
@@ -174,13 +185,9 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         machine_limit=_limit(run, config, real, seconds) if steps else None,
         **({"out_of_memory": {"parts": trainer.micro_batch_parts}} if trainer.micro_batch_parts > 1 else {}),
     )
-    staged = folder / STAGED
     if trainer.is_world_process_zero():
-        clear_staged(folder)
-    trainer.save_model(str(staged))
-    if trainer.is_world_process_zero():
+        run_folder.begin(folder, config.to_recipe())
         run_folder.move_model(staged, folder)
-        run_folder.write_recipe(folder, config.to_recipe())
         run_folder.write_metrics(folder, metrics)
         if upload is not None:
             try:
@@ -402,9 +409,11 @@ def _metrics(
     )
 
 
-def _refuse_diverged(after: State, config: MLMConfig) -> None:
+def _refuse_diverged(after: State, config: MLMConfig, staged: Path | None = None) -> None:
     loss = after.held_out.summary()["loss"]
     if not math.isfinite(loss):
+        if staged is not None:
+            shutil.rmtree(staged.parent, ignore_errors=True)
         raise ValueError(
             f"train: the held-out loss is {loss} after training: the run has diverged, and nothing was saved. "
             f"Accepted: a learning rate that the model bears; this was {config.learning_rate:g}. Lower --learning_rate."

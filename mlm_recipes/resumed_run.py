@@ -45,7 +45,8 @@ def go_on_if_begun(config: MLMConfig) -> None:
         return
     folder, checkpoint = begun
     config.output_dir, config.overwrite = str(folder), True
-    config.resume_from_checkpoint = None if checkpoint is None else str(checkpoint)
+    if checkpoint is not None:
+        config.resume_from_checkpoint = str(checkpoint)
     logger.info("%s was begun before; %s.", folder, f"going on from {checkpoint}" if checkpoint else "it starts anew")
 
 

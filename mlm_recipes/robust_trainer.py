@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 #: Bytes of a checkpoint besides weights and optimizer: the tokenizer, the state, the log.
 _BESIDES = 16 << 20
+
+
+#: What the writers of a checkpoint's files raise: Python's, torch's, safetensors'.
+_NOT_WRITTEN = (OSError, RuntimeError, SafetensorError)
 
 
 class RobustTrainer(Trainer):
@@ -61,10 +66,20 @@ class RobustTrainer(Trainer):
         return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model; of a checkpoint's, where one process cannot, none goes on."""
-        if not _internal_call:
-            return super().save_model(output_dir, _internal_call)
-        return all_or_none(lambda: super(RobustTrainer, self).save_model(output_dir, _internal_call))
+        """Save the model; where one process cannot, none goes on.
+
+        Raises: OSError if it cannot be written.
+        """
+        try:
+            all_or_none(lambda: super(RobustTrainer, self).save_model(output_dir, _internal_call))
+        except _NOT_WRITTEN as error:
+            if _internal_call:
+                raise  # a checkpoint's; _save_checkpoint says what was to be saved
+            raise OSError(
+                f"save: the model could not be written to {str(output_dir or self.args.output_dir)!r}: "
+                f"{_first_line(error)}. Accepted: a disk with room. Make room, and go on from the newest checkpoint "
+                "with --resume_from_checkpoint true, if there is one."
+            ) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         run = Path(super()._get_output_dir(trial))
@@ -74,15 +89,11 @@ class RobustTrainer(Trainer):
             all_or_none(lambda: self._make_room(run))
             all_or_none(lambda: self._stage(model, trial, staged, place))
             all_or_none(lambda: self._commit(run, staged, place))
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except _NOT_WRITTEN as error:
             if self.args.should_save:
                 checkpoints.clear_staged(run)
             raise OSError(self._why_not_saved(run, place, error)) from error
-        if self.is_local_process_zero():
-            checkpoints.clear_staged(run)  # on another machine than the main process, without a shared disk
         self._saved_at = self.state.global_step
-        if self.args.push_to_hub:
-            super()._push_from_checkpoint(str(place))
 
     def _make_room(self, run: Path) -> None:
         if self.args.should_save:
@@ -110,18 +121,15 @@ class RobustTrainer(Trainer):
             return
         best = self.state.best_model_checkpoint
         checkpoints.commit(staged, place)
-        checkpoints.rotate(run, self.args.save_total_limit, None if best is None else Path(best))
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        # Upstream asks for it before the checkpoint is whole; _save_checkpoint does when it is.
-        pass
+        checkpoints.rotate(run, self.args.save_total_limit, place, None if best is None else Path(best))
+        checkpoints.clear_staged(run)
 
     def _bytes_to_save(self, run: Path) -> int:
         there = checkpoints.list_checkpoints(run)
         if there:
             return checkpoints.size_of(there[-1])
         model: Any = self.model
-        tensors = [*model.state_dict().values()]
+        tensors = [*model.parameters(), *model.buffers()]
         if not self.args.save_only_model and self.optimizer is not None:
             for state in self.optimizer.state.values():
                 tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
@@ -130,11 +138,10 @@ class RobustTrainer(Trainer):
     def _why_not_saved(self, run: Path, place: Path, error: Exception) -> str:
         before = checkpoints.list_checkpoints(run)
         kept = f"{before[-1]} is whole" if before else "no checkpoint was saved before"
-        reason = str(error).splitlines()[0].rstrip(".")
         return (
-            f"save: {str(place)!r} could not be written: {reason}. It needs about {self._bytes_to_save(run):,} bytes; "
-            f"{kept}. Accepted: a disk with room. Make room, or keep fewer with --save_total_limit, and go on with "
-            "--resume_from_checkpoint true."
+            f"save: {str(place)!r} could not be written: {_first_line(error)}. It needs about "
+            f"{self._bytes_to_save(run):,} bytes; {kept}. Accepted: a disk with room. Make room, or keep fewer with "
+            "--save_total_limit, and go on with --resume_from_checkpoint true."
         )
 
     def _load_best_model(self) -> None:
@@ -147,14 +154,37 @@ class RobustTrainer(Trainer):
             )
         super()._load_best_model()
 
+    def _require_one_disk(self) -> None:
+        """Raise ValueError if a process does not see what the main one writes: its checkpoints would not be whole."""
+        folder = Path(str(self.args.output_dir))
+        if self.args.world_size == 1:
+            return
+        mark = folder / f".seen-{from_main(lambda: os.urandom(8).hex())}"
+        try:
+            from_main(lambda: _touch(mark))
+            blind = [rank for rank, sees in enumerate(gathered(mark.exists())) if not sees]
+        finally:
+            if self.is_world_process_zero():
+                mark.unlink(missing_ok=True)
+        if blind:
+            raise ValueError(
+                f"output_dir: {str(folder)!r} is not the same folder in all processes: {', '.join(map(str, blind))} do "
+                "not see what the main process writes there. Accepted: a folder on a disk that all machines share. "
+                "Name one with --output_dir."
+            )
+
     # Signals
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as Trainer does; asked to stop, raise Interrupted when the state is saved."""
         self._losses, self._saved_at = [], None
+        self._require_one_disk()
         try:
             with self._signals:
-                return super().train(*args, **kwargs)
+                output = super().train(*args, **kwargs)
+                if self._signals.agree():  # since the last step
+                    self.stop_now(self.model_wrapped)
+                return output
         finally:
             self.is_in_train = False
 
@@ -168,6 +198,7 @@ class RobustTrainer(Trainer):
     def stop_now(self, model: Any, trial: Any = None) -> None:
         """Save the state after the last step, if that has not been done, and raise Interrupted."""
         if self._saved_at != self.state.global_step:
+            self.args.save_only_model = False  # or there would be nothing to go on from
             self._save_checkpoint(model, trial)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
         raise Interrupted(
@@ -207,8 +238,7 @@ class RobustTrainer(Trainer):
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm)
         losses, self._losses = self._losses, []
-        value = math.nan if norm is None else float(norm)
-        if norm is not None and not math.isfinite(value):
+        if norm is not None and not math.isfinite(value := float(norm)):
             self._leave_out(model, losses, value)
         return norm
 
@@ -242,3 +272,12 @@ class RobustTrainer(Trainer):
         if "loss" in logs and self.args.logging_steps == 1 and self.state.global_step in self._skipped.steps:
             logs = {name: value for name, value in logs.items() if name not in ("loss", "grad_norm")}
         super().log(logs, start_time)
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import re
 import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from . import report
+from .main_process import all_or_none
 
 WRITTEN = (
     "metrics.json",
@@ -95,6 +97,35 @@ def file_stem(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a run's folder to this run while `with` lasts; a process that is killed lets it go.
+
+    Raises: OSError, in all processes, if another run has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if PartialState().is_main_process:
+            all_or_none(lambda: _lock(descriptor, folder))
+        else:
+            all_or_none(lambda: None)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OSError(
+            f"output_dir: another run is at work in {str(folder)!r}. Accepted: a folder of its own. Wait for that run, "
+            "or name another --output_dir."
+        ) from error
+    except OSError:  # a file system without locks; then nobody can tell
+        return
+
+
 def give_back(folder: Path) -> None:
     """Remove a folder that was claimed and is still empty."""
     with suppress(OSError):
@@ -141,7 +172,7 @@ def move_model(staged: Path, folder: Path) -> None:
     (staged / "training_args.bin").unlink(missing_ok=True)
     for path in staged.iterdir():
         os.replace(path, folder / path.name)
-    staged.rmdir()
+    shutil.rmtree(staged.parent)
 
 
 def versions() -> dict[str, str]:

@@ -39,6 +39,12 @@ class Interrupted(KeyboardInterrupt):
         self.checkpoint = checkpoint
 
 
+def goes_by_what_is_measured(args: TrainingArguments) -> bool:
+    """Tell whether to leave an evaluation out would make it another run, by its schedule or its best model."""
+    by_best = args.load_best_model_at_end or str(args.save_strategy) == "best"
+    return by_best or str(args.lr_scheduler_type) in METRIC_DRIVEN
+
+
 class InWorkers:
     """For a data loader's `worker_init_fn`: while a model trains, only the main process acts on signals.
 
@@ -64,7 +70,7 @@ class InWorkers:
 class StopSignals(TrainerCallback):
     """Between `with` and its end, take SIGINT, SIGTERM and SIGUSR1 for the wish to stop after the step.
 
-    A second signal is obeyed at once, as if this were not here. In another thread than the main one nothing is done,
+    A second signal is obeyed as if this were not here. In another thread than the main one nothing is done,
     since only the main one can be told of signals; nor to a signal that is ignored, as nohup has it.
 
     `received` is the number of the signal that any process has received, 0 for none; all processes learn of it at the
@@ -98,8 +104,8 @@ class StopSignals(TrainerCallback):
         if not self._mine:
             self._mine, self._since = number, now
         elif "TORCHELASTIC_RUN_ID" not in os.environ or now - self._since > ECHO:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            signal.signal(number, self._before[number])
+            signal.raise_signal(number)
 
     def agree(self) -> bool:
         """Return whether any process has been asked to stop. All must call this, in the same order."""
@@ -118,4 +124,4 @@ class StopSignals(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Where any process is to stop, evaluate only if the run goes by what is measured."""
         if self.agree():
-            control.should_evaluate &= str(args.lr_scheduler_type) in METRIC_DRIVEN or args.load_best_model_at_end
+            control.should_evaluate &= goes_by_what_is_measured(args)

@@ -34,6 +34,7 @@ from .progress import TrainingProgress
 from .resume import ResumeContract, find_checkpoint
 from .robust_trainer import RobustTrainer
 from .sampler import NO_EXAMPLE, EpochSampler, StepSeeds
+from .signals import goes_by_what_is_measured
 from .sparse_prediction import only_at
 from .streaming import START, Row, StreamedRows, StreamState, TextStream, blocks, rows_of
 from .tensor_files import require_tensors_only
@@ -94,6 +95,12 @@ class MLMTrainer(RobustTrainer):
             raise ValueError(
                 f"args: received {type(args).__name__}. Accepted: MLMConfig, which has all that "
                 "TrainingArguments has. Change the name, keep the arguments."
+            )
+        if args.push_to_hub:
+            raise ValueError(
+                "push_to_hub: received True. Accepted here: False, since upstream would send what is half written, and "
+                "its arguments as a pickle, the token among them. Use mlm_recipes.train(push_to_hub=True), or send the "
+                "folder of save_model() with `hf upload`."
             )
         for name in ("compute_metrics", "preprocess_logits_for_metrics"):
             if kwargs.get(name) is not None:
@@ -314,6 +321,7 @@ class MLMTrainer(RobustTrainer):
                 "%s draws its masks from a generator, so the resumed run will not be the one that was interrupted; "
                 "with DataCollatorForMaskedLM it is, to the last bit.", type(self.data_collator).__name__
             )  # fmt: skip
+        self._skipped.steps = SkippedSteps.saved_in(checkpoint)
         if not left:  # upstream would take one more step (transformers 5.23)
             self._load_from_checkpoint(str(checkpoint))
             self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
@@ -322,7 +330,6 @@ class MLMTrainer(RobustTrainer):
             return TrainOutput(self.state.global_step, 0.0, {})
         if isinstance(self.train_dataset, TextStream):
             self._stream_start = StreamState.saved_in(checkpoint)
-        self._skipped.steps = SkippedSteps.saved_in(checkpoint)
         return self._train(str(checkpoint), *args, **kwargs)
 
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -506,7 +513,7 @@ class MLMTrainer(RobustTrainer):
         # (upstream's evaluate() does that, and the processes then drift apart in silence).
         # In a fork of the generator: a loader draws a seed for its workers, and evaluating must not change what
         # training draws next.
-        stoppable = self.is_in_train and not self._signals.received
+        stoppable = self.is_in_train and not goes_by_what_is_measured(self.args)
         batches: Any = self._signals.until_stopped(dataloader) if stoppable else dataloader
         with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
             sums = all_example_sums(self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction)

@@ -14,11 +14,12 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 # Imports go down only; see CONTRIBUTING.md for the picture.
 FLOORS = [
     {"checkpoint", "columns", "computed_tokens", "credentials", "dropout", "escaping", "files", "hub"}
-    | {"hub_upload", "length_groups", "machine_limit", "main_process", "masking", "muon", "near_duplicates"}
-    | {"nonfinite", "paired_bootstrap", "plots", "positions", "progress", "reference_loop", "remote_code"}
-    | {"sentences", "sparse_prediction", "tensor_files", "text_cache", "text_files", "windows", "word_cache"},
-    {"advice", "collator", "comparison", "download", "encoding", "fill_mask", "gradient_exchange", "padding_free"}
-    | {"pseudo_perplexity", "resume", "run_facts", "sampler", "sources", "tables", "text_measures", "word_pieces"},
+    | {"length_groups", "machine_limit", "main_process", "masking", "muon", "near_duplicates", "nonfinite"}
+    | {"paired_bootstrap", "plots", "positions", "progress", "reference_loop", "remote_code", "sentences"}
+    | {"sparse_prediction", "tensor_files", "text_cache", "text_files", "windows", "word_cache"},
+    {"advice", "collator", "comparison", "download", "encoding", "fill_mask", "gradient_exchange", "hub_upload"}
+    | {"padding_free", "pseudo_perplexity", "resume", "run_facts", "sampler", "sources", "tables", "text_measures"}
+    | {"word_pieces"},
     {"config", "dataset", "evaluation", "model", "model_card", "out_of_memory", "page", "paragraphs", "prompts"}
     | {"signals", "tokenizer", "trackers"},
     {"arguments", "corpus", "demo", "fast_paths", "report", "robust_trainer", "streaming", "token_results"},

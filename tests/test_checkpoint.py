@@ -92,15 +92,16 @@ def test_rotation_counts_whole_checkpoints_only_and_keeps_the_best(tmp_path):
     for step in range(1, 7):
         reseal(write(tmp_path / f"checkpoint-{step}"))
     (tmp_path / "checkpoint-6" / MANIFEST).unlink()
-    rotate(tmp_path, None)
-    rotate(tmp_path, 0)
+    newest = tmp_path / "checkpoint-5"
+    rotate(tmp_path, None, newest)
+    rotate(tmp_path, 0, newest)
     assert len(there()) == 5
-    rotate(tmp_path, 3, best=tmp_path / "checkpoint-1")
+    rotate(tmp_path, 3, newest, best=tmp_path / "checkpoint-1")
     assert there() == ["checkpoint-1", "checkpoint-4", "checkpoint-5"]
-    rotate(tmp_path, 1, best=tmp_path / "checkpoint-1")
-    assert there() == ["checkpoint-1", "checkpoint-5"]
-    rotate(tmp_path, 1)
-    assert there() == ["checkpoint-5"]
+    rotate(tmp_path, 2, tmp_path / "checkpoint-4", best=tmp_path / "checkpoint-1")  # saved after going on from 1
+    assert there() == ["checkpoint-1", "checkpoint-4"]
+    rotate(tmp_path, 1, tmp_path / "checkpoint-4")
+    assert there() == ["checkpoint-4"]
     assert (tmp_path / "checkpoint-6").is_dir()  # not whole: neither counted nor removed
 
 

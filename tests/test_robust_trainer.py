@@ -140,20 +140,47 @@ def test_an_evaluation_is_broken_off(tokenizer, numbered, monkeypatch):
     assert torch.equal(weights(again), weights(whole))
 
 
-def test_a_second_signal_is_obeyed_at_once(tokenizer, numbered, monkeypatch):
-    killed = []
-    trainer = make_trainer(tokenizer, numbered, callback=At(2, receive(signal.SIGINT)))
-    note = trainer._signals._note
+def test_a_second_signal_is_obeyed_as_ever(tokenizer, numbered):
+    both = At(2, lambda model: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+    trainer = make_trainer(tokenizer, numbered, callback=both, save_strategy="no")
+    with pytest.raises(KeyboardInterrupt) as found:
+        trainer.train()
+    assert not isinstance(found.value, Interrupted)
+    assert list_checkpoints(Path("run")) == []
 
-    def twice(number, frame):
-        note(number, frame)
-        monkeypatch.setattr(os, "kill", lambda pid, number: killed.append((number, signal.getsignal(number))))
-        note(number, frame)
 
-    trainer._signals._note = twice
+def test_a_signal_behind_the_last_step_is_heard(tokenizer, numbered):
+    trainer = make_trainer(tokenizer, numbered, callback=At(STEPS + 1, receive(signal.SIGTERM), "on_train_end"))
+    with pytest.raises(Interrupted, match=f"checkpoint-{STEPS}"):
+        trainer.train()
+
+
+def test_what_a_signal_saves_can_be_gone_on_with_whatever_else_is_saved(tokenizer, numbered):
+    trainer = make_trainer(tokenizer, numbered, callback=At(3, receive(signal.SIGTERM)), save_only_model=True)
     with pytest.raises(Interrupted):
         trainer.train()
-    assert killed == [(signal.SIGINT, signal.SIG_DFL)]
+    assert make_trainer(tokenizer, numbered).train(resume_from_checkpoint=True).global_step == STEPS
+
+
+@pytest.mark.parametrize("changes", [{"lr_scheduler_type": "reduce_lr_on_plateau"}, {"load_best_model_at_end": True}])
+def test_an_evaluation_that_decides_something_is_not_broken_off(tokenizer, numbered, changes):
+    changes |= {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "learning_rate": 0.5}
+    whole = make_trainer(tokenizer, numbered, "whole", **changes)
+    whole.train()
+    trainer = make_trainer(tokenizer, numbered, **changes)
+    passes = []
+
+    def count(module, arguments):
+        passes.append(module.training)
+        if not module.training and passes.count(False) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer.model.register_forward_pre_hook(count)
+    with pytest.raises(Interrupted):
+        trainer.train()
+    again = make_trainer(tokenizer, numbered, **changes)
+    again.train(resume_from_checkpoint=True)
+    assert torch.equal(weights(again), weights(whole))
 
 
 def test_torchruns_echo_of_a_signal_is_no_second_one(tokenizer, numbered, monkeypatch):
@@ -409,9 +436,22 @@ def test_any_optimizer_leaves_a_step_out(tokenizer, numbered, changes):
     [
         ({"on_nonfinite": "ignore"}, "on_nonfinite: received 'ignore'. Accepted: stop or skip"),
         ({"max_skipped_steps": -1}, "max_skipped_steps: received -1. Accepted: 0 or more"),
+        ({"save_on_each_node": True}, "save_on_each_node: received True. Accepted: False"),
         ({"enable_jit_checkpoint": True}, "enable_jit_checkpoint: received True. Accepted: False: SIGTERM"),
     ],
 )
 def test_values_that_are_refused(changes, says):
     with pytest.raises(ValueError, match=says):
         MLMConfig(use_cpu=True, **changes)
+
+
+def test_a_trainer_sends_nothing_to_the_hub(tokenizer, numbered):
+    with pytest.raises(ValueError, match=r"push_to_hub: received True\. Accepted here: False.*mlm_recipes\.train"):
+        make_trainer(tokenizer, numbered, push_to_hub=True, hub_token="secret", hub_model_id="a/b")
+
+
+def test_a_model_that_cannot_be_written_is_an_error_in_words(tokenizer, numbered):
+    trainer = make_trainer(tokenizer, numbered)
+    says = "save: the model could not be written to 'out/of/space'"
+    with files_of_at_most(50_000), pytest.raises(OSError, match=says):
+        trainer.save_model("out/of/space")

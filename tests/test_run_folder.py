@@ -7,7 +7,7 @@ import pytest
 import yaml
 from test_report import metrics
 
-from mlm_recipes.run_folder import WRITTEN, claim, refuse_to_overwrite, versions, write_metrics, write_recipe
+from mlm_recipes.run_folder import WRITTEN, claim, held, refuse_to_overwrite, versions, write_metrics, write_recipe
 
 
 def test_the_first_free_folder_is_claimed():
@@ -62,3 +62,10 @@ def test_the_files_are_plain_data(tmp_path):
 
 def test_versions_name_what_decides_the_numbers():
     assert {"python", "torch", "transformers", "mlm-recipes"} <= set(versions())
+
+
+def test_a_folder_is_one_runs_at_a_time(tmp_path):
+    with held(tmp_path), pytest.raises(OSError, match="another run is at work in"), held(tmp_path):
+        pass
+    with held(tmp_path):
+        pass
