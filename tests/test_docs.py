@@ -82,6 +82,18 @@ def test_the_table_of_parity_is_what_was_measured():
         assert any(f"| {name}" in row and row.endswith("| 0 |") for row in table), name
 
 
+def test_the_table_of_torture_is_what_was_found():
+    page = (ROOT / "docs/interruptions.md").read_text("utf-8")
+    found = json.loads(sorted(ROOT.glob("benchmarks/results/torture_*.json"))[-1].read_text("utf-8"))
+    checks = {name: value for name, value in found.items() if isinstance(value, dict) and "tried" in value}
+    assert len(checks) >= 8
+    rows = [
+        f"| `{name}` | {value.get('kills', '')} | {value['tried']} | {len(value['wrong'])} |"
+        for name, value in checks.items()
+    ]
+    assert "\n".join(rows) in page, "docs/interruptions.md should have:\n" + "\n".join(rows)
+
+
 def test_the_tables_of_speed_are_what_was_measured():
     page = (ROOT / "docs/speed.md").read_text("utf-8")
     measured = json.loads(sorted(ROOT.glob("benchmarks/results/step_*cores_*.json"))[-1].read_text("utf-8"))["sizes"]
