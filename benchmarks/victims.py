@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import BertConfig, BertForMaskedLM, TrainerCallback, set_seed
 
 from mlm_recipes import MLMConfig, MLMTrainer, checkpoint, load_corpus, train_tokenizer
@@ -120,6 +121,8 @@ def setting() -> tuple[list[dict[str, Any]], Any]:
     if _SETTING is None:
         texts = load_corpus("meditations")["train"]["text"][:200]
         tokenizer = train_tokenizer(texts, vocab_size=500)
+        # A bar holds a lock that forked processes share; one that is killed within would stop all that come after.
+        transformers.utils.logging.disable_progress_bar()
         _SETTING = [dict(tokenizer(text, truncation=True, max_length=16)) for text in texts[:12]], tokenizer
     return _SETTING
 
@@ -163,17 +166,12 @@ class Watched(MLMTrainer):
         self.saving.value = 0.0
 
 
-def kill_at(folder: Path, point: int, calls: Any = None) -> None:
-    """Kill this process before its `point`-th call that opens, writes through, renames or removes below `folder`.
-
-    `calls`, a shared integer, counts them.
-    """
+def kill_at(folder: Path, point: int) -> None:
+    """Kill this process before its `point`-th call that opens, writes through, renames or removes below `folder`."""
     place = str(folder)
 
     def count(name: str) -> None:
         if place in name:
-            if calls is not None:
-                calls.value += 1
             count.done += 1  # type: ignore[attr-defined]
             if count.done == point:  # type: ignore[attr-defined]
                 os.kill(os.getpid(), signal.SIGKILL)
