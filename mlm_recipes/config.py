@@ -15,6 +15,7 @@ from .collator import check_masking
 from .credentials import without_credentials
 from .escaping import in_all
 from .remote_code import require_name
+from .restarts import meet_again
 from .resume import kind
 from .sampler import STRATEGIES
 from .sources import did_you_mean
@@ -271,6 +272,7 @@ class MLMConfig(TrainingArguments):
         if compiled and not self.packing:
             # Nearly every batch has a shape of its own: compile once for all. This is how accelerate is told.
             os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "true")
+        meet_again(self.ddp_backend or ("gloo" if self.use_cpu else "nccl"), self.ddp_timeout)
         super().__post_init__()
         for name in ("split_batches", "dispatch_batches"):
             if getattr(self.accelerator_config, name):

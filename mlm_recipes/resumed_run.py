@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from .arguments import recipe_path
 from .checkpoint import list_checkpoints, newest_whole
 from .config import MLMConfig
 from .main_process import from_main
+from .restarts import restarted
 from .resume import find_checkpoint
 
 #: transformers' stand-in for an output_dir that nobody named.
@@ -34,7 +34,7 @@ def go_on_if_begun(config: MLMConfig) -> None:
     The same for processes that torchrun has started again (`--max-restarts`). A run that was begun is the one in
     `output_dir`, or else the newest under runs/, that is unfinished and has the very same recipe.
     """
-    again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    again = restarted()
     auto = str(config.resume_from_checkpoint).lower() == "auto"
     if not (again or auto):
         return

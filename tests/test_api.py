@@ -15,8 +15,8 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 FLOORS = [
     {"checkpoint", "columns", "computed_tokens", "credentials", "dropout", "escaping", "files", "hub"}
     | {"length_groups", "machine_limit", "main_process", "masking", "muon", "near_duplicates", "nonfinite"}
-    | {"paired_bootstrap", "plots", "positions", "progress", "reference_loop", "remote_code", "sentences"}
-    | {"sparse_prediction", "tensor_files", "text_cache", "text_files", "windows", "word_cache"},
+    | {"paired_bootstrap", "plots", "positions", "progress", "reference_loop", "remote_code", "restarts"}
+    | {"sentences", "sparse_prediction", "tensor_files", "text_cache", "text_files", "windows", "word_cache"},
     {"advice", "collator", "comparison", "download", "encoding", "fill_mask", "gradient_exchange", "hub_upload"}
     | {"padding_free", "pseudo_perplexity", "resume", "run_facts", "sampler", "sources", "tables", "text_measures"}
     | {"word_pieces"},
