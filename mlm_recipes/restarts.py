@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed as dist
 
@@ -28,6 +29,7 @@ def meet_again(backend: str, timeout: int) -> None:
         return
     address, port, size = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
     patience = timedelta(seconds=timeout)
-    store = dist.TCPStore(address, port, size, is_master=False, timeout=patience)
-    mine = dist.PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    c10d: Any = dist  # whose stores have no types
+    store = c10d.TCPStore(address, port, size, is_master=False, timeout=patience)
+    mine = c10d.PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     dist.init_process_group(backend, store=mine, rank=int(os.environ["RANK"]), world_size=size, timeout=patience)

@@ -140,8 +140,8 @@ class RobustTrainer(Trainer):
         kept = f"{before[-1]} is whole" if before else "no checkpoint was saved before"
         return (
             f"save: {str(place)!r} could not be written: {_first_line(error)}. It needs about "
-            f"{self._bytes_to_save(run):,} bytes; {kept}. Accepted: a disk with room. Make room, or keep fewer with "
-            "--save_total_limit, and go on with --resume_from_checkpoint true."
+            f"{self._bytes_to_save(run):,} bytes; {kept}. Accepted: a disk with room, for one more than "
+            "--save_total_limit keeps. Make room, and go on with --resume_from_checkpoint true."
         )
 
     def _load_best_model(self) -> None:

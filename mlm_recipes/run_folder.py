@@ -19,6 +19,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from . import report
+from .checkpoint import list_checkpoints
 from .main_process import all_or_none
 
 WRITTEN = (
@@ -44,6 +45,12 @@ def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> N
             f"output_dir: {str(folder)!r} is a file. Accepted: a folder, there or not. Name another one."
         )
     held = [name for name in WRITTEN if any(folder.glob(name))]
+    if held and "metrics.json" not in held and (newest := list_checkpoints(folder)):
+        raise FileExistsError(
+            f"output_dir: {str(folder)!r} holds a run that was interrupted, with {newest[-1].name} the newest. "
+            "Accepted: an empty or new folder. Go on with that run: --resume_from_checkpoint true. Or name another "
+            "folder; --overwrite removes these checkpoints and begins anew."
+        )
     if held:
         what = "a finished run" if "metrics.json" in held else "files that a run would write over"
         raise FileExistsError(

@@ -34,7 +34,10 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, received: int, checkpoint: Path) -> None:
         name = signal.Signals(received).name
-        super().__init__(f"stopped by {name}, after saving {checkpoint}: --resume_from_checkpoint true goes on there")
+        super().__init__(
+            f"stopped by {name}, after saving {checkpoint}. To go on: mlm-recipes train {checkpoint.parent} "
+            "--resume_from_checkpoint true"
+        )
         self.signal = received
         self.checkpoint = checkpoint
 

@@ -81,7 +81,10 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(tokenizer, num
     whole.train()
     before = signal.getsignal(number)
     trainer = make_trainer(tokenizer, numbered, callback=At(3, receive(number)))
-    with pytest.raises(Interrupted, match=rf"stopped by {number.name}, after saving run/checkpoint-3: --resume"):
+    with pytest.raises(
+        Interrupted,
+        match=rf"stopped by {number.name}, after saving run/checkpoint-3\. To go on: mlm-recipes train run --resume",
+    ):
         trainer.train()
     assert signal.getsignal(number) == before
     assert [path.name for path in list_checkpoints(Path("run"))] == ["checkpoint-2", "checkpoint-3"]
