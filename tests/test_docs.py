@@ -51,7 +51,7 @@ def test_every_link_and_every_file_named_is_there(path):
 def test_every_flag_and_target_named_is_there(path):
     text = path.read_text("utf-8")
     launchers = {"nproc_per_node", "config_file", "cpu", "num_processes", "max-restarts", "signals-to-handle"}
-    launchers |= {"signal", "requeue"}  # SLURM's
+    launchers |= {"rdzv_backend", "signal", "requeue"}  # the last two are SLURM's
     launchers |= {"logdir"}  # TensorBoard's
     known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe"}
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):

@@ -118,6 +118,7 @@ def test_a_hub_that_refuses_the_connection_is_given_up_at_once(tmp_path):
     assert seconds < 20
 
 
+@pytest.mark.slow  # it waits; one that does not answer at all is in test_cli.py
 def test_a_hub_that_accepts_and_says_nothing_is_given_up_too(tmp_path):
     with Hub() as silent:
         silent.delay = 40
