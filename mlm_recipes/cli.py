@@ -43,10 +43,6 @@ RECIPE_VERBS = {
 }
 
 
-#: The exit code of a run that was asked to stop and has saved a checkpoint; mlm_recipes.signals says the same.
-STOPPED = 75
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0; 1 for what `verify`, `inspect`, `compare` find; 2: can be mended.
 
@@ -76,7 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         said = str(interrupt)  # what mlm_recipes.signals.Interrupted says: a checkpoint is saved
         if os.environ.get("RANK", "0") == "0":
             print(f"mlm-recipes: {said or 'interrupted'}", file=sys.stderr)
-        return STOPPED if said else 130
+        if not said:
+            return 130
+        from .signals import EXIT_CODE
+
+        return EXIT_CODE
     finally:
         _leave_process_group()
 

@@ -159,20 +159,6 @@ def lost_and_split(rows: Dataset) -> dict[str, int]:
     }
 
 
-def sums_by_paragraph(sums: np.ndarray, rows: Dataset) -> np.ndarray:
-    """Add up what was summed for each row, shape `(rows, n)`, over the rows of each paragraph: `(paragraphs, n)`.
-
-    >>> from mlm_recipes.windows import window_ids
-    >>> rows = Dataset.from_dict({"example_id": [*window_ids(7, 2), 8]})
-    >>> sums_by_paragraph(np.array([[1.0], [2.0], [4.0]]), rows).tolist()
-    [[3.0], [4.0]]
-    """
-    found, paragraph = np.unique(paragraph_of(column(rows, "example_id")), return_inverse=True)
-    total = np.zeros((len(found), sums.shape[1]))
-    np.add.at(total, paragraph, sums)
-    return total
-
-
 class NumberedRows(torch.utils.data.Dataset[dict[str, Any]]):
     """A sequence of rows in which each row carries its index as `example_id`.
 
