@@ -31,6 +31,7 @@ from .positions import max_positions
 from .prepare import Run, prepare
 from .progress import TrainingProgress
 from .resume import METRIC_DRIVEN
+from .rounding import rounding_bound, summed_terms
 from .sampler import NO_EXAMPLE
 from .trainer import MLMTrainer
 
@@ -161,6 +162,16 @@ class _Bench:
         assert isinstance(run.train_rows, Dataset), "streaming is refused"
         return cls(run, run.train_rows.select(range(min(_EXAMPLES, len(run.train_rows)))))
 
+    @property
+    def loss_bound(self) -> float:
+        """The largest relative difference between losses, or logits, that float32's rounding explains."""
+        return rounding_bound(summed_terms(self.run.model, _BATCH * _LENGTH))
+
+    @property
+    def gradient_bound(self) -> float:
+        """The same between gradients."""
+        return rounding_bound(summed_terms(self.run.model, _BATCH * _LENGTH, passes=3))
+
     def trainer(self, **changes: Any) -> MLMTrainer:
         """Return a trainer of a copy of the model: accelerate prepares a model once, for one precision."""
         trainer = MLMTrainer(
@@ -189,8 +200,8 @@ class _Bench:
 def _accumulation(bench: _Bench) -> Iterator[Check]:
     """Split a step into micro-batches of one: the loss, and the gradient that reaches the optimizer."""
     whole, split = _one_step(bench), _one_step(bench, batch=1)
-    yield Check(f"accumulation, 1 x {_BATCH} or {_BATCH} x 1: loss", _relative(split[0], whole[0]), 1e-6)
-    yield Check("accumulation: gradient", _relative(split[1], whole[1]), 1e-5)
+    yield Check(f"accumulation, 1 x {_BATCH} or {_BATCH} x 1: loss", _relative(split[0], whole[0]), bench.loss_bound)
+    yield Check("accumulation: gradient", _relative(split[1], whole[1]), bench.gradient_bound)
 
 
 def _fast_paths(bench: _Bench) -> Iterator[Check]:
@@ -201,8 +212,8 @@ def _fast_paths(bench: _Bench) -> Iterator[Check]:
     ):
         if getattr(bench.trainer(), value):
             fast, plain = _one_step(bench), _one_step(bench, **{value: False})
-            yield Check(f"{name}: loss", _relative(fast[0], plain[0]), 1e-6)
-            yield Check(f"{name}: gradient", _relative(fast[1], plain[1]), 1e-5)
+            yield Check(f"{name}: loss", _relative(fast[0], plain[0]), bench.loss_bound)
+            yield Check(f"{name}: gradient", _relative(fast[1], plain[1]), bench.gradient_bound)
 
 
 def _one_step(bench: _Bench, batch: int = _BATCH, **changes: Any) -> tuple[float, torch.Tensor]:
@@ -247,7 +258,7 @@ def _padding(bench: _Bench) -> Iterator[Check]:
         run.model.eval()
         with torch.no_grad():
             found.append(run.model(**batch).logits[labels != -100].cpu())  # (masked, vocab)
-    yield Check(f"padding, {wider - longest} tokens more: logits", _relative(found[1], found[0]), 1e-5)
+    yield Check(f"padding, {wider - longest} tokens more: logits", _relative(found[1], found[0]), bench.loss_bound)
 
 
 def _masks(bench: _Bench) -> Iterator[Check]:
@@ -311,7 +322,7 @@ def _evaluation(bench: _Bench) -> Iterator[Check]:
         losses.append(trainer.evaluate()["eval_loss"])
     yield Check("evaluation, twice: loss", abs(losses[1] - losses[0]), 0)
     # Precision below float32 rounds by the shape of the batch.
-    bound = 1e-6 if bench.run.config.mixed_precision == "no" else 1e-2
+    bound = bench.loss_bound if bench.run.config.mixed_precision == "no" else 1e-2
     yield Check("evaluation, in batches of 8 or of 3: loss", _relative(losses[2], losses[0]), bound)
 
 

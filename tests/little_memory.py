@@ -11,6 +11,7 @@ from unittest import mock
 
 import torch
 from conftest import make_model
+from same_run import PROPORTIONAL_STEPS, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, train_tokenizer
 from mlm_recipes.gradient_exchange import GradientExchange
@@ -100,13 +101,10 @@ def train(rows: Any, tokenizer: Any, name: str, memory: Any = None, **changes: A
     bucket = changes.pop("bucket", None)
     ours = {key: changes.pop(key) for key in ("compute_loss_func", "callbacks") if key in changes}
     architecture, values = LAYOUTS[name]
-    # AdamW makes a step of what is only rounding, in a gradient that is zero (that of a bias before a softmax), unless
-    # its epsilon is well above it.
     args = MLMConfig(
         **{
-            "adam_epsilon": 1e-6,
-            "per_device_train_batch_size": 16, "learning_rate": 5e-4, "max_steps": STEPS, "seed": 1,
-            "save_strategy": "no", "output_dir": str(UNUSED), "disable_tqdm": True,
+            "per_device_train_batch_size": 16, "max_steps": STEPS, "seed": 1, "save_strategy": "no",
+            "output_dir": str(UNUSED), "disable_tqdm": True, **PROPORTIONAL_STEPS,
         } | values | changes,
     )  # fmt: skip
     args.ddp_bucket_cap_mb = bucket
@@ -116,7 +114,7 @@ def train(rows: Any, tokenizer: Any, name: str, memory: Any = None, **changes: A
         memory.watch(trainer)
     trainer.train(resume_from_checkpoint=changes.get("resume_from_checkpoint"))
     logged = [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
-    return Run(trainer, logged, torch.cat([each.detach().flatten() for each in model.parameters()]))
+    return Run(trainer, logged, flat_weights(model))
 
 
 #: Of each: the process that fails (two: both), where, in which step and micro-batch; and the config.
@@ -139,9 +137,14 @@ def make_rows(tokenizer: Any) -> list[dict[str, Any]]:
     ]
 
 
+def two_tokenizer() -> Any:
+    """The tokenizer of the runs in two processes."""
+    return train_tokenizer(["to be or not to be, that is the question"] * 2, vocab_size=300)
+
+
 def in_two_processes(folder: Path) -> None:
     rank = int(torch.distributed.get_rank())
-    tokenizer = train_tokenizer(["to be or not to be, that is the question"] * 2, vocab_size=300)
+    tokenizer = two_tokenizer()
     rows = make_rows(tokenizer)
     sent: list[tuple[int, int]] = []
     finish = GradientExchange.finish

@@ -10,20 +10,24 @@ from pathlib import Path
 import torch
 from conftest import make_bert
 from little_memory import UNUSED
+from same_run import PROPORTIONAL_STEPS, assert_same_run, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, train_tokenizer
 
 
+def make_model(tokenizer):
+    return make_bert(tokenizer, vocab_size=20_000)  # logits of 10 MB for each row
+
+
 def make_trainer(tokenizer, rows) -> MLMTrainer:
     args = MLMConfig(
-        per_device_train_batch_size=16, max_steps=2, learning_rate=5e-4, seed=1, save_strategy="no",
-        sparse_prediction=False, padding_free=False, output_dir=str(UNUSED), bf16=False,
+        per_device_train_batch_size=16, max_steps=2, seed=1, save_strategy="no", sparse_prediction=False,
+        padding_free=False, output_dir=str(UNUSED), bf16=False, **PROPORTIONAL_STEPS,
     )  # fmt: skip
-    model = make_bert(tokenizer, vocab_size=20_000)  # logits of 10 MB for each row
-    return MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
+    return MLMTrainer(make_model(tokenizer), args=args, train_dataset=rows, processing_class=tokenizer)
 
 
-def train_within(trainer: MLMTrainer, megabytes: int | None) -> list[float]:
+def train_within(trainer: MLMTrainer, megabytes: int | None) -> list[tuple[float, float]]:
     """Train, with so much more memory than the process has now."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if megabytes is not None:
@@ -33,7 +37,7 @@ def train_within(trainer: MLMTrainer, megabytes: int | None) -> list[float]:
         trainer.train()
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
 
 
 def main() -> None:
@@ -41,13 +45,11 @@ def main() -> None:
     generator = torch.Generator().manual_seed(3)
     rows = [{"input_ids": torch.randint(104, len(tokenizer), (128,), generator=generator).tolist()} for _ in range(32)]
     little, enough = make_trainer(tokenizer, rows), make_trainer(tokenizer, rows)
-    losses = train_within(little, 150), train_within(enough, None)
-    parameters = zip(little.model.parameters(), enough.model.parameters(), strict=True)
-    found = {
-        "parts": [little.micro_batch_parts, enough.micro_batch_parts],
-        "losses": max(abs(one - other) for one, other in zip(*losses, strict=True)),
-        "weights": max(float((one - other).detach().abs().max()) for one, other in parameters),
-    }
+    runs = [
+        (train_within(each, megabytes), flat_weights(each.model)) for each, megabytes in ((little, 150), (enough, None))
+    ]
+    assert_same_run(*runs, make_model(tokenizer), steps=2)
+    found = {"parts": [little.micro_batch_parts, enough.micro_batch_parts]}
     Path(sys.argv[1]).write_text(json.dumps(found), encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from conftest import make_bert
+from same_run import PROPORTIONAL_STEPS, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, TextStream, load_corpus, train_tokenizer
 from mlm_recipes.streaming import HeldOut
@@ -40,7 +41,7 @@ def train(texts, tokenizer, layout=(BATCH, 1), folder=None, resume=None, model=N
     """Train on a stream; return the losses and gradient norms, the weights in one row, and how often the text ended."""
     values = {
         "max_steps": STEPS, "per_device_train_batch_size": layout[0], "gradient_accumulation_steps": layout[1],
-        "learning_rate": 3e-4, "seed": 1, "disable_tqdm": True, "ddp_find_unused_parameters": False, "max_length": 48,
+        "seed": 1, "disable_tqdm": True, "ddp_find_unused_parameters": False, "max_length": 48, **PROPORTIONAL_STEPS,
         "output_dir": str(folder or UNUSED), "save_strategy": "steps" if folder else "no", "save_steps": 1,
         "streaming": True, "stream_buffer": BUFFER,
     }  # fmt: skip
@@ -49,7 +50,7 @@ def train(texts, tokenizer, layout=(BATCH, 1), folder=None, resume=None, model=N
     trainer = MLMTrainer(model, args=MLMConfig(**(values | changes)), train_dataset=stream, processing_class=tokenizer)
     trainer.train(resume_from_checkpoint=resume)
     logged = [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
-    return logged, torch.cat([parameter.detach().flatten() for parameter in model.parameters()]), trainer.epochs
+    return logged, flat_weights(model), trainer.epochs
 
 
 class Breaks(Reader):

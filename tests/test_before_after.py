@@ -7,7 +7,8 @@ import re
 
 import pytest
 from conftest import ROOT, make_bert
-from transformers import BertModel
+from same_run import loss_bound
+from transformers import AutoModelForMaskedLM, BertModel
 
 from mlm_recipes import MLMTrainer, evaluate, train
 
@@ -76,8 +77,10 @@ def test_what_was_measured_on_the_way_can_be_compared_with_the_first_draw(run):
     evaluations = run.metrics["train"]["evaluations"]
     assert [entry["step"] for entry in evaluations] == [2, 4]
     last, after = evaluations[-1], run.metrics["after"]["first_draw"]
+    # A perplexity rounds by the loss, not by a share of it.
+    bound = after["loss"] * loss_bound(AutoModelForMaskedLM.from_pretrained(run.output_dir))
     for name in ("loss", "accuracy", "perplexity"):
-        assert last[name] == pytest.approx(after[name], rel=1e-6)
+        assert last[name] == pytest.approx(after[name], rel=bound)
 
 
 def test_the_run_says_what_it_took(run):
@@ -102,8 +105,7 @@ def test_one_model_alone_has_the_same_measures(run):
     found = evaluate(run.output_dir).metrics["evaluation"]
     after = run.metrics["after"]
     for name in ("loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity", "first_draw", "general"):
-        assert found[name] == pytest.approx(after[name], rel=1e-6) if name != "general" else True
-    assert found["general"]["loss"] == pytest.approx(after["general"]["loss"], rel=1e-6)
+        assert found[name] == after[name]  # the same batches in the same process
     assert found["distinct_tokens"] == run.metrics["change"]["held_out"]["distinct_tokens"]
     assert {entry["chosen"] for entry in found["fill_mask"]} == {"at random"}
     documented = {"model", "random_weights", "head_initialised", "draws", "distinct_tokens", "pseudo_perplexity_sample"}

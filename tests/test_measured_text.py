@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from datasets import Dataset
+from same_run import loss_bound
 
 from mlm_recipes import DataCollatorForMaskedLM, tokenize
 from mlm_recipes.evaluation import masked_lm_metrics
@@ -52,7 +53,10 @@ def test_the_first_draw_is_what_is_measured_while_training(models, data, tokeniz
     found = text.measure(evaluate_with(models[0], tokenizer)).summary()
     batch = DataCollatorForMaskedLM(tokenizer).frozen(0)([data[i] for i in range(len(data))])
     expected = masked_lm_metrics(models[0], [batch])
-    assert {name: found["first_draw"][name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    assert {name: found["first_draw"][name] for name in expected} == pytest.approx(
+        expected,
+        rel=8 * loss_bound(models[0]),  # a perplexity rounds by the loss, not by a share of it
+    )
     assert found["masked_tokens"] > 1.5 * expected["masked_tokens"]
 
 

@@ -10,6 +10,7 @@ from conftest import make_bert, make_model
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.muon import MuonWithAdamW, muon_with_adamw, orthogonal
+from mlm_recipes.rounding import rounding_bound
 
 
 def parameters():
@@ -50,7 +51,9 @@ def test_an_update_is_made_orthogonal(shape):
     found = orthogonal(matrix, torch.float64)
     in_its_vectors = left.T @ found @ right.T
     values = in_its_vectors.diagonal()
-    assert torch.allclose(in_its_vectors, torch.diag(values), atol=1e-12)
+    # Five times three products, of nine terms each; the directions that are small before grow by 3.4 each time.
+    bound = 3.4445**5 * rounding_bound(5 * 3 * 9, torch.float64)
+    assert (in_its_vectors - torch.diag(values)).abs().max() <= bound
     assert ((values > 0.6) & (values < 1.3)).all()
     assert orthogonal(torch.zeros(2, 3)).abs().max() == 0
     assert (orthogonal(matrix.float()) - orthogonal(matrix.float(), torch.bfloat16)).abs().max() < 0.05

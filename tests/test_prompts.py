@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from same_run import loss_bound
 
 from mlm_recipes.fill_mask import Prompt, choose_prompts, fill_mask
 from mlm_recipes.prompts import Filled, Prompts
@@ -54,7 +55,7 @@ def test_the_probability_is_that_of_the_word_that_stands_there(corpus, tokenizer
     for prompt, answer in zip(prompts.candidates, found, strict=True):
         ((guesses,),) = fill_mask(tiny_bert, tokenizer, [prompt.text], top_k=len(tokenizer))
         spelled = [p for token, p in guesses if token == prompt.answer.lower()]
-        assert answer.probability == pytest.approx(spelled[0])
+        assert answer.probability == pytest.approx(spelled[0], rel=20 * loss_bound(tiny_bert))
         assert [tuple(pair) for pair in answer.top] == guesses[:5]
 
 

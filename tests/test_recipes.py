@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from transformers import pipeline
+from same_run import loss_bound
+from transformers import AutoModelForMaskedLM, pipeline
 
 from mlm_recipes import (
     MLMConfig,
@@ -77,12 +78,16 @@ def test_the_run_folder_is_whole(run):
 def test_it_loads_in_transformers_pipeline(run):
     guesses = pipeline("fill-mask", str(run.output_dir))("The [MASK] of man.")
     (ours,) = fill(run.output_dir, ["The [MASK] of man."], top_k=5)
-    assert [(g["token_str"], pytest.approx(g["score"], abs=1e-5)) for g in guesses] == ours[0]
+    model = AutoModelForMaskedLM.from_pretrained(run.output_dir)
+    bound = 20 * loss_bound(model)  # a probability rounds by its logarithm, at most 20 here
+    assert [(g["token_str"], pytest.approx(g["score"], rel=bound)) for g in guesses] == ours[0]
 
 
 def test_evaluating_the_run_gives_its_after_again(run):
     again = evaluate(run.output_dir)
-    assert measures(again.metrics["evaluation"]) == pytest.approx(measures(run.metrics["after"]), abs=1e-6)
+    assert measures(again.metrics["evaluation"]) == measures(
+        run.metrics["after"]
+    )  # the same batches in the same process
     assert set(again.metrics) == {"corpus", "evaluation", "versions"}
     assert again.output_dir is None
     assert not list(Path.cwd().iterdir())  # it writes nothing
@@ -193,7 +198,7 @@ def test_the_reference_learns_by_hand_and_leaves_the_same_folder(checkpoint, sho
         path.name for path in result.output_dir.iterdir()
     }
     again = evaluate(model=str(result.output_dir))
-    assert measures(again.metrics["evaluation"]) == pytest.approx(measures(result.metrics["after"]), abs=1e-6)
+    assert measures(again.metrics["evaluation"]) == measures(result.metrics["after"])
     assert "mlm-recipes reference recipe.yaml" in (result.output_dir / "README.md").read_text()
     repeated = reference(result.output_dir)
     assert repeated.metrics["after"] == result.metrics["after"]

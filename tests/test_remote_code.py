@@ -93,7 +93,7 @@ def test_the_one_that_was_named_is_run(model, short_text):
     with pytest.raises(ValueError, match=r"received .* for the model 'run'"):
         evaluate("run", trust_remote_code=model)
     measured = evaluate("run", trust_remote_code="run").metrics["evaluation"]["loss"]
-    assert measured == pytest.approx(result.metrics["after"]["loss"], abs=1e-6)
+    assert measured == result.metrics["after"]["loss"]  # the same batches in the same process
     assert fill("run", "The [MASK].", trust_remote_code="run")
 
 

@@ -6,6 +6,14 @@ import pytest
 import torch
 from architectures import ARCHITECTURES, LONGEST, assert_same_gradients, batch_of, make
 from conftest import make_bert
+from same_run import (
+    PROPORTIONAL_STEPS,
+    assert_close,
+    assert_same_weights,
+    flat_weights,
+    gradient_bound,
+    loss_bound,
+)
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.evaluation import example_sums
@@ -33,8 +41,8 @@ def test_loss_and_every_gradient_are_those_of_the_whole_head(architecture, lengt
     assert unsupported(model) is None
     inputs, labels = batch_of(lengths, masked)
     dense, sparse = (loss_and_gradients(model, inputs, labels, sparse) for sparse in (False, True))
-    assert sparse[0] == pytest.approx(dense[0], abs=1e-6)
-    assert_same_gradients(dense[1], sparse[1], 1e-6)
+    assert sparse[0] == pytest.approx(dense[0], rel=loss_bound(model))
+    assert_same_gradients(dense[1], sparse[1], gradient_bound(model))
     if not masked:
         assert sparse[0] == 0.0
         assert all(gradient is None or not gradient.any() for gradient in sparse[1].values())
@@ -55,18 +63,19 @@ def test_sums_of_an_evaluation_are_the_same():
     model = make("modernbert")
     inputs, labels = batch_of([9, 1, 17], 0.5)
     batch = inputs | {"labels": labels}
-    assert torch.allclose(example_sums(model, batch), example_sums(model, batch, sparse=True), atol=1e-5)
+    assert_close(example_sums(model, batch, sparse=True), example_sums(model, batch), loss_bound(model))
 
 
 def trained(tokenizer, rows, **changes):
     args = MLMConfig(
-        **{"max_steps": 6, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "save_strategy": "no",
-           "mlm_probability": 0.4} | changes
+        **{"max_steps": 6, "per_device_train_batch_size": 4, "save_strategy": "no", "mlm_probability": 0.4}
+        | PROPORTIONAL_STEPS
+        | changes
     )  # fmt: skip
     model = make_bert(tokenizer, hidden_dropout_prob=0.1)
     trainer = MLMTrainer(model, args=args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
     trainer.train()
-    return trainer, torch.cat([weight.flatten() for weight in model.parameters()])
+    return trainer, flat_weights(model)
 
 
 def test_a_run_with_it_is_the_run_without(tokenizer, rows):
@@ -74,8 +83,11 @@ def test_a_run_with_it_is_the_run_without(tokenizer, rows):
     with_it, weights = trained(tokenizer, rows)
     without, expected = trained(tokenizer, rows, sparse_prediction=False)
     assert (with_it.sparse_prediction, without.sparse_prediction) == (True, False)
-    assert (weights - expected).abs().max() <= 1e-6
-    assert with_it.evaluate()["eval_loss"] == pytest.approx(without.evaluate()["eval_loss"], abs=1e-6)
+    begun = make_bert(tokenizer)
+    assert_same_weights(weights, expected, begun, steps=6)
+    assert with_it.evaluate()["eval_loss"] == pytest.approx(
+        without.evaluate()["eval_loss"], rel=loss_bound(begun, steps=6)
+    )
 
 
 def test_it_is_off_where_every_position_has_a_label(tokenizer, rows, caplog):

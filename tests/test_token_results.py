@@ -9,6 +9,7 @@ from conftest import make_model
 from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from same_run import assert_close, loss_bound
 
 from mlm_recipes import DataCollatorForMaskedLM
 from mlm_recipes.evaluation import example_sums
@@ -31,11 +32,11 @@ def results(model, rows, collate, batch_size=3, **more):
     return TokenResults.of([evaluate_tokens(model, rows, collate, batch_size, **more)])
 
 
-def the_same(a, b):
+def the_same(a, b, model):
     for name in ("row", "position", "token"):
         assert np.array_equal(getattr(a, name), getattr(b, name)), name
-    assert np.allclose(a.nats, b.nats, atol=1e-5)
-    assert np.array_equal(a.rank, b.rank)
+    assert_close(a.nats, b.nats, loss_bound(model))
+    assert np.abs(a.rank - b.rank).max() <= 1  # two words may be as likely as each other, but for rounding
 
 
 def by_hand(model, rows, collate):
@@ -57,9 +58,9 @@ def test_each_token_has_what_a_loop_by_hand_gives_it(tiny_bert, frozen, numbered
     expected = by_hand(tiny_bert, numbered, frozen)
     assert len(expected) >= len(numbered)  # at least one of each
     for size in (1, 3, 8):
-        the_same(results(tiny_bert, numbered, frozen, size), expected)
-    the_same(results(tiny_bert, Dataset.from_list(numbered), frozen), expected)
-    the_same(results(tiny_bert, numbered, frozen, sparse=True), expected)
+        the_same(results(tiny_bert, numbered, frozen, size), expected, tiny_bert)
+    the_same(results(tiny_bert, Dataset.from_list(numbered), frozen), expected, tiny_bert)
+    the_same(results(tiny_bert, numbered, frozen, sparse=True), expected, tiny_bert)
     for row, position, token in zip(expected.row, expected.position, expected.token, strict=True):
         assert numbered[row]["input_ids"][position] == token
 
@@ -75,7 +76,7 @@ def test_joined_rows_and_padded_ones_give_the_same(tokenizer, numbered, architec
     padded = results(model, numbered, collate)
     assert use_padding_free(model) is None
     joined = replace(collate, padding_free=True, position_ids_start=first_position(model))
-    the_same(results(model, numbered, joined, sparse=True), padded)
+    the_same(results(model, numbered, joined, sparse=True), padded, model)
     places = zip(padded.row.tolist(), padded.position.tolist(), strict=True)
     assert [numbered[row]["input_ids"][position] for row, position in places] == padded.token.tolist()
 
@@ -92,7 +93,7 @@ def test_neither_order_nor_batch_nor_processes_matter(tiny_bert, frozen, numbere
     found = TokenResults.of(reversed(parts))
     place = np.argsort(order)  # where each row went
     back = np.concatenate([np.flatnonzero(found.row == place[index]) for index in range(8)])
-    the_same(replace(found.where(back), row=expected.row), expected)
+    the_same(replace(found.where(back), row=expected.row), expected, tiny_bert)
 
 
 def test_every_process_has_as_many_passes(tiny_bert, frozen, numbered):
@@ -115,7 +116,7 @@ def test_draws_differ_and_the_first_is_that_of_evaluation_while_training(tiny_be
     again = results(tiny_bert, numbered[::-1], collate.frozen(3, 1))
     assert {(7 - row, position) for row, position in zip(again.row, again.position, strict=True)} == masked[1]
     sums = example_sums(tiny_bert.eval(), collate.frozen(3)(numbered)).numpy()
-    assert np.allclose(draws[0].sums(draws[0].row, 8)[:, [0, 1, 3]], sums, atol=1e-4)
+    assert_close(draws[0].sums(draws[0].row, 8)[:, [0, 1, 3]], sums, loss_bound(tiny_bert))
 
 
 def test_the_sums_of_a_group_are_what_is_counted_by_hand(tiny_bert, frozen, numbered):

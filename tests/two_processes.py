@@ -9,6 +9,7 @@ from unittest import mock
 
 import torch
 from conftest import make_model
+from same_run import PROPORTIONAL_STEPS, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, length_groups, load_corpus, tokenize, train_tokenizer
 
@@ -37,14 +38,14 @@ def train(rows, tokenizer, model, layout, folder=None, resume=None, **changes):
     args = MLMConfig(
         **{
             "max_steps": STEPS, "per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation,
-            "learning_rate": 1e-3, "seed": 1, "disable_tqdm": True, "ddp_find_unused_parameters": False,
+            "seed": 1, "disable_tqdm": True, "ddp_find_unused_parameters": False, **PROPORTIONAL_STEPS,
             "output_dir": str(folder or UNUSED), "save_strategy": "steps" if folder else "no", "save_steps": 1,
         } | changes,
     )  # fmt: skip
     trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
     trainer.train(resume_from_checkpoint=resume)
     logged = [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
-    return logged, torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    return logged, flat_weights(model)
 
 
 def token_results(rows, tokenizer, name):
