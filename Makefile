@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-data torture test test-slow test-gpu test-network test-browser test-next-steps lint clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-data torture test test-slow test-isa test-gpu test-network test-browser test-next-steps lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -68,8 +68,13 @@ torture: $(VENV)/ready-dev  ## kill, signal and starve small runs of disk, a few
 test: $(VENV)/ready-dev  ## run the tests: offline, under three minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
-test-slow: $(VENV)/ready-dev  ## the tests marked slow
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: $(VENV)/ready-dev  ## the tests marked slow: real processes, whole runs, the README's commands
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "slow and not gpu and not network and not browser" $(ARGS)
+
+test-isa: $(VENV)/ready-dev  ## every test under several instruction sets and numbers of threads of this processor
+	@for isa in $(ISAS); do echo "== $$(echo $$isa | tr , ' ')"; \
+	    env $$(echo $$isa | tr , ' ') $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
+	    -m "not gpu and not network and not browser" $(ARGS) || exit 1; done
 
 test-gpu: $(VENV)/ready-dev  ## the tests marked gpu
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
@@ -91,6 +96,12 @@ lint: $(VENV)/ready-dev  ## style and types
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# What torch's own kernels, oneDNN and MKL may use; a comma stands for a space. What the processor lacks they leave out.
+ISAS = ATEN_CPU_CAPABILITY=default \
+    ATEN_CPU_CAPABILITY=avx2,ONEDNN_MAX_CPU_ISA=AVX2,MKL_ENABLE_INSTRUCTIONS=AVX2 \
+    ONEDNN_MAX_CPU_ISA=AVX512_CORE \
+    OMP_NUM_THREADS=1 OMP_NUM_THREADS=2
 
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 

@@ -36,8 +36,8 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     Args:
         recipe: a YAML file, a run folder (its recipe.yaml), the name of a bundled recipe, or a config. By default
             `quickstart` where the model is a built-in one, `adapt` where it is not.
-        overrides: values by name; a string is read as on the command line. `num_train_epochs` replaces a recipe's
-            `max_steps` too.
+        overrides: values by name; a string is read as on the command line. `num_train_epochs`, `max_steps` and
+            `train_minutes` each replace what the recipe says in the two others.
 
     Raises: ValueError for an unknown name (with the nearest known one) or a value of the wrong kind;
     FileNotFoundError for a missing recipe.
@@ -51,8 +51,13 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     """
     given = dict(overrides or {})
     refuse_unknown(given)
+    # What was asked for just now replaces what the recipe says of the run's length in another way.
     if "num_train_epochs" in given and "max_steps" not in given:
-        given["max_steps"] = -1  # else a recipe's max_steps would win over what was asked for just now
+        given["max_steps"] = -1
+    if given.keys() & {"num_train_epochs", "max_steps"} and "train_minutes" not in given:
+        given["train_minutes"] = None
+    if given.get("train_minutes") is not None and "max_steps" not in given:
+        given["max_steps"] = -1
     for name, its in {"corpus": _OF_THE_CORPUS, "model": ("model_revision", "trust_remote_code")}.items():
         if name in given:  # what the recipe says of its own is not said of this one
             given = dict.fromkeys(its) | given

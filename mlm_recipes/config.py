@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -186,6 +187,14 @@ class MLMConfig(TrainingArguments):
     pad_to_multiple_of: int | None = field(
         default=None, metadata={"help": "Round the padded length up to a multiple of this."}
     )
+    # Time
+    train_minutes: float | None = field(
+        default=None,
+        metadata={
+            "help": "Minutes that training may take: a few steps are timed, and max_steps becomes what fits, at most "
+            "the max_steps that is given. num_train_epochs does not count then. For `train` alone."
+        },
+    )
     # Speed
     padding_free: bool = field(
         default=True,
@@ -312,6 +321,11 @@ class MLMConfig(TrainingArguments):
             raise ValueError(
                 f"on_nonfinite: received {self.on_nonfinite!r}. Accepted: stop or skip. The default, stop, keeps the "
                 "last good state."
+            )
+        if self.train_minutes is not None and not 0 < self.train_minutes < math.inf:
+            raise ValueError(
+                f"train_minutes: received {self.train_minutes}. Accepted: a number above 0, or none at all with "
+                "max_steps or num_train_epochs. Try --train_minutes 1."
             )
         if self.max_skipped_steps < 0:
             raise ValueError(f"max_skipped_steps: received {self.max_skipped_steps}. Accepted: 0 or more. Try 10.")

@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from . import advice, inspection_page, run_folder
 from .arguments import read_config
 from .collator import DataCollatorForMaskedLM
 from .columns import column
-from .config import WITHOUT_TRACE, MLMConfig
+from .config import MLMConfig
 from .corpus import Corpus
 from .credentials import without_credentials
 from .dataset import to_rows, tokenize
 from .escaping import in_all
 from .masking import Ints
 from .model import load_model_and_missing, starts_random
+from .pace import Plan, fit, time_steps
 from .padding_free import use_padding_free
 from .positions import max_positions, usable_length
 from .prepare import load_text
-from .progress import TrainingProgress
-from .resume import METRIC_DRIVEN, READING
+from .resume import READING
 from .sources import built_in_models
 from .text_measures import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
 from .tokenizer import has_tokenizer, load_any_tokenizer, load_or_train_tokenizer, require_mask_token
-from .trainer import MLMTrainer
 
 #: What says that a JSON file is an inspection, which the next one may replace.
 _WRITTEN_BY = "mlm-recipes inspect"
@@ -45,8 +43,8 @@ _WRITTEN_BY = "mlm-recipes inspect"
 #: No paragraph is as long as this, in tokens.
 _WHOLE = 2**31 - 1
 
-#: Steps before the clock counts, steps that are timed, and the seconds after which one timed step has to do.
-_WARM_UP, _TIMED, _SECONDS = 2, 5, 20.0
+#: Steps before the clock counts, and steps that are timed.
+_WARM_UP, _TIMED = 2, 5
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def inspect_corpus(
     facts["problems"] = subject.problems
     facts["warnings"] = advice.warnings(facts)
     facts["recommended"] = _recommended(subject, facts, lengths)
-    facts["time"] = _time(subject) if timing and not subject.problems else None
+    facts["time"] = _time(subject, facts["rows"]["train"]) if timing and not subject.problems else None
     facts["seconds"] = time.monotonic() - started
     facts["versions"] = run_folder.versions()
     return InspectionResult(facts)
@@ -331,37 +329,27 @@ def _recommended(subject: _Subject, facts: dict[str, Any], lengths: Ints) -> dic
     }
 
 
-def _time(subject: _Subject) -> dict[str, Any]:
-    """Take the run's own first steps, in a folder that is removed, and time them."""
-    config, rows = subject.config, subject.corpus["train"]
-    follows_metric = config.lr_scheduler_type in METRIC_DRIVEN
-    with tempfile.TemporaryDirectory(prefix="mlm-recipes-inspect-") as folder:
-        args = replace(
-            config,
-            output_dir=folder,
-            max_length=subject.max_length,
-            max_steps=_WARM_UP + _TIMED,
-            dataloader_drop_last=False,
-            lr_scheduler_type="constant" if follows_metric else config.lr_scheduler_type,
-            lr_scheduler_kwargs=None if follows_metric else config.lr_scheduler_kwargs,
-            eval_strategy="no",
-            logging_strategy="no",
-            **WITHOUT_TRACE,
-        )
-        clock = _Clock()
-        trainer = MLMTrainer(
-            subject.model, args=args, train_dataset=rows, processing_class=subject.tokenizer, callbacks=[clock]
-        )
-        trainer.remove_callback(TrainingProgress)
-        trainer.train(resume_from_checkpoint=False)
-        examples = len(cast(Any, trainer.train_dataset))
-    step = median(clock.timed())
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+def _time(subject: _Subject, examples: int) -> dict[str, Any]:
+    """Take the run's own first steps and time them; with `train_minutes`, in the batch that a run would choose."""
+    config, rows = replace(subject.config, max_length=subject.max_length), subject.corpus["train"]
+    timed: list[float] = []
+
+    def time_step(batch: int) -> float:
+        values = replace(config, per_device_train_batch_size=batch)
+        timed[:] = time_steps(subject.model, values, rows, subject.tokenizer, _WARM_UP, _TIMED)
+        return median(timed)
+
+    plan = Plan(config.max_steps, config.per_device_train_batch_size, 0.0)
+    if config.train_minutes is not None:
+        plan = fit(config.train_minutes, plan.steps, plan.batch, time_step)
+    else:
+        time_step(plan.batch)
+    step, batch = median(timed), plan.batch * config.gradient_accumulation_steps
     steps = max(1, examples // batch) if config.dataloader_drop_last else -(-examples // batch)
-    run_steps = config.max_steps if config.max_steps > 0 else math.ceil(steps * config.num_train_epochs)
+    run_steps = plan.steps if plan.steps > 0 else math.ceil(steps * config.num_train_epochs)
     return {
         "seconds_per_step": step,
-        "steps_timed": clock.timed(),
+        "steps_timed": timed,
         "batch": batch,
         "micro_batches": config.gradient_accumulation_steps,
         "precision": "bf16" if config.bf16 else "fp16" if config.fp16 else "float32",
@@ -372,31 +360,3 @@ def _time(subject: _Subject) -> dict[str, Any]:
         "steps_of_the_run": run_steps,
         "seconds_of_the_run": run_steps * step,
     }
-
-
-class _Clock(TrainerCallback):
-    """Note when each step ends; stop where steps are so slow that one has to do."""
-
-    def __init__(self) -> None:
-        self._times: list[float] = []
-
-    def timed(self) -> list[float]:
-        """Return the seconds of each step, those before the clock counts left out."""
-        seconds = np.diff(self._times).tolist()
-        return seconds[min(_WARM_UP, len(seconds) - 1) :]
-
-    def _note(self, args: TrainingArguments) -> None:
-        if args.device.type != "cpu":
-            torch.accelerator.synchronize()
-        self._times.append(time.perf_counter())
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if not self._times:
-            self._note(args)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._note(args)
-        if len(self._times) > 2 and self._times[-1] - self._times[0] > _SECONDS:
-            control.should_training_stop = True

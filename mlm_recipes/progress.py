@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .sentences import how_long
+
 T = TypeVar("T")
 
 
@@ -25,14 +27,24 @@ def with_bar(things: Iterable[T], what: str, unit: str) -> Iterable[T]:
     return tqdm(things, desc=what, unit=f" {unit}", delay=2, leave=False, dynamic_ncols=True, disable=not shown)
 
 
+#: After so many steps the time of the run is told; the first one, which warms up, is not counted.
+_TOLD_AFTER = 4
+
+
 class TrainingProgress(TrainerCallback):
-    """A bar with the epoch before it and the loss behind it; plain lines, about twenty, where there is no terminal."""
+    """A bar with the epoch before it and the loss behind it; plain lines, about twenty, where there is no terminal.
+
+    After a few steps it says how long the run takes, unless `told` is set: then that was said beforehand.
+    """
+
+    told = False
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._loss: float | None = None
         self._started = 0.0
         self._first = 0  # the step that training began at; more than 0 where it resumes
+        self._warm = 0.0  # when the first step was taken
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -59,6 +71,10 @@ class TrainingProgress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Show where training stands."""
+        if state.global_step == self._first + 1:
+            self._warm = time.monotonic()
+        if not self.told and state.is_world_process_zero and state.global_step == self._first + _TOLD_AFTER:
+            self._tell_time(state.max_steps - self._first)
         self._show(state)
 
     def on_train_end(
@@ -73,6 +89,13 @@ class TrainingProgress(TrainerCallback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def _tell_time(self, steps: int) -> None:
+        said = how_long(steps, (time.monotonic() - self._warm) / (_TOLD_AFTER - 1))
+        if self._bar is not None:
+            self._bar.write(said)  # above the bar
+        else:
+            print(said, flush=True)
 
     def _show(self, state: TrainerState) -> None:
         step, total = state.global_step, state.max_steps

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from transformers import set_seed
 from transformers.trainer_utils import HubStrategy
 
@@ -27,6 +30,7 @@ from .machine_limit import machine_limit
 from .main_process import from_main
 from .model import load_model
 from .model_card import licence_in
+from .pace import fit, time_steps
 from .prepare import Run, prepare
 from .run_facts import command_line, peak_memory
 from .sources import model_folder, source_of
@@ -37,6 +41,9 @@ from .trackers import Trackers, refuse_missing
 from .trainer import MLMTrainer
 
 logger = logging.getLogger(__name__)
+
+#: Steps before the clock counts, and steps that are timed, where a run is to take so many minutes.
+_TIMED = 1, 3
 
 #: What the loop by hand does, whatever a recipe says; a recipe that says otherwise is refused.
 _TUTORIAL = {
@@ -52,6 +59,7 @@ _TUTORIAL = {
     "packing": False,
     "long_text": "truncate",
     "max_steps": -1,
+    "train_minutes": None,
     "gradient_accumulation_steps": 1,
     "bf16": False,
     "fp16": False,
@@ -100,17 +108,42 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     checkpoint = resumed_run.checkpoint_asked_for(recipe, config)
     if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
         config = read_config(checkpoint.parent, overrides)  # the run's own values, not those of the default recipe
+    if checkpoint is not None:
+        resumed_run.take_length_of(checkpoint, config)
     goes_on = checkpoint is not None and resumed_run.is_its_own(checkpoint, config)
     if not goes_on:
         run_folder.refuse_to_overwrite(resumed_run.asked_for(config), config.overwrite)
     run = prepare(config)
+    timed = config.train_minutes is not None
+    if config.train_minutes is not None:
+        _choose_length(run, config.train_minutes)
     folder = run_folder.claim(resumed_run.asked_for(config), run.corpus.facts["name"])
     config.output_dir = str(folder)
     with run_folder.held(folder):
-        return _train(run, folder, checkpoint, goes_on)
+        return _train(run, folder, checkpoint, goes_on, timed)
 
 
-def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool) -> RunResult:
+def _choose_length(run: Run, minutes: float) -> None:
+    """Replace `train_minutes` by the steps, and the batch, that fit: recipe.yaml then repeats the run exactly."""
+    config = run.config
+    asked = config.per_device_train_batch_size
+
+    def time_step(batch: int) -> float:
+        values = replace(config, per_device_train_batch_size=batch, max_length=run.max_length)
+        seconds = time_steps(copy.deepcopy(run.model), values, run.train_rows, run.tokenizer, *_TIMED)
+        clear_device_cache(garbage_collection=True)  # the copy's memory
+        return median(seconds)
+
+    chosen = fit(minutes, config.max_steps, asked, time_step)
+    config.train_minutes = None
+    config.max_steps, config.per_device_train_batch_size = chosen.steps, chosen.batch
+    smaller = f" Batches of {chosen.batch} in place of {asked}, so that there are enough steps." * (
+        chosen.batch < asked
+    )
+    logger.info("%s%s", sentences.how_long(chosen.steps, chosen.seconds_per_step), smaller)
+
+
+def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool, timed: bool) -> RunResult:
     """Train and measure in the folder of the run, which no other has meanwhile."""
     config = run.config
     upload = _upload(config, folder)
@@ -121,6 +154,7 @@ def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool) -> Ru
         eval_dataset=run.held_out.rows,
         processing_class=run.tokenizer,
     )
+    trainer.progress.told = timed
     if checkpoint is not None:
         try:
             trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written

@@ -64,7 +64,7 @@ ALLOWED = frozenset(
         *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
         *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
         # Compared by what follows from them: the text, the global batch.
-        *("corpus", "general_corpus", "max_length", "num_proc", *READING),
+        *("corpus", "general_corpus", "max_length", "num_proc", "train_minutes", *READING),
         *("validation_corpus", "validation_fraction", "vocab_size"),
         *("gradient_accumulation_steps", "per_device_train_batch_size"),
     }
@@ -138,6 +138,13 @@ def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
             "--resume_from_checkpoint."
         )
     )
+
+
+def saved_values(checkpoint: Path) -> dict[str, Any]:
+    """Return the config's values that a checkpoint was saved with; none of a checkpoint that does not say them."""
+    state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    saved = (state.get("stateful_callbacks") or {}).get(ResumeContract.__name__)
+    return {} if saved is None else saved["attributes"]["contract"]["values"]
 
 
 class ResumeContract(TrainerCallback, ExportableState):

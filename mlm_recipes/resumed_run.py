@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from . import run_folder
@@ -14,7 +16,10 @@ from .checkpoint import list_checkpoints, newest_whole
 from .config import MLMConfig
 from .main_process import from_main
 from .restarts import restarted
-from .resume import find_checkpoint
+from .resume import find_checkpoint, saved_values
+
+#: What `train_minutes` becomes in the recipe of a run.
+_LENGTH = ("train_minutes", "max_steps", "per_device_train_batch_size")
 
 #: transformers' stand-in for an output_dir that nobody named.
 _NOT_NAMED = "trainer_output"
@@ -44,6 +49,8 @@ def go_on_if_begun(config: MLMConfig) -> None:
     if begun is None:
         return
     folder, checkpoint = begun
+    if config.train_minutes is not None:
+        _take_length(config, yaml.safe_load((folder / "recipe.yaml").read_text("utf-8")))
     config.output_dir, config.overwrite = str(folder), True
     if checkpoint is not None:
         config.resume_from_checkpoint = str(checkpoint)
@@ -51,13 +58,29 @@ def go_on_if_begun(config: MLMConfig) -> None:
 
 
 def _begun(config: MLMConfig) -> tuple[Path, Path | None] | None:
-    runs = run_folder.find_unfinished(config.to_recipe())
+    values = config.to_recipe()
+    if config.train_minutes is not None:  # what became of it stands in the recipe of the run that was begun
+        values = {name: value for name, value in values.items() if name not in _LENGTH}
+    runs = run_folder.find_unfinished(values)
     if (asked := asked_for(config)) is not None:
-        runs = [Path(asked)] if run_folder.is_unfinished(Path(asked), config.to_recipe()) else []
+        runs = [Path(asked)] if run_folder.is_unfinished(Path(asked), values) else []
     if not runs:
         return None
     folder = max(runs, key=lambda run: max(path.stat().st_mtime for path in [run / "recipe.yaml", *run.iterdir()]))
     return folder, newest_whole(folder)
+
+
+def take_length_of(checkpoint: Path, config: MLMConfig) -> None:
+    """With `train_minutes`, take the steps that were chosen from it when the checkpoint's run was begun."""
+    if config.train_minutes is not None:
+        _take_length(config, from_main(lambda: saved_values(checkpoint)))
+
+
+def _take_length(config: MLMConfig, values: Mapping[str, Any]) -> None:
+    for name in _LENGTH:
+        if name in values:  # a recipe of before there was train_minutes has the others
+            setattr(config, name, values[name])
+    config.train_minutes = None
 
 
 def checkpoint_asked_for(recipe: Any, config: MLMConfig) -> Path | None:

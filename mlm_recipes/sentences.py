@@ -17,6 +17,34 @@ def count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def about(seconds: float) -> str:
+    """Return a time as people say it, no more exact than an estimate is.
+
+    >>> [about(seconds) for seconds in (0.4, 8.2, 43, 61, 200, 5_400, 200_000)]
+    ['a second', '8 seconds', '45 seconds', 'a minute', '3 minutes', '1.5 hours', '2.3 days']
+    """
+    if seconds < 55:
+        seconds = max(1, round(seconds) if seconds < 10 else 5 * round(seconds / 5))
+        return "a second" if seconds == 1 else f"{seconds} seconds"
+    for size, name in ((60, "minute"), (3600, "hour"), (86_400, "day")):
+        number = seconds / size
+        if name == "day" or number < {"minute": 55, "hour": 23}[name]:
+            break
+    shown = f"{number:.0f}" if name == "minute" else f"{number:.2g}"
+    return {"minute": "a minute", "hour": "an hour", "day": "a day"}[name] if shown == "1" else f"{shown} {name}s"
+
+
+def how_long(steps: int, seconds_per_step: float) -> str:
+    """Say how long a run takes.
+
+    >>> how_long(92, 0.65)
+    '92 steps take about a minute on this machine (0.65 s each).'
+    """
+    take = "takes" if steps == 1 else "take"
+    time = about(steps * seconds_per_step)
+    return f"{count(steps, 'step')} {take} about {time} on this machine ({seconds_per_step:.2g} s each)."
+
+
 def measured_tokens(metrics: dict[str, Any]) -> int:
     """Return how many tokens of the held-out text were masked at least once; of an older run, those of its one draw."""
     change = metrics.get("change")

@@ -147,8 +147,9 @@ class MLMTrainer(RobustTrainer):
         )
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        self._progress = TrainingProgress()
-        self.add_callback(self._progress)
+        #: What a person sees meanwhile.
+        self.progress = TrainingProgress()
+        self.add_callback(self.progress)
         own_loss = self.compute_loss_func is not masked_lm_loss
         parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and not own_loss
         self.sparse_prediction = can_be_sparse(model, args, own_loss)
@@ -304,6 +305,11 @@ class MLMTrainer(RobustTrainer):
         (`mlm_recipes.resume` says which values must stay, which may change if asked for, and which are free).
         """
         assert isinstance(self.args, MLMConfig)
+        if self.args.train_minutes is not None:
+            raise ValueError(
+                f"train_minutes: received {self.args.train_minutes:g}. Accepted here: None, since the number of steps "
+                "is chosen before there is a trainer. Pass max_steps, or call mlm_recipes.train(train_minutes=...)."
+            )
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         if str(resume_from_checkpoint).lower() == "auto":
@@ -336,7 +342,7 @@ class MLMTrainer(RobustTrainer):
         try:
             return super().train(*args, **kwargs)
         finally:
-            self._progress.close()
+            self.progress.close()
 
     def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
         super()._save(output_dir, *args, **kwargs)

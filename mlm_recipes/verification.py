@@ -132,6 +132,7 @@ def _small(config: MLMConfig, folder: Path) -> MLMConfig:
         output_dir=str(folder),
         max_length=None if (config.max_length or 512) > _LENGTH else config.max_length,
         max_steps=_STEPS,
+        train_minutes=None,
         per_device_train_batch_size=_BATCH,
         gradient_accumulation_steps=1,
         dataloader_drop_last=False,

@@ -15,8 +15,8 @@ os.environ |= {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
-if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker
-    os.environ["OMP_NUM_THREADS"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker, unless somebody says otherwise: `make test-isa`
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import datasets  # noqa: E402
 import hypothesis  # noqa: E402

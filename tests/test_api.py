@@ -15,16 +15,16 @@ PACKAGE = Path(mlm_recipes.__file__).parent
 FLOORS = [
     {"checkpoint", "columns", "computed_tokens", "credentials", "dropout", "escaping", "files", "hub"}
     | {"length_groups", "machine_limit", "main_process", "masking", "muon", "near_duplicates", "nonfinite"}
-    | {"paired_bootstrap", "plots", "positions", "progress", "reference_loop", "remote_code", "restarts"}
+    | {"paired_bootstrap", "plots", "positions", "reference_loop", "remote_code", "restarts", "rounding"}
     | {"sentences", "sparse_prediction", "tensor_files", "text_cache", "text_files", "windows", "word_cache"},
     {"advice", "collator", "comparison", "download", "encoding", "fill_mask", "gradient_exchange", "hub_upload"}
-    | {"padding_free", "pseudo_perplexity", "resume", "run_facts", "sampler", "sources", "tables", "text_measures"}
-    | {"word_pieces"},
+    | {"padding_free", "progress", "pseudo_perplexity", "resume", "run_facts", "sampler", "sources", "tables"}
+    | {"text_measures", "word_pieces"},
     {"config", "dataset", "evaluation", "model", "model_card", "out_of_memory", "page", "paragraphs", "prompts"}
     | {"signals", "tokenizer", "trackers"},
     {"arguments", "corpus", "demo", "fast_paths", "report", "robust_trainer", "streaming", "token_results"},
     {"breakdowns", "compare", "inspection_page", "measured_text", "run_folder", "trainer"},
-    {"prepare", "resumed_run"},
+    {"pace", "prepare", "resumed_run"},
     {"before_after", "inspection", "verification"},
     {"recipes"},
     {"cli"},
@@ -67,6 +67,7 @@ def test_imports_go_down(floor):
         assert imports(module) <= below, module
 
 
+@pytest.mark.slow
 def test_a_bare_gpu_machine_can_import_what_needs_torch_alone():
     """masking, collator and model work where datasets and evaluate are not installed."""
     code = (

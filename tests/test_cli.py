@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,16 +39,15 @@ def run(*command, **environment):
 
 
 def test_help_answers_at_once():
-    """Half a second is the bound; the fastest of three, since this machine may be busy."""
-    seconds = []
-    for _ in range(3):
-        started = time.monotonic()
-        done = run(MLM_RECIPES, "--help")
-        seconds.append(time.monotonic() - started)
-        assert done.returncode == 0
+    """It imports nothing that takes long: torch alone takes seconds."""
+    code = "import sys; from mlm_recipes import cli; cli.main([]); print(*sys.modules)"
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 0
     for verb in ("train", "reference", "evaluate", "fill", "report", "corpora", "models"):
         assert verb in done.stdout
-    assert min(seconds) < 0.5
+    imported = {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    assert "mlm_recipes" in imported
+    assert not imported & {"torch", "transformers", "datasets", "accelerate", "numpy", "pandas", "pyarrow"}
 
 
 def test_the_command_the_module_and_no_argument_say_the_same():
@@ -148,9 +146,7 @@ def bad_files(tmp_path, tokenizer):
 )
 def test_bad_input_is_one_clear_error(arguments, says, capsys, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    started = time.monotonic()
     assert cli.main(arguments) == 2
-    assert time.monotonic() - started < 20
     captured = capsys.readouterr()
     assert captured.err.startswith("mlm-recipes: error: ")
     assert len(captured.err.splitlines()) == 1
@@ -165,15 +161,11 @@ def test_a_traceback_is_kept_on_request(monkeypatch):
         cli.main(["train", "--corpus", "missing.txt"])
 
 
-def test_an_unreachable_hub_is_given_up_within_twenty_seconds(tmp_path):
-    """With retries and no offline switch, as on a train: stock transformers takes 23 s and 46 s.
-
-    In a real process: an error is exit code 2, one line, and no traceback.
-    """
+@pytest.mark.slow
+def test_an_unreachable_hub_is_one_clear_error(tmp_path):
+    """Without the offline switch, in a real process; how often it is asked, test_sources.py counts."""
     environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}
-    started = time.monotonic()
-    done = run(MLM_RECIPES, "train", "--corpus", "someone/texts", **environment)  # for models see test_sources.py
-    assert time.monotonic() - started < 20
+    done = run(MLM_RECIPES, "train", "--corpus", "someone/texts", **environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("mlm-recipes: error: corpus: ")
     assert done.stderr.count("\n") == 1
@@ -211,6 +203,7 @@ def test_torchrun_trains_two_processes_together(short_text, as_often_as_a_run):
     assert_evaluated_once("runs/notes")
 
 
+@pytest.mark.slow
 def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text, as_often_as_a_run):
     config = ROOT / "recipes/accelerate/two_cpu_processes.yaml"
     whole = {"max_length": 32, "vocab_size": 500, "max_steps": 3, "bf16": False, "general_corpus": "none"}

@@ -67,6 +67,7 @@ def assert_no_canary(folder, *screens):
     return {path.name for path in read}
 
 
+@pytest.mark.slow
 def test_no_secret_is_written_or_shown(server, checkpoint, tmp_path, monkeypatch, capsys):
     for name in ENVIRONMENT:
         monkeypatch.setenv(name, f"canary-of-{name}")

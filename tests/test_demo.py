@@ -102,6 +102,7 @@ def test_a_token_is_never_markup(playground, monkeypatch):
     assert "<img" not in page
 
 
+@pytest.mark.slow
 def test_random_weights_are_those_that_training_began_with(short_text, tmp_path):
     run = train("quickstart", model="mini-random", corpus=str(short_text), vocab_size=500, **SHORT).output_dir
     opened, entries = Playground.open(run), json.loads((run / "metrics.json").read_text("utf-8"))["before"]["fill_mask"]

@@ -177,6 +177,7 @@ def test_the_last_screen_shown_is_that_of_the_quickstart():
     assert f"| {seconds} s of training, a minute in all | {loss} |" in row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["docs/tutorial.md", "docs/masking.md", "docs/reproducibility.md"])
 def test_the_blocks_of_a_page_run_in_order(name, capsys):
     code = "\n".join(blocks((ROOT / name).read_text("utf-8"), "python"))
@@ -202,6 +203,7 @@ def finished(tmp_path_factory, short_text):
 NEXT_STEPS = blocks((ROOT / "docs/next-steps.md").read_text("utf-8"), "python")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", NEXT_STEPS, ids=["fill", "features", "classifier", "sentences"])
 def test_the_next_steps_run_on_a_run_folder(code, finished, monkeypatch, capsys):
     monkeypatch.chdir(finished)
@@ -216,6 +218,7 @@ def test_each_next_step_takes_ten_lines():
         assert len([line for line in code.splitlines() if line and not line.startswith(("#", "import", "from"))]) <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(blocks(README, "python"))))
 def test_the_readmes_python_runs(number, capsys):
     code = blocks(README, "python")[number]
@@ -259,6 +262,7 @@ def test_the_readmes_commands_run(command, place, monkeypatch, capsys):
     assert capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make train")])
 def test_the_readmes_make_commands_run_the_command_line(command, place, checkpoint, monkeypatch, capsys):
     """make itself says what it would run; that runs, with a small checkpoint in bert-base-uncased's place."""

@@ -216,6 +216,7 @@ def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
     assert not torch.equal(pinned, newest)
 
 
+@pytest.mark.slow
 def test_a_models_code_comes_with_the_one_that_is_trusted_at_the_same_commit(hub, client, files, tmp_path):
     canary = tmp_path / "canary"
     code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()\nfrom transformers import BertForMaskedLM as Odd"
@@ -401,6 +402,7 @@ def test_a_data_set_that_cannot_be_read_says_why(hub, client):
 # The command line
 
 
+@pytest.mark.slow
 def test_a_run_by_hub_ids_from_the_command_line(hub, environment, tmp_path, files, short_text):
     lines = short_text.read_text("utf-8").splitlines()
     hub.commit("dataset", "someone/notes", {"train.jsonl": jsonl(*lines[:50]), "validation.jsonl": jsonl(*lines[50:])})

@@ -60,6 +60,7 @@ def files(hub, name, branch="main"):
     return repository.commits[repository.refs[branch]]
 
 
+@pytest.mark.slow
 def test_what_arrives_is_the_run_folder_in_one_commit(runs):
     hub, folder, done, _ = runs
     assert done.stdout.splitlines()[-1] == "[0, 2, 2]"
@@ -73,6 +74,7 @@ def test_what_arrives_is_the_run_folder_in_one_commit(runs):
     assert f"Sent to {hub.url}/somebody/works/commit/" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_card_that_arrives_is_ours(runs):
     card = files(runs[0], "somebody/works")["README.md"].decode()
     assert "held-out loss" in card.split("---")[2]
@@ -80,6 +82,7 @@ def test_the_card_that_arrives_is_ours(runs):
     assert "generated_from_trainer" not in card
 
 
+@pytest.mark.slow
 def test_no_token_is_sent_but_as_authorisation_nor_written_down(runs):
     hub, folder, done, _ = runs
     assert hub.authorised == {f"Bearer {TOKEN}"}
@@ -92,6 +95,7 @@ def test_no_token_is_sent_but_as_authorisation_nor_written_down(runs):
     assert not [name for name in files(hub, "somebody/works") if name == "training_args.bin"]
 
 
+@pytest.mark.slow
 def test_checkpoints_are_sent_only_if_the_strategy_says_so(runs):
     hub, folder, *_ = runs
     assert (folder / "works" / "checkpoint-2").is_dir()
@@ -104,6 +108,7 @@ def test_checkpoints_are_sent_only_if_the_strategy_says_so(runs):
     assert set(files(hub, "somebody/checkpoints")) == {".gitattributes"}
 
 
+@pytest.mark.slow
 def test_a_run_that_could_not_be_sent_is_finished_and_says_how_to_send_it(runs):
     hub, folder, done, environment = runs
     error = done.stderr[done.stderr.index("mlm-recipes: error: push_to_hub: 'my-team/fails' was not written to") :]
@@ -122,6 +127,7 @@ def test_a_run_that_could_not_be_sent_is_finished_and_says_how_to_send_it(runs):
     assert set(arrived) - {".gitattributes"} == there
 
 
+@pytest.mark.slow
 def test_who_may_not_write_hears_it_before_anything_is_trained(runs):
     _, folder, done, _ = runs
     assert "push_to_hub: 'refused/refused' cannot be written to at http://127.0.0.1" in done.stderr

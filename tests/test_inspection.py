@@ -301,16 +301,10 @@ def test_timing_takes_real_steps_and_leaves_nothing(checkpoint, short_text, tmp_
     assert "batches of 8 in 2 parts, float32" in " ".join(str(found).split())
 
 
-def test_where_steps_are_slow_one_is_timed(checkpoint, short_text, monkeypatch):
-    monkeypatch.setattr(inspection, "_SECONDS", -1.0)
-    found = inspect_corpus(model=str(checkpoint), corpus=str(short_text)).facts["time"]
-    assert len(found["steps_timed"]) == 1
-
-
-def test_the_steps_before_the_clock_counts_are_left_out():
-    clock = inspection._Clock()
-    clock._times = [0.0, 10.0, 15.0, 16.0, 18.0]
-    assert clock.timed() == [1.0, 2.0]
+def test_a_run_of_some_minutes_is_told_in_steps(checkpoint, short_text, monkeypatch):
+    monkeypatch.setattr(inspection, "time_steps", lambda *_: [2.0])
+    found = inspect_corpus("adapt", model=str(checkpoint), corpus=str(short_text), train_minutes=5).facts["time"]
+    assert (found["steps_of_the_run"], found["seconds_of_the_run"], found["batch"]) == (150, 300, 16)
 
 
 # What it advises

@@ -36,17 +36,31 @@ def two(data, tmp_path_factory):
     """What two processes found: each one's results, and the folder of their checkpoints."""
     folder = tmp_path_factory.mktemp("two")
     train(*data, make_model("bert", data[1]), (8, 1), folder=folder / "one")  # for two processes to finish
+    return in_two_processes(folder), folder
+
+
+def in_two_processes(folder, *arguments):
     launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
     script = Path(__file__).with_name("two_processes.py")
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(folder)],
+        [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(folder), *arguments],
         capture_output=True, text=True, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     # The file is our own, of a moment ago: tensors, numbers, tuples.
-    return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in (0, 1)], folder
+    return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
+def test_accumulation_and_two_processes_are_the_run_of_one(data, tmp_path):
+    """The short form of what follows, for the default suite."""
+    begun, alone = make_model("bert", data[1]), train(*data, make_model("bert", data[1]), (8, 1))
+    first, second = in_two_processes(tmp_path, "quickly")
+    assert_same_run(train(*data, make_model("bert", data[1]), (4, 2)), alone, begun, STEPS)
+    assert_same_run(first, alone, begun, STEPS)
+    assert torch.equal(first[1], second[1])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_one_process_accumulation_and_two_processes_are_one_run(data, alone, two, architecture):
     """1 x 8, 2 x 4 by accumulation, 4 each in two processes: losses, gradient norms and weights."""
@@ -57,17 +71,20 @@ def test_one_process_accumulation_and_two_processes_are_one_run(data, alone, two
         assert_same_run(found["layouts"][architecture], alone[architecture], begun, STEPS)
 
 
+@pytest.mark.slow
 def test_two_processes_hold_the_same_weights(two):
     first, second = two[0]
     for name in ARCHITECTURES:
         assert torch.equal(first["layouts"][name][1], second["layouts"][name][1])
 
 
+@pytest.mark.slow
 def test_the_same_text_gives_the_same_tokenizer_in_another_process(two, tokenizer):
     for found in two[0]:
         assert found["vocabulary"] == tokenizer.get_vocab()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["bert", "mpnet"])
 def test_two_processes_find_for_each_token_what_one_finds(data, two, architecture):
     """In joined rows and in padded ones; one process has a batch more than the other."""
@@ -78,6 +95,7 @@ def test_two_processes_find_for_each_token_what_one_finds(data, two, architectur
         assert_close(ours[3], expected[3], loss_bound(make_model(architecture, data[1])))
 
 
+@pytest.mark.slow
 def test_resumed_from_any_step_two_processes_end_with_the_same_bits(two):
     """Dropout 0.1, no workers and two, mid-epoch and at its end."""
     cases = [(step, 0) for step in range(1, STEPS + 1)] + [(step, 2) for step in WITH_WORKERS]
@@ -89,6 +107,7 @@ def test_resumed_from_any_step_two_processes_end_with_the_same_bits(two):
             assert torch.equal(weights, found["whole"][1]), case
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 5, 8])
 def test_a_checkpoint_of_one_process_is_finished_by_two_and_the_other_way_round(data, alone, two, step):
     begun = make_model("bert", data[1])
@@ -100,7 +119,11 @@ def test_a_checkpoint_of_one_process_is_finished_by_two_and_the_other_way_round(
 
 @pytest.mark.parametrize(
     ("workers", "persistent", "steps"),
-    [(0, False, range(1, STEPS + 1)), (2, False, WITH_WORKERS), (2, True, (1,))],
+    [
+        (0, False, range(1, STEPS + 1)),
+        pytest.param(2, False, WITH_WORKERS, marks=pytest.mark.slow),
+        pytest.param(2, True, (1,), marks=pytest.mark.slow),
+    ],
     ids=["no-workers", "two-workers", "workers-that-stay"],
 )
 def test_resumed_from_any_step_one_process_ends_with_the_same_bits(data, tmp_path, workers, persistent, steps):

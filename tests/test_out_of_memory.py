@@ -98,6 +98,7 @@ def two(tmp_path_factory):
     return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_oom_injected_in_one_of_two_processes_leaves_the_run_as_it_was(two, case):
     """Also in a backward pass of which some gradients were already on their way; nobody waits for ever."""
@@ -118,18 +119,21 @@ def test_oom_injected_in_one_of_two_processes_leaves_the_run_as_it_was(two, case
         assert 0 < sent < of if where == "backward" else sent == 0
 
 
+@pytest.mark.slow
 def test_one_row_that_does_not_fit_ends_every_process_with_the_same_sentence(two):
     for found in two:
         assert found["error"].startswith("per_device_train_batch_size: received 8, and not even one row at a time fits")
     assert ["in another process" in found["error"] for found in two] == [True, False]
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_weights_of_one(two):
     for found in two:
         assert torch.equal(found[1]["weights"], two[0][1]["weights"])
         assert_same_weights(found[2]["weights"], found[1]["weights"], make_model("bert", two_tokenizer()), STEPS)
 
 
+@pytest.mark.slow
 def test_parts_double_again_where_it_takes_it_and_are_kept_for_a_resumed_run(tokenizer, many_rows, tmp_path, caplog):
     """To the last bit, with dropout."""
     values = {"dropout": 0.1, "save_strategy": "steps", "save_steps": 1, "max_steps": 4, "output_dir": str(tmp_path)}

@@ -45,6 +45,7 @@ def test_it_holds_corpus_recipes_templates_and_every_module(wheel):
     assert not [name for name in names if name.startswith("tests")]
 
 
+@pytest.mark.slow
 def test_it_works_from_another_folder(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")

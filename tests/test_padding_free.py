@@ -384,6 +384,7 @@ def test_on_a_gpu_joined_is_padded(architecture, half):
     assert_same_gradients(found[0][1], found[1][1], 3e-2 if half else gradient_bound(model))
 
 
+@pytest.mark.slow
 def test_in_bf16_the_loss_follows_that_of_float32(tokenizer, corpus):
     """Fifty steps, dropout and all: each loss within two per cent."""
     rows = corpus["train"].select(range(80))

@@ -93,6 +93,7 @@ def test_evaluating_the_run_gives_its_after_again(run):
     assert not list(Path.cwd().iterdir())  # it writes nothing
 
 
+@pytest.mark.slow
 def test_evaluating_on_another_corpus(run):
     other = evaluate(run.output_dir, corpus="meditations")
     assert other.metrics["corpus"]["paragraphs"] == 540
@@ -117,6 +118,7 @@ def test_one_prompt_may_stand_alone(run):
     assert fill(run.output_dir, "The [MASK] of man.") == fill(run.output_dir, ["The [MASK] of man."])
 
 
+@pytest.mark.slow
 def test_the_vocabulary_is_learned_from_the_training_split_alone(from_random, short_text):
     corpus = load_corpus(short_text)
     learned = load_tokenizer(from_random.output_dir).get_vocab()
@@ -147,6 +149,7 @@ def test_a_finished_run_is_not_written_over(run, short_text):
     assert {path.name: path.read_bytes() for path in run.output_dir.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_unless_it_is_asked_for(checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
     first = train(output_dir="here", **values)
@@ -155,6 +158,7 @@ def test_unless_it_is_asked_for(checkpoint, short_text):
     assert json.loads(Path("here/metrics.json").read_text())["train"]["steps"] == 2
 
 
+@pytest.mark.slow
 def test_a_pretrained_checkpoint_is_adapted_and_a_shape_is_trained_from_scratch(checkpoint, short_text, corpus):
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
     adapted = train("adapt", **values)
@@ -167,6 +171,7 @@ def test_a_pretrained_checkpoint_is_adapted_and_a_shape_is_trained_from_scratch(
     assert json.loads((scratch.output_dir / "config.json").read_text())["vocab_size"] == 300
 
 
+@pytest.mark.slow
 def test_pretraining_packs_its_text_and_holds_out_another(short_text, tmp_path):
     lines = (ROOT / "mlm_recipes/corpora/general-english.txt").read_text("utf-8").splitlines()
     (tmp_path / "other.txt").write_text("\n".join(lines[:12]))
@@ -300,6 +305,7 @@ def test_the_rows_of_a_long_paragraph_are_one_paragraph_of_the_gain(tmp_path, ch
     assert metrics["gain"]["paragraphs"] == 2
 
 
+@pytest.mark.slow
 def test_standard_input_is_kept_so_that_the_run_can_be_repeated(checkpoint, short_text, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(short_text.read_bytes())))
     run = train("adapt", model=str(checkpoint), corpus="-", save_strategy="no", max_steps=1)

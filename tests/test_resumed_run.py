@@ -59,6 +59,7 @@ def test_an_interrupted_recipe_goes_on_in_its_own_folder(values):
         assert "4 steps, resumed after step 2; the 2 since then in" in " ".join(str(again).split())
 
 
+@pytest.mark.slow
 def test_a_run_file_means_its_own_run_and_not_the_newest(values):
     train("adapt", output_dir="runs/mine", **values)
     interrupt("runs/mine", "runs/other")
@@ -69,6 +70,7 @@ def test_a_run_file_means_its_own_run_and_not_the_newest(values):
     assert files("runs/other") == before
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(values):
     train("adapt", output_dir="runs/notes", **values)
     interrupt("runs/notes", "runs/mine")
@@ -92,6 +94,7 @@ def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(
     assert state["stateful_callbacks"]["ResumeContract"]["attributes"]["contract"]["values"]["learning_rate"] == 1e-4
 
 
+@pytest.mark.slow
 def test_killed_before_its_first_checkpoint_a_changed_run_is_still_the_old_one(values, monkeypatch):
     train("adapt", output_dir="runs/notes", **values)
     interrupt("runs/notes", "runs/mine")
@@ -105,6 +108,7 @@ def test_killed_before_its_first_checkpoint_a_changed_run_is_still_the_old_one(v
     assert train("runs/mine", resume_from_checkpoint=True).metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_as_it_is_unless_it_may_be_replaced(values):
     train("adapt", output_dir="runs/notes", **values)
     before = files("runs/notes")
@@ -123,12 +127,14 @@ def test_a_finished_run_is_left_as_it_is_unless_it_may_be_replaced(values):
     assert longer.metrics["train"]["steps"] == 6
 
 
+@pytest.mark.slow
 def test_a_run_that_replaces_another_does_not_keep_its_checkpoints(values):
     train("adapt", output_dir="here", **values)
     train("adapt", output_dir="here", overwrite=True, **(values | {"max_steps": 2}))
     assert [path.name for path in list_checkpoints(Path("here"))] == ["checkpoint-2"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_lies_elsewhere_is_gone_on_from_in_a_new_folder(values, checkpoint):
     train("adapt", output_dir="run", **values)
     shutil.copytree("run/checkpoint-2", "mine/checkpoint-2")
@@ -173,8 +179,13 @@ def test_where_there_is_nothing_to_resume_it_is_said(recipe, given, values):
         train("adapt", change_on_resume=["max_steps"], **values)
 
 
-@pytest.mark.parametrize("by_torchrun", [True, False])
-@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("by_torchrun", "named"),
+    [
+        (True, True),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((True, False), (False, True), (False, False))),
+    ],
+)
 def test_a_run_that_was_begun_goes_on_by_itself(values, monkeypatch, by_torchrun, named):
     """With `auto`, or started again by torchrun: killed at any time, it ends as if nothing had been."""
     if named:
@@ -199,6 +210,7 @@ def test_a_run_that_was_begun_goes_on_by_itself(values, monkeypatch, by_torchrun
         assert (folder / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_a_run_with_other_values_is_not_the_one_that_was_begun(values):
     train("adapt", output_dir="whole", **values)
     interrupt("whole", "runs/notes")

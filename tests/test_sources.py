@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import os
 import re
+import socketserver
 import subprocess
 import sys
-import time
+import threading
 
 import pytest
 from hub_server import Hub
@@ -79,11 +80,10 @@ def ask(name, tmp_path, endpoint):
         "except ValueError as error: print(error)"
     )
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "hub")}
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code, name], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
-    return done.stdout.strip().splitlines()[-1], time.monotonic() - started
+    return done.stdout.strip().splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -96,32 +96,44 @@ def hub():
 
 
 def test_from_the_hub_comes_what_is_needed_and_no_pickle(hub, tmp_path):
-    answer, _ = ask("someone/tiny", tmp_path, hub.url)
+    answer = ask("someone/tiny", tmp_path, hub.url)
     assert answer == "['config.json', 'model.safetensors', 'tokenizer.json', 'vocab.txt']"
     # and without the hub, what was fetched is used
-    again, _ = ask("someone/tiny", tmp_path, "http://127.0.0.1:9")
+    again = ask("someone/tiny", tmp_path, "http://127.0.0.1:9")
     assert again == answer
-    pickle, _ = ask("someone/older", tmp_path, hub.url)
+    pickle = ask("someone/older", tmp_path, hub.url)
     assert pickle == "['config.json']"
-    again, _ = ask("someone/older", tmp_path, "http://127.0.0.1:9")
+    again = ask("someone/older", tmp_path, "http://127.0.0.1:9")
     assert again == pickle
 
 
 def test_a_model_that_the_hub_does_not_have(hub, tmp_path):
-    answer, _ = ask("someone/else", tmp_path, hub.url)
+    answer = ask("someone/else", tmp_path, hub.url)
     assert "'someone/else' is neither built in, nor a local folder, nor a model on the hub" in answer
 
 
-def test_a_hub_that_refuses_the_connection_is_given_up_at_once(tmp_path):
-    answer, seconds = ask("someone/tiny", tmp_path, "http://127.0.0.1:9")
+class HangsUp(socketserver.ThreadingTCPServer):
+    """A hub that hangs up on each caller, and counts them."""
+
+    daemon_threads, calls = True, 0
+
+    def finish_request(self, request, client_address):
+        self.calls += 1
+
+
+def test_a_hub_that_hangs_up_is_asked_once_or_twice(tmp_path):
+    """Stock transformers asks again and again, with pauses, for 23 s."""
+    with HangsUp(("127.0.0.1", 0), socketserver.BaseRequestHandler) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        answer = ask("someone/tiny", tmp_path, f"http://127.0.0.1:{hub.server_address[1]}")
+        hub.shutdown()
     assert "hub cannot be reached" in answer
-    assert seconds < 20
+    assert 1 <= hub.calls <= 2
 
 
-@pytest.mark.slow  # it waits; one that does not answer at all is in test_cli.py
+@pytest.mark.slow  # it waits
 def test_a_hub_that_accepts_and_says_nothing_is_given_up_too(tmp_path):
     with Hub() as silent:
-        silent.delay = 40
-        answer, seconds = ask("someone/tiny", tmp_path, silent.url)
+        silent.delay = 40  # then it would answer that there is no such model
+        answer = ask("someone/tiny", tmp_path, silent.url)
     assert "hub cannot be reached" in answer
-    assert seconds < 20

@@ -291,6 +291,7 @@ def test_accumulation_changes_nothing(data):
     assert_same_run(train(*data, (4, 3))[:2], whole[:2], make_bert(data[1]), STEPS)
 
 
+@pytest.mark.slow
 def test_resumed_from_any_step_a_stream_ends_with_the_same_bits(data, tmp_path):
     """Within a block, across its border and an epoch's; with packing a block has another number of rows than texts."""
 
@@ -334,6 +335,7 @@ def test_a_resumed_run_tokenizes_nothing_of_the_blocks_that_lie_behind_it(data, 
     assert sum(parts) <= BATCH + 2 * BUFFER
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_from_another_checkpoint_of_its_own(data, tmp_path):
     """A second interruption: what the resumed run saves is as good as what the first one saved."""
     whole = train(*data, folder=tmp_path / "whole")

@@ -74,6 +74,7 @@ def test_it_is_all_in_one_place_in_the_run_folder(run):
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_them_too(run, short_text):
     resumed = train(run.output_dir, resume_from_checkpoint=str(run.output_dir / "checkpoint-2"), output_dir="resumed")
     found = scalars("resumed")
@@ -81,6 +82,7 @@ def test_a_resumed_run_has_them_too(run, short_text):
     assert [step for step, _ in found["train/loss"]] == [3]
 
 
+@pytest.mark.slow
 def test_measuring_a_tracked_run_again_writes_nothing(run):
     assert yaml.safe_load((run.output_dir / "recipe.yaml").read_text("utf-8"))["report_to"] == ["tensorboard"]
     there = sorted(run.output_dir.rglob("*"))
@@ -89,6 +91,7 @@ def test_measuring_a_tracked_run_again_writes_nothing(run):
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.slow
 def test_a_tracker_opens_before_the_first_figure_and_closes_after_the_last(short_text, monkeypatch):
     """MLflow and Trackio, once closed, begin another run for what comes after."""
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
@@ -100,6 +103,7 @@ def test_a_tracker_opens_before_the_first_figure_and_closes_after_the_last(short
     assert set(events[1:-1]) == {"on_log"}
 
 
+@pytest.mark.slow
 def test_a_tracker_is_closed_when_training_fails(short_text, monkeypatch):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     closed = []
@@ -140,6 +144,7 @@ def test_nothing_is_reported_by_default():
 QUICK = {"max_eval_samples": 4, "general_corpus": "none"}
 
 
+@pytest.mark.slow
 def test_a_run_without_a_tracker_opens_no_connection(short_text):
     """In a process that ends where a socket is connected or a name is looked up, and without the offline switch."""
     code = (

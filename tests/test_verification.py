@@ -32,6 +32,7 @@ def bench(values, tmp_path):
 ODD = ("--dataloader_drop_last", "--logging_strategy=no", "--eval_on_start", "--save_only_model", "--eval_delay=9")
 
 
+@pytest.mark.slow
 def test_a_sound_recipe_holds(values, capsys, monkeypatch, tmp_path):
     """The README's command, in bf16 and with dropout, with a real process that is killed; nothing is left."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
