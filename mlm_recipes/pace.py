@@ -22,8 +22,9 @@ from .trainer import MLMTrainer
 #: The seconds after which one timed step has to do.
 SECONDS = 20.0
 
-#: A schedule of fewer steps than this learns more from smaller ones; below so many rows a step costs as much as larger.
-FEWEST, SMALLEST = 60, 8
+#: Where there is room for fewer steps than this, more and smaller ones teach more in the same time (docs/LOG.md); below
+#: so many rows it no longer pays.
+FEWEST, SMALLEST = 100, 8
 
 
 def time_steps(model: Any, config: MLMConfig, rows: Any, tokenizer: Any, warm_up: int, timed: int) -> list[float]:
@@ -84,7 +85,7 @@ def fit(minutes: float, at_most: int, batch: int, time_step: Callable[[int], flo
     >>> fit(1, at_most=130, batch=32, time_step=lambda rows: 0.01 * rows)
     Plan(steps=130, batch=32, seconds_per_step=0.32)
     >>> fit(1, at_most=130, batch=32, time_step=lambda rows: 0.1 + 0.05 * rows)
-    Plan(steps=60, batch=18, seconds_per_step=1.0)
+    Plan(steps=100, batch=10, seconds_per_step=0.6)
     """
     enough = FEWEST if at_most < 1 else min(FEWEST, at_most)
     seconds = time_step(batch)

@@ -134,6 +134,7 @@ def test_a_persons_own_prompts_are_filled_before_and_after(tmp_path, checkpoint,
     assert not (tmp_path / "none").exists()  # found before anything was written
 
 
+@pytest.mark.slow
 def test_a_head_that_the_checkpoint_lacks_is_named_everywhere(tmp_path, tokenizer, short_text):
     bare: BertModel = make_bert(tokenizer).bert
     bare.save_pretrained(tmp_path / "bare")

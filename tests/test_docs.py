@@ -245,7 +245,7 @@ SHORTER += ["--max_eval_samples", "12"]
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(command, marks=[pytest.mark.slow] if command.startswith("mlm-recipes verify") else [])
+        pytest.param(command, marks=[] if command.split()[1] in ("corpora", "models") else [pytest.mark.slow])
         for command in COMMANDS
         if command.startswith("mlm-recipes")
     ],

@@ -338,6 +338,7 @@ def test_another_commit_is_not_taken_for_the_one_asked_for(hub, client):
     assert client("texts('someone/moving', config='plain', split='train')") == {"train": ["new train"]}
 
 
+@pytest.mark.slow
 def test_a_data_set_without_a_card_has_one_configuration(hub, client, offline):
     hub.commit("dataset", "someone/lines", {"train.jsonl": jsonl("a", "b"), "validation.jsonl": jsonl("c")})
     whole = {"train": ["a", "b"], "validation": ["c"]}

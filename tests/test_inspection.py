@@ -127,6 +127,7 @@ def test_repetitions_and_what_was_held_out_too(facts, small, tmp_path):
     assert "also held out 2 paragraphs; dropped" in " ".join(str(found).split())
 
 
+@pytest.mark.slow
 def test_the_share_without_a_mask_is_that_of_the_real_collator(checkpoint, short_text):
     """Over 400 epochs of short rows, within five standard deviations."""
     lines = [" ".join(line.split()[:3]) for line in short_text.read_text().splitlines()]
@@ -340,6 +341,7 @@ def test_a_sound_text_has_no_warning():
     assert found.facts["recommended"]["max_length"] == 256
 
 
+@pytest.mark.slow
 def test_what_is_cut_off_is_warned_of_with_what_can_be_done(checkpoint):
     values = {"corpus": "meditations", "model": str(checkpoint), "timing": False, "long_text": "truncate"}
     found = inspect_corpus(**values, max_length=64).facts["warnings"]

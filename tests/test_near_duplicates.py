@@ -231,6 +231,7 @@ def test_memory_is_flat(monkeypatch):
     assert peak / 10_000 < 200, "bytes a paragraph"
 
 
+@pytest.mark.slow
 def test_processes_hash_seeds_and_threads_agree():
     code = (
         "import hashlib; from mlm_recipes.near_duplicates import near_duplicate_groups, _sketch\n"

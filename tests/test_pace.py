@@ -105,6 +105,7 @@ def test_no_more_than_the_steps_that_are_enough(values, slow_machine, caplog):
     assert "in place of" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_the_steps_that_were_chosen(values, slow_machine):
     values |= {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 3}
     run = train("adapt", train_minutes=0.11, output_dir="run", **values)

@@ -134,6 +134,7 @@ def test_its_recipe_repeats_it_to_the_last_bit(run, tmp_path):
     assert len({path.read_bytes() for path in weights}) == 1
 
 
+@pytest.mark.slow
 def test_without_an_output_dir_each_run_gets_a_folder_of_its_own(checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
     folders = [train(**values).output_dir for _ in range(2)]
@@ -191,6 +192,7 @@ def test_pretraining_packs_its_text_and_holds_out_another(short_text, tmp_path):
     assert len(load_tokenizer(result.output_dir)) <= 300
 
 
+@pytest.mark.slow
 def test_the_reference_learns_by_hand_and_leaves_the_same_folder(checkpoint, short_text, capsys):
     result = reference(
         "tutorial", model=str(checkpoint), corpus=str(short_text), max_length=32, learning_rate=1e-3, num_train_epochs=3
@@ -229,6 +231,7 @@ def test_the_last_screen_says_what_was_gained_and_what_forgotten(run):
         assert entry["answer"] in screen
 
 
+@pytest.mark.slow
 def test_the_last_screen_says_what_random_weights_can_learn(from_random):
     run = from_random
     screen = " ".join(str(run).split())
@@ -270,12 +273,14 @@ def test_a_note_of_a_few_lines_is_enough(tmp_path, checkpoint):
     )
 
 
+@pytest.mark.slow
 def test_a_config_can_be_used_again(checkpoint, short_text):
     config = MLMConfig(model=str(checkpoint), corpus=str(short_text), max_steps=1, save_strategy="no")
     evaluate(config)
     assert [train(config).output_dir, train(config).output_dir] == [Path("runs/notes"), Path("runs/notes-2")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("long_text", ["truncate", "split"])
 def test_what_becomes_of_long_paragraphs_is_said(tmp_path, checkpoint, caplog, long_text):
     lines = [*(f"a short line about {n}" for n in ("one", "two", "three")), "a long line " * 100]
@@ -296,6 +301,7 @@ def test_what_becomes_of_long_paragraphs_is_said(tmp_path, checkpoint, caplog, l
         assert "split at the ends of sentences; 7 rows in all" in caplog.text
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_long_paragraph_are_one_paragraph_of_the_gain(tmp_path, checkpoint):
     (tmp_path / "text.txt").write_text("a line\nanother line\n")
     (tmp_path / "held_out.txt").write_text("a long line " * 100 + "\na short line\n")

@@ -121,6 +121,7 @@ def test_whatever_is_saved_and_measured_the_interrupted_run_is_the_same(tokenize
     assert torch.equal(weights(again), weights(whole))
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_broken_off(tokenizer, numbered, monkeypatch):
     """It may take longer than the system waits before it kills."""
     trainer = make_trainer(tokenizer, numbered, eval_strategy="steps", eval_steps=3, per_device_eval_batch_size=1)

@@ -95,6 +95,7 @@ def hub():
         yield hub
 
 
+@pytest.mark.slow
 def test_from_the_hub_comes_what_is_needed_and_no_pickle(hub, tmp_path):
     answer = ask("someone/tiny", tmp_path, hub.url)
     assert answer == "['config.json', 'model.safetensors', 'tokenizer.json', 'vocab.txt']"

@@ -421,6 +421,7 @@ def test_a_stream_and_the_config_say_the_same(data):
 # The recipes
 
 
+@pytest.mark.slow
 def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
     values = {
         "corpus": str(short_text), "model": str(checkpoint), "streaming": True, "stream_buffer": 8, "max_steps": 3,
@@ -472,7 +473,8 @@ def alone(data, tmp_path_factory):
     return train(*data, folder=folder), folder
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_are_the_run_of_one_and_one_of_them_reads(data, alone, tmp_path, processes):
     (whole, folder), begun = alone, make_bert(data[1])
     (tmp_path / "one").symlink_to(folder)

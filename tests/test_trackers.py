@@ -61,6 +61,7 @@ def assert_before_and_after(found, metrics):
         assert [value for _, value in found[f"eval/{name}"]] == pytest.approx(ends, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_tensorboard_has_before_and_after_beside_trainers_own(run):
     found = scalars(run.output_dir)
     assert_before_and_after(found, run.metrics)
@@ -69,6 +70,7 @@ def test_tensorboard_has_before_and_after_beside_trainers_own(run):
     assert {"train/learning_rate", "train/grad_norm"} <= set(found)
 
 
+@pytest.mark.slow
 def test_it_is_all_in_one_place_in_the_run_folder(run):
     assert len({path.parent for path in run.output_dir.rglob("events.out.tfevents.*")}) == 1
     assert not list(Path.cwd().iterdir())
