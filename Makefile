@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-data torture test test-slow test-isa test-gpu test-network test-browser test-next-steps lint clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-data torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -89,13 +89,21 @@ test-next-steps: $(VENV)/ready-dev  ## the examples of docs/next-steps.md, with 
 test-network: $(VENV)/ready-dev  ## the tests marked network
 	@$(BIN)/python -m pytest -m network $(ARGS)
 
+test-floors: .venv-floors/ready  ## the tests with the lowest versions that setup.cfg promises, in .venv-floors; PYTHON=python3.10
+	@.venv-floors/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+test-newest:  ## the tests with the newest versions there are today, in .venv-newest: gigabytes, with PyTorch for CUDA
+	@test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	@.venv-newest/bin/python -m pip install --disable-pip-version-check --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	@.venv-newest/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
 lint: $(VENV)/ready-dev  ## style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-floors .venv-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # What torch's own kernels, oneDNN and MKL may use; a comma stands for a space. What the processor lacks they leave out.
 ISAS = ATEN_CPU_CAPABILITY=default \
@@ -123,3 +131,9 @@ $(VENV)/ready-demo: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (once) ..."
 	@$(INSTALL) --editable '.[demo]'
 	@touch $@ $(VENV)/ready
+
+.venv-floors/ready: setup.cfg pyproject.toml constraints-floors.txt
+	@echo "Installing into .venv-floors (once; PyTorch comes for CUDA, gigabytes) ..."
+	@$(PYTHON) -m venv .venv-floors
+	@.venv-floors/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints-floors.txt --editable '.[dev]'
+	@touch $@

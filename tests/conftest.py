@@ -22,7 +22,14 @@ import datasets  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
-from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, set_seed  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoConfig,
+    AutoModelForMaskedLM,
+    BertConfig,
+    BertForMaskedLM,
+    TrainingArguments,
+    set_seed,
+)
 
 from mlm_recipes import config, load_corpus, machine_limit, measured_text, prepare, prompts, train_tokenizer  # noqa: E402
 from mlm_recipes.checkpoint import MANIFEST, commit  # noqa: E402
@@ -40,6 +47,10 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
+
+# What it was called before transformers 5.23, and until version 6 may still be.
+_RENAMED = hasattr(TrainingArguments, "activation_checkpointing")
+CHECKPOINTING = "activation_checkpointing" if _RENAMED else "gradient_checkpointing"
 datasets.disable_progress_bars()
 
 # Trainer collects garbage after each run: a third of a second over all that torch and transformers have imported, which

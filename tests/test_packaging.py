@@ -81,6 +81,19 @@ def test_every_dependency_has_its_reason_and_is_pinned():
     assert "\ntorch==2.13.0\n" in pinned
 
 
+def test_the_floors_that_are_tested_are_those_that_are_promised():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", "utf-8")
+    wanted = config["options"]["install_requires"]
+    promised = dict(re.findall(r"^([\w-]+)>=([\d.]+)", wanted, flags=re.MULTILINE))
+    assert len(promised) == len([line for line in wanted.splitlines() if line and not line.startswith("#")])
+    pinned = (ROOT / "constraints-floors.txt").read_text("utf-8")
+    tested = dict(re.findall(r"^([\w-]+)==([\d.]+)$", pinned, flags=re.MULTILINE))
+    assert tested.keys() == promised.keys()
+    for name, version in tested.items():
+        assert re.fullmatch(rf"{re.escape(promised[name])}(\.0)*", version), f"{name}: {version} is not its floor"
+
+
 def test_no_path_of_one_machine_and_no_package_index_is_written_down():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     pattern = re.compile(r"(/home/|/Users/|[A-Z]:\\\\|index-url|extra-index|://pypi\.|://files\.pythonhosted)")

@@ -8,7 +8,7 @@ import copy
 import pytest
 import torch
 from architectures import ARCHITECTURES, LONGEST, PAD, assert_same_gradients, make
-from conftest import make_bert, make_model
+from conftest import CHECKPOINTING, make_bert, make_model
 from same_run import (
     PROPORTIONAL_STEPS,
     assert_close,
@@ -164,7 +164,8 @@ def test_the_name_is_not_saved(tmp_path):
 def heads(lengths, dtype=torch.float64, width=8):
     generator = torch.Generator().manual_seed(4)
     shape = (2, sum(lengths), width)  # (heads, tokens, head_dim)
-    each = [torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for _ in range(3)]
+    drawn = torch.float32 if dtype == torch.bfloat16 else dtype  # before torch 2.13, bfloat16 has draws of its own
+    each = [torch.randn(shape, generator=generator, dtype=drawn).to(dtype).requires_grad_() for _ in range(3)]
     return each, joined_row(torch.tensor(lengths))["cu_seq_lens_q"]
 
 
@@ -293,7 +294,7 @@ def trained(model, tokenizer, rows, **changes):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
-@pytest.mark.parametrize("changes", [{}, {"activation_checkpointing": True, "gradient_accumulation_steps": 2}])
+@pytest.mark.parametrize("changes", [{}, {CHECKPOINTING: True, "gradient_accumulation_steps": 2}])
 def test_a_run_with_it_is_the_run_without(tokenizer, rows, changes, architecture):
     joined, weights = trained(make_model(architecture, tokenizer), tokenizer, rows, **changes)
     padded, expected = trained(make_model(architecture, tokenizer), tokenizer, rows, padding_free=False, **changes)
@@ -310,7 +311,7 @@ def test_a_checkpointed_layer_draws_the_same_noise_again(tokenizer, rows):
     weights = [
         trained(
             make_bert(tokenizer, hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2), tokenizer, rows,
-            activation_checkpointing=checkpointing,
+            **{CHECKPOINTING: checkpointing},
         )[1]
         for checkpointing in (False, True)
     ]  # fmt: skip

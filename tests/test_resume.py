@@ -45,7 +45,8 @@ def make_trainer(tokenizer, rows, folder, model=None, data_collator=None, **chan
 
 def test_every_classed_value_is_one_that_there_is():
     assert set(field_names()) >= FIXED
-    assert set(field_names()) >= ALLOWED
+    later = {"activation_checkpointing", "activation_checkpointing_kwargs"}  # than the oldest transformers we take
+    assert set(field_names()) | later >= ALLOWED
     assert not FIXED & ALLOWED
 
 
