@@ -72,7 +72,8 @@ def test_the_run_folder_is_whole(run):
     assert [entry["step"] for entry in metrics["train"]["history"]] == [1, 2, 3]
     assert metrics["corpus"]["paragraphs"] == 60
     assert metrics["corpus"]["train"] + metrics["corpus"]["validation"] == 60
-    assert metrics["versions"]["torch"] == torch.__version__
+    # A build for CUDA says so in torch.__version__ alone.
+    assert metrics["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
 
 
 def test_it_loads_in_transformers_pipeline(run):
