@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from . import remote_code
+from .cross_entropy import cross_entropy
 from .sources import built_in_models, model_folder
 
 logger = logging.getLogger(__name__)
@@ -160,8 +161,8 @@ def masked_lm_loss(
     """
     labelled = labels != -100
     logits = outputs.logits
-    logits = logits[labelled] if logits.shape[:2] == labels.shape else logits[0]  # (labelled, vocab)
-    nats = torch.nn.functional.cross_entropy(logits.float(), labels[labelled], reduction="none")  # (labelled,)
+    logits = logits[labelled] if logits.shape[:2] == labels.shape else logits.flatten(0, 1)  # (labelled, vocab)
+    nats = cross_entropy(logits, labels[labelled])  # (labelled,)
     # In double precision, where there is one: else the sum would tell one split of the step from another.
     nats = nats.sum(dtype=torch.float32 if nats.device.type == "mps" else torch.float64)
     count = labelled.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=nats.device)

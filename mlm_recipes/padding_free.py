@@ -68,7 +68,7 @@ def attention(
     if key.shape[1] != query.shape[1]:
         key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    q, k, v = query[0], key[0], value[0]
+    q, k, v = query.squeeze(0), key.squeeze(0), value.squeeze(0)  # indexing's backward pass fills tensors with zeros
     longest = int(cu_seq_lens_q.diff().max()) if max_length_q is None else max_length_q
     if q.device.type == "cpu":
         joined = _one_by_one(q, k, v, cu_seq_lens_q.diff().tolist(), dropout, scaling, sliding_window)

@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainerState, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
+from .allocator import kept_memory
 from .checkpoint import newest_whole
 from .collator import DataCollatorForMaskedLM
 from .computed_tokens import ComputedTokens
@@ -340,7 +341,8 @@ class MLMTrainer(RobustTrainer):
 
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         try:
-            return super().train(*args, **kwargs)
+            with kept_memory():
+                return super().train(*args, **kwargs)
         finally:
             self.progress.close()
 

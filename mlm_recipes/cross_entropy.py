@@ -1,0 +1,64 @@
+"""The cross-entropy of masked tokens on a CPU, a few rows at a time: the logits are the largest tensor of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+#: So many logits are worked on at a time by each thread: in float32 they are 1 MiB, which a core's cache holds.
+_AT_A_TIME = 2**18
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the cross-entropy of each row in nats, as `torch.nn.functional.cross_entropy` does without reduction.
+
+    Args:
+        logits: shape `(rows, vocab)`, of any floating type; the arithmetic is float32.
+        labels: shape `(rows,)`; -100 in a row that has no loss.
+
+    Returns float32, shape `(rows,)`. On a CPU nothing of the logits' size is allocated but their gradient; there is no
+    second derivative. On another device, and while compiling, it is torch's own.
+
+    >>> cross_entropy(torch.zeros(2, 8), torch.tensor([5, -100])).tolist()  # log(8)
+    [2.079441547393799, 0.0]
+    """
+    if logits.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+    nats: torch.Tensor = _CrossEntropy.apply(logits, labels)
+    return nats
+
+
+def _parts(*rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the same few rows of each; the first has the vocabulary's width."""
+    count = max(1, torch.get_num_threads() * _AT_A_TIME // max(1, rows[0].shape[1]))
+    return zip(*(each.split(count) for each in rows), strict=True)
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nats = torch.empty(labels.shape, dtype=torch.float32)
+        for part, label, result in _parts(logits, labels, nats):
+            logarithms = part.log_softmax(-1, dtype=torch.float32)
+            result.copy_(torch.nn.functional.nll_loss(logarithms, label, reduction="none"))
+        ctx.save_for_backward(logits, labels)
+        return nats
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        logits, labels = ctx.saved_tensors
+        to_logits = torch.empty_like(logits)
+        gradient = gradient.where(labels != -100, 0.0)
+        for part, label, given, result in _parts(logits, labels, gradient, to_logits):
+            # What the probabilities are above what they should be: 1 for the label, 0 for all others.
+            in_place = result.dtype == torch.float32
+            above = torch.softmax(part, -1, dtype=torch.float32, out=result if in_place else None)
+            above[torch.arange(len(label)), label.clamp_min(0)] -= 1
+            above.mul_(given.unsqueeze(-1))
+            if not in_place:
+                result.copy_(above)
+        return to_logits, None
