@@ -23,7 +23,7 @@ from .config import MLMConfig
 from .dataset import NumberedRows, RowsOfEpoch, fingerprint, to_rows, with_example_id
 from .dropout import use_fast_dropout
 from .evaluation import all_example_sums, compute
-from .fast_paths import can_be_padding_free, can_be_sparse
+from .fast_paths import can_be_padding_free, can_be_sparse, warn_of_slow_bf16
 from .length_groups import by_length
 from .main_process import from_main
 from .model import load_model, masked_lm_loss
@@ -113,6 +113,7 @@ class MLMTrainer(RobustTrainer):
             # DataParallel would multiply the loss by the number of GPUs, and is slower than one process for each.
             logger.warning("Training on one of %d GPUs; `accelerate launch -m mlm_recipes ...` uses all.", args.n_gpu)
             args._n_gpu = 1
+        warn_of_slow_bf16(args)
         train_dataset = _from_text(train_dataset)
         _check_stream(train_dataset, args)
         if isinstance(model, str | Path):
