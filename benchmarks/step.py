@@ -1,5 +1,9 @@
 """What a training step costs, one switch a row: `make bench`, or `make bench BENCH=full` for all rows and more turns.
 
+`--float32` measures what a processor without bf16 can do, the peer in float32 too. A newer processor does so with
+ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 in the environment. `--tables FILE` prints
+a result as docs/speed.md has it.
+
 A step is collation, forward, backward, clipping and update on 16 paragraphs. The rows are the tutorial's loop; the
 peer, which is transformers' Trainer with its own collator, as people run it and at its best; and ours, one switch after
 the other. All take turns on one model in one process, so that a noisy machine is noisy to all; a batch's time is the
@@ -11,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import json
 import os
 import platform
 import random
@@ -28,7 +33,9 @@ from result_file import add_output_argument, write_result
 from transformers import AutoConfig, AutoModelForMaskedLM, DataCollatorForLanguageModeling, set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from mlm_recipes import model as model_module
 from mlm_recipes import padding_free
+from mlm_recipes.allocator import kept_memory
 from mlm_recipes.collator import DataCollatorForMaskedLM
 from mlm_recipes.dropout import Dropout
 from mlm_recipes.length_groups import by_length
@@ -55,6 +62,7 @@ class Row:
     bf16: bool = False
     fast_dropout: bool = False
     fused: bool = False
+    lean: bool = False  # the cross-entropy in parts, and memory kept
     compiled: bool = False
     only_full: bool = False
 
@@ -62,7 +70,9 @@ class Row:
 TUTORIAL = Row("tutorial: 512 positions, loss on all", "tutorial")
 AS_RUN = Row("peer + bf16 (as people run it)", "peer", bf16=True, fused=True)
 AT_BEST = Row("peer + group_by_length (at its best)", "peer", bf16=True, fused=True, grouped=True)
-OURS = Row("ours + fused AdamW", joined=True, bf16=True, fast_dropout=True, fused=True)
+OURS = Row(
+    "ours + cross-entropy in parts, memory kept", joined=True, bf16=True, fast_dropout=True, fused=True, lean=True
+)
 ROWS = (
     TUTORIAL,
     Row("peer: Trainer's collator, dynamic padding", "peer", fused=True),
@@ -72,9 +82,24 @@ ROWS = (
     Row("ours + padding_free", joined=True),
     Row("ours + bf16", joined=True, bf16=True),
     Row("ours + dropout", joined=True, bf16=True, fast_dropout=True),
+    Row("ours + fused AdamW", joined=True, bf16=True, fast_dropout=True, fused=True),
     OURS,
     Row("ours + torch_compile", joined=True, bf16=True, fused=True, compiled=True, only_full=True),
     Row("ours, parts of like length", parts=True, bf16=True, fast_dropout=True, fused=True, only_full=True),
+)
+
+# Without bf16, the peer as people run it is the one with dynamic padding.
+AS_RUN_FLOAT32 = Row("peer: dynamic padding (as people run it)", "peer", fused=True)
+AT_BEST_FLOAT32 = Row("peer + group_by_length (at its best)", "peer", fused=True, grouped=True)
+ROWS_FLOAT32 = (
+    TUTORIAL,
+    AS_RUN_FLOAT32,
+    AT_BEST_FLOAT32,
+    Row("ours: sparse_prediction"),
+    Row("ours + padding_free", joined=True),
+    Row("ours + dropout", joined=True, fast_dropout=True),
+    Row("ours + fused AdamW", joined=True, fast_dropout=True, fused=True),
+    Row("ours + cross-entropy in parts, memory kept", joined=True, fast_dropout=True, fused=True, lean=True),
 )
 
 
@@ -133,6 +158,11 @@ def model_flops(model: Any, lengths: Sequence[int], masked: int) -> float:
     return 6.0 * (body * sum(lengths) + head * masked) + attention
 
 
+def plain_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return what `mlm_recipes.cross_entropy` does, by torch alone."""
+    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+
+
 class Bench:
     """A model, its optimizer, and every way to take a step with them."""
 
@@ -157,6 +187,8 @@ class Bench:
         for parent, name, plain, fast in self.dropouts:
             setattr(parent, name, fast if row.fast_dropout else plain)
         self.optimizer.param_groups[0]["fused"] = row.fused  # read at every step; the state is the same
+        for state in self.optimizer.state.values():  # but a fused step counts on the GPU, another on the CPU
+            state["step"] = state["step"].to(self.device if row.fused else "cpu")
 
     def _collate(self, row: Row, batch: list[list[int]]) -> dict[str, Any]:
         if row.whose == "peer":
@@ -189,7 +221,10 @@ class Bench:
         # Without the fast dropout, attention's own is torch's too.
         plain = mock.patch.object(padding_free, "can_draw", return_value=False)
         started = self._now()
-        with contextlib.nullcontext() if row.fast_dropout or row.compiled else plain:
+        with (
+            contextlib.nullcontext() if row.fast_dropout or row.compiled else plain,
+            contextlib.nullcontext() if row.lean else mock.patch.object(model_module, "cross_entropy", plain_loss),
+        ):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=row.bf16):
                 loss = self._loss(row, self._collate(row, batch))
             loss.backward()
@@ -240,21 +275,25 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     return found
 
 
-def measure(size: str, tokenizer: Any, rows: list[list[int]], full: bool, device: torch.device) -> dict[str, Any]:
+def measure(
+    size: str, tokenizer: Any, rows: list[list[int]], full: bool, device: torch.device, float32: bool = False
+) -> dict[str, Any]:
     """Let the rows take turns at one size; return their figures."""
     bench = Bench(size, tokenizer, device)
-    table = [row for row in ROWS if full or not row.only_full]
+    table = [row for row in (ROWS_FLOAT32 if float32 else ROWS) if full or not row.only_full]
     large = size == "bert-base" and not full  # ten minutes are not enough for everything
     turns = 5 if full else 2 if large else 3
     batches = {grouped: choose_batches(rows, grouped, 3 if grouped else 1 if large else 2) for grouped in (False, True)}
     # Seconds of each batch, by row; and what is slow is measured less often.
     seconds: dict[Row, list[list[float]]] = {row: [[] for _ in batches[row.grouped]] for row in table}
     memory: dict[Row, float] = {}
-    rates: dict[torch.dtype, list[dict[str, float]]] = {torch.float32: [], torch.bfloat16: []}
+    rates: dict[torch.dtype, list[dict[str, float]]] = {torch.float32: []} | (
+        {} if float32 else {torch.bfloat16: []}  # emulated it may take minutes
+    )
     once = [] if full else [row for row in table if row is TUTORIAL or (size != "mini" and not row.bf16)]
     for row in table:  # warming up
         if row not in once:
-            with bench.peak_memory() as peak:
+            with bench.peak_memory() as peak, kept_memory() if row.lean else contextlib.nullcontext():
                 bench.step(row, batches[row.grouped][0])
             memory[row] = peak[0]
     for turn in range(turns):
@@ -264,7 +303,12 @@ def measure(size: str, tokenizer: Any, rows: list[list[int]], full: bool, device
             if turn and row in once:
                 continue
             given = batches[row.grouped][:1] if row is TUTORIAL else batches[row.grouped]
-            with bench.peak_memory() if row in once else contextlib.nullcontext([0.0]) as peak:
+            with (
+                bench.peak_memory() if row in once else contextlib.nullcontext([0.0]) as peak,
+                kept_memory() if row.lean else contextlib.nullcontext(),
+            ):
+                if row.lean:  # what a run does in its first step alone
+                    bench.step(row, given[0])
                 for index, batch in enumerate(given):
                     seconds[row][index].append(bench.step(row, batch))
             memory[row] = max(memory.get(row, 0.0), peak[0])
@@ -273,12 +317,14 @@ def measure(size: str, tokenizer: Any, rows: list[list[int]], full: bool, device
         dtype: max(statistics.median(each[shape] for each in found) for shape in found[0])
         for dtype, found in rates.items()
     }
-    return summary(bench, table, seconds, memory, batches, best, statistics.mean(map(len, rows)) * BATCH)
+    peers = (AS_RUN_FLOAT32, AT_BEST_FLOAT32) if float32 else (AS_RUN, AT_BEST)
+    return summary(bench, table, peers, seconds, memory, batches, best, statistics.mean(map(len, rows)) * BATCH)
 
 
 def summary(
     bench: Bench,
     table: list[Row],
+    peers: tuple[Row, Row],
     seconds: dict[Row, list[list[float]]],
     memory: dict[Row, float],
     batches: dict[bool, list[list[list[int]]]],
@@ -312,7 +358,7 @@ def summary(
         )
     by_row = dict(zip(table, found, strict=True))
     for figures in found:
-        for name, other in (("tutorial", TUTORIAL), ("peer_as_run", AS_RUN), ("peer_at_best", AT_BEST)):
+        for name, other in zip(("tutorial", "peer_as_run", "peer_at_best"), (TUTORIAL, *peers), strict=True):
             figures[f"times_{name}"] = by_row[other]["seconds_per_step"] / figures["seconds_per_step"]
             figures[f"memory_to_{name}"] = figures["peak_memory_bytes"] / by_row[other]["peak_memory_bytes"]
     return {
@@ -342,13 +388,41 @@ def show(size: str, figures: dict[str, Any]) -> None:
         print("  ".join([line[0].ljust(widths[0]), *cells]))
 
 
+def table_of(figures: dict[str, Any]) -> str:
+    """Return the rows of one size as docs/speed.md has them."""
+    return "\n".join(
+        f"| {row['row']} | {row['seconds_per_step']:.3g} | {row['real_tokens_per_second']:,.0f} | "
+        f"{row['peak_memory_bytes'] / 1e9:.2f} | {row['model_flops_per_second'] / 1e9:,.0f} | "
+        f"{row['share_of_matrix_rate']:.0%} | {row['times_tutorial']:.1f} | {row['times_peer_as_run']:.1f} | "
+        f"{row['times_peer_at_best']:.1f} |"
+        for row in figures["rows"]
+    )
+
+
+def print_tables(result: Path) -> None:
+    """Print every size of a result as docs/speed.md has it."""
+    head = (
+        "| | s/step | real tokens/s | peak GB | model GFLOP/s | of matrix rate | x tutorial | x peer as run | "
+        "x peer at best |\n|---|---|---|---|---|---|---|---|---|\n"
+    )
+    for size, figures in json.loads(result.read_text("utf-8"))["sizes"].items():
+        rates = figures["matrix_flops_per_second"].items()
+        products = ", ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates)
+        print(f"**{size}**; matrix products {products}\n\n{head}{table_of(figures)}\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
     parser.add_argument("--full", action="store_true", default=os.environ.get("BENCH") == "full")
     parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/corpora/meditations.txt")
+    parser.add_argument("--float32", action="store_true", help="all rows in float32, for a processor without bf16")
+    parser.add_argument("--tables", type=Path, metavar="FILE", help="measure nothing, print the tables of a result")
     add_output_argument(parser)
     options = parser.parse_args()
+    if options.tables:
+        print_tables(options.tables)
+        return
     transformers.logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer, rows = rows_of(options.text)
@@ -359,9 +433,9 @@ def main() -> None:
         "sizes": {},
     }
     for size in options.sizes:
-        result["sizes"][size] = measure(size, tokenizer, rows, options.full, device)
+        result["sizes"][size] = measure(size, tokenizer, rows, options.full, device, options.float32)
         show(size, result["sizes"][size])
-    write_result(options.output, "step", result, device.type)
+    write_result(options.output, "step", result, device.type, by_instructions=options.float32)
 
 
 if __name__ == "__main__":
