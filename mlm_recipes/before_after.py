@@ -70,6 +70,11 @@ def compare(run: Run, before: State, after: State) -> dict[str, Any]:
     }
 
 
+def uncompared(before: State, after: State) -> dict[str, Any]:
+    """Return what metrics.json has where the two could not be compared: what was measured, and no prompts."""
+    return {when: state.measures | {"fill_mask": []} for when, state in (("before", before), ("after", after))}
+
+
 def alone(run: Run, state: State) -> dict[str, Any]:
     """Return what metrics has under `evaluation`, where one model is measured and nothing is trained."""
     sample = state.held_out.sample()

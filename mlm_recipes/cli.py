@@ -13,9 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__
+from . import __version__, not_made
 from .credentials import without_credentials
 from .escaping import terminal
+from .not_made import NotMadeError
+from .screen import say, take_any_letter
 
 EXAMPLES = """\
 examples:
@@ -46,11 +48,12 @@ RECIPE_VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0; 1 for what `verify`, `inspect`, `compare` find; 2: can be mended.
 
-    75 for a run that was told to stop (SIGINT, SIGTERM, SIGUSR1) and has saved a checkpoint; 130 for any other that was
-    interrupted.
+    3 for a run whose model is trained and on the disk, but which lacks something that follows, as it said. 75 for one
+    that was told to stop (SIGINT, SIGTERM, SIGUSR1) and has saved a checkpoint; 130 for any other that was interrupted.
 
     With MLM_RECIPES_DEBUG=1 in the environment an error keeps its traceback.
     """
+    take_any_letter()
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     if not given:
@@ -62,16 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verb is None:
             return _inspect(given[1:]) if given[0] == "inspect" else _recipe_verb(given[0], given[1:])
         return verb.run(verb) or 0
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError, NotMadeError) as error:
         if os.environ.get("MLM_RECIPES_DEBUG") == "1":
             raise
         if os.environ.get("RANK", "0") == "0":  # one process of many speaks for all
-            print(f"mlm-recipes: error: {_shown(error)}", file=sys.stderr)
-        return 2
+            say(f"mlm-recipes: error: {_shown(error)}", error=True)
+        return not_made.EXIT_CODE if isinstance(error, NotMadeError) else 2
     except KeyboardInterrupt as interrupt:
         said = str(interrupt)  # what mlm_recipes.signals.Interrupted says: a checkpoint is saved
         if os.environ.get("RANK", "0") == "0":
-            print(f"mlm-recipes: {said or 'interrupted'}", file=sys.stderr)
+            say(f"mlm-recipes: {said or 'interrupted'}", error=True)
         if not said:
             return 130
         from .signals import EXIT_CODE
@@ -128,9 +131,15 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
 
     recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # else the function's own default
     result = getattr(mlm_recipes, verb)(*recipe, **parse_arguments(rest))
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") != "0":
+        return 0  # it has nothing to show, and the main process may be at work still: an error code would end that
+    if not isinstance(result, mlm_recipes.RunResult) or result.output_dir is None:
         print(f"\n{_shown(result)}")
-    return 1 if verb == "verify" and not result.ok else 0
+        return 1 if verb == "verify" and not result.ok else 0
+    lacking = not_made.NotMade(result.output_dir)
+    with lacking.noting("the last screen", f"Its figures are in {result.output_dir / 'metrics.json'}."):
+        say(f"\n{_shown(result)}")
+    return not_made.EXIT_CODE if lacking.entries or result.not_made else 0
 
 
 def _inspect(rest: list[str]) -> int:
@@ -278,7 +287,8 @@ def _quiet_libraries() -> None:
 
 class _Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print(_shown(self.format(record)), flush=True)
+        error = record.levelno >= logging.ERROR
+        say(f"{'mlm-recipes: error: ' if error else ''}{_shown(self.format(record))}", error)
 
 
 def _shown(what: object) -> str:

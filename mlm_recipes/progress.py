@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .screen import say
 from .sentences import how_long
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ class TrainingProgress(TrainerCallback):
         if self._bar is not None:
             self._bar.write(said)  # above the bar
         else:
-            print(said, flush=True)
+            say(said)
 
     def _show(self, state: TrainerState) -> None:
         step, total = state.global_step, state.max_steps
@@ -105,9 +106,12 @@ class TrainingProgress(TrainerCallback):
         epoch = max(1, math.ceil((state.epoch or 0) - 1e-9))  # the one that the step just taken belongs to
         loss = "not logged yet" if self._loss is None else f"{self._loss:.3f}"
         if self._bar is not None:
-            self._bar.set_description(f"Epoch {epoch}/{epochs}", refresh=False)
-            self._bar.set_postfix(loss=loss, refresh=False)
-            self._bar.update(step - self._bar.n)
+            try:
+                self._bar.set_description(f"Epoch {epoch}/{epochs}", refresh=False)
+                self._bar.set_postfix(loss=loss, refresh=False)
+                self._bar.update(step - self._bar.n)
+            except OSError:  # the terminal was closed, and the run was told to stay
+                self._bar.disable, self._bar = True, None
         elif step == total or step % max(1, total // 20) == 0:
             rate = (step - self._first) / max(1e-9, time.monotonic() - self._started)
-            print(f"epoch {epoch}/{epochs}  step {step}/{total}  loss {loss}  {rate:.2f} it/s", flush=True)
+            say(f"epoch {epoch}/{epochs}  step {step}/{total}  loss {loss}  {rate:.2f} it/s")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,15 +20,15 @@ from transformers.trainer_utils import HubStrategy
 
 from . import reference_loop, report, resumed_run, run_folder, sentences
 from .arguments import read_config
-from .before_after import State, alone, compare
-from .checkpoint import STAGED, clear_staged
+from .before_after import State, alone, compare, uncompared
 from .config import MLMConfig
 from .fill_mask import fill_mask
 from .hub_upload import Upload
 from .machine_limit import machine_limit
-from .main_process import from_main
+from .main_process import all_or_none, from_main
 from .model import load_model
 from .model_card import licence_in
+from .not_made import NotMade
 from .pace import fit, time_steps
 from .prepare import Run, prepare
 from .run_facts import command_line, peak_memory
@@ -72,11 +71,13 @@ _TUTORIAL = {
 class RunResult:
     """What a recipe returns: the `metrics` (as in metrics.json) and the folder they lie in, if one was written.
 
-    `print(result)` shows what the command line shows.
+    `not_made` names what the finished run lacks, because it failed: report.html, a tracker's figures, the copy on the
+    hub. `print(result)` shows what the command line shows.
     """
 
     metrics: dict[str, Any]
     output_dir: Path | None = None
+    not_made: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return report.summary(self.metrics, self.output_dir)
@@ -99,8 +100,12 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
 
     With `push_to_hub` the finished folder is sent to the hub, in one commit, as `hub_model_id` or under its own name.
 
+    When the last step is done, the model is on the disk before anything else. What fails afterwards and can be done
+    without is said, and named in the result's `not_made`: pages, trackers, the machine's limit, the copy on the hub.
+
     Raises: ValueError or FileNotFoundError for what the caller can mend; FileExistsError for an `output_dir` that
-    holds a file a run would write over, unless `overwrite` is set; OSError if the finished run could not be sent.
+    holds a file a run would write over, unless `overwrite` is set; NotMadeError (mlm_recipes.not_made) where the
+    trained model could not be measured.
     """
     config = read_config(recipe, overrides)
     refuse_missing(config.report_to)
@@ -170,7 +175,8 @@ def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool, timed
             run_folder.begin(folder, config.to_recipe())
         plan = _plan(config, ", in bf16" if config.bf16 else "")
         logger.info("%s %s%s", run.announcement(), plan, f" Going on from {checkpoint}." if checkpoint else "")
-    with Trackers(trainer) as trackers:
+    not_made = NotMade(folder, trainer.is_world_process_zero())
+    with Trackers(trainer, not_made) as trackers:
         before = State.of(run, trainer.token_results)
         trainer.log(before.logged)
         trackers.log("before", before.measures)
@@ -178,58 +184,63 @@ def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool, timed
         output = trainer.train(resume_from_checkpoint=checkpoint or False)
         seconds = time.monotonic() - started
         logged = [*trainer.state.log_history]  # what follows is logged behind it
-        staged = folder / STAGED / "model"  # before it is measured: killed meanwhile, it is there
+        # Nothing that can fail comes before this: from here on the model is on the disk, in the folder of the run.
+        saved = _save(trainer, folder, config)
+        with not_made.trained():
+            real, padding = trainer.accelerator.reduce(trainer.computed.counts().to(config.device)).tolist()
+            after = State.of(run, trainer.token_results)
+        _refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
+        # The processes do nothing together any more: what fails in one does not have the others wait for it.
+        with not_made.trained():
+            trainer.log(after.logged)
+            trackers.log("after", after.measures)
+            compared = _compare(run, before, after, not_made)
+            if "gain" in compared:
+                trackers.log("gain", compared["gain"])
+            steps = output.global_step - (trainer.resumed[-1]["step"] if trainer.resumed else 0)
+            history = [entry for entry in logged if "loss" in entry]
+            limit = None
+            if steps:
+                with not_made.noting("the machine's limit"):
+                    limit = _limit(run, config, real, seconds)
+            metrics = _metrics(
+                run,
+                config,
+                before,
+                after,
+                compared,
+                not_made,
+                recipe="train",
+                skipped_steps=trainer.skipped_steps,
+                seconds=seconds,
+                steps=output.global_step,
+                epochs=trainer.epochs,
+                processes=config.world_size,
+                resumed=trainer.resumed,
+                history=[
+                    {key: entry[key] for key in ("step", "loss", "learning_rate", "grad_norm") if key in entry}
+                    for entry in history
+                ],
+                evaluations=[
+                    {"step": entry["step"]}
+                    | {name: entry[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity")}
+                    for entry in logged
+                    if "eval_loss" in entry
+                ],
+                tokens={"real": real, "padding": padding},
+                steps_per_second=steps / seconds if steps else None,
+                tokens_per_second=real / seconds if steps else None,
+                machine_limit=limit,
+                **({"out_of_memory": {"parts": trainer.micro_batch_parts}} if trainer.micro_batch_parts > 1 else {}),
+            )
+            if trainer.is_world_process_zero():
+                run_folder.write_metrics(folder, metrics)
         if trainer.is_world_process_zero():
-            clear_staged(folder)
-        trainer.save_model(str(staged))
-        after = State.of(run, trainer.token_results)
-        _refuse_diverged(after, config, staged)
-        trainer.log(after.logged)
-        trackers.log("after", after.measures)
-        compared = compare(run, before, after)
-        trackers.log("gain", compared["gain"])
-    steps = output.global_step - (trainer.resumed[-1]["step"] if trainer.resumed else 0)
-    real, padding = trainer.accelerator.reduce(trainer.computed.counts().to(config.device)).tolist()
-    history = [entry for entry in logged if "loss" in entry]
-    metrics = _metrics(
-        run,
-        config,
-        before,
-        after,
-        compared,
-        recipe="train",
-        skipped_steps=trainer.skipped_steps,
-        seconds=seconds,
-        steps=output.global_step,
-        epochs=trainer.epochs,
-        processes=config.world_size,
-        resumed=trainer.resumed,
-        history=[
-            {key: entry[key] for key in ("step", "loss", "learning_rate", "grad_norm") if key in entry}
-            for entry in history
-        ],
-        evaluations=[
-            {"step": entry["step"]} | {name: entry[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity")}
-            for entry in logged
-            if "eval_loss" in entry
-        ],
-        tokens={"real": real, "padding": padding},
-        steps_per_second=steps / seconds if steps else None,
-        tokens_per_second=real / seconds if steps else None,
-        machine_limit=_limit(run, config, real, seconds) if steps else None,
-        **({"out_of_memory": {"parts": trainer.micro_batch_parts}} if trainer.micro_batch_parts > 1 else {}),
-    )
-    if trainer.is_world_process_zero():
-        run_folder.begin(folder, config.to_recipe())
-        run_folder.move_model(staged, folder)
-        run_folder.write_metrics(folder, metrics)
-        if upload is not None:
-            try:
-                logger.info("Sent to %s", upload.send(folder, run.tokenizer.vocab_files_names.values()))
-            except OSError:
-                logger.info("%s\n", report.summary(metrics, folder))  # what was found is not lost with the connection
-                raise
-    return RunResult(metrics, folder)
+            _draw(folder, metrics, not_made)
+    if upload is not None and trainer.is_world_process_zero():
+        with not_made.noting("the copy on the hub"):
+            logger.info("Sent to %s", upload.send(folder, run.tokenizer.vocab_files_names.values()))
+    return _result(metrics, folder, not_made)
 
 
 def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult:
@@ -320,32 +331,39 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
         weight_decay=config.weight_decay,
     )
     seconds = time.monotonic() - started
-    after = State.of(run, token_results)
-    _refuse_diverged(after, config)
-    metrics = _metrics(
-        run,
-        config,
-        before,
-        after,
-        compare(run, before, after),
-        recipe="reference",
-        seconds=seconds,
-        steps=len(losses),
-        epochs=config.num_train_epochs,
-        processes=1,
-        history=[
-            {"step": step, "loss": loss, "learning_rate": config.learning_rate}
-            for step, loss in enumerate(losses, start=1)
-        ],
-        evaluations=[],
-        tokens=None,
-        steps_per_second=len(losses) / seconds,
-        tokens_per_second=None,
-    )
-    run.model.save_pretrained(folder)
-    run.tokenizer.save_pretrained(folder)
-    run_folder.write_metrics(folder, metrics)
-    return RunResult(metrics, folder)
+    staged = run_folder.staging(folder)
+    run.model.save_pretrained(staged)
+    run.tokenizer.save_pretrained(staged)
+    saved = run_folder.take_in(staged, folder, config.to_recipe())
+    not_made = NotMade(folder)
+    with not_made.trained():
+        after = State.of(run, token_results)
+    _refuse_diverged(after, config, saved)
+    with not_made.trained():
+        metrics = _metrics(
+            run,
+            config,
+            before,
+            after,
+            _compare(run, before, after, not_made),
+            not_made,
+            recipe="reference",
+            seconds=seconds,
+            steps=len(losses),
+            epochs=config.num_train_epochs,
+            processes=1,
+            history=[
+                {"step": step, "loss": loss, "learning_rate": config.learning_rate}
+                for step, loss in enumerate(losses, start=1)
+            ],
+            evaluations=[],
+            tokens=None,
+            steps_per_second=len(losses) / seconds,
+            tokens_per_second=None,
+        )
+        run_folder.write_metrics(folder, metrics)
+    _draw(folder, metrics, not_made)
+    return _result(metrics, folder, not_made)
 
 
 def fill(
@@ -417,37 +435,80 @@ def _plan(config: MLMConfig, precision: str = "") -> str:
     return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}{precision}."
 
 
+def _save(trainer: MLMTrainer, folder: Path, config: MLMConfig) -> list[Path]:
+    """Put the model into the folder of the run, and return its files; all processes call this.
+
+    It is written whole beside its place first: where the disk is full, what was there stays.
+    """
+    main = trainer.is_world_process_zero()
+    staged = run_folder.staging(folder, clear=main)
+    trainer.save_model(str(staged))
+    return all_or_none(lambda: run_folder.take_in(staged, folder, config.to_recipe()) if main else [])
+
+
+def _compare(run: Run, before: State, after: State, not_made: NotMade) -> dict[str, Any]:
+    """Return what changed; where that cannot be computed, what was measured."""
+    next_step = "Before and after are in metrics.json; report.html and README.md, which show the change, are not drawn."
+    found = uncompared(before, after)
+    with not_made.noting("the comparison of before and after", next_step):
+        found |= compare(run, before, after)
+    return found
+
+
 def _metrics(
-    run: Run, config: MLMConfig, before: State, after: State, compared: dict[str, Any], **train: Any
+    run: Run,
+    config: MLMConfig,
+    before: State,
+    after: State,
+    compared: dict[str, Any],
+    not_made: NotMade,
+    **train: Any,
 ) -> dict[str, Any]:
     """Return what metrics.json holds; `train` is what only the loop that ran can say."""
     started_from = {
-        "command": command_line(),
+        "command": None,
         "model": config.model,
         "random_weights": run.random_weights,
         "head_initialised": run.head_initialised,
         "parameters": run.model.num_parameters(),
-        "model_source": source_of(config.model),
     }
-    if started_from["model_source"] != "hub":  # there it is stated beside the model, which the card names
-        started_from["model_licence"] = licence_in(model_folder(config.model) / "README.md")
-    measuring = {
+    with not_made.noting("the command line"):
+        started_from["command"] = command_line()
+    with not_made.noting("the licence of the model that training began with"):  # whose folder may be gone by now
+        started_from["model_source"] = source_of(config.model)
+        if started_from["model_source"] != "hub":  # there it is stated beside the model, which the card names
+            started_from["model_licence"] = licence_in(model_folder(config.model) / "README.md")
+    measuring: dict[str, Any] = {
         "evaluation_seconds": before.seconds + after.seconds,
         "prompts_compared": 0 if run.prompts.own else len(run.prompts.candidates),
-        "peak_memory": peak_memory(run.model.device),
+        "peak_memory": None,
     }
-    return (
-        {"corpus": run.corpus.facts}
-        | compared
-        | {"train": started_from | train | measuring, "versions": run_folder.versions()}
-    )
+    with not_made.noting("the peak of memory"):
+        measuring["peak_memory"] = peak_memory(run.model.device)
+    versions: dict[str, str] = {}
+    with not_made.noting("the versions"):
+        versions = run_folder.versions()
+    metrics = {"corpus": run.corpus.facts} | compared | {"train": started_from | train | measuring}
+    return metrics | {"versions": versions} | ({"not_made": [*not_made.entries]} if not_made.entries else {})
 
 
-def _refuse_diverged(after: State, config: MLMConfig, staged: Path | None = None) -> None:
+def _draw(folder: Path, metrics: dict[str, Any], not_made: NotMade) -> None:
+    """Draw the pages of a finished run."""
+    for name in report.FILES if "gain" in metrics else ():
+        with not_made.noting(name, f"`mlm-recipes report {folder}` draws it again."):
+            report.write(folder, [name])
+
+
+def _result(metrics: dict[str, Any], folder: Path, not_made: NotMade) -> RunResult:
+    return RunResult(metrics, folder, tuple(entry["what"] for entry in not_made.entries))
+
+
+def _refuse_diverged(after: State, config: MLMConfig, saved: list[Path]) -> None:
+    """Raise ValueError for a model that is none any more, after removing its files."""
     loss = after.held_out.summary()["loss"]
     if not math.isfinite(loss):
-        if staged is not None:
-            shutil.rmtree(staged.parent, ignore_errors=True)
+        for path in saved:
+            path.unlink(missing_ok=True)
         raise ValueError(
             f"train: the held-out loss is {loss} after training: the run has diverged, and nothing was saved. "
             f"Accepted: a learning rate that the model bears; this was {config.learning_rate:g}. Lower --learning_rate."

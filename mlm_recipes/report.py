@@ -7,7 +7,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,16 +28,17 @@ _NARROW = {NO_CHANGE: "no measurable\nchange", "word frequencies alone": "word\n
 FILES: dict[str, Callable[[dict[str, Any]], str]] = {"report.html": page, "README.md": card}
 
 
-def write(folder: str | Path) -> list[Path]:
-    """Draw report.html and README.md (the model card) of a run from its metrics.json.
+def write(folder: str | Path, names: Iterable[str] = ("report.html", "README.md")) -> list[Path]:
+    """Draw report.html and README.md (the model card) of a run from its metrics.json, or those that `names` says.
 
-    Returns the paths written. Raises FileNotFoundError where that, or the recipe.yaml the card speaks of, is missing.
+    Returns the paths written. Raises FileNotFoundError where that, or the recipe.yaml the card speaks of, is missing;
+    ValueError for a metrics.json that is not what a run writes.
     """
     folder = Path(folder)
     metrics = read_metrics(folder)
     written = []
-    for name, draw in FILES.items():
-        (folder / name).write_text(draw(metrics), encoding="utf-8")
+    for name in names:
+        (folder / name).write_text(FILES[name](metrics), encoding="utf-8")
         written.append(folder / name)
     return written
 
@@ -56,10 +57,17 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
             )
     try:
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-        complete = {"corpus", "before", "after", "gain", "train", "versions"} <= metrics.keys()
-    except (ValueError, AttributeError):
-        complete = False
-    if not complete:
+        missing = {"corpus", "before", "after", "gain", "train", "versions"} - metrics.keys()
+        failed = {str(entry["what"]): entry["why"] for entry in metrics.get("not_made", [])}
+    except (ValueError, AttributeError, KeyError, TypeError):
+        missing, failed = {"everything"}, {}
+    if missing == {"gain"} and failed:
+        raise ValueError(
+            f"report: {str(folder / 'metrics.json')!r} has before and after but no comparison of the two, which "
+            f"failed: {one_line('; '.join(map(': '.join, failed.items())))}. Accepted: the metrics of a run that was "
+            f"compared. `mlm-recipes evaluate {folder}` measures its model again."
+        )
+    if missing:
         raise ValueError(
             f"report: {str(folder / 'metrics.json')!r} is not what a run writes. Accepted: JSON as in docs/metrics.md. "
             "Run `mlm-recipes train` again, or take the file from a copy."
@@ -79,12 +87,11 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
         for row in prompt_rows(metrics):
             _print_prompt(console, row, ("before", "after"))
         console.print()
-        console.print(Text(note(metrics)))
+        console.print(Text(note(metrics) if "gain" in metrics else "Before and after could not be compared."))
     if folder is not None:
         place = one_line(str(folder))
-        console.print(
-            Text(f"\nEverything is in {place}: the model, recipe.yaml, metrics.json, report.html, README.md.")
-        )
+        files = [name for name in ("recipe.yaml", "metrics.json", *FILES) if (folder / name).is_file()]
+        console.print(Text(f"\nEverything is in {place}: {', '.join(['the model', *files])}."))
         prompts = metrics["after"]["fill_mask"]
         first = prompts[0]["prompt"] if prompts else "[MASK]"
         console.print(Text(f"Try it:  {command()} fill {place} {shlex.quote(first)}"))

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from . import report
-from .checkpoint import list_checkpoints
+from . import __version__, report
+from .checkpoint import STAGED, clear_staged, list_checkpoints
 from .main_process import all_or_none
 
 WRITTEN = (
@@ -160,9 +160,8 @@ def begin(folder: Path, values: dict[str, Any]) -> None:
 
 
 def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics.json, which says that the run has finished, and draw report.html and README.md from it."""
+    """Write metrics.json, which says that the run has finished."""
     _write(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    report.write(folder)
 
 
 def _write(path: Path, text: str) -> None:
@@ -173,20 +172,48 @@ def _write(path: Path, text: str) -> None:
     os.replace(aside, path)
 
 
-def move_model(staged: Path, folder: Path) -> None:
-    """Move a model that was written whole, and what belongs to it, into the run's folder; `staged` is gone then."""
+def staging(folder: Path, clear: bool = True) -> Path:
+    """Return where a run's model is written before it is moved into its folder; `clear` removes what is left there."""
+    if clear:
+        clear_staged(folder)
+    return folder / STAGED / "model"
+
+
+def take_in(staged: Path, folder: Path, values: dict[str, Any]) -> list[Path]:
+    """Move a model that was written whole, and what belongs to it, into the run's folder; `staged` is gone then.
+
+    The folder is one of an unfinished run with these `values` until it gets its metrics.json. Returns the files' new
+    places. Raises: OSError, which says where the model is, if that cannot be done.
+    """
     # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
-    (staged / "training_args.bin").unlink(missing_ok=True)
-    for path in staged.iterdir():
-        os.replace(path, folder / path.name)
-    shutil.rmtree(staged.parent)
+    try:
+        begin(folder, values)
+        (staged / "training_args.bin").unlink(missing_ok=True)
+        moved = [folder / path.name for path in sorted(staged.iterdir())]
+        for place in moved:
+            os.replace(staged / place.name, place)
+    except OSError as error:
+        raise OSError(
+            f"output_dir: the trained model could not be moved into {str(folder)!r} ({error}). It is whole in "
+            f"{str(staged)!r}, but for files that were moved before. Accepted: a folder whose files can be replaced. "
+            f"Move the rest by hand; `mlm-recipes evaluate {folder}` then measures it."
+        ) from error
+    clear_staged(folder)
+    return moved
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a run's numbers.
 
+    A package that was not installed, but lies on the path, does not say which version it is: `not known`.
+
     >>> sorted(versions())[:3]
     ['accelerate', 'datasets', 'evaluate']
     """
-    packages = ("mlm-recipes", "torch", "transformers", "datasets", "accelerate", "evaluate", "tokenizers")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+    found = {"python": platform.python_version(), "mlm-recipes": __version__}
+    for package in ("torch", "transformers", "datasets", "accelerate", "evaluate", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not known: not installed as a package"
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers.integrations.integration_utils import (
     get_reporting_integration_callbacks,
 )
 
+from .not_made import NotMade
 from .sources import did_you_mean
 
 #: What to install for a tracker, where it is not called as the tracker is.
@@ -57,10 +58,15 @@ class Trackers:
     Trainer opens them when training begins and closes them when it ends (transformers 5.23): what is measured before
     would lie in another folder (TensorBoard), what is measured after in a run of its own (MLflow, Trackio). Here they
     open before the one and close after the other. Without a tracker nothing happens.
+
+    A tracker that cannot begin ends the run before any work; one that fails later (a server that is gone, a full disk)
+    is told no more, and noted in `not_made`.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, not_made: NotMade) -> None:
         self._trainer = trainer
+        self._not_made = not_made
+        self._failed: set[TrainerCallback] = set()
         kinds = tuple(get_reporting_integration_callbacks(trainer.args.report_to))
         self._callbacks = [each for each in trainer.callback_handler.callbacks if isinstance(each, kinds)]
 
@@ -70,20 +76,23 @@ class Trackers:
                 self._call(callback, "on_train_begin")
             except Exception as error:  # each has its own; people see which it was, and what it says
                 raise ValueError(
-                    f"report_to: {type(callback).__name__} could not begin: {str(error).strip()} Accepted: a tracker "
+                    f"report_to: {_name(callback)} could not begin: {str(error).strip()} Accepted: a tracker "
                     "that is set up on this machine. Set it up as it says, or leave report_to out."
                 ) from error
-            for event in _OURS_TO_CALL:
-                setattr(callback, event, _held_back)  # on the object: Trainer's call comes here, ours to the method
+            for event in filter(lambda name: name.startswith("on_"), dir(callback)):
+                # On the object: Trainer's call comes here, ours to the method.
+                setattr(callback, event, _held_back if event in _OURS_TO_CALL else self._told(callback, event))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for callback in self._callbacks:
-            for event in _OURS_TO_CALL:
+            for event in [name for name in vars(callback) if name.startswith("on_")]:
                 delattr(callback, event)
-            self._call(callback, "on_train_end")
+            if callback not in self._failed:
+                with self._not_made.noting(f"{_name(callback)}'s last figures"):
+                    self._call(callback, "on_train_end")
 
     def log(self, name: str, measured: Mapping[str, Any]) -> None:
         """Log the figures of `measured` at the step where training stands, as `eval/<name>/<figure>`.
@@ -92,6 +101,21 @@ class Trackers:
         """
         if self._callbacks:
             self._trainer.log({f"eval_{name}/{figure}": value for figure, value in figures(measured).items()})
+
+    def _told(self, callback: TrainerCallback, event: str) -> Callable[..., Any]:
+        """Return what tells a tracker of an event, until it fails once."""
+        tell = getattr(callback, event)
+
+        def told(*args: Any, **kwargs: Any) -> Any:
+            control = None
+            if callback not in self._failed:
+                self._failed.add(callback)  # until it has not
+                with self._not_made.noting(f"the rest of {_name(callback)}'s figures"):
+                    control = tell(*args, **kwargs)
+                    self._failed.remove(callback)
+            return control
+
+        return told
 
     def _call(self, callback: TrainerCallback, event: str) -> None:
         trainer = self._trainer
@@ -117,6 +141,10 @@ def figures(measured: Mapping[str, Any]) -> dict[str, float]:
         elif isinstance(value, int | float):
             found[name] = value
     return found
+
+
+def _name(callback: TrainerCallback) -> str:
+    return type(callback).__name__
 
 
 def _held_back(*args: Any, **kwargs: Any) -> None:

@@ -63,7 +63,7 @@ def files(hub, name, branch="main"):
 @pytest.mark.slow
 def test_what_arrives_is_the_run_folder_in_one_commit(runs):
     hub, folder, done, _ = runs
-    assert done.stdout.splitlines()[-1] == "[0, 2, 2]"
+    assert done.stdout.splitlines()[-1] == "[0, 3, 2]"
     arrived = files(hub, "somebody/works")
     there = {path.name for path in (folder / "works").iterdir() if path.is_file()}
     assert set(arrived) - {".gitattributes"} == there
@@ -111,7 +111,8 @@ def test_checkpoints_are_sent_only_if_the_strategy_says_so(runs):
 @pytest.mark.slow
 def test_a_run_that_could_not_be_sent_is_finished_and_says_how_to_send_it(runs):
     hub, folder, done, environment = runs
-    error = done.stderr[done.stderr.index("mlm-recipes: error: push_to_hub: 'my-team/fails' was not written to") :]
+    error = done.stderr[done.stderr.index("mlm-recipes: error: the copy on the hub: not made.") :]
+    assert "OSError: push_to_hub: 'my-team/fails' was not written to: " in error
     assert "The run itself is finished, and whole in fails." in error
     for name in ("model.safetensors", "metrics.json", "report.html", "README.md", "recipe.yaml"):
         assert (folder / "fails" / name).is_file()

@@ -55,7 +55,6 @@ def test_the_files_are_plain_data(tmp_path):
     assert yaml.safe_load((tmp_path / "recipe.yaml").read_text("utf-8"))["note"] == "caf\u00e9"
     write_metrics(tmp_path, metrics())
     assert json.loads((tmp_path / "metrics.json").read_text("utf-8")) == metrics()
-    assert (tmp_path / "report.html").exists()
     with pytest.raises(ValueError, match="JSON"):
         write_metrics(tmp_path, {"loss": float("nan")})
 
