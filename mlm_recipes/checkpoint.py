@@ -170,8 +170,16 @@ def _sha256(path: Path) -> str:
 
 def _sync(path: Path) -> None:
     """Have the system write a file, or a folder's list of names, to the disk now."""
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows settles what may be written
+    except PermissionError:
+        if path.is_dir():
+            return  # Windows opens no folder, and keeps a journal of its names
+        raise
     try:
         os.fsync(descriptor)
+    except PermissionError:
+        if not path.is_dir():
+            raise
     finally:
         os.close(descriptor)

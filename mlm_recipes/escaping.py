@@ -7,6 +7,9 @@ their writers; what these leave as it is, and what they do not know, is here.
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +62,15 @@ def markdown(value: Any) -> str:
     text = text.replace("://", "&#58;//").replace("@", "&#64;")
     text = re.sub(r"(?i)\b(www)\.", r"\1&#46;", text)
     return _BEGINS.sub(r"\1\\", text)
+
+
+def shell(*words: str) -> str:
+    """Return words as a command line that the shell of this system takes apart into the same words.
+
+    >>> print(shell("fill", "The [MASK] of man."))
+    fill 'The [MASK] of man.'
+    """
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def in_all(values: Any, escape: Callable[[str], str]) -> Any:

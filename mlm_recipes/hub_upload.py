@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from .checkpoint import list_checkpoints
+from .escaping import shell
 
 #: What a run folder has for everybody: people first, then the model. A tokenizer's vocabulary has a name of its own.
 _FILES = (
@@ -91,7 +91,7 @@ class Upload:
         """Return the command that sends the same files; the token is not in it."""
         include = [word for name in files for word in ("--include", name)]
         revision = [] if self.revision is None else ["--revision", self.revision]
-        return shlex.join(["hf", "upload", self.repository, str(folder), ".", *revision, *include])
+        return shell("hf", "upload", self.repository, str(folder), ".", *revision, *include)
 
 
 def run_files(folder: Path, vocabulary: Iterable[str] = ()) -> list[str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from . import report, sentences
-from .escaping import in_all, one_line
+from .escaping import in_all, one_line, shell
 
 #: The widest bar of the histogram, in characters.
 _BAR = 24
@@ -210,7 +209,7 @@ def _command(start: str, values: dict[str, Any]) -> str:
     """
     lines = [start]
     for name, value in values.items():
-        flag = f"--{name} {shlex.quote(str(value))}"
+        flag = f"--{name} {shell(str(value))}"
         if len(lines[-1]) + len(flag) < 70:
             lines[-1] += f" {flag}"
         else:

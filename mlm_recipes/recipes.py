@@ -124,8 +124,11 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         _choose_length(run, config.train_minutes)
     folder = run_folder.claim(resumed_run.asked_for(config), run.corpus.facts["name"])
     config.output_dir = str(folder)
-    with run_folder.held(folder):
-        return _train(run, folder, checkpoint, goes_on, timed)
+    try:
+        with run_folder.held(folder):
+            return _train(run, folder, checkpoint, goes_on, timed)
+    finally:
+        run_folder.give_back(folder)  # where nothing was written
 
 
 def _choose_length(run: Run, minutes: float) -> None:
@@ -142,10 +145,10 @@ def _choose_length(run: Run, minutes: float) -> None:
     chosen = fit(minutes, config.max_steps, asked, time_step)
     config.train_minutes = None
     config.max_steps, config.per_device_train_batch_size = chosen.steps, chosen.batch
-    smaller = f" Batches of {chosen.batch} in place of {asked}, so that there are enough steps." * (
-        chosen.batch < asked
-    )
-    logger.info("%s%s", sentences.how_long(chosen.steps, chosen.seconds_per_step), smaller)
+    said = sentences.how_long(chosen.steps, chosen.seconds_per_step)
+    if chosen.batch < asked:
+        said += f" Batches of {chosen.batch} in place of {asked}, so that there are enough steps."
+    logger.info(said)
 
 
 def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool, timed: bool) -> RunResult:
@@ -161,11 +164,7 @@ def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool, timed
     )
     trainer.progress.told = timed
     if checkpoint is not None:
-        try:
-            trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
-        except ValueError:
-            run_folder.give_back(folder)
-            raise
+        trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
     abandoned = resumed_run.abandoned(folder, checkpoint, config, bool(checkpoint and trainer.resumed[-1]["changed"]))
     if trainer.is_world_process_zero():
         run_folder.remove_checkpoints(folder, abandoned)
@@ -420,11 +419,7 @@ def _upload(config: MLMConfig, folder: Path) -> Upload | None:
         HubStrategy(config.hub_strategy).value,
     )
     config.push_to_hub, config.hub_token = False, None
-    try:
-        return from_main(lambda: Upload.open(name, *wanted))
-    except (OSError, ValueError):
-        run_folder.give_back(folder)
-        raise
+    return from_main(lambda: Upload.open(name, *wanted))
 
 
 def _plan(config: MLMConfig, precision: str = "") -> str:

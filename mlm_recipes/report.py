@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -16,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .comparison import LABELS, NO_CHANGE, comparison, join_top, prompt, prompt_rows
-from .escaping import in_all, one_line
+from .escaping import in_all, one_line, shell
 from .model_card import card
 from .page import page
 from .sentences import FEW, count, note
@@ -94,7 +93,7 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
         console.print(Text(f"\nEverything is in {place}: {', '.join(['the model', *files])}."))
         prompts = metrics["after"]["fill_mask"]
         first = prompts[0]["prompt"] if prompts else "[MASK]"
-        console.print(Text(f"Try it:  {command()} fill {place} {shlex.quote(first)}"))
+        console.print(Text(f"Try it:  {command()} fill {place} {shell(first)}"))
     return _text(console)
 
 
@@ -126,10 +125,15 @@ def _text(console: Console) -> str:
 
 
 def command() -> str:
-    """Return how `mlm-recipes` is to be typed here: make's virtual environment is not on everybody's path."""
-    beside = Path(sys.executable).with_name("mlm-recipes")
-    if shutil.which("mlm-recipes") or not beside.exists():
+    """Return how `mlm-recipes` is to be typed here.
+
+    make's virtual environment is not on everybody's path, and a checkout need not be installed.
+    """
+    if shutil.which("mlm-recipes"):
         return "mlm-recipes"
+    beside = Path(sys.executable).with_name("mlm-recipes.exe" if sys.platform == "win32" else "mlm-recipes")
+    if not beside.exists():
+        return "python -m mlm_recipes"
     return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
 
 

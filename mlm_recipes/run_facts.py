@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from .credentials import HIDDEN, without_credentials
+from .escaping import shell
 
 #: Flags whose value is nobody else's business, in --flag value and --flag=value.
 _SECRET = re.compile(r"^--[\w-]*(token|secret|password|api_key)[\w-]*", re.IGNORECASE)
@@ -42,7 +42,7 @@ def command_line(argv: Sequence[str] | None = None) -> str | None:
         elif _SECRET.match(word) and "=" in word:
             word = f"{word.split('=')[0]}={HIDDEN}"
         kept.append(without_credentials(word))
-    return shlex.join([*name, *kept])
+    return shell(*name, *kept)
 
 
 def peak_memory(device: torch.device) -> dict[str, Any] | None:

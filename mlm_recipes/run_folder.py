@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import logging
 import os
 import platform
 import re
@@ -17,10 +17,16 @@ from typing import Any
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
 
 from . import __version__, report
 from .checkpoint import STAGED, clear_staged, list_checkpoints
 from .main_process import all_or_none
+
+logger = logging.getLogger(__name__)
+
+#: What tells that a run is at work in a folder; it is gone when the run is, or may be left empty where it was killed.
+LOCK = ".lock"
 
 WRITTEN = (
     "metrics.json",
@@ -110,27 +116,28 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises: OSError, in all processes, if another run has it.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    # The system's own lock, and nothing in its stead: a mark in a file would outlive a process that is killed.
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)
     try:
-        if PartialState().is_main_process:
-            all_or_none(lambda: _lock(descriptor, folder))
-        else:
-            all_or_none(lambda: None)
+        all_or_none(lambda: _lock(lock, folder) if PartialState().is_main_process else None)
         yield
     finally:
-        os.close(descriptor)
+        if lock.is_locked:
+            with suppress(OSError):  # an open file cannot be removed on Windows; there releasing it does
+                (folder / LOCK).unlink()
+            lock.release()
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _lock(lock: FileLock, folder: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        lock.acquire(blocking=False)
+    except Timeout as error:
         raise OSError(
             f"output_dir: another run is at work in {str(folder)!r}. Accepted: a folder of its own. Wait for that run, "
             "or name another --output_dir."
         ) from error
-    except OSError:  # a file system without locks; then nobody can tell
-        return
+    except OSError as error:
+        logger.warning("Nobody can tell whether another run is at work in %s: it cannot be locked (%s).", folder, error)
 
 
 def give_back(folder: Path) -> None:

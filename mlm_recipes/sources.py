@@ -31,7 +31,7 @@ def looks_like_path(name: str) -> bool:
     >>> [looks_like_path(name) for name in ("notes.txt", "./notes", "org/name", "bert-base-uncased")]
     [True, True, False, False]
     """
-    starts = name.startswith((".", "~", os.sep)) or name.endswith(os.sep)
+    starts = name.startswith((".", "~", "/")) or name.endswith("/") or (os.sep != "/" and os.sep in name)
     return starts or name.count("/") > 1 or Path(name).suffix in STRUCTURED | {".txt", ".md", ".text"}
 
 

@@ -16,17 +16,8 @@ FLOORS = [
     {"allocator", "checkpoint", "columns", "computed_tokens", "credentials", "dropout", "escaping", "files", "hub"}
     | {"length_groups", "machine_limit", "main_process", "masking", "muon", "near_duplicates", "nonfinite", "not_made"}
     | {"paired_bootstrap", "plots", "positions", "reference_loop", "remote_code", "restarts", "rounding"}
-    | {
-        "cross_entropy",
-        "screen",
-        "sentences",
-        "sparse_prediction",
-        "tensor_files",
-        "text_cache",
-        "text_files",
-        "windows",
-        "word_cache",
-    },
+    | {"cross_entropy", "screen", "sentences", "sparse_prediction", "tensor_files", "text_cache", "text_files"}
+    | {"windows", "word_cache"},
     {"advice", "collator", "comparison", "download", "encoding", "fill_mask", "gradient_exchange", "hub_upload"}
     | {"padding_free", "progress", "pseudo_perplexity", "resume", "run_facts", "sampler", "sources", "tables"}
     | {"text_measures", "word_pieces"},

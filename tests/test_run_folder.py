@@ -1,13 +1,29 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from conftest import ROOT
 from test_report import metrics
 
-from mlm_recipes.run_folder import WRITTEN, claim, held, refuse_to_overwrite, versions, write_metrics, write_recipe
+from mlm_recipes.hub_upload import run_files
+from mlm_recipes.run_folder import (
+    LOCK,
+    WRITTEN,
+    claim,
+    held,
+    refuse_to_overwrite,
+    versions,
+    write_metrics,
+    write_recipe,
+)
 
 
 def test_the_first_free_folder_is_claimed():
@@ -66,5 +82,53 @@ def test_versions_name_what_decides_the_numbers():
 def test_a_folder_is_one_runs_at_a_time(tmp_path):
     with held(tmp_path), pytest.raises(OSError, match="another run is at work in"), held(tmp_path):
         pass
+    with held(tmp_path):
+        assert (tmp_path / LOCK).is_file()
+        refuse_to_overwrite(tmp_path)  # it counts as nothing that a run has written
+        assert run_files(tmp_path) == []  # and is not sent to the hub
+    assert not list(tmp_path.iterdir())
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from mlm_recipes.run_folder import held
+with held(Path(sys.argv[1])):
+    if os.fork() == 0:  # as a data loader's worker is
+        print(os.getpid(), flush=True)
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
+def test_a_killed_process_lets_it_go_and_a_forked_one_does_not_keep_it(tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as holder:
+        child = int(holder.stdout.readline())
+        try:
+            with pytest.raises(OSError, match="another run is at work in"), held(tmp_path):
+                pass
+            holder.kill()
+            holder.wait()
+            os.kill(child, 0)  # it is there
+            with held(tmp_path):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_file_system_without_locks_is_said_and_leaves_no_mark(tmp_path, monkeypatch, caplog):
+    def refuse(*given):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with held(tmp_path), held(tmp_path):
+        pass
+    assert caplog.text.count("Nobody can tell whether another run is at work in") == 2
+    assert [path.name for path in tmp_path.iterdir()] in ([], [LOCK])  # empty, and no obstacle
+    monkeypatch.undo()
     with held(tmp_path):
         pass
