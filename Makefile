@@ -3,6 +3,7 @@
 # MODEL=   a built-in name (mini, mini-random), a local folder, or a hub id such as google-bert/bert-base-uncased
 # RECIPE=  a YAML file; by default quickstart for a built-in model and adapt for any other
 # ARGS=    any other value: ARGS="--learning_rate 1e-4 --num_train_epochs 3"
+# PIP_OPTIONS=  for pip, when .venv is made: where it is to find the CPU build of torch, say
 # TEXT=    a text file: what `make pretrain-mini` learns from, or `make bench` measures with (there the bundled corpus will do)
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") 
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
-	@sed -n '2,6s/^# //p' $(MAKEFILE_LIST)
+	@sed -n '2,7s/^# //p' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready  ## create .venv and install what training needs
 
@@ -111,7 +112,7 @@ ISAS = ATEN_CPU_CAPABILITY=default \
     ONEDNN_MAX_CPU_ISA=AVX512_CORE \
     OMP_NUM_THREADS=1 OMP_NUM_THREADS=2
 
-INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(PIP_OPTIONS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'

@@ -54,6 +54,7 @@ def test_every_flag_and_target_named_is_there(path):
     launchers = {"nproc_per_node", "config_file", "cpu", "num_processes", "max-restarts", "signals-to-handle"}
     launchers |= {"rdzv_backend", "signal", "requeue"}  # the last two are SLURM's
     launchers |= {"logdir", "float32"}  # TensorBoard's; benchmarks/step.py's
+    launchers |= {"rm", "build-arg"}  # docker's
     known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe"}
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
         assert flag in known, flag

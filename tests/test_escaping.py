@@ -140,6 +140,7 @@ def drawn(folder, values):
     folder.mkdir()
     run_folder.write_recipe(folder, {"corpus": "x"})
     run_folder.write_metrics(folder, values)
+    report.write(folder)
     return [(folder / name).read_text("utf-8") for name in ("report.html", "README.md")]
 
 

@@ -280,6 +280,7 @@ def test_the_command_line_draws_it_again(tmp_path):
 
     run_folder.write_recipe(tmp_path, {"seed": 1})
     run_folder.write_metrics(tmp_path, full())
+    report.write(tmp_path)
     first = {name: (tmp_path / name).read_bytes() for name in report.FILES}
     for name in report.FILES:
         (tmp_path / name).unlink()
