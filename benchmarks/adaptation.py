@@ -10,14 +10,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import datasets
-from result_file import add_output_argument, result_path, write_result
+from result_file import INSTRUCTIONS, add_output_argument, result_path, write_result
 
 from mlm_recipes import train
+from mlm_recipes.arguments import read_config
 
 
 def measure(text: str, model: str, seed: int, general: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -25,6 +27,7 @@ def measure(text: str, model: str, seed: int, general: str, changes: dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         values = {"seed": seed, "evaluation_seed": seed, "general_corpus": general, "disable_tqdm": True}
         metrics = train("quickstart", corpus=text, model=model, output_dir=folder, **(values | changes)).metrics
+        chosen = read_config(folder).per_device_train_batch_size
     measured = ("loss", "accuracy", "masked_tokens")
     return {
         "text": metrics["corpus"]["name"],
@@ -37,6 +40,8 @@ def measure(text: str, model: str, seed: int, general: str, changes: dict[str, A
         "general": {"text": Path(general).stem}
         | {when: metrics[when]["general"]["loss"] for when in ("before", "after") if "general" in metrics[when]},
         "changes": changes,
+        "steps": metrics["train"]["steps"],
+        "batch": chosen,
         "seconds": metrics["train"]["seconds"],
         "epochs": metrics["train"]["epochs"],
     }
@@ -50,7 +55,7 @@ def shown(row: dict[str, Any]) -> str:
         f"{row['text']:20} {row['model']:12} seed {row['seed']}: {before['loss']:.2f} -> {after['loss']:.2f} nats, "
         f"gain {gain['loss']:.2f} ({gain['low']:.2f} to {gain['high']:.2f}) on {after['masked_tokens']} tokens; "
         f"accuracy {before['accuracy']:.1%} -> {after['accuracy']:.1%}; {general['text']} {forgot}; "
-        f"{row['epochs']:.1f} epochs, {row['seconds']:.0f} s"
+        f"{row['steps']} steps of {row['batch']} rows, {row['epochs']:.1f} epochs, {row['seconds']:.0f} s"
     )
 
 
@@ -67,12 +72,13 @@ def main() -> None:
     datasets.disable_progress_bars()
     changes = dict(change.split("=", 1) for change in options.change)
     texts, models = options.text or ["meditations"], options.model or ["mini", "mini-random"]
-    today = result_path(options.output, "adaptation")
+    told = any(name in os.environ for name in INSTRUCTIONS)  # which instructions to leave alone
+    today = result_path(options.output, "adaptation", by_instructions=told)
     rows = json.loads(today.read_text("utf-8"))["rows"] if options.add and today.exists() else []
     for seed, text, model in itertools.product(range(options.seeds), texts, models):
         rows.append(measure(text, model, seed, options.general, changes))
         print(shown(rows[-1]), flush=True)
-    write_result(options.output, "adaptation", {"rows": rows})
+    write_result(options.output, "adaptation", {"rows": rows}, by_instructions=told)
 
 
 if __name__ == "__main__":

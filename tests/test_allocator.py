@@ -34,6 +34,7 @@ print(first, within, held - resident(), faults())
 """
 
 
+@pytest.mark.slow
 @glibc
 def test_pages_are_fetched_once_and_given_back():
     # In a process of its own, with none of this one's settings, and without huge pages.

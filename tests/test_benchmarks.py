@@ -38,7 +38,8 @@ def test_the_rows_of_a_day_can_be_measured_one_after_another(benchmark, tmp_path
         measured = {"loss": 2.0, "accuracy": 0.5, "masked_tokens": 9}
         return {
             "text": text, "model": model, "seed": seed, "gain": {"loss": 1.0, "low": 0.5, "high": 1.5},
-            "before": measured, "after": measured, "general": {"text": general}, "epochs": 1.0, "seconds": 1.0,
+            "before": measured, "after": measured, "general": {"text": general}, "epochs": 1.0,
+            "seconds": 1.0, "steps": 1, "batch": 1,
         }  # fmt: skip
 
     def texts(*arguments):
@@ -54,6 +55,7 @@ def test_the_rows_of_a_day_can_be_measured_one_after_another(benchmark, tmp_path
     assert texts("--text", "b", "--model", "mini") == [("b", "mini")]
 
 
+@pytest.mark.slow
 def test_a_step_in_float32_says_by_which_instructions(benchmark, tmp_path, monkeypatch, capsys):
     """Two rows of the table on three short paragraphs: as many as need no minute."""
     step = benchmark("step")

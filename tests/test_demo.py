@@ -56,6 +56,7 @@ def test_a_character_is_a_word_where_none_are_spaced():
 # Answers
 
 
+@pytest.mark.slow
 def test_it_says_what_fill_says(playground, run):
     from mlm_recipes import fill
 

@@ -302,6 +302,7 @@ def test_what_the_hub_does_not_have_or_not_for_everyone(hub, client, files):
 # Data sets
 
 
+@pytest.mark.slow
 def test_a_data_set_is_fetched_once_pinned_to_a_commit_and_used_offline(hub, client, again, offline, cut_off):
     old = hub.commit("dataset", "someone/texts", two_configurations("old"))
     new = hub.commit("dataset", "someone/texts", two_configurations("new"))
@@ -347,6 +348,7 @@ def test_a_data_set_without_a_card_has_one_configuration(hub, client, offline):
     assert offline("texts('someone/lines')") == whole
 
 
+@pytest.mark.slow
 def test_a_stream_downloads_nothing(hub, client, home):
     hub.commit("dataset", "someone/stream", {"train.jsonl": jsonl(*"ab"), "test.jsonl": jsonl("c")})
     assert client("texts('someone/stream', split='train', streaming=True)") == {"train": ["a", "b"]}
@@ -371,6 +373,7 @@ def test_a_data_set_with_another_sha256_or_cut_is_refused_and_fetched_again(hub,
     assert hub.fetched["train.jsonl"] == 1
 
 
+@pytest.mark.slow
 def test_a_data_set_that_cannot_be_read_says_why(hub, client):
     hub.commit("dataset", "someone/texts2", two_configurations("a"))
     hub.commit("dataset", "someone/script", {"script.py": b"import datasets"})

@@ -117,12 +117,13 @@ def test_a_checkpoint_of_one_process_is_finished_by_two_and_the_other_way_round(
     assert_same_run(finished, alone["bert"], begun, STEPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "persistent", "steps"),
     [
         (0, False, range(1, STEPS + 1)),
-        pytest.param(2, False, WITH_WORKERS, marks=pytest.mark.slow),
-        pytest.param(2, True, (1,), marks=pytest.mark.slow),
+        (2, False, WITH_WORKERS),
+        (2, True, (1,)),
     ],
     ids=["no-workers", "two-workers", "workers-that-stay"],
 )

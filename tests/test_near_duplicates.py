@@ -152,6 +152,7 @@ def test_a_copy_is_always_with_its_first(texts, data):
     assert groups[:-1].tolist() == near_duplicate_groups(texts).tolist()
 
 
+@pytest.mark.slow
 @given(TEXTS, st.randoms(use_true_random=False))
 def test_order_does_not_change_who_is_grouped(texts, rng):
     order = list(range(len(texts)))

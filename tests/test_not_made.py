@@ -192,6 +192,7 @@ def test_a_model_that_cannot_be_moved_is_where_it_was_written(flags, monkeypatch
     assert there(".staged/model/model.safetensors")
 
 
+@pytest.mark.slow
 def test_what_was_there_says_nothing_of_a_model_that_has_taken_its_place(values, monkeypatch):
     train("adapt", **values)
     assert there("metrics.json", "report.html")
@@ -248,6 +249,7 @@ runpy.run_module("mlm_recipes", run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.slow
 def test_a_checkout_that_is_not_installed_trains_to_the_end_on_a_screen_that_is_gone(flags):
     """In a process of its own, whose standard output takes nothing, as a full disk behind `>`."""
     with open("/dev/full", "w") as full:

@@ -35,6 +35,7 @@ def wheel(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_it_holds_corpus_recipes_templates_and_every_module(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for path in (ROOT / "mlm_recipes").rglob("*"):

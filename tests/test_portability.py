@@ -61,6 +61,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_modules_import_and_the_quickstart_trains_where_a_system_has_less(tmp_path):
     text = (ROOT / "mlm_recipes/corpora/meditations.txt").read_text("utf-8").splitlines()[:20]
     (tmp_path / "text.txt").write_text("\n".join(f"caf\u00e9: {line}" for line in text), encoding="utf-8")

@@ -127,6 +127,7 @@ def test_the_vocabulary_is_learned_from_the_training_split_alone(from_random, sh
     assert learned != train_tokenizer([*corpus["train"]["text"], *corpus["validation"]["text"]], 500).get_vocab()
 
 
+@pytest.mark.slow
 def test_its_recipe_repeats_it_to_the_last_bit(run, tmp_path):
     again = train(run.output_dir / "recipe.yaml", output_dir=str(tmp_path / "again"))
     assert again.metrics["before"] == run.metrics["before"]

@@ -34,6 +34,7 @@ def files(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_an_interrupted_recipe_goes_on_in_its_own_folder(values):
     """By run folder, by the run's recipe, or by corpus and model alone; to the same files."""
     whole = train("adapt", output_dir="whole", **values)
@@ -179,6 +180,7 @@ def test_where_there_is_nothing_to_resume_it_is_said(recipe, given, values):
         train("adapt", change_on_resume=["max_steps"], **values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by_torchrun", "named"),
     [

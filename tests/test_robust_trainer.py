@@ -95,6 +95,7 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(tokenizer, num
     assert losses[0] == losses[1]  # the step that was interrupted was logged, too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -166,6 +167,7 @@ def test_what_a_signal_saves_can_be_gone_on_with_whatever_else_is_saved(tokenize
     assert make_trainer(tokenizer, numbered).train(resume_from_checkpoint=True).global_step == STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"lr_scheduler_type": "reduce_lr_on_plateau"}, {"load_best_model_at_end": True}])
 def test_an_evaluation_that_decides_something_is_not_broken_off(tokenizer, numbered, changes):
     changes |= {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "learning_rate": 0.5}

@@ -102,6 +102,7 @@ with held(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
 def test_a_killed_process_lets_it_go_and_a_forked_one_does_not_keep_it(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
