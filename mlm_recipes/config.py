@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -424,9 +425,10 @@ def has_fast_bf16(use_cpu: bool) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def field_names() -> list[str]:
+@cache
+def field_names() -> tuple[str, ...]:
     """Return the names of all values that a recipe may set, sorted."""
-    return sorted(item.name for item in dataclasses.fields(MLMConfig) if item.init)
+    return tuple(sorted(item.name for item in dataclasses.fields(MLMConfig) if item.init))
 
 
 def own_fields() -> dict[str, dataclasses.Field[Any]]:

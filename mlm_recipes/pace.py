@@ -17,6 +17,7 @@ from .config import WITHOUT_TRACE, MLMConfig
 from .main_process import from_main
 from .progress import TrainingProgress
 from .resume import METRIC_DRIVEN
+from .signals import Interrupted
 from .trainer import MLMTrainer
 
 #: The seconds after which one timed step has to do.
@@ -39,6 +40,8 @@ def time_steps(model: Any, config: MLMConfig, rows: Any, tokenizer: Any, warm_up
         tokenizer: the model's.
         warm_up: steps before the clock counts: a first step allocates, compiles and fills caches.
         timed: steps after these. One has to do where they take longer than SECONDS together.
+
+    Raises: KeyboardInterrupt if the process is told to stop meanwhile.
     """
     follows_metric = config.lr_scheduler_type in METRIC_DRIVEN
     with tempfile.TemporaryDirectory(prefix="mlm-recipes-pace-") as folder:
@@ -57,7 +60,10 @@ def time_steps(model: Any, config: MLMConfig, rows: Any, tokenizer: Any, warm_up
         clock = _Clock(warm_up)
         trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[clock])
         trainer.remove_callback(TrainingProgress)
-        trainer.train(resume_from_checkpoint=False)
+        try:
+            trainer.train(resume_from_checkpoint=False)
+        except Interrupted:  # it names a checkpoint, which goes with the folder: there is nothing to go on from yet
+            raise KeyboardInterrupt from None
     return from_main(clock.timed)
 
 

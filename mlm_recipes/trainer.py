@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -342,7 +343,7 @@ class MLMTrainer(RobustTrainer):
 
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         try:
-            with kept_memory():
+            with kept_memory() if self.args.device.type == "cpu" else nullcontext():
                 return super().train(*args, **kwargs)
         finally:
             self.progress.close()

@@ -128,21 +128,37 @@ def test_the_figures_of_text_are_what_was_measured():
 
 
 #: What README.md calls the texts of benchmarks/adaptation.py.
-TEXTS = {
-    "this plain rendering": "meditations",
-    "George Long's translation": "meditations_long",
-    "software licences": "legal",
-    "a manual of Python": "technical",
-    "song texts": "verse",
-}
-ADAPTATION = sorted(ROOT.glob("benchmarks/results/adaptation_*.json"))[-1]
+TEXTS = {"software licences": "legal", "a manual of Python": "technical", "song texts": "verse"}
+MINUTE = {"the bundled rendering": "meditations", "George Long's translation": "meditations_long"}
+#: Texts of several kinds, and random weights; then a minute on each kind of machine, the newest that was measured.
+ADAPTATION = ROOT / "benchmarks/results/adaptation_x86_64-2cores_2026-11-24.json"
+WITH_BF16, WITHOUT = (
+    sorted(ROOT.glob(f"benchmarks/results/adaptation_x86_64-{kind}_*.json"))[-1] for kind in ("2cores", "avx2-2cores")
+)
 
 
-def adapted(model, *texts):
-    """The newest rows of adaptation on these texts, with `general-english` beside them, by text and seed."""
-    rows = json.loads(ADAPTATION.read_text("utf-8"))["rows"]
+def adapted(model, *texts, path=ADAPTATION):
+    """The rows of adaptation on these texts, with `general-english` beside them, by text and seed."""
+    rows = json.loads(path.read_text("utf-8"))["rows"]
     mine = [row for row in rows if row["model"] == model and row["text"] in texts]
     return {(r["text"], r["seed"]): r for r in mine if r["general"].get("text", "general-english") == "general-english"}
+
+
+@pytest.mark.parametrize("words", MINUTE)
+def test_the_gain_of_a_minute_on_each_kind_of_machine_is_what_was_measured(words):
+    cells = []
+    for path in (WITH_BF16, WITHOUT):
+        rows = list(adapted("mini", MINUTE[words], path=path).values())
+        assert len(rows) == 3
+        gains = [row["gain"] for row in rows]
+        steps = " ".join(str(row["steps"]) for row in rows)
+        cells.append(
+            f"{statistics.mean(gain['loss'] for gain in gains):.2f} "
+            f"({min(gain['low'] for gain in gains):.2f} to {max(gain['high'] for gain in gains):.2f}); {steps}"
+        )
+        assert path.name in README
+    row = f"| {words} | {' | '.join(cells)} |"
+    assert row in README, f"README.md should have:\n{row}"
 
 
 @pytest.mark.parametrize("words", TEXTS)
@@ -171,7 +187,7 @@ def test_the_last_screen_shown_is_that_of_the_quickstart():
     steps, seconds = re.search(r"(\d+) steps in (\d+) s", screen).groups()
     assert int(steps) == read_config("quickstart").max_steps
     assert float(after) - float(before) == pytest.approx(float(change), abs=1.1e-3)
-    measured = adapted("mini", "meditations")["meditations", 0]
+    measured = adapted("mini", "meditations", path=WITH_BF16)["meditations", 0]
     # There the text is masked once, here five times: a standard error of the loss of one draw is 0.08.
     assert float(before) == pytest.approx(measured["before"]["loss"], abs=0.1)
     assert float(after) == pytest.approx(measured["after"]["loss"], abs=0.1)

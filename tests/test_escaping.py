@@ -155,7 +155,11 @@ def inspected():
     return inspect_corpus(corpus="general-english", timing=False).facts
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+#: Each one draws every page.
+ATTEMPTS = [pytest.param(text, marks=pytest.mark.slow if i % 5 else (), id=str(i)) for i, text in enumerate(HOSTILE)]
+
+
+@pytest.mark.parametrize("text", ATTEMPTS)
 def test_no_report_obeys_a_string(text, harmless, inspected, tmp_path, checkpoint):
     values = hostile_metrics(text)
     page, card = drawn(tmp_path / "run", values)
@@ -206,7 +210,11 @@ def test_what_people_write_stays_as_it_is():
     )
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+#: Each one draws every page.
+ATTEMPTS = [pytest.param(text, marks=pytest.mark.slow if i % 5 else (), id=str(i)) for i, text in enumerate(HOSTILE)]
+
+
+@pytest.mark.parametrize("text", ATTEMPTS)
 def test_markdown_shows_a_hostile_string_as_it_is(text):
     shown_as_it_is(text)
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ from conftest import make_bert
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm_recipes import MLMConfig, MLMTrainer, evaluate, pace, recipes, train
+from mlm_recipes import MLMConfig, MLMTrainer, cli, evaluate, pace, recipes, train
 from mlm_recipes.arguments import read_config
 from mlm_recipes.pace import FEWEST, SMALLEST, fit, time_steps
 
@@ -96,6 +99,16 @@ def test_really_timed_a_run_is_its_recipes_to_the_last_bit(values):
     again = train(run.output_dir / "recipe.yaml", output_dir="again")
     assert again.metrics["train"]["history"] == run.metrics["train"]["history"]
     assert (run.output_dir / "model.safetensors").read_bytes() == (again.output_dir / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkeypatch, capsys, stop):
+    """Nor does it name a checkpoint that is gone."""
+    monkeypatch.setattr(pace._Clock, "on_step_end", lambda *_, **__: os.kill(os.getpid(), stop))
+    given = [f"--{name}={value}" for name, value in values.items()]
+    assert cli.main(["train", "adapt", "--train_minutes", "1", *given]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "mlm-recipes: interrupted"
+    assert not Path("runs").exists()
 
 
 def test_no_more_than_the_steps_that_are_enough(values, slow_machine, caplog):

@@ -125,6 +125,7 @@ def test_an_example_that_comes_twice_is_found(bench, monkeypatch):
     assert not measured(verification._order(bench))["order: examples of an epoch that came twice or never"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
