@@ -193,7 +193,7 @@ def test_the_last_screen_shown_is_that_of_the_quickstart():
     assert float(after) == pytest.approx(measured["after"]["loss"], abs=0.1)
     (row,) = re.findall(r"^\| \[quickstart\].*$", (ROOT / "recipes/README.md").read_text("utf-8"), flags=re.MULTILINE)
     loss = f"{float(before):.2f} -> {float(after):.2f} (word frequencies alone: {float(words):.2f})"
-    assert f"| {seconds} s of training, a minute in all | {loss} |" in row
+    assert f"| {seconds} s of training, a minute and a half in all | {loss} |" in row
 
 
 @pytest.mark.slow
