@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,8 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # What was compiled for other instructions is taken from torch's own cache, and fails (torch 2.13).
+    "TORCHINDUCTOR_CACHE_DIR": f"{_CACHE}/inductor",
 }
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each worker, unless somebody says otherwise: `make test-isa`
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +36,7 @@ from transformers import (  # noqa: E402
 
 from mlm_recipes import config, load_corpus, machine_limit, measured_text, prepare, prompts, train_tokenizer  # noqa: E402
 from mlm_recipes.checkpoint import MANIFEST, commit  # noqa: E402
+from mlm_recipes.signals import SIGNALS  # noqa: E402
 
 # The tests' bounds are float32's, whatever this machine is fast at; those of bf16 ask for it.
 config.has_fast_bf16 = lambda use_cpu: False
@@ -67,6 +71,16 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def signals_as_ever():
+    """A shell starts what runs in its background with SIGINT ignored; here a signal does what it does elsewhere."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

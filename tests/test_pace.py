@@ -102,7 +102,7 @@ def test_really_timed_a_run_is_its_recipes_to_the_last_bit(values):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkeypatch, capsys, stop):
+def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkeypatch, capsys, stop, signals_as_ever):
     """Nor does it name a checkpoint that is gone."""
     monkeypatch.setattr(pace._Clock, "on_step_end", lambda *_, **__: os.kill(os.getpid(), stop))
     given = [f"--{name}={value}" for name, value in values.items()]

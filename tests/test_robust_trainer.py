@@ -17,19 +17,12 @@ from transformers import TrainerCallback
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.checkpoint import STAGED, fault, list_checkpoints
-from mlm_recipes.signals import SIGNALS, Interrupted
+from mlm_recipes.signals import Interrupted
 
 STEPS = 6
 
 
-@pytest.fixture(autouse=True)
-def _signals_as_ever():
-    """A shell starts what runs in its background with SIGINT ignored."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signals_as_ever")
 
 
 @pytest.fixture(scope="module")
