@@ -17,7 +17,6 @@ from .config import WITHOUT_TRACE, MLMConfig
 from .main_process import from_main
 from .progress import TrainingProgress
 from .resume import METRIC_DRIVEN
-from .signals import Interrupted
 from .trainer import MLMTrainer
 
 #: The seconds after which one timed step has to do.
@@ -60,10 +59,8 @@ def time_steps(model: Any, config: MLMConfig, rows: Any, tokenizer: Any, warm_up
         clock = _Clock(warm_up)
         trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[clock])
         trainer.remove_callback(TrainingProgress)
-        try:
-            trainer.train(resume_from_checkpoint=False)
-        except Interrupted:  # it names a checkpoint, which goes with the folder: there is nothing to go on from yet
-            raise KeyboardInterrupt from None
+        trainer.leaves_nothing = True
+        trainer.train(resume_from_checkpoint=False)
     return from_main(clock.timed)
 
 

@@ -39,6 +39,9 @@ class RobustTrainer(Trainer):
       step out (`args.on_nonfinite`).
     """
 
+    #: Of a run that is thrown away: told to stop, it saves nothing and raises KeyboardInterrupt.
+    leaves_nothing = False
+
     _staging: Path | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -157,7 +160,7 @@ class RobustTrainer(Trainer):
     def _require_one_disk(self) -> None:
         """Raise ValueError if a process does not see what the main one writes: its checkpoints would not be whole."""
         folder = Path(str(self.args.output_dir))
-        if self.args.world_size == 1:
+        if self.args.world_size == 1 or self.leaves_nothing:
             return
         mark = folder / f".seen-{from_main(lambda: os.urandom(8).hex())}"
         try:
@@ -197,6 +200,8 @@ class RobustTrainer(Trainer):
 
     def stop_now(self, model: Any, trial: Any = None) -> None:
         """Save the state after the last step, if that has not been done, and raise Interrupted."""
+        if self.leaves_nothing:
+            raise KeyboardInterrupt
         if self._saved_at != self.state.global_step:
             self.args.save_only_model = False  # or there would be nothing to go on from
             self._save_checkpoint(model, trial)

@@ -192,6 +192,23 @@ def assert_evaluated_once(folder: str) -> None:
         assert alone[name] == pytest.approx(metrics["after"][name], rel=bound)
 
 
+@pytest.mark.slow
+def test_two_processes_agree_on_the_steps_that_fit_into_a_time(short_text):
+    """Each in a folder of its own, as on two machines, where nothing but the run's own folder is shared."""
+    launch = ["--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
+    done = run(
+        sys.executable, "-m", "torch.distributed.run", *launch, "-m", "mlm_recipes", "train", "quickstart",
+        "--corpus", short_text, "--train_minutes", "0.01", "--max_steps", "5", "--max_length", "32",
+        "--general_corpus", "none", "--max_eval_samples", "6",
+    )  # fmt: skip
+    assert_two_trained_together(Path("runs/notes"), done)
+    assert done.stdout.count("on this machine") == 1
+    steps = json.loads(Path("runs/notes/metrics.json").read_text())["train"]["steps"]
+    recipe = Path("runs/notes/recipe.yaml").read_text()
+    assert f"\nmax_steps: {steps}\n" in recipe
+    assert "train_minutes: null" in recipe
+
+
 @pytest.mark.slow  # accelerate starts the same two processes, by torchrun too; test_layouts.py starts torchrun itself
 def test_torchrun_trains_two_processes_together(short_text, as_often_as_a_run):
     launch = ["--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
