@@ -19,8 +19,8 @@ _FEW_WORDS = 1_000_000
 #: Pieces per word from which a vocabulary counts as another language's: bert-base-uncased has 1.1 to 1.3 on English.
 _FRAGMENTED = 1.6
 
-#: Examples that the quickstart sees: 90 steps of 32.
-_QUICKSTART = 2880
+#: Examples that the quickstart sees at most: 130 steps of 32.
+_QUICKSTART = 130 * 32
 
 
 def advised_length(lengths: npt.NDArray[np.int64], limit: int, keep: float = 0.99) -> int:
@@ -81,7 +81,7 @@ def advised_recipe(facts: dict[str, Any], built_in: bool) -> dict[str, Any]:
             "recipe": "quickstart",
             "model": model,
             "num_train_epochs": 1,
-            "why": f"its 90 steps alone would see {_QUICKSTART / rows:.0%} of the text; an epoch sees all of it",
+            "why": f"its 130 steps, at most, would see {_QUICKSTART / rows:.0%} of the text; an epoch sees all of it",
         }
     return {"recipe": "quickstart", "model": model, "why": "a built-in model that goes on with your text"}
 

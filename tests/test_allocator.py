@@ -28,7 +28,7 @@ def resident():
 torch.zeros(2**24)
 first = faults()
 with kept_memory():
-    torch.zeros(2**24)
+    torch.zeros(2**25)  # larger: of the same size it might not take the place of one that is freed, for its alignment
     within, held = faults(), resident()
 print(first, within, held - resident(), faults())
 """
