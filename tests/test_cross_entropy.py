@@ -82,6 +82,7 @@ def test_a_second_pass_through_a_kept_graph_gives_the_same_gradient():
     assert torch.equal(first, second)
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")  # torch 2.11's, said of every profile
 def test_nothing_of_the_logits_size_is_made_but_the_gradient(monkeypatch):
     logits, labels, _ = given()
     logits.requires_grad_()
