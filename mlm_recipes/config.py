@@ -18,7 +18,7 @@ from .credentials import without_credentials
 from .escaping import in_all
 from .remote_code import require_name
 from .restarts import meet_again
-from .resume import kind
+from .resume import METRIC_DRIVEN, kind
 from .sampler import STRATEGIES
 from .sources import did_you_mean
 
@@ -66,7 +66,7 @@ _REFUSED = {
 
 
 #: The values of a run that leaves nothing behind: none saved, sent, shown or taken up again.
-WITHOUT_TRACE: dict[str, Any] = {
+_WITHOUT_TRACE: dict[str, Any] = {
     "eval_on_start": False,
     "save_strategy": "no",
     "load_best_model_at_end": False,
@@ -408,6 +408,27 @@ class MLMConfig(TrainingArguments):
         own = [name for name in own_fields() if name not in PLACE]
         values = {name: value for name, value in self.to_dict().items() if name in field_names() and name not in PLACE}
         return in_all({name: values[name] for name in own} | values, without_credentials)
+
+
+def cut_short(config: MLMConfig, steps: int, **changes: Any) -> MLMConfig:
+    """Return the config of a run of so few steps that leaves nothing behind; what it cannot have is put aside.
+
+    >>> short = cut_short(MLMConfig(use_cpu=True, train_minutes=1), steps=3, logging_strategy="no")
+    >>> short.max_steps, short.train_minutes, str(short.save_strategy.value)
+    (3, None, 'no')
+    """
+    follows_metric = config.lr_scheduler_type in METRIC_DRIVEN  # which is not measured
+    return dataclasses.replace(
+        config,
+        max_steps=steps,
+        train_minutes=None,
+        dataloader_drop_last=False,
+        lr_scheduler_type="constant" if follows_metric else config.lr_scheduler_type,
+        lr_scheduler_kwargs=None if follows_metric else config.lr_scheduler_kwargs,
+        eval_strategy="no",
+        **_WITHOUT_TRACE,
+        **changes,
+    )
 
 
 def has_fast_bf16(use_cpu: bool) -> bool:

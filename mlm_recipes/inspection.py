@@ -28,7 +28,7 @@ from .dataset import to_rows, tokenize
 from .escaping import in_all
 from .masking import Ints
 from .model import load_model_and_missing, starts_random
-from .pace import Plan, fit, time_steps
+from .pace import fit, time_steps
 from .padding_free import use_padding_free
 from .positions import max_positions, usable_length
 from .prepare import load_text
@@ -336,17 +336,20 @@ def _time(subject: _Subject, examples: int) -> dict[str, Any]:
 
     def time_step(batch: int) -> float:
         values = replace(config, per_device_train_batch_size=batch)
-        timed[:] = time_steps(subject.model, values, rows, subject.tokenizer, _WARM_UP, _TIMED)
+        said = bool(timed)  # by the first trainer
+        timed[:] = time_steps(subject.model, values, rows, subject.tokenizer, _WARM_UP, _TIMED, quiet=said)
         return median(timed)
 
-    plan = Plan(config.max_steps, config.per_device_train_batch_size, 0.0)
+    run_steps, rows_a_step = config.max_steps, config.per_device_train_batch_size
     if config.train_minutes is not None:
-        plan = fit(config.train_minutes, plan.steps, plan.batch, time_step)
+        plan = fit(config.train_minutes, run_steps, rows_a_step, time_step)
+        run_steps, rows_a_step = plan.steps, plan.batch
     else:
-        time_step(plan.batch)
-    step, batch = median(timed), plan.batch * config.gradient_accumulation_steps
+        time_step(rows_a_step)
+    step, batch = median(timed), rows_a_step * config.gradient_accumulation_steps
     steps = max(1, examples // batch) if config.dataloader_drop_last else -(-examples // batch)
-    run_steps = plan.steps if plan.steps > 0 else math.ceil(steps * config.num_train_epochs)
+    if run_steps < 1:
+        run_steps = math.ceil(steps * config.num_train_epochs)
     return {
         "seconds_per_step": step,
         "steps_timed": timed,

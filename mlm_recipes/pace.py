@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .config import WITHOUT_TRACE, MLMConfig
+from .config import MLMConfig, cut_short
 from .main_process import from_main
 from .progress import TrainingProgress
-from .resume import METRIC_DRIVEN
 from .trainer import MLMTrainer
 
 #: The seconds after which one timed step has to do.
@@ -27,7 +28,9 @@ SECONDS = 20.0
 FEWEST, SMALLEST = 100, 8
 
 
-def time_steps(model: Any, config: MLMConfig, rows: Any, tokenizer: Any, warm_up: int, timed: int) -> list[float]:
+def time_steps(
+    model: Any, config: MLMConfig, rows: Any, tokenizer: Any, warm_up: int, timed: int, quiet: bool = False
+) -> list[float]:
     """Take a run's own first steps and return the seconds of each timed one; the same in all processes.
 
     The model is trained by it, so hand over a copy that nobody needs. Nothing is logged, saved or reported.
@@ -39,29 +42,29 @@ def time_steps(model: Any, config: MLMConfig, rows: Any, tokenizer: Any, warm_up
         tokenizer: the model's.
         warm_up: steps before the clock counts: a first step allocates, compiles and fills caches.
         timed: steps after these. One has to do where they take longer than SECONDS together.
+        quiet: warn of nothing, where another trainer of the same values does so.
 
     Raises: KeyboardInterrupt if the process is told to stop meanwhile.
     """
-    follows_metric = config.lr_scheduler_type in METRIC_DRIVEN
-    with tempfile.TemporaryDirectory(prefix="mlm-recipes-pace-") as folder:
-        args = replace(
-            config,
-            output_dir=folder,
-            max_steps=warm_up + timed,
-            train_minutes=None,
-            dataloader_drop_last=False,
-            lr_scheduler_type="constant" if follows_metric else config.lr_scheduler_type,
-            lr_scheduler_kwargs=None if follows_metric else config.lr_scheduler_kwargs,
-            eval_strategy="no",
-            logging_strategy="no",
-            **WITHOUT_TRACE,
-        )
+    with tempfile.TemporaryDirectory(prefix="mlm-recipes-pace-") as folder, _hushed() if quiet else nullcontext():
+        args = cut_short(config, warm_up + timed, output_dir=folder, logging_strategy="no")
         clock = _Clock(warm_up)
         trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[clock])
         trainer.remove_callback(TrainingProgress)
         trainer.leaves_nothing = True
         trainer.train(resume_from_checkpoint=False)
     return from_main(clock.timed)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    ours = logging.getLogger(__package__)
+    before = ours.level
+    ours.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ours.setLevel(before)
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def _choose_length(run: Run, minutes: float) -> None:
 
     def time_step(batch: int) -> float:
         values = replace(config, per_device_train_batch_size=batch, max_length=run.max_length)
-        seconds = time_steps(copy.deepcopy(run.model), values, run.train_rows, run.tokenizer, *_TIMED)
+        seconds = time_steps(copy.deepcopy(run.model), values, run.train_rows, run.tokenizer, *_TIMED, quiet=True)
         clear_device_cache(garbage_collection=True)  # the copy's memory
         return median(seconds)
 

@@ -142,9 +142,17 @@ def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
 
 def saved_values(checkpoint: Path) -> dict[str, Any]:
     """Return the config's values that a checkpoint was saved with; none of a checkpoint that does not say them."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    contract = _saved_contract(_saved_state(checkpoint))
+    return {} if contract is None else contract["values"]
+
+
+def _saved_state(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+
+
+def _saved_contract(state: dict[str, Any]) -> dict[str, Any] | None:
     saved = (state.get("stateful_callbacks") or {}).get(ResumeContract.__name__)
-    return {} if saved is None else saved["attributes"]["contract"]["values"]
+    return None if saved is None else saved["attributes"]["contract"]
 
 
 class ResumeContract(TrainerCallback, ExportableState):
@@ -188,13 +196,13 @@ class ResumeContract(TrainerCallback, ExportableState):
 
         Raises: ValueError for any other difference, with the old and the new value.
         """
-        state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
-        saved = (state.get("stateful_callbacks") or {}).get(type(self).__name__)
+        state = _saved_state(checkpoint)
+        old = _saved_contract(state)
         new = self.terms()
         anew = f"start a new run from its weights, without --resume_from_checkpoint: --model {checkpoint}"
         if new["values"].get("from_scratch"):
             anew += " --from_scratch false"
-        if saved is None:
+        if old is None:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} does not say what run it belongs to. Accepted: a "
                 f"checkpoint of MLMTrainer. Or {anew}."
@@ -204,7 +212,6 @@ class ResumeContract(TrainerCallback, ExportableState):
                 f"resume_from_checkpoint: {str(checkpoint)!r} holds no optimizer. Accepted: a checkpoint that was "
                 f"saved without --save_only_model. Or {anew}."
             )
-        old = saved["attributes"]["contract"]
         values = {
             name: [old["values"][name], new["values"][name]]
             for name in sorted(old["values"].keys() & new["values"].keys())

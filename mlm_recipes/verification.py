@@ -25,12 +25,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from . import report, run_folder
 from .arguments import read_config
-from .config import WITHOUT_TRACE, MLMConfig
+from .config import MLMConfig, cut_short
 from .dataset import RowsOfEpoch
 from .positions import max_positions
 from .prepare import Run, prepare
 from .progress import TrainingProgress
-from .resume import METRIC_DRIVEN
 from .rounding import rounding_bound, summed_terms
 from .sampler import NO_EXAMPLE
 from .trainer import MLMTrainer
@@ -128,27 +127,20 @@ def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Ve
 
 
 def _small(config: MLMConfig, folder: Path) -> MLMConfig:
-    """Return the recipe, cut down to a few steps; what so short a run cannot have is put aside."""
-    follows_metric = config.lr_scheduler_type in METRIC_DRIVEN
-    return replace(
+    """Return the recipe, cut down to a few steps of a few short rows, each of them logged."""
+    return cut_short(
         config,
+        _STEPS,
         output_dir=str(folder),
         max_length=None if (config.max_length or 512) > _LENGTH else config.max_length,
-        max_steps=_STEPS,
-        train_minutes=None,
         per_device_train_batch_size=_BATCH,
         gradient_accumulation_steps=1,
-        dataloader_drop_last=False,
-        lr_scheduler_type="constant" if follows_metric else config.lr_scheduler_type,
-        lr_scheduler_kwargs=None if follows_metric else config.lr_scheduler_kwargs,
-        eval_strategy="no",
         eval_delay=0,
         logging_strategy="steps",
         logging_steps=1,
         save_steps=_KILLED_AFTER,
         save_total_limit=None,
         save_only_model=False,
-        **WITHOUT_TRACE,
     )
 
 

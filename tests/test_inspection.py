@@ -303,7 +303,7 @@ def test_timing_takes_real_steps_and_leaves_nothing(checkpoint, short_text, tmp_
 
 
 def test_a_run_of_some_minutes_is_told_in_steps(checkpoint, short_text, monkeypatch):
-    monkeypatch.setattr(inspection, "time_steps", lambda *_: [2.0])
+    monkeypatch.setattr(inspection, "time_steps", lambda *_, **__: [2.0])
     found = inspect_corpus("adapt", model=str(checkpoint), corpus=str(short_text), train_minutes=5).facts["time"]
     assert (found["steps_of_the_run"], found["seconds_of_the_run"], found["batch"]) == (150, 300, 16)
 

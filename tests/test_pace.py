@@ -29,7 +29,7 @@ def slow_machine(monkeypatch):
     """A machine where a step takes a second, and a twentieth for each row; returns the batches that were timed."""
     timed = []
 
-    def seconds(model, config, rows, tokenizer, warm_up, steps):
+    def seconds(model, config, rows, tokenizer, warm_up, steps, quiet):
         timed.append(config.per_device_train_batch_size)
         return [1 + config.per_device_train_batch_size / 20] * steps
 
@@ -101,6 +101,12 @@ def test_really_timed_a_run_is_its_recipes_to_the_last_bit(values):
     assert (run.output_dir / "model.safetensors").read_bytes() == (again.output_dir / "model.safetensors").read_bytes()
 
 
+def test_what_a_trainer_warns_of_is_said_once_though_several_were_made(values, monkeypatch, caplog):
+    monkeypatch.setattr("mlm_recipes.fast_paths.has_fast_bf16", lambda use_cpu: False)
+    train("adapt", train_minutes=0.001, max_steps=2, bf16=True, **values)
+    assert caplog.text.count("bf16 is on") == 1
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkeypatch, capsys, stop, signals_as_ever):
     """Nor does it name a checkpoint that is gone."""
@@ -164,9 +170,9 @@ def test_who_cannot_choose_says_so(tokenizer, rows, values):
 def test_timing_changes_no_weight_of_the_model(tokenizer, values, monkeypatch):
     seen = []
 
-    def time_and_look(model, *rest):
+    def time_and_look(model, *rest, **more):
         seen.append(model)
-        return time_steps(model, *rest)
+        return time_steps(model, *rest, **more)
 
     monkeypatch.setattr(recipes, "time_steps", time_and_look)
     monkeypatch.setattr(recipes, "_train", lambda run, *_: run)
