@@ -79,6 +79,9 @@ _CAUSES = {
 #: Schedules that follow a measured loss; they keep their own count, which no new value can be fitted to.
 METRIC_DRIVEN = {"greedy", "reduce_lr_on_plateau"}
 
+#: What contracts of version 0.1.0 call DataCollatorForMaskedLM: the module that it lay in then.
+_FORMER_COLLATOR = "mlm_recipes.collator.DataCollatorForMaskedLM"
+
 #: What a schedule or an optimizer is made of: a checkpoint brings the old values along, which must not win.
 _REMADE = frozenset(
     {
@@ -152,7 +155,13 @@ def _saved_state(checkpoint: Path) -> dict[str, Any]:
 
 def _saved_contract(state: dict[str, Any]) -> dict[str, Any] | None:
     saved = (state.get("stateful_callbacks") or {}).get(ResumeContract.__name__)
-    return None if saved is None else saved["attributes"]["contract"]
+    if saved is None:
+        return None
+    contract = saved["attributes"]["contract"]
+    masking = contract["facts"].get("masking")
+    if isinstance(masking, dict) and masking.get("collator") == _FORMER_COLLATOR:
+        masking["collator"] = "mlm_recipes.DataCollatorForMaskedLM"
+    return contract
 
 
 class ResumeContract(TrainerCallback, ExportableState):
