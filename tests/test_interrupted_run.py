@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 from conftest import ROOT
-from same_run import assert_same_logs, assert_same_weights, flat_weights
 from safetensors.torch import load_file
+from same_run import assert_same_logs, assert_same_weights, flat_weights
 from transformers import AutoModelForMaskedLM
 
 from mlm_recipes import train
@@ -29,7 +29,7 @@ def logs(metrics, steps):
 
 
 def test_a_checkpoint_of_an_earlier_version_resumes_to_the_same_weights(run):
-    """In the same order, with the same masks; the rest differs only as one processor rounds differently from another."""
+    """In the same order, with the same masks; what differs is rounding, on another processor."""
     resumed = train("run", resume_from_checkpoint=True)
     assert resumed.metrics["train"]["resumed"] == [{"step": SAVED, "changed": {}}]
     start = AutoModelForMaskedLM.from_pretrained("model")
