@@ -98,10 +98,11 @@ test-newest:  ## the tests with the newest versions there are today, in .venv-ne
 	@.venv-newest/bin/python -m pip install --disable-pip-version-check --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
 	@.venv-newest/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
-lint: $(VENV)/ready-dev  ## style and types
+lint: $(VENV)/ready-dev  ## style, types, and imports between rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .venv-floors .venv-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

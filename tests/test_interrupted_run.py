@@ -12,7 +12,7 @@ from same_run import assert_same_logs, assert_same_weights, flat_weights
 from transformers import AutoModelForMaskedLM
 
 from mlm_recipes import train
-from mlm_recipes.report import write
+from mlm_recipes.report.run_report import write
 
 FIXTURE = ROOT / "tests/fixtures/interrupted_run"
 STEPS, SAVED = 16, 12

@@ -42,7 +42,7 @@ def test_it_holds_corpus_recipes_templates_and_every_module(wheel):
         if path.is_file() and path.suffix != ".pyc":
             assert f"mlm_recipes/{path.relative_to(ROOT / 'mlm_recipes').as_posix()}" in names
     for path in (ROOT / "recipes").glob("*.yaml"):
-        assert f"mlm_recipes/bundled_recipes/{path.name}" in names
+        assert f"mlm_recipes/bundled/recipes/{path.name}" in names
     assert not [name for name in names if name.startswith("tests")]
 
 
