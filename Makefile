@@ -105,7 +105,7 @@ lint: $(VENV)/ready-dev  ## style, types, and imports between rooms
 	@$(BIN)/lint-imports
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .venv-floors .venv-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-floors .venv-newest build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # What torch's own kernels, oneDNN and MKL may use; a comma stands for a space. What the processor lacks they leave out.
 ISAS = ATEN_CPU_CAPABILITY=default \

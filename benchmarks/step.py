@@ -39,7 +39,7 @@ from mlm_recipes.masking.layout import by_length, without_mask
 from mlm_recipes.model import loading as model_module
 from mlm_recipes.model import padding_free
 from mlm_recipes.model.dropout import Dropout
-from mlm_recipes.model.loading import masked_lm_loss
+from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.sparse_prediction import only_at
 from mlm_recipes.sources.model_folder import model_folder

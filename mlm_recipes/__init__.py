@@ -12,15 +12,15 @@ _HOME = {
     "DataCollatorForMaskedLM": "masking.collator",
     "MLMConfig": "training.config",
     "MLMTrainer": "training.trainer",
-    "RunResult": "recipes.train",
+    "RunResult": "recipes.result",
     "TextStream": "data.streams",
-    "evaluate": "recipes.train",
-    "fill": "recipes.train",
+    "evaluate": "recipes.evaluate",
+    "fill": "recipes.evaluate",
     "inspect_corpus": "recipes.inspection",
     "load_corpus": "data.corpus",
     "load_model": "model.loading",
     "load_tokenizer": "data.tokenizer",
-    "reference": "recipes.train",
+    "reference": "recipes.reference",
     "tokenize": "data.rows",
     "train": "recipes.train",
     "train_tokenizer": "data.tokenizer",
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from .data.tokenizer import train_tokenizer as train_tokenizer
     from .masking.collator import DataCollatorForMaskedLM as DataCollatorForMaskedLM
     from .model.loading import load_model as load_model
+    from .recipes.evaluate import evaluate as evaluate
+    from .recipes.evaluate import fill as fill
     from .recipes.inspection import inspect_corpus as inspect_corpus
-    from .recipes.train import RunResult as RunResult
-    from .recipes.train import evaluate as evaluate
-    from .recipes.train import fill as fill
-    from .recipes.train import reference as reference
+    from .recipes.reference import reference as reference
+    from .recipes.result import RunResult as RunResult
     from .recipes.train import train as train
     from .recipes.verification import verify as verify
     from .training.config import MLMConfig as MLMConfig

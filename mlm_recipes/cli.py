@@ -172,7 +172,7 @@ def _inspect(rest: list[str]) -> int:
 
 def _fill(options: argparse.Namespace) -> None:
     _quiet_libraries()
-    from .recipes.train import fill
+    from .recipes.evaluate import fill
 
     filled = fill(options.model, options.prompts, options.top_k, options.trust_remote_code)
     for prompt, masks in zip(options.prompts, filled, strict=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_download import Server
+from text_server import Server
 
 from mlm_recipes import cli, load_corpus
 

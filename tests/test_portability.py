@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mlm_recipes.report import run_report, screen
-from mlm_recipes.sources import escaping, model_folder
+from mlm_recipes.report import screen, terminal
+from mlm_recipes.sources import escaping, names
 
 #: A process that has what Windows has. What this library stands on is imported before: it looks at `sys.platform`,
 #: which stays Linux here, and is right to use what Linux has.
@@ -94,7 +94,7 @@ def test_modules_import_and_the_quickstart_trains_where_a_system_has_less(tmp_pa
 
 def test_a_path_of_windows_is_no_hub_id(monkeypatch):
     monkeypatch.setattr(os, "sep", "\\")
-    found = [model_folder.looks_like_path(name) for name in (r"texts\book", r"C:\texts\book", "./notes", "owner/name")]
+    found = [names.looks_like_path(name) for name in (r"texts\book", r"C:\texts\book", "./notes", "owner/name")]
     monkeypatch.undo()
     assert found == [True, True, True, False]
 
@@ -111,9 +111,9 @@ def test_a_command_is_quoted_as_the_system_has_it(monkeypatch):
 def test_a_checkout_that_is_not_installed_is_called_as_a_module(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert run_report.command() == "python -m mlm_recipes"
+    assert terminal.command() == "python -m mlm_recipes"
     (tmp_path / "mlm-recipes").touch()
-    assert run_report.command() == "mlm-recipes"
+    assert terminal.command() == "mlm-recipes"
 
 
 def test_what_cannot_be_printed_is_said_once_and_ends_nothing(monkeypatch, capsys):

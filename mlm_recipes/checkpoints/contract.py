@@ -80,7 +80,7 @@ _CAUSES = {
 METRIC_DRIVEN = {"greedy", "reduce_lr_on_plateau"}
 
 #: What contracts of version 0.1.0 call DataCollatorForMaskedLM: the module that it lay in then.
-_FORMER_COLLATOR = "mlm_recipes.masking.collator.DataCollatorForMaskedLM"
+_FORMER_COLLATOR = "mlm_recipes.collator.DataCollatorForMaskedLM"
 
 #: What a schedule or an optimizer is made of: a checkpoint brings the old values along, which must not win.
 _REMADE = frozenset(

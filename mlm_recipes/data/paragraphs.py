@@ -16,8 +16,8 @@ from tqdm.auto import tqdm
 
 from ..sources.credentials import without_credentials
 from ..sources.download import download, from_standard_input, is_url
-from ..sources.hub import load_splits
-from ..sources.model_folder import did_you_mean, looks_like_path
+from ..sources.hub_datasets import load_splits
+from ..sources.names import did_you_mean, looks_like_path
 from .files import find_files, is_pattern, name_of, stem
 from .tables import choose_column, read_table
 from .text_cache import read_once

@@ -14,7 +14,7 @@ from datasets import Dataset
 from ..data.columns import list_lengths
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.keys import Bools, Ints
-from ..masking.layout import _places
+from ..masking.layout import places_of
 from .passes import masked_logits, with_bar
 
 Floats = npt.NDArray[np.float64]
@@ -111,7 +111,7 @@ def _evaluate(model: Any, rows: Any, indices: list[int], collator: DataCollatorF
     """Evaluate the rows with these indices, in one pass; of no indices the pass is on a row that is nobody's."""
     given = rows.__getitems__(indices) if isinstance(rows, Dataset) else [rows[index] for index in indices]
     batch = collator(given or [None])
-    place, position = _places(batch)
+    place, position = places_of(batch)
     device = next(model.parameters()).device
     on_device = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
     logits, targets = masked_logits(model, on_device, sparse)  # (masked, vocab), (masked,)

@@ -132,7 +132,7 @@ def _sequences(batch: Mapping[str, Any], first: int, end: int) -> Mapping[str, A
     return {name: cut(name, value) for name, value in batch.items()}
 
 
-def _places(batch: dict[str, Any]) -> tuple[Ints, Ints]:
+def places_of(batch: dict[str, Any]) -> tuple[Ints, Ints]:
     """Return for each masked token which example of the batch it is of, and its position among the example's tokens."""
     masked = (batch["labels"] != -100).numpy()  # (batch, seq_len), or (1, tokens)
     if "cu_seq_lens_q" in batch:

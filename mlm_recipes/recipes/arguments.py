@@ -11,7 +11,8 @@ from typing import Any, cast, get_type_hints
 import yaml
 from transformers import HfArgumentParser
 
-from ..sources.model_folder import built_in_models, did_you_mean
+from ..sources.model_folder import built_in_models
+from ..sources.names import did_you_mean
 from ..training.config import MLMConfig, field_names, refuse_unknown
 
 PACKAGE = Path(__file__).parent.parent

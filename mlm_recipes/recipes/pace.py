@@ -58,7 +58,7 @@ def time_steps(
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    ours = logging.getLogger(__package__)
+    ours = logging.getLogger("mlm_recipes")
     before = ours.level
     ours.setLevel(logging.ERROR)
     try:

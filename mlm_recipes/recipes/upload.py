@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from ..checkpoints.storage import list_checkpoints
-from ..sources.escaping import shell
+from ..sources.escaping import first_line, shell
 
 #: What a run folder has for everybody: people first, then the model. A tokenizer's vocabulary has a name of its own.
 _FILES = (
@@ -49,7 +49,7 @@ class Upload:
                 api.create_branch(repository, branch=revision, exist_ok=True)
         except Exception as error:  # of httpx, of huggingface_hub, of the system: none of them is one kind
             raise OSError(
-                f"push_to_hub: {name!r} cannot be written to at {api.endpoint}: {_first_line(error)}. Nothing was "
+                f"push_to_hub: {name!r} cannot be written to at {api.endpoint}: {first_line(error)}. Nothing was "
                 "trained yet. Accepted: a name owner/name (--hub_model_id) of a model repository that is yours, with a "
                 "token that may write. Log in with `hf auth login`, or leave --push_to_hub out and send the finished "
                 "run later."
@@ -70,7 +70,7 @@ class Upload:
             )
         except Exception as error:  # whatever broke, the run is finished
             raise OSError(
-                f"push_to_hub: {self.repository!r} was not written to: {_first_line(error)}. The run itself is "
+                f"push_to_hub: {self.repository!r} was not written to: {first_line(error)}. The run itself is "
                 f"finished, and whole in {folder}. Once the hub can be reached, send it with\n"
                 f"  {self._again(folder, files)}"
             ) from error
@@ -103,9 +103,3 @@ def run_files(folder: Path, vocabulary: Iterable[str] = ()) -> list[str]:
     if (folder / "config.json").is_file() and "auto_map" in json.loads((folder / "config.json").read_text("utf-8")):
         patterns.append("*.py")
     return sorted({path.name for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-
-
-def _first_line(error: Exception) -> str:
-    """Return what an error says in a line, or its kind if it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

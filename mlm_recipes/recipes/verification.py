@@ -26,7 +26,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..data.rows import RowsOfEpoch
 from ..model.positions import max_positions
 from ..model.rounding import rounding_bound, summed_terms
-from ..report import run_report
+from ..report import terminal
 from ..training.config import MLMConfig, cut_short
 from ..training.order import NO_EXAMPLE
 from ..training.progress import TrainingProgress
@@ -81,7 +81,7 @@ class VerifyResult:
             if failed
             else "Everything holds."
         )
-        table = run_report.table([("property", "difference", "bound", ""), *rows], right=range(1, 3))
+        table = terminal.table([("property", "difference", "bound", ""), *rows], right=range(1, 3))
         return f"{table}\n\n{last} {len(rows)} properties in {self.seconds:.0f} s."
 
 

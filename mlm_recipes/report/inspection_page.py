@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..sources.escaping import in_all, one_line, shell
-from . import run_report, wording
+from . import terminal, wording
 
 #: The widest bar of the histogram, in characters.
 _BAR = 24
@@ -34,22 +34,22 @@ def page(facts: dict[str, Any]) -> str:
     corpus, model, recipe = facts["corpus"], facts["model"]["name"], facts["recipe"]["name"]
     licence = f", {corpus['licence']}" if "licence" in corpus else ""
     parts = [
-        run_report.wrapped(f"{corpus['name']} ({corpus['source']}{licence}) for {model} by the recipe {recipe}"),
-        run_report.table([("text", "", ""), *_text(facts)], right=range(1, 2)),
-        run_report.table([("length", "paragraphs", "of all tokens"), *_histogram(facts)], right=range(2, 3)),
-        run_report.wrapped(_longest(facts)),
-        run_report.table([("vocabulary", "", ""), *_vocabulary(facts)], right=range(1, 2)),
+        terminal.wrapped(f"{corpus['name']} ({corpus['source']}{licence}) for {model} by the recipe {recipe}"),
+        terminal.table([("text", "", ""), *_text(facts)], right=range(1, 2)),
+        terminal.table([("length", "paragraphs", "of all tokens"), *_histogram(facts)], right=range(2, 3)),
+        terminal.wrapped(_longest(facts)),
+        terminal.table([("vocabulary", "", ""), *_vocabulary(facts)], right=range(1, 2)),
     ]
     fragmented = facts["words"]["most_fragmented"]
     if fragmented:
         rows = [(found["word"], f"{found['count']:,}", " ".join(found["pieces"])) for found in fragmented]
-        parts.append(run_report.table([("word in pieces", "times", ""), *rows], right=range(1, 2)))
+        parts.append(terminal.table([("word in pieces", "times", ""), *rows], right=range(1, 2)))
     parts += [
-        run_report.table([("training rows", "", ""), *_rows(facts)], right=range(1, 2)),
-        run_report.table([("model", "", ""), *_model(facts)], right=range(1, 2)),
+        terminal.table([("training rows", "", ""), *_rows(facts)], right=range(1, 2)),
+        terminal.table([("model", "", ""), *_model(facts)], right=range(1, 2)),
     ]
     if facts["time"]:
-        parts.append(run_report.table([("time on this machine", "", ""), *_time(facts["time"])], right=range(1, 2)))
+        parts.append(terminal.table([("time on this machine", "", ""), *_time(facts["time"])], right=range(1, 2)))
     parts.append(_advice(facts))
     return "\n".join(line.rstrip() for line in "\n\n".join(parts).splitlines())
 
@@ -182,8 +182,8 @@ def _duration(seconds: float) -> str:
 
 
 def _advice(facts: dict[str, Any]) -> str:
-    parts = [run_report.wrapped(f"Cannot train: {problem}") for problem in facts["problems"]]
-    parts += [run_report.wrapped(f"Look at: {warning}") for warning in facts["warnings"]]
+    parts = [terminal.wrapped(f"Cannot train: {problem}") for problem in facts["problems"]]
+    parts += [terminal.wrapped(f"Look at: {warning}") for warning in facts["warnings"]]
     if facts["problems"]:
         return "\n\n".join(parts)
     advised, within = facts["recommended"], facts["recommended"]["tokens_within_max_length"]["ratio"]
@@ -191,11 +191,11 @@ def _advice(facts: dict[str, Any]) -> str:
         length = f"its rows of {advised['max_length']:,} are packed"
     else:
         length = f"max_length {advised['max_length']:,} holds {within:.1%} of the tokens"
-    parts.append(run_report.wrapped(f"Recommended: {advised['recipe']}: {advised['why']}; {length}."))
+    parts.append(terminal.wrapped(f"Recommended: {advised['recipe']}: {advised['why']}; {length}."))
     recipe = facts["recipe"]
     values = {"corpus": recipe["corpus"]} | recipe["reading"]
     values |= {name: advised[name] for name in _FLAGS if name in advised}
-    parts.append(_command(f"{run_report.command()} train {advised['recipe']}", values))
+    parts.append(_command(f"{terminal.command()} train {advised['recipe']}", values))
     return "\n\n".join(parts)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ..sources.escaping import in_all, one_line
-from . import page, run_report
+from . import page, run_report, terminal
 from .before_after_table import LABELS, row_of
 from .wording import FEW, count, measured_tokens
 
@@ -89,12 +89,12 @@ class RunsSideBySide:
             yield "What their recipes say differently", differing
 
     def __str__(self) -> str:
-        parts = [run_report.wrapped(self.verdict())]
+        parts = [terminal.wrapped(self.verdict())]
         for start in range(0, len(self.runs), _BESIDE):
             names = [run.name for run in self.runs[start : start + _BESIDE]]
             for title, rows in self.tables():
                 beside = [(row[0], *row[1 + start : 1 + start + _BESIDE]) for row in rows]
-                parts.append(run_report.table([(title, *names), *beside], right=range(1, len(names) + 1)))
+                parts.append(terminal.table([(title, *names), *beside], right=range(1, len(names) + 1)))
         return "\n\n".join(parts)
 
     def html(self) -> str:

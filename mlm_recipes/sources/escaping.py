@@ -46,6 +46,18 @@ def one_line(text: str) -> str:
     return terminal(" ".join(text.split()))
 
 
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of what an error says, without its full stop; of one that says nothing, its type.
+
+    >>> first_line(OSError("\nNo space left on device.\n"))
+    'No space left on device'
+    >>> first_line(KeyError())
+    'KeyError'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(". ")
+
+
 def markdown(value: Any) -> str:
     r"""Return a value as Markdown that shows it as it is, in a paragraph, a heading, a list or a table's cell.
 

@@ -13,13 +13,14 @@ import glob
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from .escaping import first_line
 
 if TYPE_CHECKING:
-    from datasets import Dataset, IterableDataset
     from huggingface_hub.hf_api import DatasetInfo, ModelInfo
 
 logger = logging.getLogger(__name__)
@@ -62,68 +63,17 @@ def fetch_model(name: str, revision: str | None = None, *, with_code: bool = Fal
 @functools.cache  # a run asks for its model several times
 def _fetch_model(name: str, revision: str, with_code: bool) -> Path:
     wanted = [*_BESIDE_WEIGHTS, _WEIGHTS, *(["*.py"] if with_code else [])]
-    info = _ask(name, "model", revision)
+    info = ask(name, "model", revision)
     if info is None:
-        return _cached(name, "model", revision, wanted)
+        return cached(name, "model", revision, wanted)
     names = [file.rfilename for file in info.siblings or []]
     files = [file for file in names if any(fnmatch(file, pattern) for pattern in wanted)]
-    folder = _fetch(name, "model", str(info.sha), files)
-    _remember(name, "model", revision, str(info.sha))
+    folder = fetch(name, "model", str(info.sha), files)
+    remember(name, "model", revision, str(info.sha))
     return folder
 
 
-def load_splits(
-    name: str,
-    *,
-    config: str | None = None,
-    split: str | None = None,
-    revision: str | None = None,
-    streaming: bool = False,
-) -> Mapping[str, Dataset | IterableDataset]:
-    """Load a data set of the hub: its splits by name.
-
-    Args:
-        name: `owner/name`.
-        config: which of its configurations; None is its default one, or the only one.
-        split: return this split alone; None is all that the configuration has.
-        revision: a branch, a tag or a commit (7 to 40 hex digits); None is the branch `main`.
-        streaming: read while iterating, and download nothing. Then no sha256 is checked, and a connection that breaks
-            is noticed where the rows are read.
-
-    The files of the configuration are fetched first, into huggingface_hub's cache, and those that the hub keeps in LFS
-    compared with the sha256 that it states; then `datasets` reads them from there. If the hub does not answer, the same
-    commit is taken from the cache of `datasets`, and a warning says so; with HF_HUB_OFFLINE=1 the hub is not asked.
-
-    Raises: NotOnHubError; HubUnreachableError; ValueError for a gated data set, an unknown revision, configuration or
-    split, several configurations of which none is the default, a loading script, files that cannot be read, a
-    connection that broke, or content that is not what the hub states.
-    """
-    assert name.count("/") == 1, name
-    import datasets
-
-    # Else each load also knocks at s3.amazonaws.com, whatever HF_ENDPOINT says, to be counted.
-    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
-    info = _ask(name, "dataset", revision or "main")
-    if info is None:
-        builder = _prepared_builder(name, config, revision or "main")
-    else:
-        builder = _hub_builder(name, config, info)
-        if not streaming:
-            _prepare(builder, name, str(info.sha))
-            _remember(name, "dataset", revision or "main", str(info.sha))
-    with _reading(name):
-        found: Mapping[str, Any] = builder.as_streaming_dataset() if streaming else builder.as_dataset()
-    if split is None:
-        return found
-    if split not in found:
-        raise ValueError(
-            f"corpus_split: {name!r} has no split {split!r}. Accepted: one of {', '.join(found)}. "
-            "Pass --corpus_split with one of these."
-        )
-    return {split: found[split]}
-
-
-def _ask(name: str, kind: Kind, revision: str) -> ModelInfo | DatasetInfo | None:
+def ask(name: str, kind: Kind, revision: str) -> ModelInfo | DatasetInfo | None:
     """Ask the hub, once, for the commit and the files of a repository; None: it does not answer.
 
     Left to themselves transformers and datasets retry for 23 to 46 s before they say that there is no network, and
@@ -135,7 +85,7 @@ def _ask(name: str, kind: Kind, revision: str) -> ModelInfo | DatasetInfo | None
     try:
         return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE)  # type: ignore[return-value]
     except GatedRepoError as error:
-        raise _gated(name, kind) from error
+        raise gated(name, kind) from error
     except RevisionNotFoundError as error:
         raise ValueError(
             f"{_FIELD[kind]}_revision: {name!r} has no revision {revision!r} on the hub. Accepted: a branch, a tag, or "
@@ -152,7 +102,7 @@ def _ask(name: str, kind: Kind, revision: str) -> ModelInfo | DatasetInfo | None
         return None
 
 
-def _fetch(name: str, kind: Kind, commit: str, files: Iterable[str]) -> Path:
+def fetch(name: str, kind: Kind, commit: str, files: Iterable[str]) -> Path:
     """Fetch the files that are not cached yet, check them, and return the folder they lie in."""
     from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
     from huggingface_hub.hf_api import RepoFile
@@ -160,7 +110,7 @@ def _fetch(name: str, kind: Kind, commit: str, files: Iterable[str]) -> Path:
     files = sorted(set(files))
     cached = {file: try_to_load_from_cache(name, file, repo_type=kind, revision=commit) for file in files}
     missing = [file for file, path in cached.items() if not isinstance(path, str)]
-    with _broken_connection(name, kind):
+    with broken_connection(name, kind):
         stated = {
             file.path: file.lfs.sha256
             for file in (HfApi().get_paths_info(name, missing, repo_type=kind, revision=commit) if missing else ())
@@ -193,7 +143,7 @@ def _check(path: Path, sha256: str, what: str) -> None:
 
 
 @contextlib.contextmanager
-def _broken_connection(name: str, kind: Kind) -> Iterator[None]:
+def broken_connection(name: str, kind: Kind) -> Iterator[None]:
     """Say in a sentence what broke; huggingface_hub lets the errors of its HTTP client through."""
     from huggingface_hub.errors import GatedRepoError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
@@ -201,45 +151,23 @@ def _broken_connection(name: str, kind: Kind) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise _gated(name, kind) from error
+        raise gated(name, kind) from error
     except (OSError, httpx.HTTPError) as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise  # the disk's: full, or not ours
         raise ValueError(
-            f"{_FIELD[kind]}: fetching {name!r} from the hub broke off ({_first_line(error)}). Accepted: a connection "
+            f"{_FIELD[kind]}: fetching {name!r} from the hub broke off ({first_line(error)}). Accepted: a connection "
             "that lasts until the end. Nothing of what came in part is used: run again, and only what is missing is "
             "fetched."
         ) from error
 
 
-@contextlib.contextmanager
-def _reading(name: str) -> Iterator[None]:
-    from datasets.data_files import EmptyDatasetError
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError
-
-    with _broken_connection(name, "dataset"):
-        try:
-            yield
-        except DatasetNotFoundError as error:  # after the hub said that it has it
-            raise _gated(name, "dataset") from error
-        except (DatasetsError, EmptyDatasetError, ValueError) as error:
-            cause = error.__cause__ or error  # datasets wraps what its reader says
-            raise ValueError(
-                f"corpus: the hub data set {name!r} cannot be read ({_first_line(cause)}). Accepted: files of one "
-                "kind that datasets reads (parquet, jsonl, csv, text), as its card describes them. Try another "
-                "--corpus_config or --corpus_revision, or save its text to a file and name that."
-            ) from error
-
-
-def _gated(name: str, kind: Kind) -> ValueError:
+def gated(name: str, kind: Kind) -> ValueError:
+    """Return the error for what is on the hub and needs a permission."""
     return ValueError(
         f"{_FIELD[kind]}: {name!r} is gated on the hub. Accepted: one that you have access to. Ask for access on its "
         "page, log in with `hf auth login`, and run again."
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _storage(name: str, kind: Kind) -> Path:
@@ -249,7 +177,7 @@ def _storage(name: str, kind: Kind) -> Path:
     return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
 
 
-def _remember(name: str, kind: Kind, revision: str, commit: str) -> None:
+def remember(name: str, kind: Kind, revision: str, commit: str) -> None:
     """Note which commit a branch or a tag was, as huggingface_hub does, but only now that all of it is here."""
     if revision == commit:
         return
@@ -260,7 +188,7 @@ def _remember(name: str, kind: Kind, revision: str, commit: str) -> None:
     unfinished.replace(ref)  # at once: another process may be reading
 
 
-def _cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
+def cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
     """Return the folder of what was fetched before, or say that the hub is needed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_OFFLINE
@@ -275,7 +203,7 @@ def _cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
             local_files_only=True,
         )
     except LocalEntryNotFoundError as error:
-        raise _unreachable(name, kind) from error
+        raise unreachable(name, kind) from error
     if not HF_HUB_OFFLINE:
         logger.warning(
             "%s: the hub cannot be reached; what was fetched before is used (revision %s, commit %.7s).",
@@ -286,7 +214,8 @@ def _cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
     return Path(folder)
 
 
-def _unreachable(name: str, kind: Kind, what: str = "") -> HubUnreachableError:
+def unreachable(name: str, kind: Kind, what: str = "") -> HubUnreachableError:
+    """Return the error for a hub that does not answer, and what to do without it."""
     instead = {
         "model": "Without a network use the built-in `mini`, or copy the model's folder here from another machine and "
         "name its path.",
@@ -296,71 +225,4 @@ def _unreachable(name: str, kind: Kind, what: str = "") -> HubUnreachableError:
         f"{_FIELD[kind]}: {name!r} is not a path here, and the hub cannot be reached to look for it"
         f"{what or ' (nor was all of it fetched before)'}. Accepted: a network that reaches the hub, or what was "
         f"fetched before in the same revision. {instead[kind]}"
-    )
-
-
-def _hub_builder(name: str, config: str | None, info: Any) -> Any:
-    """Return what `datasets` makes of one commit: which files are which split, and how they are read."""
-    from datasets import load_dataset_builder
-
-    commit = str(info.sha)
-    if any(file.rfilename == "README.md" for file in info.siblings or []):
-        config = _choose_configuration(name, config, _fetch(name, "dataset", commit, ["README.md"]))
-    try:
-        with _reading(name):
-            # A commit, not a branch: nothing changes on the way, and the hub's viewer, another host, is not asked.
-            builder = load_dataset_builder(name, config, revision=commit)
-    except RuntimeError as error:
-        if "script" not in str(error):
-            raise
-        raise ValueError(
-            f"corpus: {name!r} is a program that makes a data set (a loading script), which datasets no longer runs. "
-            "Accepted: a data set of files (parquet, jsonl, csv, text). Look for a branch that has them, such as "
-            "--corpus_revision refs/convert/parquet, or save its text to a file and name that."
-        ) from error
-    if builder.hash != commit:  # where it meets an error, datasets takes the newest in its cache, of whichever commit
-        raise _unreachable(name, "dataset", " any more: it stopped answering")
-    return builder
-
-
-def _prepare(builder: Any, name: str, commit: str) -> None:
-    """Fetch a builder's files and check them; then `datasets` finds them in the cache, and turns them into Arrow."""
-    root = f"hf://datasets/{name}@{commit}/"
-    files = [str(file) for one in (builder.config.data_files or {}).values() for file in one]
-    _fetch(name, "dataset", commit, [file.removeprefix(root) for file in files if file.startswith(root)])
-    with _reading(name):
-        builder.download_and_prepare()
-
-
-def _prepared_builder(name: str, config: str | None, revision: str) -> Any:
-    """Return a builder for what `datasets` has prepared from one commit; left to itself it takes the newest of any."""
-    import datasets
-    from datasets.naming import camelcase_to_snakecase
-    from datasets.packaged_modules.cache.cache import Cache
-
-    folder = _cached(name, "dataset", revision, ["README.md"])
-    if (folder / "README.md").is_file():
-        config = _choose_configuration(name, config, folder)
-    owner, base = name.split("/")
-    place = Path(datasets.config.HF_DATASETS_CACHE) / f"{owner}___{camelcase_to_snakecase(base)}"
-    prepared = list(place.glob(f"{glob.escape(config) if config else '*'}/*/{folder.name}"))
-    if len(prepared) != 1:
-        raise _unreachable(name, "dataset", f" (what was fetched before lacks its configuration {config!r})")
-    config, version, commit = prepared[0].parts[-3:]
-    return Cache(repo_id=name, dataset_name=base, config_name=config, version=version, hash=commit)
-
-
-def _choose_configuration(name: str, config: str | None, folder: Path) -> str | None:
-    """Return which configuration to load, of those that the card lists; it may list none, then there is but one."""
-    from datasets.utils.metadata import MetadataConfigs
-    from huggingface_hub import DatasetCard
-
-    known: Any = MetadataConfigs.from_dataset_card_data(DatasetCard.load(folder / "README.md").data)
-    if not known or config in known:
-        return config
-    if config is None and (default := known.get_default_config_name()):
-        return default
-    wrong = f"{name!r} has no configuration {config!r}" if config else f"{name!r} has several configurations"
-    raise ValueError(
-        f"corpus_config: {wrong}. Accepted: one of {', '.join(known)}. Pass --corpus_config with one of these."
     )

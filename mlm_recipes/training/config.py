@@ -17,7 +17,7 @@ from ..checkpoints.contract import METRIC_DRIVEN, kind
 from ..masking.collator import check_masking
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
-from ..sources.model_folder import did_you_mean
+from ..sources.names import did_you_mean
 from ..sources.remote_code import require_name
 from .order import STRATEGIES
 from .restarts import meet_again

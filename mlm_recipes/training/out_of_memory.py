@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..masking.keys import dropout_seed
 from ..masking.layout import count_examples, split
 from ..report.wording import count
+from ..sources.escaping import first_line
 from .gradient_exchange import GradientExchange, average_gradients
 from .processes import highest, several
 
@@ -145,7 +146,7 @@ class MicroBatchParts(TrainerCallback):
             if not is_out_of_memory(error):
                 raise
             self._failed = _TOO_LARGE if count_examples(micro_batch) > self.parts else _ONE_EXAMPLE
-            self._error = _first_line(error)
+            self._error = first_line(error)
         # Only here is what the failed pass had computed let go: the exception's traceback held it.
         return loss
 
@@ -212,7 +213,7 @@ def _whole(
         times = next((n for n in range(2, size + 1) if size % n == 0), 1)  # so that the global batch stays
         smaller = f"Pass --per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}."
         message = (
-            f"per_device_train_batch_size: received {size}, which does not fit into memory ({_first_line(error)}) and "
+            f"per_device_train_batch_size: received {size}, which does not fit into memory ({first_line(error)}) and "
             f"is not computed in parts: {why}. Accepted: what fits. {smaller if size > 1 else _SMALLER}"
         )
         if args.process_index:  # it may fail alone, and the command line has the main process speak for all
@@ -224,7 +225,3 @@ def _free(model: torch.nn.Module) -> None:
     """Let go of the gradients and of what a failed pass has left."""
     model.zero_grad(set_to_none=True)
     clear_device_cache(garbage_collection=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import Trainer
 
 from ..checkpoints import storage as checkpoints
+from ..sources.escaping import first_line
 from .nonfinite import SkippedSteps, refusal
 from .out_of_memory import MicroBatchParts
 from .processes import all_or_none, from_main, gathered
@@ -80,7 +81,7 @@ class RobustTrainer(Trainer):
                 raise  # a checkpoint's; _save_checkpoint says what was to be saved
             raise OSError(
                 f"save: the model could not be written to {str(output_dir or self.args.output_dir)!r}: "
-                f"{_first_line(error)}. Accepted: a disk with room. Make room, and go on from the newest checkpoint "
+                f"{first_line(error)}. Accepted: a disk with room. Make room, and go on from the newest checkpoint "
                 "with --resume_from_checkpoint true, if there is one."
             ) from error
 
@@ -142,7 +143,7 @@ class RobustTrainer(Trainer):
         before = checkpoints.list_checkpoints(run)
         kept = f"{before[-1]} is whole" if before else "no checkpoint was saved before"
         return (
-            f"save: {str(place)!r} could not be written: {_first_line(error)}. It needs about "
+            f"save: {str(place)!r} could not be written: {first_line(error)}. It needs about "
             f"{self._bytes_to_save(run):,} bytes; {kept}. Accepted: a disk with room, for one more than "
             "--save_total_limit keeps. Make room, and go on with --resume_from_checkpoint true."
         )
@@ -282,7 +283,3 @@ class RobustTrainer(Trainer):
 def _touch(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

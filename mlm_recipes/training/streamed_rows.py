@@ -30,6 +30,7 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         known: a place from which positions beyond it can be reached.
         plain: leave out of each row what only this library's collator knows.
 
+    >>> from mlm_recipes.data.streams import TextStream, blocks
     >>> stream, make_rows = TextStream(lambda: "abcde"), lambda texts: [{"input_ids": [ord(text)]} for text in texts]
     >>> rows = StreamedRows(lambda place: blocks(stream, make_rows, size=3, seed=0, start=place), length=8, processes=1)
     >>> [(row["epoch"], row["example_id"]) for row in rows.__getitems__([4, 5, 6])]

@@ -13,7 +13,7 @@ from transformers.integrations.integration_utils import (
     get_reporting_integration_callbacks,
 )
 
-from ..sources.model_folder import did_you_mean
+from ..sources.names import did_you_mean
 from .not_made import NotMade
 
 #: What to install for a tracker, where it is not called as the tracker is.

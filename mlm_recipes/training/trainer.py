@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -28,13 +27,15 @@ from ..evaluation.token_results import TokenResults, evaluate_tokens
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.layout import by_length, without_mask
 from ..model.dropout import use_fast_dropout
-from ..model.loading import load_model, masked_lm_loss
+from ..model.loading import load_model
+from ..model.loss import masked_lm_loss
 from ..model.positions import first_position, usable_length
 from ..model.sparse_prediction import only_at
 from .allocator import kept_memory
 from .computed_tokens import ComputedTokens
 from .config import MLMConfig
 from .fast_paths import can_be_padding_free, can_be_sparse, warn_of_slow_bf16
+from .inputs import check_stream, from_text, texts_of
 from .muon import muon_with_adamw
 from .nonfinite import SkippedSteps, infectious
 from .order import NO_EXAMPLE, EpochSampler, StepSeeds
@@ -116,13 +117,13 @@ class MLMTrainer(RobustTrainer):
             logger.warning("Training on one of %d GPUs; `accelerate launch -m mlm_recipes ...` uses all.", args.n_gpu)
             args._n_gpu = 1
         warn_of_slow_bf16(args)
-        train_dataset = _from_text(train_dataset)
-        _check_stream(train_dataset, args)
+        train_dataset = from_text(train_dataset)
+        check_stream(train_dataset, args)
         if isinstance(model, str | Path):
             if processing_class is None:
                 processing_class = load_or_train_tokenizer(
                     model,
-                    _texts(train_dataset),
+                    texts_of(train_dataset),
                     **args.start(),
                     vocab_size=args.vocab_size,
                 )
@@ -188,7 +189,7 @@ class MLMTrainer(RobustTrainer):
             )
         if len(rows) == 0:
             raise ValueError(f"{name}: received no rows. Accepted: at least one. Check what was loaded.")
-        rows = _from_text(rows)
+        rows = from_text(rows)
         columns = rows.column_names if isinstance(rows, Dataset) else getattr(rows[0], "keys", lambda: ["input_ids"])()
         if "input_ids" not in columns:
             if "text" not in columns:
@@ -508,7 +509,7 @@ class MLMTrainer(RobustTrainer):
         """Raise ValueError: logits for each position of a corpus fill any memory; see `evaluate` and `fill`."""
         raise ValueError(
             "predict: there are no predictions to return. Accepted: evaluate(dataset) for the measures, "
-            "mlm_recipes.fill_mask.fill_mask(model, tokenizer, prompts) for words. Call one of these."
+            "mlm_recipes.evaluation.fill_mask.fill_mask(model, tokenizer, prompts) for words. Call one of these."
         )
 
     def evaluation_loop(
@@ -542,48 +543,3 @@ def _lasting_name(kind: type) -> str:
     'mlm_recipes.DataCollatorForMaskedLM'
     """
     return f"{'mlm_recipes' if kind is DataCollatorForMaskedLM else kind.__module__}.{kind.__qualname__}"
-
-
-def _check_stream(train_dataset: Any, args: MLMConfig) -> None:
-    if train_dataset is None:
-        return
-    if isinstance(train_dataset, TextStream) != args.streaming:
-        accepted = "a TextStream with streaming=True" if args.streaming else "rows; a TextStream with streaming=True"
-        raise ValueError(
-            f"train_dataset: received {type(train_dataset).__name__} with streaming {args.streaming}. Accepted: "
-            f"{accepted}. Make it TextStream(read), where read() yields paragraphs, or change streaming."
-        )
-    if not args.streaming:
-        return
-    if args.max_steps < 1:
-        raise ValueError(
-            f"max_steps: received {args.max_steps} with streaming. Accepted: 1 or more: how long a stream is nobody "
-            "knows before its end, and the learning rate is fitted to the number of steps. Pass --max_steps 1000."
-        )
-    for name in ("eval_strategy", "logging_strategy", "save_strategy"):
-        if getattr(args, name) == "epoch":  # to Trainer the whole run is one: it would save once, at the end
-            raise ValueError(
-                f"{name}: received 'epoch' with streaming. Accepted: steps or no, since nobody knows beforehand where "
-                f"an epoch of a stream ends. Pass --{name} steps."
-            )
-
-
-def _texts(rows: Any) -> Iterable[str] | None:
-    """Return what a tokenizer could be learned from; of a stream, read only if it comes to that."""
-    if isinstance(rows, TextStream):
-        return _first(rows)
-    return rows["text"] if isinstance(rows, Dataset) and "text" in rows.column_names else None
-
-
-def _first(stream: TextStream) -> Iterator[str]:
-    yield from from_main(stream.first)
-
-
-def _from_text(rows: Any) -> Any:
-    """Make a data set of rows that hold text: dicts with `text`, or plain strings; leave other rows as they are."""
-    if isinstance(rows, list | tuple) and len(rows):
-        if isinstance(rows[0], str):
-            return Dataset.from_dict({"text": list(rows)})
-        if isinstance(rows[0], dict) and "text" in rows[0] and "input_ids" not in rows[0]:
-            return Dataset.from_list(list(rows))
-    return rows

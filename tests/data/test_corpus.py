@@ -10,7 +10,7 @@ import datasets
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_download import Server
+from text_server import Server
 
 from mlm_recipes import load_corpus
 from mlm_recipes.data import paragraphs as paragraphs_module

@@ -19,11 +19,11 @@ from same_run import assert_same_run
 from stream_processes import BATCH, BUFFER, PARAGRAPHS, STEPS, Reader, texts_and_tokenizer, train
 from transformers import DataCollatorForLanguageModeling
 
-from mlm_recipes import MLMConfig, MLMTrainer, TextStream, load_corpus, tokenize, verify
+from mlm_recipes import MLMConfig, MLMTrainer, TextStream, evaluate, load_corpus, reference, tokenize, verify
 from mlm_recipes.data import corpus, paragraphs
-from mlm_recipes.data import streams as streams_module
 from mlm_recipes.data.streams import START, HeldOut, blocks, rows_of
-from mlm_recipes.training import trainer
+from mlm_recipes.recipes.prepare import prepare
+from mlm_recipes.training import streamed_rows, trainer
 from mlm_recipes.training.order import EpochSampler
 from mlm_recipes.training.streamed_rows import StreamedRows, StreamState
 
@@ -125,7 +125,7 @@ def test_the_rows_of_a_step_are_the_same_for_any_number_of_processes_and_read_on
         dealt.extend(row for _, rows in shares for row in rows)
         return shares[0]
 
-    with mock.patch.object(streams_module, "dealt_by_main", lambda share: deal(share())):
+    with mock.patch.object(streamed_rows, "dealt_by_main", lambda share: deal(share())):
         for turn in range(4):
             first = turn * processes * batch
             assert shared.__getitems__(range(first, first + batch)) == expected[first : first + batch]
@@ -431,7 +431,7 @@ def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
     for name in ("report.html", "README.md"):
         assert "stream" in (tmp_path / "run" / name).read_text()
     assert "held-out loss" in str(result) or "No measurable change" in str(result)
-    again = train.evaluate(tmp_path / "run", corpus=str(short_text))
+    again = evaluate(tmp_path / "run", corpus=str(short_text))
     assert again.metrics["evaluation"]["loss"] == metrics["after"]["loss"]  # the same batches in the same process
 
 
@@ -442,7 +442,7 @@ def test_a_text_of_its_own_is_held_out_of_a_stream(checkpoint, short_text, tmp_p
     config = MLMConfig(
         corpus=str(short_text), validation_corpus=str(held_out), model=str(checkpoint), streaming=True, use_cpu=True,
     )  # fmt: skip
-    run = train.prepare(config)
+    run = prepare(config)
     assert len(run.measured.held_out.rows) == 9
     assert run.train_rows.first() == lines[9:]
     assert "notes: read as a stream; 9 held out." in run.announcement()
@@ -452,7 +452,7 @@ def test_verbs_that_cannot_stream_say_so():
     with pytest.raises(ValueError, match="verify: received streaming True"):
         verify("quickstart", streaming=True)
     with pytest.raises(ValueError, match=r"streaming: received True\. Accepted here: False"):
-        train.reference("tutorial", streaming=True)
+        reference("tutorial", streaming=True)
 
 
 # Several processes

@@ -13,7 +13,8 @@ from transformers import set_seed
 
 from mlm_recipes import load_model, load_tokenizer
 from mlm_recipes.evaluation.fill_mask import fill_mask
-from mlm_recipes.model.loading import has_weights, masked_lm_loss
+from mlm_recipes.model.loading import has_weights
+from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.rounding import rounding_bound
 from mlm_recipes.sources.model_folder import model_folder
 

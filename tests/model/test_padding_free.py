@@ -24,10 +24,11 @@ from transformers import set_seed
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
 from mlm_recipes.evaluation.passes import example_sums
 from mlm_recipes.masking.layout import joined_row, without_mask
-from mlm_recipes.model import padding_free
+from mlm_recipes.model import joined_attention
 from mlm_recipes.model.dropout import Dropout
-from mlm_recipes.model.loading import masked_lm_loss
-from mlm_recipes.model.padding_free import NAME, _Attention, _one_by_one, _padded, use_padding_free
+from mlm_recipes.model.joined_attention import NAME, _Attention, _one_by_one, _padded
+from mlm_recipes.model.loss import masked_lm_loss
+from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.positions import first_position
 from mlm_recipes.model.rounding import rounding_bound
 
@@ -220,7 +221,7 @@ def test_sequences_of_one_length_are_multiplied_together(monkeypatch, dtype, win
     monkeypatch.setattr(_Attention, "apply", lambda *args: calls.append(args[3]) or apply(*args))
     for together in (True, False):
         if not together:
-            monkeypatch.setattr(padding_free, "_as_one_batch", lambda lengths: False)
+            monkeypatch.setattr(joined_attention, "_as_one_batch", lambda lengths: False)
         each, _ = heads(lengths, dtype)
         attended = _one_by_one(*each, lengths, 0.0, 0.3, window)
         attended.sin().sum().backward()
@@ -233,8 +234,8 @@ def test_sequences_of_one_length_are_multiplied_together(monkeypatch, dtype, win
 
 def test_only_short_sequences_of_one_length_are():
     for lengths in ([32, 16], [17, 17], [256, 256], [32], [0, 0]):
-        assert not padding_free._as_one_batch(lengths)
-    assert padding_free._as_one_batch([128, 128])
+        assert not joined_attention._as_one_batch(lengths)
+    assert joined_attention._as_one_batch([128, 128])
 
 
 def test_nothing_grows_with_the_square_of_the_batch():

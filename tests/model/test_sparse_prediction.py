@@ -17,7 +17,7 @@ from same_run import (
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.evaluation.passes import example_sums
-from mlm_recipes.model.loading import masked_lm_loss
+from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.sparse_prediction import only_at, unsupported
 
 

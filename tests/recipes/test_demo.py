@@ -97,7 +97,7 @@ def test_what_cannot_be_filled_in_is_a_sentence(playground, sentence, says):
 
 
 def test_a_token_is_never_markup(playground, monkeypatch):
-    monkeypatch.setattr("mlm_recipes.demo.fill_mask", lambda *given: [[[("<img src=x>", 0.5)]]])
+    monkeypatch.setattr("mlm_recipes.recipes.demo.fill_mask", lambda *given: [[[("<img src=x>", 0.5)]]])
     page = playground.fill(f"The {MASK}", [1])
     assert "&lt;img src=x&gt;" in page
     assert "<img" not in page

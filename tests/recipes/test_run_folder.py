@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from test_report import metrics
+from example_metrics import metrics
 
 from mlm_recipes.recipes.run_folder import (
     LOCK,

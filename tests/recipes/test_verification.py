@@ -87,7 +87,7 @@ def test_attention_across_a_border_is_found(bench, monkeypatch):
         return torch.nn.functional.scaled_dot_product_attention(query, key, value)
 
     monkeypatch.setattr("mlm_recipes.model.padding_free._difference", lambda model: None)
-    monkeypatch.setattr("mlm_recipes.model.padding_free._one_by_one", across)
+    monkeypatch.setattr("mlm_recipes.model.joined_attention._one_by_one", across)
     found = measured(verification._fast_paths(bench))
     assert not found["joined in one row or padded: gradient"]
     assert found["head on masked positions or on all: gradient"]

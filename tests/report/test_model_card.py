@@ -4,10 +4,9 @@ import re
 
 import pytest
 import yaml
+from example_metrics import HOSTILE, full, metrics
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
-from test_page import full
-from test_report import HOSTILE, metrics
 
 from mlm_recipes.report import model_card
 

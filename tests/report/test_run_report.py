@@ -6,34 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from example_metrics import HOSTILE, measure, metrics, with_change
 
-from mlm_recipes.report import before_after_table, run_report, wording
-
-HOSTILE = "<script>alert('x')</script> & [bold]"
-
-
-def metrics(**train):
-    def measure(loss, accuracy, guesses):
-        prompt = {"prompt": f"{HOSTILE} [MASK] of man.", "answer": "soul", "top": [[g, 0.1] for g in guesses]}
-        return {"loss": loss, "accuracy": accuracy, "perplexity": 2.0, "masked_tokens": 500, "fill_mask": [prompt]}
-
-    return {
-        "corpus": {
-            "name": HOSTILE, "source": "bundled", "paragraphs": 10, "words": 1234, "blank_lines_dropped": 0,
-            "max_length": 512, "cut_off_tokens": 0, "cut_off_paragraphs": 0, "train": 8, "validation": 2,
-            "fingerprint": "0" * 64,
-            "word_frequencies": {"loss": 6.0, "accuracy": 0.05},
-        },
-        "before": measure(8.0, 0.0, ["a", "b", HOSTILE]),
-        "after": measure(6.5, 0.05, ["the", ",", "of"]),
-        "gain": {"loss": 1.5, "low": 1.2, "high": 1.8, "paragraphs": 20},
-        "train": {
-            "recipe": "train",
-            "model": "mini", "random_weights": True, "parameters": 1, "steps": 2, "epochs": 1.0, "seconds": 3.0,
-            "processes": 1, "history": [{"step": step, "loss": loss} for step, loss in ((1, 8.1), (2, 6.2))],
-        } | train,
-        "versions": {"python": "3.11"},
-    }  # fmt: skip
+from mlm_recipes.report import before_after_table, last_screen, run_report, wording
 
 
 def write(folder: Path, values) -> None:
@@ -67,7 +42,7 @@ def test_no_text_becomes_markup(tmp_path):
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-    assert HOSTILE in run_report.summary(metrics()).replace("\n", "") or "[bold]" in run_report.summary(metrics())
+    assert HOSTILE in last_screen.summary(metrics()).replace("\n", "") or "[bold]" in last_screen.summary(metrics())
 
 
 def test_the_page_loads_nothing(tmp_path):
@@ -97,8 +72,8 @@ def test_a_run_that_got_worse_says_so_and_fits_the_table():
     values["gain"] |= {"loss": -392.0, "low": -393.0, "high": -391.0}
     assert "rose by 392.00 nats a token (95% interval 391.00 to 393.00)" in wording.note(values)
     assert "Try a lower --learning_rate" in wording.note(values)
-    assert "1.0e+173" in run_report.summary(values)
-    assert max(map(len, run_report.summary(values).splitlines())) <= 110
+    assert "1.0e+173" in last_screen.summary(values)
+    assert max(map(len, last_screen.summary(values).splitlines())) <= 110
     assert "rose" not in wording.note(metrics())
     assert "Try" not in wording.headline(metrics())
 
@@ -159,7 +134,7 @@ def test_random_weights_are_measured_against_word_frequencies(loss, says):
 
 
 def test_what_to_try_is_a_prompt_of_the_run(tmp_path):
-    screen = " ".join(run_report.summary(metrics(), tmp_path).split())
+    screen = " ".join(last_screen.summary(metrics(), tmp_path).split())
     assert "Try it: " in screen
     assert "[MASK] of man.'" in screen
 
@@ -178,27 +153,6 @@ def test_a_pretrained_model_is_not_told_to_use_one():
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
         run_report.write(tmp_path)
-
-
-def measure(before, after, low, high, verdict="better"):
-    return {
-        "before": before, "after": after, "change": after - before, "low": low, "high": high, "verdict": verdict,
-    }  # fmt: skip
-
-
-def with_change(**held_out):
-    """Metrics as a run leaves them today."""
-    values = metrics(random_weights=False, head_initialised=[])
-    measures = {
-        "loss": measure(3.0, 2.5, -0.6, -0.4),
-        "perplexity": measure(20.0, 12.0, -9.0, -6.5),
-        "accuracy": measure(0.3, 0.34, 0.02, 0.06),
-        "top5_accuracy": measure(0.5, 0.51, -0.01, 0.03, "no measurable change"),
-        "pseudo_perplexity": measure(15.0, 10.0, -6.0, -4.0),
-    }
-    sample = {"draws": 5, "masked_tokens": 500, "distinct_tokens": 300, "paragraphs": 20, "unit": "paragraphs"}
-    values["change"] = {"held_out": {"text": "notes", "measures": measures} | sample | held_out}
-    return values
 
 
 def test_the_table_has_an_interval_for_each_measure_and_says_what_cannot_be_told():
@@ -248,7 +202,7 @@ def test_the_model_cards_table_has_as_many_columns_as_its_header(tmp_path):
 @pytest.mark.parametrize("columns", [72, 80, 110])
 def test_the_screen_is_no_wider_than_the_terminal_and_loses_no_figure(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    screen = run_report.summary(with_change())
+    screen = last_screen.summary(with_change())
     assert max(map(len, screen.splitlines())) <= columns
     for figure in ("6.000", "403.4", "-9.0 to -6.5", "no measurable", "+2.0 to +6.0"):
         assert figure in screen
@@ -262,7 +216,7 @@ def test_prompts_say_how_they_were_chosen_and_what_the_probabilities_were():
              "top": [["soul", p], ["mind", 0.1], ["life", 0.05], ["x", 0.01], ["y", 0.01]]},
             {"prompt": "My [MASK].", "answer": None, "chosen": "yours", "probability": None, "top": [["own", p]]},
         ]  # fmt: skip
-    screen = run_report.summary(values)
+    screen = last_screen.summary(values)
     assert "fell most: The [MASK] of man.  (soul)\n  before  soul 12% \u00b7 mind 10% \u00b7 life 5%\n" in screen
     assert "yours: My [MASK].\n  before  own 12%\n  after   own 50%\n" in screen
     assert "None" not in screen

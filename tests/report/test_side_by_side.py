@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_page import Page, full
-from test_report import HOSTILE, metrics
+from example_metrics import HOSTILE, Page, full, metrics
 
 from mlm_recipes.cli import main
 from mlm_recipes.recipes import run_folder

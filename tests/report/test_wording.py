@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from test_report import measure, with_change
+from example_metrics import measure, with_change
 
 from mlm_recipes.report import wording
 

@@ -9,17 +9,17 @@ from html.parser import HTMLParser
 
 import pytest
 import yaml
+from example_metrics import with_change
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from test_report import with_change
 
 from mlm_recipes import MLMConfig
 from mlm_recipes.cli import _shown
 from mlm_recipes.recipes import run_folder
 from mlm_recipes.recipes.arguments import read_config
 from mlm_recipes.recipes.inspection import inspect_corpus
-from mlm_recipes.report import inspection_page, run_report
+from mlm_recipes.report import inspection_page, last_screen, run_report
 from mlm_recipes.sources.escaping import in_all, markdown, one_line, terminal
 
 HOSTILE = [
@@ -188,8 +188,8 @@ def test_no_report_obeys_a_string(text, harmless, inspected, tmp_path, checkpoin
     evaluation = values["after"] | {"model": text, "random_weights": False, "head_initialised": [text]}
     evaluation |= {"draws": 1, "distinct_tokens": 9}
     for screen in (
-        run_report.summary(values, tmp_path / text[:50].replace("/", "|")),
-        run_report.summary({"corpus": values["corpus"], "evaluation": evaluation}),
+        last_screen.summary(values, tmp_path / text[:50].replace("/", "|")),
+        last_screen.summary({"corpus": values["corpus"], "evaluation": evaluation}),
         inspection_page.page(in_values(inspected, text, but=("run", "device"))),
         _shown(text),
     ):

@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 ANSWER = """
 import json, logging, sys
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
-from mlm_recipes import hub
-from mlm_recipes.sources.hub import fetch_model, load_splits
+from mlm_recipes.sources import hub
+from mlm_recipes.sources.hub import fetch_model
+from mlm_recipes.sources.hub_datasets import load_splits
 from mlm_recipes.data.paragraphs import stream_paragraphs
 def twice(name):
     read, facts = stream_paragraphs(name, {})

@@ -75,7 +75,7 @@ def test_a_typing_error_is_guessed():
 def ask(name, tmp_path, endpoint):
     """Ask for a model in a process of its own: the hub's client reads its endpoint once, when it is imported."""
     code = (
-        "import sys, logging; from mlm_recipes.sources import model_folder\n"
+        "import sys, logging; from mlm_recipes.sources.model_folder import model_folder\n"
         "try: print(sorted(path.name for path in model_folder(sys.argv[1]).iterdir()))\n"
         "except ValueError as error: print(error)"
     )

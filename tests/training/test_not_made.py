@@ -13,10 +13,10 @@ from conftest import ROOT
 
 from mlm_recipes import __version__, cli, evaluate, reference, train
 from mlm_recipes.evaluation.before_after import State
+from mlm_recipes.recipes import result as result_module
 from mlm_recipes.recipes import run_folder
-from mlm_recipes.recipes import train as train_module
 from mlm_recipes.recipes.upload import Upload
-from mlm_recipes.report import run_report
+from mlm_recipes.report import last_screen, run_report
 from mlm_recipes.training import not_made
 from mlm_recipes.training.not_made import NotMadeError
 from mlm_recipes.training.processes import all_or_none
@@ -52,10 +52,10 @@ def said_of(what, shown):
 
 def test_remarks_that_fail_are_missing_in_metrics_and_nothing_else_is(flags, monkeypatch, capsys):
     pieces = {
-        (train_module, "machine_limit"): "the machine's limit",
-        (train_module, "command_line"): "the command line",
-        (train_module, "licence_in"): "the licence of the model that training began with",
-        (train_module, "peak_memory"): "the peak of memory",
+        (result_module, "machine_limit"): "the machine's limit",
+        (result_module, "command_line"): "the command line",
+        (result_module, "licence_in"): "the licence of the model that training began with",
+        (result_module, "peak_memory"): "the peak of memory",
         (run_folder, "versions"): "the versions",
     }
     with monkeypatch.context() as patch:
@@ -132,7 +132,7 @@ def test_a_tracker_that_fails_is_left_out(event, flags, monkeypatch, capsys):
 
 
 def test_the_last_screen_is_no_condition(flags, monkeypatch, capsys):
-    monkeypatch.setattr(run_report, "summary", fail)
+    monkeypatch.setattr(last_screen, "summary", fail)
     assert cli.main(flags) == 3
     assert "Its figures are in run/metrics.json." in said_of("the last screen", capsys.readouterr().err)
     assert there("metrics.json", "report.html", *MODEL)

@@ -23,8 +23,8 @@ from mlm_recipes import cli
 from mlm_recipes.masking import layout
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
 from mlm_recipes.masking.layout import count_examples, split
-from mlm_recipes.model.loading import masked_lm_loss
-from mlm_recipes.report import run_report
+from mlm_recipes.model.loss import masked_lm_loss
+from mlm_recipes.report import wording
 
 #: Every second of them for every second layout.
 INJECTED = [("forward", 16, 1), ("backward", 16, 1), ("backward", 4, 4), ("forward", 4, 4)]
@@ -68,7 +68,7 @@ def test_oom_injected_leaves_the_run_as_it_was(tokenizer, many_rows, layout, cap
         parts = found.trainer.micro_batch_parts
         assert -(-batch // parts) <= fits < -(-batch // (parts // 2))
         assert memory.failures == np.log2(parts)
-        rows = run_report.count(-(-batch // parts), "row")
+        rows = wording.count(-(-batch // parts), "row")
         assert [message for message in caplog.messages if "Out of memory" in message] == [
             f"Out of memory in step {step + 1}: from here on a micro-batch is {rows} in place of {batch}, "
             f"accumulated {accumulation * parts} times in place of {accumulation}. The global batch and the result "
@@ -202,7 +202,7 @@ def test_the_command_line_says_it_without_a_traceback(monkeypatch, capsys):
     def full(*_, **__):
         raise MemoryError("max_length: received 512.")
 
-    monkeypatch.setattr("mlm_recipes.recipes.train", full)
+    monkeypatch.setattr("mlm_recipes.recipes.train.train", full)
     assert cli.main(["train", "quickstart"]) == 2
     assert capsys.readouterr().err == "mlm-recipes: error: max_length: received 512.\n"
 
