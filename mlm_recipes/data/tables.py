@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -170,15 +170,20 @@ def _csv(path: Path, text: Iterable[str], delimiter: str | None = None) -> Itera
     header = next(lines, "")
     if delimiter is None:  # where the comma stands for the decimal point, cells are parted by semicolons
         delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader((f"{line}\n" for line in chain([header], lines)), delimiter=delimiter, strict=True)
+    reader = csv.reader((f"{line}\n" for line in chain([header], lines)), delimiter=delimiter, strict=True)
+    begins = 1  # the line on which a row begins: a quote that is never closed lets it go on for many
     try:
-        for row in reader:
-            if None in row:
-                raise csv.Error(f"{len(row) - 1 + len(row[None])} cells under {len(row) - 1} column names")
-            yield row
+        columns = next(reader)
+        begins = reader.line_num + 1
+        for cells in reader:
+            if len(cells) > len(columns):
+                raise csv.Error(f"{len(cells)} cells under {len(columns)} column names")
+            if cells:
+                yield dict(zip_longest(columns, cells))
+            begins = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(
-            f"corpus: {path}, line {reader.line_num}: {error}. Accepted: a table whose first line names its columns, "
+            f"corpus: {path}, line {begins}: {error}. Accepted: a table whose first line names its columns, "
             "with quotes around cells that hold the separator. Mend that line; plain text wants the ending .txt."
         ) from None
 
@@ -201,13 +206,32 @@ def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Row]
                 strings = [text_column]
             if not strings and len(schema.names):
                 strings = [schema.names[0]]  # read_table then says what it holds
+            done = 0
             for batch in batches(columns=strings, batch_size=1000):
-                yield from batch.to_pylist()
+                try:
+                    yield from batch.to_pylist()
+                except UnicodeDecodeError as error:
+                    raise ValueError(
+                        f"corpus: {path}, row {done + _first_undecodable(batch)}: not UTF-8 (byte "
+                        f"0x{error.object[error.start]:02x}). Accepted: strings in UTF-8. Write the file again; if the "
+                        "fault is in another column than the text's, name that: --text_column."
+                    ) from None
+                done += batch.num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(
                 f"corpus: {path} cannot be read as {kind} ({str(error).splitlines()[0]}). Accepted: a file that is "
                 "whole. Write or fetch it again."
             ) from error
+
+
+def _first_undecodable(batch: pa.RecordBatch) -> int:
+    """Return the number, from 1, of the first row whose bytes are not UTF-8."""
+    for number in range(batch.num_rows):
+        try:
+            batch.slice(number, 1).to_pylist()
+        except UnicodeDecodeError:
+            return number + 1
+    raise AssertionError("every row is UTF-8")
 
 
 def _is_string(kind: pa.DataType) -> bool:

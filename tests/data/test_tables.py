@@ -109,7 +109,10 @@ def test_other_separators_and_other_strings():
         ("t.json", b'[{"text": "one"}', r"t\.json: not JSON"),
         ("t.json", b'{\n "text": "one",\n "n": }', r"t\.json: not JSON \(Expecting value: line 3"),
         ("t.jsonl", b"[" * 200_000, r"t\.jsonl, line 1: not JSON"),
-        ("t.csv", b'id,text\n1,"one\n', r"t\.csv, line 1: unexpected end of data"),
+        ("t.csv", b'id,text\n1,"one\n', r"t\.csv, line 2: unexpected end of data"),
+        ("t.csv", b'id,text\n\n1,"one\ntwo"\n\n2,"three\n3,"four"\n', r"t\.csv, line 6: ',' expected after '\"'"),
+        ("t.csv", b'id,text\n1,"one"\n2,"a "word" in it"\n', r"t\.csv, line 3: ',' expected after '\"'"),
+        ("t.csv", b'id,text\n1,"one\ntwo"\n2,"three\nfour",five\n', r"t\.csv, line 4: 3 cells under 2 column names"),
         ("t.csv", b"id,text\n1,one,two\n", r"t\.csv, line 2: 3 cells under 2 column names"),
         ("t.csv", b"id,text\n1,caf\xe9\n", r"t\.csv, line 2: not UTF-8"),
         ("t.jsonl", b'{"n": 1}\n', r"none of the columns of 't\.jsonl' holds text \(n\)"),
@@ -122,6 +125,25 @@ def test_what_is_broken_is_named(name, content, says):
     Path(name).write_bytes(content)
     with pytest.raises(ValueError, match=says):
         read(name)
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.arrow"])
+def test_a_row_with_bytes_that_are_not_utf8_is_named(name):
+    texts = pa.array([b"one"] * 1500 + [b"caf\xe9", b"two"])
+    table = pa.table({"text": pa.Array.from_buffers(pa.string(), len(texts), texts.buffers())})
+    if name == "t.parquet":
+        pq.write_table(table, name)
+    else:
+        with pa.ipc.new_stream(name, table.schema) as file:
+            file.write_table(table, max_chunksize=1000)
+    with pytest.raises(ValueError, match=rf"{name}, row 1501: not UTF-8 \(byte 0xe9\)\. Accepted: strings in UTF-8"):
+        read(name)
+
+
+def test_a_csv_row_with_too_few_cells_has_no_text_and_is_counted():
+    Path("t.csv").write_text("id,text\n1,one\n2\n\n3,two\n")
+    texts, counts = read("t.csv")
+    assert (texts, counts["rows_without_text"]) == (["one", "two"], 1)
 
 
 def test_a_table_without_rows_has_no_text():
