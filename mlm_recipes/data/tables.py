@@ -213,8 +213,8 @@ def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Row]
                 except UnicodeDecodeError as error:
                     raise ValueError(
                         f"corpus: {path}, row {done + _first_undecodable(batch)}: not UTF-8 (byte "
-                        f"0x{error.object[error.start]:02x}). Accepted: strings in UTF-8. Write the file again; if the "
-                        "fault is in another column than the text's, name that: --text_column."
+                        f"0x{error.object[error.start]:02x}). Accepted: strings in UTF-8. Write the file again; if "
+                        "another column holds the text, pass --text_column with its name."
                     ) from None
                 done += batch.num_rows
         except (pa.ArrowInvalid, OSError) as error:
