@@ -98,16 +98,17 @@ test-newest:  ## the tests with the newest versions there are today, in .venv-ne
 	@.venv-newest/bin/python -m pip install --disable-pip-version-check --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
 	@.venv-newest/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
-lint: $(VENV)/ready-dev  ## style and types
+lint: $(VENV)/ready-dev  ## style, types, and imports between rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 docs: $(VENV)/ready-docs  ## build the documentation's site into site/, and check its links
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .venv-floors .venv-newest build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-floors .venv-newest build dist site *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # What torch's own kernels, oneDNN and MKL may use; a comma stands for a space. What the processor lacks they leave out.
 ISAS = ATEN_CPU_CAPABILITY=default \

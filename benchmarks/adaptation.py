@@ -19,7 +19,7 @@ import datasets
 from result_file import INSTRUCTIONS, add_output_argument, result_path, write_result
 
 from mlm_recipes import train
-from mlm_recipes.arguments import read_config
+from mlm_recipes.recipes.arguments import read_config
 
 
 def measure(text: str, model: str, seed: int, general: str, changes: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from result_file import add_output_argument, write_result
 from step import ROOT, rows_of
 from transformers import DataCollatorForLanguageModeling
 
-from mlm_recipes.collator import DataCollatorForMaskedLM
+from mlm_recipes.masking.collator import DataCollatorForMaskedLM
 
 TURNS = 60
 
@@ -36,7 +36,7 @@ def seconds(collators: dict[str, Callable[..., Any]], batches: list[list[dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/corpora/meditations.txt")
+    parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/bundled/corpora/meditations.txt")
     add_output_argument(parser)
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()

@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mlm_recipes.text_files import read_text
+from mlm_recipes.data.text_files import read_text
 
 ROOT = Path(__file__).parent.parent
 LENGTH, BATCH = 512, 32
-MODEL = str(ROOT / "mlm_recipes/models/mini")
+MODEL = str(ROOT / "mlm_recipes/bundled/models/mini")
 
 
 def make_text(source: Path, path: Path, size: int) -> None:
@@ -81,8 +81,8 @@ def peer_rows(path: str, packed: bool, processes: int | None) -> tuple[Any, Any,
 def our_rows(path: str, packed: bool, processes: int | None) -> tuple[Any, Any, Callable[..., Any]]:
     """Read and tokenize as `mlm_recipes.train` does; return rows, sampler and collator."""
     from mlm_recipes import DataCollatorForMaskedLM, load_corpus, load_tokenizer
-    from mlm_recipes.dataset import RowsOfEpoch, to_rows
-    from mlm_recipes.sampler import EpochSampler
+    from mlm_recipes.data.rows import RowsOfEpoch, to_rows
+    from mlm_recipes.training.order import EpochSampler
 
     tokenizer = load_tokenizer(MODEL)
     rows = to_rows(load_corpus(path)["train"], tokenizer, LENGTH, packing=packed, num_proc=processes)
@@ -98,7 +98,7 @@ def pipeline(side: str, path: str, packed: bool, processes: int | None) -> dict[
     from torch.utils.data import DataLoader
     from transformers import Trainer  # noqa: F401  both need it in the end; importing it is not reading
 
-    import mlm_recipes.trainer  # noqa: F401
+    import mlm_recipes.training.trainer  # noqa: F401
 
     started = time.perf_counter()
     rows, sampler, collator = ROWS[side](path, packed, processes)
@@ -232,7 +232,7 @@ def main() -> None:
     from result_file import add_output_argument, write_result
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/corpora/meditations.txt")
+    parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/bundled/corpora/meditations.txt")
     parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--turns", type=int, default=3)
     add_output_argument(parser)

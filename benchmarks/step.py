@@ -33,17 +33,17 @@ from result_file import add_output_argument, write_result
 from transformers import AutoConfig, AutoModelForMaskedLM, DataCollatorForLanguageModeling, set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from mlm_recipes import model as model_module
-from mlm_recipes import padding_free
-from mlm_recipes.allocator import kept_memory
-from mlm_recipes.collator import DataCollatorForMaskedLM
-from mlm_recipes.dropout import Dropout
-from mlm_recipes.length_groups import by_length
-from mlm_recipes.model import masked_lm_loss
-from mlm_recipes.padding_free import use_padding_free, without_mask
-from mlm_recipes.sources import model_folder
-from mlm_recipes.sparse_prediction import only_at
-from mlm_recipes.tokenizer import train_tokenizer
+from mlm_recipes.data.tokenizer import train_tokenizer
+from mlm_recipes.masking.collator import DataCollatorForMaskedLM
+from mlm_recipes.masking.layout import by_length, without_mask
+from mlm_recipes.model import loading as model_module
+from mlm_recipes.model import padding_free
+from mlm_recipes.model.dropout import Dropout
+from mlm_recipes.model.loss import masked_lm_loss
+from mlm_recipes.model.padding_free import use_padding_free
+from mlm_recipes.model.sparse_prediction import only_at
+from mlm_recipes.sources.model_folder import model_folder
+from mlm_recipes.training.allocator import kept_memory
 
 ROOT = Path(__file__).parent.parent
 BATCH, LENGTH, VOCABULARY = 16, 512, 30522
@@ -159,7 +159,7 @@ def model_flops(model: Any, lengths: Sequence[int], masked: int) -> float:
 
 
 def plain_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return what `mlm_recipes.cross_entropy` does, by torch alone."""
+    """Return what `mlm_recipes.model.cross_entropy` does, by torch alone."""
     return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
 
 
@@ -415,7 +415,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
     parser.add_argument("--full", action="store_true", default=os.environ.get("BENCH") == "full")
-    parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/corpora/meditations.txt")
+    parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/bundled/corpora/meditations.txt")
     parser.add_argument("--float32", action="store_true", help="all rows in float32, for a processor without bf16")
     parser.add_argument("--tables", type=Path, metavar="FILE", help="measure nothing, print the tables of a result")
     add_output_argument(parser)

@@ -29,7 +29,7 @@ import torch
 from result_file import add_output_argument, result_path, write_result
 from victims import FAILED, FINISHED, SAVE_STEPS, STEPS, STOPPED, Victim, kill_at, setting
 
-from mlm_recipes import checkpoint
+from mlm_recipes.checkpoints import storage
 
 Found = dict[str, Any]
 
@@ -67,10 +67,10 @@ def undisturbed(ranks: int) -> str:
 def after_a_kill(victim: Victim, expected: str, what: str, tally: Tally) -> None:
     """Check what a killed run has left, start it again, and compare what it ends with."""
     done = victim.step.value
-    for path in checkpoint.list_checkpoints(victim.folder):
-        wrong = checkpoint.fault(path)
+    for path in storage.list_checkpoints(victim.folder):
+        wrong = storage.fault(path)
         tally.check(wrong is None, f"{what}: {path.name} is there and {wrong}")
-    newest = checkpoint.newest_whole(victim.folder)
+    newest = storage.newest_whole(victim.folder)
     lost = done - (int(newest.name.split("-")[1]) if newest else 0)
     tally.most_steps_lost = max(tally.most_steps_lost, lost)
     tally.check(lost <= SAVE_STEPS, f"{what}: {lost} steps lost")
@@ -158,7 +158,7 @@ def damage(root: Path, flips: int) -> Found:
     tally, chance = Tally(), random.Random(0)
     run = root / "damaged"
     assert Victim(run).start().wait() == [FINISHED]
-    before, newest = checkpoint.list_checkpoints(run)
+    before, newest = storage.list_checkpoints(run)
     for path in sorted(newest.iterdir()):
         content = path.read_bytes()
         changes = {"removed": None, "cut to half": content[: len(content) // 2], "cut by a byte": content[:-1]}
@@ -169,10 +169,10 @@ def damage(root: Path, flips: int) -> Found:
             changes[f"bit {bit} flipped"] = bytes(flipped)
         for how, changed in changes.items():
             path.unlink() if changed is None else path.write_bytes(changed)
-            tally.check(checkpoint.fault(newest) is not None, f"{path.name} {how}: not noticed")
-            tally.check(checkpoint.newest_whole(run) == before, f"{path.name} {how}: the one before is not taken")
+            tally.check(storage.fault(newest) is not None, f"{path.name} {how}: not noticed")
+            tally.check(storage.newest_whole(run) == before, f"{path.name} {how}: the one before is not taken")
             path.write_bytes(content)
-    tally.check(checkpoint.newest_whole(run) == newest, "put back as it was, it is not whole")
+    tally.check(storage.newest_whole(run) == newest, "put back as it was, it is not whole")
     return tally.found(files=len(list(newest.iterdir())))
 
 
@@ -224,9 +224,9 @@ def _check_stopped(victim: Victim, codes: list[int | None], what: str, tally: Ta
     said = victim.said()
     fine = codes == [FAILED] and "could not be written" in said and "bytes" in said and "Traceback" not in said
     tally.check(fine, f"{what}: ended with {codes}: {said[-300:]}")
-    whole = all(checkpoint.fault(path) is None for path in checkpoint.list_checkpoints(victim.folder))
+    whole = all(storage.fault(path) is None for path in storage.list_checkpoints(victim.folder))
     tally.check(whole, f"{what}: a checkpoint is damaged")
-    tally.check(not (victim.folder / checkpoint.STAGED).exists(), f"{what}: a torn checkpoint fills the disk")
+    tally.check(not (victim.folder / storage.STAGED).exists(), f"{what}: a torn checkpoint fills the disk")
 
 
 def _check_goes_on(folder: Path, expected: str, what: str, tally: Tally) -> None:
@@ -255,7 +255,7 @@ def not_finite(root: Path, quick: bool = False) -> Found:
                 for rank in range(ranks):
                     names = f"at step 4 .*in process {sick} .example_id"
                     tally.check(bool(re.search(names, victim.said(rank))), f"{what}: rank {rank} does not name it")
-                newest = checkpoint.newest_whole(victim.folder)
+                newest = storage.newest_whole(victim.folder)
                 tally.check(
                     newest is not None and newest.name == "checkpoint-2", f"{what}: the last good one is {newest}"
                 )
@@ -295,7 +295,7 @@ def signals(root: Path, quick: bool = False) -> Found:
                 codes = victim.wait()
                 slowest = max(slowest, time.monotonic() - sent)
                 tally.check(codes == [STOPPED] * ranks, f"{what}: ended with {codes}: {victim.said()[-300:]}")
-                newest = checkpoint.newest_whole(victim.folder)
+                newest = storage.newest_whole(victim.folder)
                 tally.check(newest is not None and newest.name >= "checkpoint-3", f"{what}: saved {newest}")
                 after = Victim(victim.folder, ranks).start()
                 tally.check(after.wait() == [FINISHED] * ranks, f"{what}: does not go on")
@@ -322,7 +322,7 @@ def _workers(process: subprocess.Popen[bytes]) -> list[int]:
 
 def _until_checkpoint(folder: Path, step: int, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None and not any(
-        int(path.name.split("-")[1]) >= step for path in checkpoint.list_checkpoints(folder)
+        int(path.name.split("-")[1]) >= step for path in storage.list_checkpoints(folder)
     ):
         time.sleep(0.02)
 
@@ -378,7 +378,7 @@ def signals_to_torchrun(root: Path) -> Found:
             said = Path(log.name).read_text("utf-8", errors="replace")
             saved = re.search(rf"stopped by {number.name}, after saving \S*checkpoint-(\d+)", said)
             tally.check(saved is not None, f"{what}: {said[-300:]}")
-            newest = checkpoint.newest_whole(folder)
+            newest = storage.newest_whole(folder)
             fine = saved is not None and newest is not None and newest.name == f"checkpoint-{saved[1]}"
             tally.check(fine, f"{what}: the newest is {newest}")
     return tally.found(slowest_end_s=round(slowest, 2))

@@ -34,11 +34,11 @@ from transformers import (
 )
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
-from mlm_recipes.evaluation import masked_lm_metrics
-from mlm_recipes.model import masked_lm_loss
-from mlm_recipes.padding_free import without_mask
-from mlm_recipes.progress import TrainingProgress
-from mlm_recipes.sparse_prediction import only_at
+from mlm_recipes.evaluation.passes import masked_lm_metrics
+from mlm_recipes.masking.layout import without_mask
+from mlm_recipes.model.loss import masked_lm_loss
+from mlm_recipes.model.sparse_prediction import only_at
+from mlm_recipes.training.progress import TrainingProgress
 
 RATE = 1e-3
 

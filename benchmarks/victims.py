@@ -22,7 +22,8 @@ import torch
 import transformers
 from transformers import BertConfig, BertForMaskedLM, TrainerCallback, set_seed
 
-from mlm_recipes import MLMConfig, MLMTrainer, checkpoint, load_corpus, train_tokenizer
+from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, train_tokenizer
+from mlm_recipes.checkpoints import storage
 
 FORK = multiprocessing.get_context("fork")
 STEPS, SAVE_STEPS = 6, 2
@@ -147,7 +148,7 @@ def train(victim: Victim, rank: int, act: Callable[[int, int, Any], None]) -> No
     trainer = Watched(model, args=MLMConfig(**(values | victim.values)), train_dataset=rows, processing_class=tokenizer)
     trainer.saving = victim.saving
     trainer.add_callback(Progress(victim.step, lambda step, model: act(rank, step, model)))
-    trainer.train(resume_from_checkpoint=checkpoint.newest_whole(victim.folder) is not None)
+    trainer.train(resume_from_checkpoint=storage.newest_whole(victim.folder) is not None)
     digest = hashlib.sha256()
     for parameter in model.parameters():
         digest.update(parameter.detach().numpy().tobytes())

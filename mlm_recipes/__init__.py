@@ -9,43 +9,43 @@ __version__ = "0.1.0"
 
 # Imported when first asked for (PEP 562): torch takes seconds, and `mlm-recipes --help` should not.
 _HOME = {
-    "DataCollatorForMaskedLM": "collator",
-    "MLMConfig": "config",
-    "MLMTrainer": "trainer",
-    "RunResult": "recipes",
-    "TextStream": "streaming",
-    "evaluate": "recipes",
-    "fill": "recipes",
-    "inspect_corpus": "inspection",
-    "load_corpus": "corpus",
-    "load_model": "model",
-    "load_tokenizer": "tokenizer",
-    "reference": "recipes",
-    "tokenize": "dataset",
-    "train": "recipes",
-    "train_tokenizer": "tokenizer",
-    "verify": "verification",
+    "DataCollatorForMaskedLM": "masking.collator",
+    "MLMConfig": "training.config",
+    "MLMTrainer": "training.trainer",
+    "RunResult": "recipes.result",
+    "TextStream": "data.streams",
+    "evaluate": "recipes.evaluate",
+    "fill": "recipes.evaluate",
+    "inspect_corpus": "recipes.inspection",
+    "load_corpus": "data.corpus",
+    "load_model": "model.loading",
+    "load_tokenizer": "data.tokenizer",
+    "reference": "recipes.reference",
+    "tokenize": "data.rows",
+    "train": "recipes.train",
+    "train_tokenizer": "data.tokenizer",
+    "verify": "recipes.verification",
 }
 
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
-    from .collator import DataCollatorForMaskedLM as DataCollatorForMaskedLM
-    from .config import MLMConfig as MLMConfig
-    from .corpus import load_corpus as load_corpus
-    from .dataset import tokenize as tokenize
-    from .inspection import inspect_corpus as inspect_corpus
-    from .model import load_model as load_model
-    from .recipes import RunResult as RunResult
-    from .recipes import evaluate as evaluate
-    from .recipes import fill as fill
-    from .recipes import reference as reference
-    from .recipes import train as train
-    from .streaming import TextStream as TextStream
-    from .tokenizer import load_tokenizer as load_tokenizer
-    from .tokenizer import train_tokenizer as train_tokenizer
-    from .trainer import MLMTrainer as MLMTrainer
-    from .verification import verify as verify
+    from .data.corpus import load_corpus as load_corpus
+    from .data.rows import tokenize as tokenize
+    from .data.streams import TextStream as TextStream
+    from .data.tokenizer import load_tokenizer as load_tokenizer
+    from .data.tokenizer import train_tokenizer as train_tokenizer
+    from .masking.collator import DataCollatorForMaskedLM as DataCollatorForMaskedLM
+    from .model.loading import load_model as load_model
+    from .recipes.evaluate import evaluate as evaluate
+    from .recipes.evaluate import fill as fill
+    from .recipes.inspection import inspect_corpus as inspect_corpus
+    from .recipes.reference import reference as reference
+    from .recipes.result import RunResult as RunResult
+    from .recipes.train import train as train
+    from .recipes.verification import verify as verify
+    from .training.config import MLMConfig as MLMConfig
+    from .training.trainer import MLMTrainer as MLMTrainer
 
 
 def __getattr__(name: str) -> Any:

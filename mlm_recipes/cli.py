@@ -13,11 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import __version__, not_made
-from .credentials import without_credentials
-from .escaping import terminal
-from .not_made import NotMadeError
-from .screen import say, take_any_letter
+from . import __version__
+from .report.screen import say, take_any_letter
+from .sources.credentials import without_credentials
+from .sources.escaping import terminal
+from .training import not_made
+from .training.not_made import NotMadeError
 
 EXAMPLES = """\
 examples:
@@ -72,12 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"mlm-recipes: error: {_shown(error)}", error=True)
         return not_made.EXIT_CODE if isinstance(error, NotMadeError) else 2
     except KeyboardInterrupt as interrupt:
-        said = str(interrupt)  # what mlm_recipes.signals.Interrupted says: a checkpoint is saved
+        said = str(interrupt)  # what mlm_recipes.training.signals.Interrupted says: a checkpoint is saved
         if os.environ.get("RANK", "0") == "0":
             say(f"mlm-recipes: {said or 'interrupted'}", error=True)
         if not said:
             return 130
-        from .signals import EXIT_CODE
+        from .training.signals import EXIT_CODE
 
         return EXIT_CODE
     finally:
@@ -127,7 +128,7 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
     _quiet_libraries()
     import mlm_recipes
 
-    from .arguments import parse_arguments
+    from .recipes.arguments import parse_arguments
 
     recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # else the function's own default
     result = getattr(mlm_recipes, verb)(*recipe, **parse_arguments(rest))
@@ -153,8 +154,8 @@ def _inspect(rest: list[str]) -> int:
     parser.add_argument("--no_timing", action="store_true")
     own, rest = parser.parse_known_args(rest)
     _quiet_libraries()
-    from .arguments import parse_arguments
-    from .inspection import inspect_corpus, refuse_to_replace
+    from .recipes.arguments import parse_arguments
+    from .recipes.inspection import inspect_corpus, refuse_to_replace
 
     values = parse_arguments(rest)
     if corpus and "corpus" in values:
@@ -171,7 +172,7 @@ def _inspect(rest: list[str]) -> int:
 
 def _fill(options: argparse.Namespace) -> None:
     _quiet_libraries()
-    from .recipes import fill
+    from .recipes.evaluate import fill
 
     filled = fill(options.model, options.prompts, options.top_k, options.trust_remote_code)
     for prompt, masks in zip(options.prompts, filled, strict=True):
@@ -185,20 +186,20 @@ def _fill(options: argparse.Namespace) -> None:
 
 def _demo(options: argparse.Namespace) -> None:
     _quiet_libraries()
-    from .demo import serve
+    from .recipes.demo import serve
 
     serve(options.folder, options.port)
 
 
 def _report(options: argparse.Namespace) -> None:
-    from .report import write
+    from .report.run_report import write
 
     for path in write(options.folder):
         print(_shown(path))
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from .compare import compare_runs
+    from .report.side_by_side import compare_runs
 
     found = compare_runs(options.folders)
     print(_shown(found))
@@ -212,7 +213,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _corpora(options: argparse.Namespace) -> None:
-    from .paragraphs import known_corpora
+    from .data.paragraphs import known_corpora
 
     for name, facts in known_corpora().items():
         origin = "fetched when asked for" if "url" in facts else "bundled"
@@ -224,8 +225,8 @@ def _corpora(options: argparse.Namespace) -> None:
 
 
 def _models(options: argparse.Namespace) -> None:
-    from .model import has_weights
-    from .sources import built_in_models, model_folder
+    from .model.loading import has_weights
+    from .sources.model_folder import built_in_models, model_folder
 
     for name in built_in_models():
         config = json.loads((model_folder(name) / "config.json").read_text("utf-8"))
@@ -236,8 +237,8 @@ def _models(options: argparse.Namespace) -> None:
 
 
 def _print_values(verb: str) -> None:
-    from .arguments import bundled_recipes
-    from .config import MLMConfig, field_names, own_fields
+    from .recipes.arguments import bundled_recipes
+    from .training.config import MLMConfig, field_names, own_fields
 
     recipe = f"a YAML file, a run folder, or one of {', '.join(bundled_recipes())}."
     if verb == "inspect":

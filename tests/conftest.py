@@ -34,9 +34,12 @@ from transformers import (  # noqa: E402
     set_seed,
 )
 
-from mlm_recipes import config, load_corpus, machine_limit, measured_text, prepare, prompts, train_tokenizer  # noqa: E402
-from mlm_recipes.checkpoint import MANIFEST, commit  # noqa: E402
-from mlm_recipes.signals import SIGNALS  # noqa: E402
+from mlm_recipes import load_corpus, train_tokenizer  # noqa: E402
+from mlm_recipes.checkpoints.storage import MANIFEST, commit  # noqa: E402
+from mlm_recipes.evaluation import measured_text, prompts  # noqa: E402
+from mlm_recipes.recipes import machine_limit, prepare  # noqa: E402
+from mlm_recipes.training import config  # noqa: E402
+from mlm_recipes.training.signals import SIGNALS  # noqa: E402
 
 # The tests' bounds are float32's, whatever this machine is fast at; those of bf16 ask for it.
 config.has_fast_bf16 = lambda use_cpu: False
@@ -163,7 +166,7 @@ def reseal(folder):
 def short_text(tmp_path_factory):
     """A text file of sixty short paragraphs."""
     path = tmp_path_factory.mktemp("text") / "notes.txt"
-    lines = (ROOT / "mlm_recipes/corpora/meditations.txt").read_text("utf-8").splitlines()[:60]
+    lines = (ROOT / "mlm_recipes/bundled/corpora/meditations.txt").read_text("utf-8").splitlines()[:60]
     path.write_text("\n".join(" ".join(line.split()[:20]) for line in lines) + "\n", encoding="utf-8")
     return path
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_download import Server
+from text_server import Server
 
 from mlm_recipes import cli, load_corpus
 
@@ -127,7 +127,7 @@ def test_it_is_refused_in_one_sentence(name, capsys, tmp_path, monkeypatch):
     ],
 )
 def test_an_address_that_fails_is_refused(fault, says, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("mlm_recipes.download.TIMEOUT", 0.5)
+    monkeypatch.setattr("mlm_recipes.sources.download.TIMEOUT", 0.5)
     server = Server(LINES.encode() * 1000, fault)
     try:
         url = "http://127.0.0.1:9/a.txt" if fault == "gone" else server.url

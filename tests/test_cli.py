@@ -14,7 +14,8 @@ from conftest import ROOT
 from same_run import loss_bound
 from transformers import AutoModelForMaskedLM
 
-from mlm_recipes import cli, evaluate, measured_text, train
+from mlm_recipes import cli, evaluate, train
+from mlm_recipes.evaluation import measured_text
 
 MLM_RECIPES = str(Path(sys.executable).with_name("mlm-recipes"))
 QUICK = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--max_length", "32", "--vocab_size", "500"]

@@ -19,13 +19,13 @@ import yaml
 from conftest import ROOT
 
 from mlm_recipes import cli, train
-from mlm_recipes.arguments import read_config
-from mlm_recipes.config import field_names
+from mlm_recipes.recipes.arguments import read_config
+from mlm_recipes.training.config import field_names
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/**/*.md")])
 README = (ROOT / "README.md").read_text("utf-8")
 RESULTS = (ROOT / "docs/results.md").read_text("utf-8")
-CARDS = sorted(ROOT.glob("mlm_recipes/models/*/README.md"))
+CARDS = sorted(ROOT.glob("mlm_recipes/bundled/models/*/README.md"))
 LINK = r"""(?:\]\(|(?:src|srcset)=")(?!https?:)([^)"#\s]*)(?:#([^)"\s]+))?[)"]"""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import mlm_recipes
 
-MODULES = [name for _, name, _ in pkgutil.iter_modules(mlm_recipes.__path__, "mlm_recipes.") if "__main__" not in name]
+MODULES = [name for _, name, _ in pkgutil.walk_packages(mlm_recipes.__path__, "mlm_recipes.") if "__main__" not in name]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -11,7 +11,7 @@ from same_run import PROPORTIONAL_STEPS, assert_same_weights, flat_weights, loss
 from transformers import default_data_collator
 
 from mlm_recipes import MLMConfig, MLMTrainer
-from mlm_recipes.reference_loop import ParagraphDataset, encode, mask, train_loop
+from mlm_recipes.recipes.reference_loop import ParagraphDataset, encode, mask, train_loop
 
 
 @pytest.mark.parametrize("loss_on", ["all", "masked"])

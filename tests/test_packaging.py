@@ -42,7 +42,7 @@ def test_it_holds_corpus_recipes_templates_and_every_module(wheel):
         if path.is_file() and path.suffix != ".pyc":
             assert f"mlm_recipes/{path.relative_to(ROOT / 'mlm_recipes').as_posix()}" in names
     for path in (ROOT / "recipes").glob("*.yaml"):
-        assert f"mlm_recipes/bundled_recipes/{path.name}" in names
+        assert f"mlm_recipes/bundled/recipes/{path.name}" in names
     assert not [name for name in names if name.startswith("tests")]
 
 
@@ -99,5 +99,5 @@ def test_no_path_of_one_machine_and_no_package_index_is_written_down():
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     pattern = re.compile(r"(/home/|/Users/|[A-Z]:\\\\|index-url|extra-index|://pypi\.|://files\.pythonhosted)")
     for name in files:
-        if name != "tests/test_packaging.py" and not name.endswith((".safetensors", ".png")):
+        if name != "tests/test_packaging.py" and not name.endswith((".safetensors", ".pt", ".pth", ".png")):
             assert not pattern.search((ROOT / name).read_text("utf-8")), name

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mlm_recipes import escaping, report, screen, sources
+from mlm_recipes.report import screen, terminal
+from mlm_recipes.sources import escaping, names
 
 #: A process that has what Windows has. What this library stands on is imported before: it looks at `sys.platform`,
 #: which stays Linux here, and is right to use what Linux has.
@@ -49,12 +50,13 @@ shutil._use_fd_functions = False  # or rmtree would open folders
 # An encoding that is not named would be the system's, here ASCII.
 warnings.filterwarnings("error", category=EncodingWarning, module="mlm_recipes")
 import mlm_recipes
-modules = [module.name for module in pkgutil.iter_modules(mlm_recipes.__path__, "mlm_recipes.")]
+modules = [module.name for module in pkgutil.walk_packages(mlm_recipes.__path__, "mlm_recipes.")]
 for name in modules:
     if name != "mlm_recipes.__main__":
         __import__(name)
 print(len(modules), "modules", flush=True)
-from mlm_recipes import machine_limit, measured_text, prepare, prompts
+from mlm_recipes.evaluation import measured_text, prompts
+from mlm_recipes.recipes import machine_limit, prepare
 prepare.BUDGET, prompts.COMPARED, measured_text.DRAWS, machine_limit.SECONDS = 200, 4, 1, 0.0
 from mlm_recipes.cli import main
 sys.exit(main(sys.argv[1:]))
@@ -63,7 +65,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_modules_import_and_the_quickstart_trains_where_a_system_has_less(tmp_path):
-    text = (ROOT / "mlm_recipes/corpora/meditations.txt").read_text("utf-8").splitlines()[:20]
+    text = (ROOT / "mlm_recipes/bundled/corpora/meditations.txt").read_text("utf-8").splitlines()[:20]
     (tmp_path / "text.txt").write_text("\n".join(f"caf\u00e9: {line}" for line in text), encoding="utf-8")
     (tmp_path / "prompts.txt").write_text("The \u03bb\u00e9 [MASK] of man.", encoding="utf-8")
     flags = {"corpus": "text.txt", "prompts": "prompts.txt", "max_steps": 2, "save_strategy": "steps",
@@ -92,7 +94,7 @@ def test_modules_import_and_the_quickstart_trains_where_a_system_has_less(tmp_pa
 
 def test_a_path_of_windows_is_no_hub_id(monkeypatch):
     monkeypatch.setattr(os, "sep", "\\")
-    found = [sources.looks_like_path(name) for name in (r"texts\book", r"C:\texts\book", "./notes", "owner/name")]
+    found = [names.looks_like_path(name) for name in (r"texts\book", r"C:\texts\book", "./notes", "owner/name")]
     monkeypatch.undo()
     assert found == [True, True, True, False]
 
@@ -109,9 +111,9 @@ def test_a_command_is_quoted_as_the_system_has_it(monkeypatch):
 def test_a_checkout_that_is_not_installed_is_called_as_a_module(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr("shutil.which", lambda name: None)
-    assert report.command() == "python -m mlm_recipes"
+    assert terminal.command() == "python -m mlm_recipes"
     (tmp_path / "mlm-recipes").touch()
-    assert report.command() == "mlm-recipes"
+    assert terminal.command() == "mlm-recipes"
 
 
 def test_what_cannot_be_printed_is_said_once_and_ends_nothing(monkeypatch, capsys):
@@ -136,7 +138,11 @@ def test_bundled_texts_keep_their_line_ends_on_every_system():
     """git may write CRLF on Windows; their sha256 would be another."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    names = ["mlm_recipes/corpora/meditations.txt", "Makefile", "mlm_recipes/models/mini/model.safetensors"]
+    names = [
+        "mlm_recipes/bundled/corpora/meditations.txt",
+        "Makefile",
+        "mlm_recipes/bundled/models/mini/model.safetensors",
+    ]
     said = subprocess.run(
         ["git", "check-attr", "eol", "binary", "--", *names], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

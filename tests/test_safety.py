@@ -107,7 +107,9 @@ subprocess.run([sys.executable, "-c", code])
 AutoModel.from_pretrained(name, trust_remote_code=trusted)
 """
 SOURCES = sorted([*ROOT.glob("mlm_recipes/**/*.py"), *ROOT.glob("benchmarks/**/*.py")])
-TEMPLATES = sorted(path for path in ROOT.glob("mlm_recipes/templates/*") if path.suffix in (".html", ".md", ".jinja"))
+TEMPLATES = sorted(
+    path for path in ROOT.glob("mlm_recipes/report/templates/*") if path.suffix in (".html", ".md", ".jinja")
+)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -57,7 +57,7 @@ def table() -> list[Row]:
         if match := re.fullmatch(r"\| `([\w.]+)(?:\(([^)]*)\))?` \| (.*?) \| .+ \|", line):
             path, parameters, modules = match.groups()
             listed = None if parameters is None else [each for each in parameters.split(", ") if each]
-            rows.append(Row(path, listed, re.findall(r"`(\w+)`", modules)))
+            rows.append(Row(path, listed, re.findall(r"`([\w/]+)`", modules)))
     assert len(rows) == section.count("\n| `"), "a row of the table cannot be read"
     return rows
 
@@ -154,7 +154,10 @@ def test_no_row_is_there_twice_or_for_nothing():
             )
 
 
-TREES = {path.stem: ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.glob("*.py"))}
+TREES = {
+    path.relative_to(PACKAGE).with_suffix("").as_posix(): ast.parse(path.read_text("utf-8"))
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
 
 
 def names_of_ours() -> set[str]:
@@ -220,9 +223,12 @@ torch.ops.aten.something(self._own, pair._replace(a=1), __name__)
 def replaced() -> list[tuple[type, type, str]]:
     """Return each method of ours in the place of one of upstream's: our class, the class it is taken from, its name."""
     found = []
-    for module in sorted(TREES.keys() - {"__init__", "__main__"}):
-        for cls in vars(importlib.import_module(f"mlm_recipes.{module}")).values():
-            if not inspect.isclass(cls) or cls.__module__ != f"mlm_recipes.{module}":
+    for path in sorted(TREES):
+        if path.endswith(("__init__", "__main__")):
+            continue
+        module = f"mlm_recipes.{path.replace('/', '.')}"
+        for cls in vars(importlib.import_module(module)).values():
+            if not inspect.isclass(cls) or cls.__module__ != module:
                 continue
             for name, method in vars(cls).items():
                 if (name.startswith("__") and name.endswith("__")) or not callable(method):
@@ -241,7 +247,7 @@ REPLACED = replaced()
 
 @pytest.mark.parametrize(("ours", "theirs", "name"), REPLACED, ids=lambda value: getattr(value, "__name__", value))
 def test_what_is_replaced_is_in_the_table_and_takes_what_upstream_passes(ours, theirs, name):
-    module = ours.__module__.rpartition(".")[2]
+    module = ours.__module__.removeprefix("mlm_recipes.").replace(".", "/")
     package = theirs.__module__.partition(".")[0]
     what = f"{package} {importlib.metadata.version(package)}: {theirs.__name__}.{name}"
     rows = [row for row in ROWS if row.name == name and module in row.modules and issubclass(find(row.path)[0], theirs)]

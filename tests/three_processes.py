@@ -9,7 +9,7 @@ import torch.distributed as dist
 from same_run import assert_close, gradient_bound
 from torch.nn.parallel import DistributedDataParallel
 
-from mlm_recipes.gradient_exchange import GradientExchange, average_gradients
+from mlm_recipes.training.gradient_exchange import GradientExchange, average_gradients
 
 
 class Model(torch.nn.Module):

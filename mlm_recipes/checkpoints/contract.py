@@ -1,0 +1,329 @@
+"""Going on with a run: which checkpoint, and whether it is still the same run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from .storage import MANIFEST, fault, list_checkpoints, newest_whole
+
+#: Values that make a run the run it is. What follows from several of them (the text, the global batch, the model's
+#: shape, the masks) is compared as a fact beside them.
+FIXED = frozenset(
+    {
+        "data_seed",
+        "dataloader_drop_last",
+        "decay_bias_and_norm",
+        "evaluation_seed",
+        "loss_on",
+        "mask_replace_prob",
+        "mlm_probability",
+        "muon",
+        "optim",
+        "optim_args",
+        "optim_target_modules",
+        "random_replace_prob",
+        "seed",
+        "static_masks",
+        "stream_buffer",
+        "streaming",
+        "train_sampling_strategy",
+    }
+)
+
+#: How a corpus becomes rows.
+READING = (
+    *("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split", "deduplicate", "encoding"),
+    *("encoding_errors", "long_text", "max_eval_samples", "packing", "sample_by", "stride", "text_column"),
+)
+
+#: Values that change nothing in what is learned: where files lie, what is printed or saved, how the work is dealt out.
+ALLOWED = frozenset(
+    {
+        *("accelerator_config", "activation_checkpointing", "activation_checkpointing_kwargs", "debug", "deepspeed"),
+        *("gradient_checkpointing", "gradient_checkpointing_kwargs", "parallelism_config", "torch_empty_cache_steps"),
+        *("ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters"),
+        *("ddp_static_graph", "ddp_timeout", "fsdp", "fsdp_config", "full_determinism"),
+        *("dataloader_multiprocessing_context", "dataloader_num_workers"),
+        *("dataloader_persistent_workers", "dataloader_prefetch_factor", "length_column_name", "use_cache"),
+        *("disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint", "prediction_loss_only"),
+        *("eval_accumulation_steps", "eval_delay", "eval_do_concat_batches", "eval_on_start", "eval_steps"),
+        *("eval_strategy", "eval_use_gather_object", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval"),
+        *("include_for_metrics", "include_num_input_tokens_seen", "per_device_eval_batch_size"),
+        *("max_skipped_steps", "on_nonfinite"),
+        *("hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "push_to_hub"),
+        *("log_level", "log_level_replica", "log_on_each_node", "logging_first_step", "logging_nan_inf_filter"),
+        *("logging_steps", "logging_strategy", "project", "prompts", "report_to", "run_name", "skip_memory_metrics"),
+        *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
+        *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
+        # Compared by what follows from them: the text, the global batch.
+        *("corpus", "general_corpus", "max_length", "num_proc", "train_minutes", *READING),
+        *("validation_corpus", "validation_fraction", "vocab_size"),
+        *("gradient_accumulation_steps", "per_device_train_batch_size"),
+    }
+)
+
+#: Where facts differ, these may be why.
+_CAUSES = {
+    *("corpus", "from_scratch", "max_length", "model", "model_revision", *READING),
+    *("validation_corpus", "validation_fraction", "vocab_size"),
+}
+
+#: Schedules that follow a measured loss; they keep their own count, which no new value can be fitted to.
+METRIC_DRIVEN = {"greedy", "reduce_lr_on_plateau"}
+
+#: What contracts of version 0.1.0 call DataCollatorForMaskedLM: the module that it lay in then.
+_FORMER_COLLATOR = "mlm_recipes.collator.DataCollatorForMaskedLM"
+
+#: What a schedule or an optimizer is made of: a checkpoint brings the old values along, which must not win.
+_REMADE = frozenset(
+    {
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "learning_rate",
+        "lr_scheduler_kwargs",
+        "lr_scheduler_type",
+        "max_steps",
+        "num_train_epochs",
+        "warmup_steps",
+        "weight_decay",
+    }
+)
+
+
+def kind(name: str) -> str:
+    """Return what a changed value means on a resume: `fixed`, `allowed`, or `named`: refused unless asked for by name.
+
+    A value that nobody has thought of is `named`.
+
+    >>> kind("seed"), kind("logging_steps"), kind("learning_rate")
+    ('fixed', 'allowed', 'named')
+    """
+    return "fixed" if name in FIXED else "allowed" if name in ALLOWED else "named"
+
+
+def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
+    """Return the checkpoint to go on from, in which nothing is wrong (`mlm_recipes.checkpoints.storage.fault`).
+
+    Args:
+        asked: a checkpoint's folder, a run folder (its newest checkpoint that is whole), or True: the newest in
+            `output_dir`. What is passed over is logged.
+
+    Raises: FileNotFoundError where there is none; ValueError where the one that is named is not what was saved.
+    """
+    place = Path(output_dir) if str(asked).lower() == "true" else Path(str(asked)).expanduser()
+    if (newest := newest_whole(place)) is not None:
+        return newest
+    beside = ", ".join(str(path) for path in list_checkpoints(place.parent) if path != place)
+    others = f"Beside it there are {beside}. " if beside else ""
+    if place.is_dir() and ((place / MANIFEST).exists() or re.fullmatch(r"checkpoint-\d+", place.name)):
+        wrong = fault(place)
+        if wrong is None:
+            return place
+        raise ValueError(
+            f"resume_from_checkpoint: {str(place)!r} is not what was saved: {wrong}. Accepted: a checkpoint that is "
+            f"whole. {others}Name another, or the run folder for the newest that is whole."
+        )
+    raise FileNotFoundError(
+        f"resume_from_checkpoint: there is no checkpoint in {str(place)!r}. Accepted: a folder checkpoint-N that is "
+        "whole, a run folder that holds one, or true for the newest in --output_dir. "
+        + (
+            others.rstrip()
+            or "A run saves them with --save_strategy epoch, or steps with --save_steps; start it again without "
+            "--resume_from_checkpoint."
+        )
+    )
+
+
+def saved_values(checkpoint: Path) -> dict[str, Any]:
+    """Return the config's values that a checkpoint was saved with; none of a checkpoint that does not say them."""
+    contract = _saved_contract(_saved_state(checkpoint))
+    return {} if contract is None else contract["values"]
+
+
+def _saved_state(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+
+
+def _saved_contract(state: dict[str, Any]) -> dict[str, Any] | None:
+    saved = (state.get("stateful_callbacks") or {}).get(ResumeContract.__name__)
+    if saved is None:
+        return None
+    contract = saved["attributes"]["contract"]
+    masking = contract["facts"].get("masking")
+    if isinstance(masking, dict) and masking.get("collator") == _FORMER_COLLATOR:
+        masking["collator"] = "mlm_recipes.DataCollatorForMaskedLM"
+    return contract
+
+
+class ResumeContract(TrainerCallback, ExportableState):
+    """Keep with each checkpoint what its run is, and hold a resumed run to it.
+
+    Args:
+        values: gives every value of the config.
+        facts: gives what follows from them and from the data: the text's fingerprint, the global batch, the model's
+            shape. Asked for once, when training begins, since it reads the data.
+
+    The contract lies in the checkpoint's trainer_state.json, among `stateful_callbacks`.
+    """
+
+    def __init__(
+        self,
+        values: Callable[[], Mapping[str, Any]] = dict,
+        facts: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        self._values, self._facts = values, facts
+        self._known_facts: Mapping[str, Any] | None = None
+        #: One entry for each time the run was resumed: the step, and what was changed.
+        self.resumed: list[dict[str, Any]] = []
+        self._remake = False
+        self.optimizer_groups: list[dict[str, Any]] = []
+
+    def terms(self) -> dict[str, Any]:
+        """Return what is compared: `values` and `facts`, as JSON keeps them."""
+        if self._known_facts is None:
+            self._known_facts = self._facts()
+        return json.loads(json.dumps({"values": self._values(), "facts": self._known_facts}, default=str))
+
+    def state(self) -> dict[str, Any]:
+        """Return what is saved."""
+        return {"args": {}, "attributes": {"contract": self.terms() | {"resumed": self.resumed}}}
+
+    def check(self, checkpoint: Path, change: Iterable[str] = ()) -> str:
+        """Compare this run with the checkpoint's; return in words what differs and may.
+
+        `change` names the values that are meant to be different now. A value or a fact that only one side has, from
+        another version of transformers, is not compared.
+
+        Raises: ValueError for any other difference, with the old and the new value.
+        """
+        state = _saved_state(checkpoint)
+        old = _saved_contract(state)
+        new = self.terms()
+        anew = f"start a new run from its weights, without --resume_from_checkpoint: --model {checkpoint}"
+        if new["values"].get("from_scratch"):
+            anew += " --from_scratch false"
+        if old is None:
+            raise ValueError(
+                f"resume_from_checkpoint: {str(checkpoint)!r} does not say what run it belongs to. Accepted: a "
+                f"checkpoint of MLMTrainer. Or {anew}."
+            )
+        if not any(checkpoint.glob("optimizer*")) and not any(checkpoint.glob("global_step*")):  # DeepSpeed's name
+            raise ValueError(
+                f"resume_from_checkpoint: {str(checkpoint)!r} holds no optimizer. Accepted: a checkpoint that was "
+                f"saved without --save_only_model. Or {anew}."
+            )
+        values = {
+            name: [old["values"][name], new["values"][name]]
+            for name in sorted(old["values"].keys() & new["values"].keys())
+            if old["values"][name] != new["values"][name]
+        }
+        facts = _differences(old["facts"], new["facts"])
+        batch = _same_batch(facts.get("global batch"), new["values"])
+        fixed = {name: pair for name, pair in values.items() if kind(name) == "fixed"}
+        if facts:
+            fixed |= {name: pair for name, pair in values.items() if name in _CAUSES} | facts
+        if fixed:
+            raise ValueError(
+                f"resume_from_checkpoint: {str(checkpoint)!r} belongs to another run: {_listed(fixed)}. Accepted: the "
+                f"values it was begun with. Put them back{batch}, or {anew}."
+            )
+        schedules = {str(side["values"].get("lr_scheduler_type")) for side in (old, new)}
+        follows_metric = bool(schedules & METRIC_DRIVEN) or new["values"].get("load_best_model_at_end")
+        measured = {"eval_delay", "eval_steps", "eval_strategy"} if follows_metric else set()
+        named = {name: pair for name, pair in values.items() if kind(name) == "named" or name in measured}
+        unasked = sorted(named.keys() - set(change))
+        if unasked:
+            raise ValueError(
+                f"resume_from_checkpoint: {str(checkpoint)!r} was made with other values: "
+                f"{_listed({name: named[name] for name in unasked})}. Accepted: the values it was begun with. Put them "
+                f"back, or change them on purpose: --change_on_resume {' '.join(sorted({*change, *unasked}))}."
+            )
+        remade = sorted(_REMADE & named.keys())
+        if schedules & METRIC_DRIVEN:
+            remade = [name for name in remade if name not in ("max_steps", "num_train_epochs")]  # it knows neither
+            if remade:
+                raise ValueError(
+                    f"change_on_resume: received {' '.join(remade)} with the schedule "
+                    f"{' and '.join(sorted(schedules))}, which keeps its own count. Accepted: another number of steps. "
+                    "Put the values back."
+                )
+        self.resumed = [*old["resumed"], {"step": state["global_step"], "changed": named}]
+        self._remake = bool(remade)
+        return _listed(values)
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        lr_scheduler: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make today's values win over those that came with the checkpoint."""
+        if not self.resumed:
+            return
+        state.compute_steps(args, state.max_steps)  # the steps between logs, evaluations and checkpoints
+        if not self._remake:
+            return
+        assert isinstance(lr_scheduler, LambdaLR), "check() lets no other be changed"
+        for group, made in zip(optimizer.param_groups, self.optimizer_groups, strict=True):
+            group.update(made | {"initial_lr": made["lr"]})
+        lr_scheduler.base_lrs = [made["lr"] for made in self.optimizer_groups]
+        now = [
+            base * share(lr_scheduler.last_epoch)
+            for base, share in zip(lr_scheduler.base_lrs, lr_scheduler.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(optimizer.param_groups, now, strict=True):
+            group["lr"] = rate
+        lr_scheduler._last_lr = now  # what get_last_lr() says, and Trainer logs
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return old and new value of each name that both have and in which they differ; mappings inside are gone into.
+
+    >>> _differences({"seed": 1, "model": {"layers": 4, "width": 8}}, {"seed": 1, "model": {"layers": 6, "new": 8}})
+    {'model.layers': [4, 6]}
+    """
+    found: dict[str, list[Any]] = {}
+    for name in sorted(old.keys() & new.keys()):
+        a, b = old[name], new[name]
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found |= {f"{name}.{inner}": pair for inner, pair in _differences(a, b).items()}
+        elif a != b:
+            found[name] = [a, b]
+    return found
+
+
+def _same_batch(pair: list[int] | None, values: Mapping[str, Any]) -> str:
+    """Say how the global batch can be had again, where it can, with the processes there are.
+
+    >>> _same_batch([16, 4], {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1})
+    ' (the same global batch: --per_device_train_batch_size 4 --gradient_accumulation_steps 4)'
+    """
+    if pair is None:
+        return ""
+    old, new = pair
+    micro, accumulation = values["per_device_train_batch_size"], values["gradient_accumulation_steps"]
+    processes = max(1, new // (micro * accumulation))
+    if old % processes:
+        return f" (a global batch of {old} cannot be split over {processes} processes)"
+    if old % (micro * processes):
+        micro = old // processes
+    return (
+        f" (the same global batch: --per_device_train_batch_size {micro} "
+        f"--gradient_accumulation_steps {old // (micro * processes)})"
+    )
+
+
+def _listed(differences: Mapping[str, list[Any]]) -> str:
+    return ", ".join(f"{name} was {old!r} and is now {new!r}" for name, (old, new) in differences.items())

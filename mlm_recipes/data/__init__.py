@@ -1,0 +1,1 @@
+"""From a name to paragraphs, and from paragraphs to rows of token ids."""

@@ -1,0 +1,137 @@
+"""From texts to rows of token ids, as Arrow columns."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .windows import cut_points, window_ids
+from .word_cache import TokenIds, Tokens
+
+#: What becomes of a text that is longer than a row.
+LONG_TEXT = ("split", "truncate")
+
+
+class Encoder:
+    """Tokenize texts into rows of at most `max_length` tokens, special tokens included.
+
+    Args:
+        tokenizer: one of transformers'.
+        max_length: tokens of a row.
+        long_text: `split`: a longer text becomes several rows, windows that end with a sentence where they can, and
+            nothing is lost; `truncate`: what lies beyond is cut off, as in the tutorial.
+        stride: with `split`, how many tokens a window repeats of the one before it, for context: they are marked as
+            special, so that no token is masked in two rows.
+
+    Calling it gives a table with `input_ids` (int32), `special_tokens_mask` (int8), `cut_off` (tokens lost) and
+    `example_id` (the text's own for its first row, `mlm_recipes.data.windows.window_ids` for the next ones).
+
+    Raises: ValueError for a `max_length` without room for a token, an unknown `long_text`, or a `stride` that is not
+    below a window's length.
+
+    >>> from mlm_recipes import train_tokenizer
+    >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
+    >>> Encoder(tokenizer, max_length=6)(["to be or not to be"], [0])["input_ids"].to_pylist()
+    [[101, 115, 114, 118, 117, 102], [101, 115, 114, 102]]
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, long_text: str = "split", stride: int = 0) -> None:
+        if long_text not in LONG_TEXT:
+            raise ValueError(f"long_text: received {long_text!r}. Accepted: {' or '.join(LONG_TEXT)}.")
+        self.tokenizer = tokenizer
+        self.ids = TokenIds(tokenizer)
+        self.before, self.after = special_tokens(tokenizer)
+        self.room = max_length - len(self.before) - len(self.after)
+        if self.room < 1:
+            raise ValueError(
+                f"max_length: received {max_length}. Accepted: {max_length - self.room + 1} or more, since a row has "
+                f"{max_length - self.room} special tokens."
+            )
+        if not 0 <= stride < self.room:
+            raise ValueError(f"stride: received {stride}. Accepted: 0 to {self.room - 1}, fewer than a row has tokens.")
+        self.long_text, self.stride = long_text, stride
+
+    def __call__(self, texts: Sequence[str], example_ids: Sequence[int]) -> pa.Table:
+        """Return the rows of `texts`."""
+        rows: list[Tokens] = []
+        ids: list[int] = []
+        cut_off: list[int] = []
+        repeated: list[int] = []
+        for text, tokens, example_id in zip(texts, self.ids(texts), example_ids, strict=True):
+            lost = len(tokens) - self.room
+            if lost <= 0 or self.long_text == "truncate":
+                kept = tokens[: self.room] if self.tokenizer.truncation_side == "right" else tokens[-self.room :]
+                rows.append(kept)
+                ids.append(example_id)
+                cut_off.append(max(0, lost))
+                repeated.append(0)
+            else:
+                points = cut_points(text, self.tokenizer, self.room - self.stride)
+                assert points[-1] == len(tokens), text[:100]
+                windows = list(itertools.pairwise(points))
+                starts = [max(0, start - self.stride) for start, _ in windows]
+                rows += [tokens[start:end] for start, (_, end) in zip(starts, windows, strict=True)]
+                repeated += [begin - start for start, (begin, _) in zip(starts, windows, strict=True)]
+                ids += window_ids(example_id, len(windows))
+                cut_off += [0] * len(windows)
+        return self._table(rows, ids, cut_off, repeated)
+
+    def packed(self, texts: Sequence[str]) -> pa.Table:
+        """Return the ids of `texts` end to end, the tokenizer's last special token between two, cut into full rows.
+
+        The last row may be short; `example_id` is 0 in each.
+        """
+        parts = itertools.chain.from_iterable((ids, self.after) for ids in self.ids(texts))
+        joined = np.concatenate([*parts, np.empty(0, dtype=np.int32)])[: -len(self.after)]  # nothing behind the last
+        rows = [joined[start : start + self.room] for start in range(0, len(joined), self.room)]
+        return self._table(rows, [0] * len(rows), [0] * len(rows), [0] * len(rows), separators=self.after)
+
+    def _table(
+        self,
+        rows: Sequence[Tokens],
+        example_ids: Sequence[int],
+        cut_off: Sequence[int],
+        repeated: Sequence[int],
+        separators: Sequence[int] | Tokens = (),
+    ) -> pa.Table:
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)) + len(self.before) + len(self.after)
+        ends = np.cumsum(lengths)
+        parts = itertools.chain.from_iterable((self.before, row, self.after) for row in rows)
+        flat = np.concatenate([*parts, np.empty(0, dtype=np.int32)])  # (tokens,)
+        special = np.zeros(len(flat), dtype=np.int8)
+        for i in range(len(self.before)):
+            special[ends - lengths + i] = 1
+        for i in range(len(self.after)):
+            special[ends - 1 - i] = 1
+        special |= np.isin(flat, separators)
+        for row in np.flatnonzero(repeated).tolist():
+            start = ends[row] - lengths[row] + len(self.before)
+            special[start : start + repeated[row]] = 1
+        offsets = pa.array(np.concatenate([[0], ends]), type=pa.int32())
+        return pa.table(
+            {
+                "input_ids": pa.ListArray.from_arrays(offsets, pa.array(flat)),
+                "special_tokens_mask": pa.ListArray.from_arrays(offsets, pa.array(special)),
+                "cut_off": pa.array(cut_off, type=pa.int32()),
+                "example_id": pa.array(example_ids, type=pa.int64()),
+            }
+        )
+
+
+def special_tokens(tokenizer: Any) -> tuple[Tokens, Tokens]:
+    """Return what the tokenizer sets before a text and after it.
+
+    >>> from mlm_recipes import train_tokenizer
+    >>> before, after = special_tokens(train_tokenizer(["to be"] * 2, vocab_size=200))
+    >>> before.tolist(), after.tolist()
+    ([101], [102])
+    """
+    probes = ("a", "1", ".", "\u4e2d")  # one of these any vocabulary has
+    probe = next(text for text in probes if tokenizer(text, add_special_tokens=False)["input_ids"])
+    plain, whole = tokenizer(probe, add_special_tokens=False)["input_ids"], tokenizer(probe)["input_ids"]
+    start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+    return np.array(whole[:start], dtype=np.int32), np.array(whole[start + len(plain) :], dtype=np.int32)

@@ -1,0 +1,265 @@
+"""From paragraphs to rows of token ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from datasets.fingerprint import Hasher
+from transformers import PreTrainedTokenizerBase
+
+from .columns import column
+from .encoding import Encoder
+from .windows import paragraph_of, window_of
+
+#: Part of every key: what an earlier version of this made of a text is not taken for this one's.
+_VERSION = 1
+
+#: Rows from which tokenizing takes long enough for a bar.
+_SHOWN = 20_000
+
+
+def to_rows(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    packing: bool = False,
+    long_text: str = "split",
+    stride: int = 0,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Return what a model is given of the column `text`: with `packing` that of `pack`, else that of `tokenize`."""
+    if packing:
+        return pack(rows, tokenizer, max_length)
+    return tokenize(rows, tokenizer, max_length, long_text, stride, num_proc)
+
+
+def tokenize(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int = 512,
+    long_text: str = "split",
+    stride: int = 0,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Tokenize the column `text`: a row a paragraph, or several where it is longer than `max_length` tokens.
+
+    Args:
+        rows: a data set with `text` and, if it likes, `example_id`; else a row's index is its id.
+        tokenizer: one of transformers'.
+        max_length, long_text, stride: as for `mlm_recipes.data.encoding.Encoder`, whose columns the result has.
+        num_proc: processes to tokenize in; by default this one.
+
+    `datasets` caches the result by the text, the tokenizer and these values, for later processes too.
+
+    >>> from mlm_recipes import load_corpus, train_tokenizer
+    >>> rows = load_corpus("meditations")["validation"]
+    >>> tokenize(rows, train_tokenizer(rows["text"]), max_length=8)[0]["special_tokens_mask"]
+    [1, 0, 0, 0, 0, 0, 1]
+    """
+    encode = Encoder(tokenizer, max_length, long_text, stride)
+    return _map(rows, tokenizer, encode, ["tokenize", max_length, long_text, stride], 1000, num_proc)
+
+
+def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> Dataset:
+    """Tokenize the column `text`, join the paragraphs end to end, and cut them into rows of `max_length` tokens.
+
+    A [SEP] stands between two paragraphs, and each row begins with [CLS] and ends with [SEP], as a paragraph by itself
+    does (the FULL-SENTENCES of RoBERTa; Liu et al. 2019, https://arxiv.org/abs/1907.11692). Nothing is cut off: a long
+    paragraph goes on in the next row. Of every 10,000 paragraphs the last row may be short.
+
+    Returns a data set with the columns of `tokenize`; `example_id` is the row's index.
+
+    >>> from mlm_recipes import load_corpus, train_tokenizer
+    >>> rows = load_corpus("meditations")["validation"]
+    >>> packed = pack(rows, train_tokenizer(rows["text"]), max_length=128)
+    >>> len(rows), len(packed), len(packed[0]["input_ids"]), packed[0]["special_tokens_mask"][:3]
+    (54, 51, 128, [1, 0, 0])
+    """
+    encoder = Encoder(tokenizer, max_length)
+    if (len(encoder.before), len(encoder.after)) != (1, 1):
+        raise ValueError(
+            f"packing: the tokenizer sets {len(encoder.before) + len(encoder.after)} special tokens around a text. "
+            "Accepted: two, one before and one after it, as BERT's and RoBERTa's do. Leave --packing out."
+        )
+
+    def encode(texts: list[str], _: Any) -> pa.Table:
+        return encoder.packed(texts)
+
+    packed = _map(rows, tokenizer, encode, ["pack", max_length], 10_000, None)
+    return with_example_id(packed.remove_columns("example_id"))
+
+
+def _map(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    encode: Callable[[list[str], list[int]], pa.Table],
+    values: list[Any],
+    batch_size: int,
+    num_proc: int | None,
+) -> Dataset:
+    """Map `encode` over texts and ids, table by table; what an earlier process made of the same text is found again."""
+    rows = with_example_id(rows).select_columns(["text", "example_id"])
+    if len(rows) and column(rows, "example_id").max() > paragraph_of(-1):
+        raise ValueError(
+            f"example_id: received {column(rows, 'example_id').max()}. Accepted: at most {paragraph_of(-1)}, since "
+            "what is above says which row of a long paragraph it is. Leave the column out: rows are then numbered."
+        )
+    # datasets would hash the tokenizer with all that it has cached, and never find anything again.
+    key = Hasher.hash([_VERSION, rows._fingerprint, _identity(tokenizer), values])
+    shown = len(rows) > _SHOWN and sys.stderr.isatty()
+    was_shown = datasets.is_progress_bar_enabled()
+    (datasets.enable_progress_bars if shown else datasets.disable_progress_bars)()
+    try:
+        return (
+            rows.with_format("arrow")
+            .map(
+                lambda table: encode(table["text"].to_pylist(), table["example_id"].to_pylist()),
+                batched=True,
+                batch_size=batch_size,
+                remove_columns=["text", "example_id"],
+                num_proc=num_proc,
+                new_fingerprint=key,
+                desc="Packing" if values[0] == "pack" else "Tokenizing",
+            )
+            .with_format(None)
+        )
+    finally:
+        (datasets.enable_progress_bars if was_shown else datasets.disable_progress_bars)()
+
+
+def _identity(tokenizer: Any) -> Any:
+    """Return plain data that decides a tokenizer's ids."""
+    if not tokenizer.is_fast:
+        return [type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.init_kwargs]
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    return [state | {"truncation": None, "padding": None}, tokenizer.truncation_side]  # these are the last caller's
+
+
+def lost_and_split(rows: Dataset) -> dict[str, int]:
+    """Return how many paragraphs were cut off, by how many tokens in all, and how many were split into how many rows.
+
+    >>> lost_and_split(Dataset.from_dict({"cut_off": [0, 3], "example_id": [0, 1]}))
+    {'cut_off_paragraphs': 1, 'cut_off_tokens': 3, 'split_paragraphs': 0, 'rows': 2}
+    """
+    cut_off, window = column(rows, "cut_off"), window_of(column(rows, "example_id"))
+    return {
+        "cut_off_paragraphs": int((cut_off > 0).sum()),
+        "cut_off_tokens": int(cut_off.sum()),
+        "split_paragraphs": int((window == 1).sum()),
+        "rows": len(rows),
+    }
+
+
+class NumberedRows(torch.utils.data.Dataset[dict[str, Any]]):
+    """A sequence of rows in which each row carries its index as `example_id`.
+
+    >>> NumberedRows([{"input_ids": [101, 102]}])[0]
+    {'input_ids': [101, 102], 'example_id': 0}
+    """
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        return {**(row if hasattr(row, "keys") else {"input_ids": row}), "example_id": index}
+
+
+class RowsOfEpoch(torch.utils.data.Dataset[Any]):
+    """Rows by the keys of `mlm_recipes.training.order.EpochSampler`: each row carries its `epoch` into the collator.
+
+    The key says the epoch, because nothing else reaches a data set that lies in the memory of worker processes. A key
+    of -1 gives None, no example. With `plain`, for a collator that is not ours, rows come without what only ours knows.
+
+    >>> rows = RowsOfEpoch([{"input_ids": [101, 7, 102], "example_id": 0}, {"input_ids": [101, 102], "example_id": 1}])
+    >>> rows[3 * 2 + 1]
+    {'input_ids': [101, 102], 'example_id': 1, 'epoch': 3}
+    """
+
+    def __init__(self, rows: Sequence[Any], plain: bool = False) -> None:
+        self.rows = rows
+        self.plain = plain
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: int) -> Any:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[int]) -> list[Any]:
+        """Return the rows of a batch at once, which spares a data set most of its work."""
+        pairs = [divmod(key, len(self.rows)) for key in keys if key >= 0]
+        indices = [index for _, index in pairs]
+        rows = self.rows.__getitems__(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices]
+        if self.plain:
+            return [_without_ours(row) for row in rows]
+        found = iter([{**row, "epoch": epoch} for row, (epoch, _) in zip(rows, pairs, strict=True)])
+        return [next(found) if key >= 0 else None for key in keys]
+
+
+def _without_ours(row: Any) -> Any:
+    if not isinstance(row, Mapping):
+        return row
+    return {name: value for name, value in row.items() if name not in ("cut_off", "example_id")}
+
+
+def fingerprint(rows: Any, at_most: int = 1000) -> str:
+    """Return a hash of what decides which tokens a row has and which are masked, 16 hexadecimal digits.
+
+    That is `input_ids`, `special_tokens_mask` and `example_id` (else the row's index). Of rows that are neither a
+    `datasets.Dataset` nor a list it takes `at_most`, spread evenly: each may be costly.
+
+    >>> rows = [{"input_ids": [101, 102], "special_tokens_mask": [1, 1], "example_id": 0}]
+    >>> fingerprint(rows) == fingerprint(Dataset.from_list(rows))
+    True
+    """
+    digest = hashlib.blake2b(str(len(rows)).encode(), digest_size=8)
+    for lengths, ids, special, example_ids in _in_columns(rows, at_most):
+        for numbers in (lengths, ids, special, example_ids):
+            digest.update(np.ascontiguousarray(numbers, dtype=np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def _in_columns(rows: Any, at_most: int, size: int = 10_000) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Yield lengths, ids, special tokens and example ids of `size` rows after the other, flat."""
+    rows = rows.rows if isinstance(rows, NumberedRows) else rows
+    if isinstance(rows, Dataset):
+        first = 0
+        for table in rows.with_format("arrow").iter(batch_size=size):
+            ids = table["input_ids"].combine_chunks()
+            flat = np.asarray(ids.flatten())
+            given = table.column_names
+            special = table["special_tokens_mask"].combine_chunks().flatten() if "special_tokens_mask" in given else 0
+            numbers = table["example_id"] if "example_id" in given else np.arange(first, first + len(table))
+            yield np.asarray(ids.value_lengths()), flat, np.broadcast_to(special, flat.shape), numbers
+            first += len(table)
+        return
+    step = 1 if isinstance(rows, list) else -(-len(rows) // at_most)
+    for first in range(0, len(rows), step * size):
+        chosen = range(first, min(len(rows), first + step * size), step)
+        found = [row if isinstance(row, Mapping) else {"input_ids": row} for row in (rows[i] for i in chosen)]
+        ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in found]
+        special = [
+            np.broadcast_to(row.get("special_tokens_mask", 0), len(i)) for row, i in zip(found, ids, strict=True)
+        ]
+        numbers = [row.get("example_id", index) for index, row in zip(chosen, found, strict=True)]
+        yield [len(row) for row in ids], np.concatenate(ids), np.concatenate(special), numbers
+
+
+def with_example_id(rows: Any) -> Any:
+    """Return `rows`, a data set or any other sequence of rows, with an `example_id` in each: its own, or its index."""
+    if isinstance(rows, Dataset):
+        return rows if "example_id" in rows.column_names else rows.add_column("example_id", list(range(len(rows))))
+    return rows if len(rows) and hasattr(rows[0], "keys") and "example_id" in rows[0] else NumberedRows(rows)

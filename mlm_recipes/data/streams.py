@@ -1,0 +1,205 @@
+"""A text that is never read whole: held out by a rule, shuffled in blocks, as long as a run takes.
+
+The text is cut into blocks of so many paragraphs. A block is tokenized, and its rows are put in an order that is a
+function of the seed, the epoch and their numbers: none is carried over to the next, so none can be lost, and a run that
+is resumed has only to find its block again. Where the text ends, its next epoch begins. The main process alone reads,
+and deals each process its rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from datasets import Dataset
+
+from ..masking.keys import Bools, order_keys, sequence_keys
+from .rows import fingerprint, to_rows
+from .text_cache import digests
+
+#: How many of its first paragraphs stand for a stream: to learn a tokenizer from, to count words in.
+SAMPLE = 10_000
+
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+
+class HeldOut:
+    """Which paragraphs of a stream are not trained on: a rule on the text alone, so that no duplicate slips through.
+
+    Args:
+        fraction: share of the distinct paragraphs, in [0, 1).
+        seed: which.
+        texts: paragraphs that are held out besides.
+
+    Called with a list of paragraphs it returns True for each that is held out, shape `(paragraphs,)`. Paragraphs that
+    are equal but for case and white space are held out together.
+
+    >>> HeldOut(texts=["To be"])(["or not", "to  be"]).tolist()
+    [False, True]
+    """
+
+    def __init__(self, fraction: float = 0.0, seed: int = 0, texts: Iterable[str] = ()) -> None:
+        self.fraction, self.seed, self.texts = fraction, seed, np.unique(digests(texts))
+
+    def __call__(self, paragraphs: Iterable[str]) -> Bools:
+        """Tell of each paragraph whether it is held out."""
+        found = digests(paragraphs)
+        # As load_corpus ranks them: the lowest keys are held out.
+        return (sequence_keys(self.seed, 0, found) < np.uint64(self.fraction * 2.0**64)) | np.isin(found, self.texts)
+
+    def choose(self, paragraphs: Iterable[str], at_most: int = 2_000) -> list[str]:
+        """Return the first paragraphs that are held out, and read no further; the others are not measured either.
+
+        Raises: ValueError where there are none.
+        """
+        parts = _parts(paragraphs, 1000)
+        found = itertools.chain.from_iterable(itertools.compress(part, self(part)) for part in parts)
+        chosen = list(itertools.islice(found, at_most))
+        if not chosen:
+            raise ValueError(
+                f"validation_fraction: with {self.fraction} no paragraph of the stream is held out, so there is "
+                "nothing to measure on. Accepted: a text and a fraction that give at least one. Raise "
+                "--validation_fraction, name a --validation_corpus, or leave --streaming out for a text so small."
+            )
+        return chosen
+
+
+@dataclass(frozen=True)
+class TextStream:
+    """A text for MLMTrainer's `train_dataset` that is read as it is needed, with `MLMConfig(streaming=True)`.
+
+    Args:
+        read: opens the text and yields its paragraphs, in the same order each time; called once an epoch, in the main
+            process alone.
+        held_out: which paragraphs are left out; by default none.
+
+    >>> stream = TextStream(lambda: iter(["to be", "or not", "to be"]), HeldOut(texts=["or not"]))
+    >>> stream.first(10)
+    ['to be', 'to be']
+    """
+
+    read: Callable[[], Iterable[str]]
+    held_out: HeldOut = field(default_factory=HeldOut)
+
+    def first(self, number: int = SAMPLE) -> list[str]:
+        """Return the first paragraphs that are trained on."""
+        parts = _parts(self.read(), 1000)
+        return list(itertools.islice(itertools.chain.from_iterable(map(self.kept, parts)), number))
+
+    def kept(self, paragraphs: Sequence[str]) -> list[str]:
+        """Return those of `paragraphs` that are trained on."""
+        return list(itertools.compress(paragraphs, ~self.held_out(paragraphs)))
+
+    def facts(self, make_rows: Callable[[list[str]], list[Row]]) -> dict[str, Any]:
+        """Return what a resumed run must have in common with the one it goes on with: how the text begins, as rows."""
+        held_out = self.held_out
+        rule = [held_out.fraction, held_out.seed, fingerprint([{"input_ids": held_out.texts}])]
+        return {
+            "training text": f"a stream that begins with {fingerprint(make_rows(self.first(1000)) or [[]])}",
+            "held out": rule,
+        }
+
+
+class Place(NamedTuple):
+    """Where a block begins: its epoch, how many texts and rows of that epoch lie before it, and of the run, rows.
+
+    A row's number in its epoch is its `example_id`, its number in the run its position.
+    """
+
+    epoch: int = 0
+    texts: int = 0
+    rows: int = 0
+    position: int = 0
+
+
+START = Place()
+
+
+def blocks(
+    stream: TextStream,
+    make_rows: Callable[[list[str]], list[Row]],
+    *,
+    size: int,
+    seed: int,
+    shuffle: bool = True,
+    start: Place = START,
+) -> Iterator[tuple[Place, list[Row]]]:
+    """Yield each block's place and its rows in the order they are trained on, epoch after epoch, without end.
+
+    Args:
+        stream: the text.
+        make_rows: makes rows with `input_ids` of a block's paragraphs; how many is up to it.
+        size: paragraphs of a block, held-out ones included.
+        seed: of the order.
+        shuffle: whether there is one besides the text's own.
+        start: where to begin. The paragraphs before it are read and nothing else.
+
+    Each row has an `example_id`, its number among the epoch's rows in the order of the text, and its `epoch`. A block
+    as large as the text makes `EpochSampler`'s order of its rows.
+
+    Raises: ValueError where all is held out, or the text ends before `start`.
+
+    >>> stream, make_rows = TextStream(lambda: "abcde"), lambda texts: [{"input_ids": [ord(text)]} for text in texts]
+    >>> for place, rows in itertools.islice(blocks(stream, make_rows, size=3, seed=0), 3):
+    ...     print(place.epoch, place.texts, [row["example_id"] for row in rows])
+    0 0 [0, 1, 2]
+    0 3 [3, 4]
+    1 0 [0, 2, 1]
+    """
+    place = start
+    while True:
+        texts = iter(stream.read())
+        passed = sum(1 for _ in itertools.islice(texts, place.texts))
+        if passed < place.texts:
+            raise ValueError(
+                f"corpus: the stream ends after {passed:,} paragraphs, and the checkpoint was made beyond "
+                f"{place.texts:,}. Accepted: the text that the run was begun with. Put it back, or start a new run."
+            )
+        for part in _parts(texts, size):
+            kept = stream.kept(part)
+            rows = make_rows(kept) if kept else []
+            ids = np.arange(place.rows, place.rows + len(rows))
+            order = np.argsort(order_keys(seed, place.epoch, ids), kind="stable") if shuffle else range(len(rows))
+            yield place, [{**rows[i], "example_id": int(ids[i]), "epoch": place.epoch} for i in order]
+            place = Place(place.epoch, place.texts + len(part), place.rows + len(rows), place.position + len(rows))
+        if not place.rows:
+            raise ValueError(
+                f"corpus: of the stream's {place.texts:,} paragraphs none is left to train on. Accepted: a text with "
+                "at least one that is not held out. Check the corpus, or lower --validation_fraction."
+            )
+        place = Place(place.epoch + 1, position=place.position)
+
+
+def rows_of(texts: list[str], tokenizer: Any, max_length: int, **how: Any) -> list[Row]:
+    """Return the rows of some paragraphs, as `mlm_recipes.data.rows.to_rows` makes them; nothing is written to disk.
+
+    Each has `input_ids` and `special_tokens_mask`, arrays of int32 and int8. `how` is what `to_rows` takes besides.
+
+    >>> from mlm_recipes import train_tokenizer
+    >>> rows_of(["to be"], train_tokenizer(["to be"] * 2, vocab_size=200), max_length=8)[0]["input_ids"][::3]
+    array([101, 102], dtype=int32)
+    """
+    found = to_rows(Dataset.from_dict({"text": texts}), tokenizer, max_length, **how)
+    table = found.select_columns(["input_ids", "special_tokens_mask"]).with_format("arrow")[:]
+    columns = []
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        ends = np.cumsum(np.asarray(column.value_lengths()))
+        columns.append(np.split(np.asarray(column.flatten()), ends[:-1]))
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of `size` items, the last one shorter.
+
+    >>> list(_parts("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    remaining = iter(items)
+    while part := list(itertools.islice(remaining, size)):
+        yield part

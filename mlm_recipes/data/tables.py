@@ -1,0 +1,227 @@
+"""From a table (JSON lines, JSON, CSV, TSV, Parquet, Arrow) to the texts in one of its columns."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .text_files import lines_of, open_bytes, text_blocks
+
+Row = Mapping[str, Any]
+
+#: Rows that are looked at to find the column that holds the text.
+_SAMPLE = 200
+
+
+def read_table(
+    path: Path,
+    kind: str,
+    counts: Counter[str],
+    text_column: str | None = None,
+    encoding: str = "utf-8",
+    encoding_errors: str = "strict",
+    position: Callable[[int], Any] = lambda _: None,
+) -> Iterator[str]:
+    """Yield the texts of a table's rows, in order.
+
+    Args:
+        kind: `jsonl`, `json`, `csv`, `tsv`, `parquet` or `arrow`.
+        counts: gets `rows_without_text`, and `text_column: NAME` for the column that was taken.
+        text_column: by default `text`, or else the column of strings that holds the longest ones.
+        encoding, encoding_errors, position: as for `mlm_recipes.data.text_files.text_blocks`; Parquet and Arrow have
+            their own.
+
+    Raises: ValueError for a file that is damaged (with its line, where it has lines), a column that is not there, or
+    none that holds text.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "notes.jsonl"
+    >>> _ = path.write_text('{"id": "a", "body": "to be or not"}\\n{"id": "b", "body": null}\\n')
+    >>> counts = Counter()
+    >>> list(read_table(path, "jsonl", counts)), counts["rows_without_text"]
+    (['to be or not'], 1)
+    """
+    if kind in ("parquet", "arrow"):
+        rows = _arrow_rows(path, kind, text_column)
+    else:
+        text = text_blocks(path, counts, encoding, encoding_errors, position)
+        rows = {"jsonl": _json_lines, "json": _json, "csv": _csv, "tsv": _tsv}[kind](path, text)
+    start = list(islice(rows, _SAMPLE))
+    if not start:
+        return
+    # Rows of JSON need not have the same keys: one that is asked for by name may come later.
+    column = text_column if text_column is not None and kind in ("json", "jsonl") else None
+    column = column or choose_column(start, text_column, str(path))
+    counts[f"text_column: {column}"] += 1
+    missing, found = 0, False
+    for number, row in enumerate(chain(start, rows), start=1):
+        value, found = row.get(column), found or column in row
+        if value is None or (isinstance(value, str) and not value.strip()):
+            missing += 1
+        elif isinstance(value, str):
+            whole = value.encode("utf-8", "replace").decode()  # JSON may write half of a surrogate pair
+            counts["undecodable_replaced"] += whole != value
+            yield whole
+        else:
+            raise ValueError(
+                f"text_column: {path}, row {number}: the column {column!r} holds {type(value).__name__} "
+                f"({str(value)[:40]!r}). Accepted: a column of strings. Pass --text_column with the one that holds the "
+                "text."
+            )
+    if not found:
+        choose_column(start, text_column, str(path))  # says so
+    counts["rows_without_text"] += missing
+
+
+def choose_column(rows: Iterable[Row], text_column: str | None, name: str) -> str:
+    """Return the column that holds the text: the one that is asked for, `text`, or the one with the longest strings.
+
+    Raises: ValueError where there is none.
+
+    >>> choose_column([{"id": "a", "body": "to be or not"}], None, "notes.jsonl")
+    'body'
+    """
+    rows = list(rows)
+    columns = dict.fromkeys(column for row in rows for column in row)
+    if text_column is not None:
+        if text_column not in columns:
+            raise ValueError(
+                f"text_column: {name!r} has no column {text_column!r}. Accepted: one of "
+                f"{', '.join(map(str, columns))}. Pass --text_column with the one that holds the text."
+            )
+        return text_column
+    if "text" in columns and all(isinstance(row.get("text"), str | None) for row in rows):
+        return "text"
+    lengths = {
+        column: sum(len(value) for row in rows if isinstance(value := row.get(column), str)) for column in columns
+    }
+    best = max(lengths, key=lambda column: lengths[column], default=None)
+    if best is None or not lengths[best]:
+        raise ValueError(
+            f"text_column: none of the columns of {name!r} holds text "
+            f"({', '.join(map(str, columns)) or 'it has none'}). "
+            "Accepted: a table with a column of strings. Name another file."
+        )
+    return best
+
+
+def _json_lines(path: Path, text: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines_of(text), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(
+                    f"corpus: {path}, line {number}: not JSON ({error}). Accepted: one object a line, such as "
+                    '{"text": "..."}. Mend or remove that line.'
+                ) from None
+            yield _object(row, f"{path}, line {number}")
+
+
+def _json(path: Path, text: Iterable[str]) -> Iterator[Row]:
+    whole = "".join(text)
+    try:
+        found = json.loads(whole)
+    except (ValueError, RecursionError) as error:
+        if _parses(whole.lstrip().split("\n", 1)[0]):
+            yield from _json_lines(path, [whole])  # JSON lines by another name
+            return
+        raise ValueError(
+            f"corpus: {path}: not JSON ({error}). Accepted: an array of objects, or one object a line. Mend it there."
+        ) from None
+    if isinstance(found, dict):  # {"data": [{...}, ...]}, as some exports have it; or a single document
+        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
+        texts = [value for value in found.values() if isinstance(value, str) and len(value) > 200]
+        found = lists[0] if len(lists) == 1 and not texts and "text" not in found else [found]
+    if not isinstance(found, list):
+        found = [found]
+    for number, row in enumerate(found, start=1):
+        yield {"text": row} if isinstance(row, str) else _object(row, f"{path}, element {number}")
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _object(row: Any, where: str) -> Row:
+    if not isinstance(row, dict):
+        raise ValueError(
+            f"corpus: {where}: holds {type(row).__name__}, not an object. Accepted: objects such as "
+            '{"text": "..."}. If it is plain text, give the file the ending .txt.'
+        )
+    return row
+
+
+def _csv(path: Path, text: Iterable[str], delimiter: str | None = None) -> Iterator[Row]:
+    csv.field_size_limit(2**31 - 1)
+    lines = lines_of(text)
+    header = next(lines, "")
+    if delimiter is None:  # where the comma stands for the decimal point, cells are parted by semicolons
+        delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader((f"{line}\n" for line in chain([header], lines)), delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            if None in row:
+                raise csv.Error(f"{len(row) - 1 + len(row[None])} cells under {len(row) - 1} column names")
+            yield row
+    except csv.Error as error:
+        raise ValueError(
+            f"corpus: {path}, line {reader.line_num}: {error}. Accepted: a table whose first line names its columns, "
+            "with quotes around cells that hold the separator. Mend that line; plain text wants the ending .txt."
+        ) from None
+
+
+def _tsv(path: Path, text: Iterable[str]) -> Iterator[Row]:
+    return _csv(path, text, delimiter="\t")
+
+
+def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Row]:
+    """Yield rows with the columns of strings; a batch at a time is in memory."""
+    with open_bytes(path) as file:
+        try:
+            if kind == "parquet":
+                table = pq.ParquetFile(file)
+                batches, schema = table.iter_batches, table.schema_arrow
+            else:
+                batches, schema = _arrow_batches(file)
+            strings = [field.name for field in schema if _is_string(field.type)]
+            if text_column is not None and text_column in schema.names:
+                strings = [text_column]
+            if not strings and len(schema.names):
+                strings = [schema.names[0]]  # read_table then says what it holds
+            for batch in batches(columns=strings, batch_size=1000):
+                yield from batch.to_pylist()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(
+                f"corpus: {path} cannot be read as {kind} ({str(error).splitlines()[0]}). Accepted: a file that is "
+                "whole. Write or fetch it again."
+            ) from error
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):  # what pandas calls a category
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _arrow_batches(file: Any) -> tuple[Callable[..., Iterator[Any]], pa.Schema]:
+    try:
+        reader = pa.ipc.open_stream(file)  # as datasets writes them
+    except pa.ArrowInvalid:
+        file.seek(0)
+        reader = pa.ipc.open_file(file)
+        found: Iterable[Any] = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        return lambda columns, batch_size: (batch.select(columns) for batch in found), reader.schema
+    return lambda columns, batch_size: (batch.select(columns) for batch in reader), reader.schema

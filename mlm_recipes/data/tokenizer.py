@@ -1,0 +1,146 @@
+"""From text to token ids: load a model's tokenizer, or learn one from the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+
+from ..sources import remote_code
+from ..sources.model_folder import model_folder
+
+# BERT's own layout: what code written for bert-base-uncased takes for granted holds for a tokenizer trained here.
+PAD, UNK, CLS, SEP, MASK = 0, 100, 101, 102, 103
+_FIRST_IDS = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def has_tokenizer(name: str | Path, revision: str | None = None) -> bool:
+    """Tell whether a model brings a tokenizer of its own; `mini-random` does not, it learns one from each corpus.
+
+    >>> has_tokenizer("mini"), has_tokenizer("mini-random")
+    (True, False)
+    """
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.model", "*.codes")
+    return any(any(model_folder(name, revision).glob(file)) for file in files)
+
+
+def load_tokenizer(
+    name: str | Path, revision: str | None = None, trust_remote_code: str | None = None
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model: a built-in name, a local folder or a hub id, there at a `revision`.
+
+    Code that it brings is run only if `trust_remote_code` is the model's name.
+
+    Raises: ValueError where there is none, it cannot be loaded, it needs its own code, or it has no mask token.
+    """
+    return require_mask_token(load_any_tokenizer(name, revision, trust_remote_code), name)
+
+
+def load_any_tokenizer(
+    name: str | Path, revision: str | None = None, trust_remote_code: str | None = None
+) -> PreTrainedTokenizerBase:
+    """Load as `load_tokenizer` does, also one without a mask token."""
+    if not has_tokenizer(name, revision):
+        raise ValueError(
+            f"model: {str(name)!r} has no tokenizer of its own. Accepted: a model saved together with its tokenizer. "
+            "Learn one with train_tokenizer(texts), or pass processing_class=."
+        )
+    trusted = remote_code.is_trusted(str(name), trust_remote_code)
+    folder = model_folder(name, revision, with_code=trusted)
+    code = remote_code.loading(str(name), folder, trust_remote_code)
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **code)
+    except ValueError as error:
+        if not trusted and "trust_remote_code" in str(error):
+            raise remote_code.refusal(str(name)) from error
+        raise
+    return tokenizer
+
+
+def load_or_train_tokenizer(
+    name: str | Path,
+    texts: Iterable[str] | None,
+    *,
+    from_scratch: bool = False,
+    vocab_size: int = 8192,
+    revision: str | None = None,
+    trust_remote_code: str | None = None,
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model, or learn one from `texts` where it brings none or starts `from_scratch`.
+
+    Raises: ValueError where one has to be learned and there are no `texts`; else as `load_tokenizer`.
+
+    >>> load_or_train_tokenizer("mini-random", ["to be or not to be"] * 2).tokenize("To be")
+    ['to', 'be']
+    """
+    if has_tokenizer(name, revision) and not from_scratch:
+        return load_tokenizer(name, revision, trust_remote_code)
+    if texts is None:
+        raise ValueError(
+            f"processing_class: received None, and {str(name)!r} brings no tokenizer to use. Accepted: a tokenizer, or "
+            "a train_dataset with `text` to learn one from. Pass processing_class=train_tokenizer(texts)."
+        )
+    return train_tokenizer(texts, vocab_size)
+
+
+def require_mask_token(tokenizer: PreTrainedTokenizerBase, name: str | Path = "") -> PreTrainedTokenizerBase:
+    """Return `tokenizer`, or raise ValueError if it has no mask token."""
+    if tokenizer.mask_token_id is None:
+        raise ValueError(
+            f"model: the tokenizer of {str(name or tokenizer.name_or_path)!r} has no mask token, so it cannot mask. "
+            "Accepted: an encoder made for masked language modelling (BERT, RoBERTa, ModernBERT, ...), not a decoder "
+            "such as GPT-2. Choose such a model, or give the tokenizer a mask_token."
+        )
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedTokenizerBase:
+    """Learn a lower-casing WordPiece (BERT; Devlin et al. 2019) with BERT's own id layout.
+
+    Args:
+        texts: what to learn from; the training split alone, or the held-out text leaks into the vocabulary.
+        vocab_size: how many tokens to learn, at least 200; a small text fills less, since a piece must occur twice to
+            be kept, and a text with more different characters than that gets a token for each.
+
+    [PAD]=0, [unused0]..[unused98]=1..99, [UNK]=100, [CLS]=101, [SEP]=102, [MASK]=103. The same texts give the same
+    tokenizer, to the last id, in every process.
+
+    Raises: ValueError for a `vocab_size` below 200.
+
+    >>> tokenizer = train_tokenizer(["the soul takes the colour of the thoughts"] * 2, vocab_size=200)
+    >>> tokenizer("The soul")["input_ids"][::3], tokenizer.mask_token_id
+    ([101, 102], 103)
+    """
+    if vocab_size < 200:
+        raise ValueError(
+            f"vocab_size: received {vocab_size}. Accepted: 200 or more (the first 104 ids are BERT's special and "
+            "unused tokens); 8192 suits a book, 30522 is bert-base-uncased's."
+        )
+    if isinstance(texts, Iterator):
+        texts = list(texts)  # it is gone through twice
+    normalizer = normalizers.BertNormalizer(lowercase=True)
+    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # The trainer numbers the word-internal characters ("##a") in the order of a hash table, which differs from run to
+    # run, and breaks ties between merges by those numbers: the same text gives another vocabulary each time. Handing
+    # it these tokens in a fixed order, as if they were special, takes that freedom away.
+    # Upstream: tokenizers, trainers/bpe.rs, `tokenize_words` iterating over a HashMap.
+    inner: set[str] = set()
+    for text in texts:
+        for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)):
+            inner.update(word[1:])
+    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizer
+    learner.train_from_iterator(
+        texts,
+        trainers.WordPieceTrainer(
+            vocab_size=vocab_size,
+            min_frequency=2,
+            special_tokens=[*_FIRST_IDS, *(f"##{char}" for char in sorted(inner))],
+            show_progress=False,
+        ),
+    )
+    # ModernBERT, the shape of `mini`, has no segment embeddings: no token_type_ids for it.
+    return BertTokenizer(vocab=learner.get_vocab(), model_input_names=["input_ids", "attention_mask"])

@@ -1,0 +1,1 @@
+"""What a model makes of masked tokens, before and after training."""

@@ -1,0 +1,102 @@
+"""Measure a model before training and after it, and say what changed: the middle of metrics.json."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ..masking.keys import Ints
+from .breakdowns import Breakdown
+from .measured_text import Evaluate, MeasuredText, Measurement, change, gain
+from .prompts import Filled, Prompts
+from .word_pieces import WordPieces
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a run measures a model on.
+
+    Attributes:
+        held_out: the held-out text.
+        general: ordinary language, if that is measured.
+        prompts: sentences whose masks are filled.
+        counts: how often the training text has each token, shape `(vocab_size,)`.
+        tokenizer: the model's.
+    """
+
+    held_out: MeasuredText
+    general: MeasuredText | None
+    prompts: Prompts
+    counts: Ints
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
+class State:
+    """What one model made of all that a run measures: held-out text, ordinary language, prompts; in `seconds`."""
+
+    held_out: Measurement
+    general: Measurement | None
+    prompts: list[Filled]
+    seconds: float
+
+    @classmethod
+    def of(cls, measured: Measured, model: Any, evaluate: Evaluate) -> State:
+        """Measure a model as it is now; `evaluate` is `MLMTrainer.token_results` or does what that does."""
+        started = time.monotonic()
+        held_out = measured.held_out.measure(evaluate)
+        general = None if measured.general is None else measured.general.measure(evaluate)
+        prompts = measured.prompts.fill(model, measured.tokenizer)
+        return cls(held_out, general, prompts, time.monotonic() - started)
+
+    def entry(self, measured: Measured, shown: list[tuple[int, str]]) -> dict[str, Any]:
+        """Return what metrics.json has of it under `before` or `after`, with the prompts that are shown."""
+        return self.measures | {"fill_mask": measured.prompts.entries(self.prompts, shown)}
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """The measures of the held-out text, and under `general` those of ordinary language."""
+        general = {} if self.general is None else {"general": self.general.summary()}
+        return self.held_out.summary() | general
+
+    @property
+    def logged(self) -> dict[str, float]:
+        """The measures of the first draw, under the names of those that are taken while a model trains."""
+        found = {f"eval_{name}": value for name, value in self.held_out.summary()["first_draw"].items()}
+        if self.general is not None:
+            found["eval_general_loss"] = self.general.summary()["first_draw"]["loss"]
+        return found
+
+
+def compare(measured: Measured, before: State, after: State) -> dict[str, Any]:
+    """Return what metrics.json has under before, after, gain, change, bands, pieces and words."""
+    shown = measured.prompts.shown(before.prompts, after.prompts)
+    found = {
+        "before": before.entry(measured, shown),
+        "after": after.entry(measured, shown),
+        "gain": gain(before.held_out, after.held_out),
+        "change": {"held_out": change(before.held_out, after.held_out)},
+    }
+    if before.general is not None and after.general is not None:
+        found["change"]["general"] = change(before.general, after.general)
+    breakdown = Breakdown(before.held_out.tokens, after.held_out.tokens, measured.held_out.paragraph)
+    pieces = WordPieces(measured.tokenizer)
+    return found | {
+        "bands": breakdown.by_frequency(measured.counts),
+        "pieces": breakdown.by_piece(measured.held_out.rows, pieces),
+        "words": breakdown.by_word(measured.held_out.rows, pieces),
+    }
+
+
+def uncompared(before: State, after: State) -> dict[str, Any]:
+    """Return what metrics.json has where the two could not be compared: what was measured, and no prompts."""
+    return {when: state.measures | {"fill_mask": []} for when, state in (("before", before), ("after", after))}
+
+
+def alone(measured: Measured, state: State) -> dict[str, Any]:
+    """Return the figures of a model that is measured and not trained."""
+    sample = state.held_out.sample()
+    kept = ("draws", "distinct_tokens", "pseudo_perplexity_sample")
+    entry = state.entry(measured, measured.prompts.shown(None, state.prompts))
+    return entry | {name: sample[name] for name in kept}

@@ -1,0 +1,117 @@
+"""Where a model gained and lost: by how often training saw a token, by piece of a word, by word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..masking.keys import Bools, Ints
+from .paired_bootstrap import MASKED, NATS, paired_changes
+from .token_results import Floats, TokenResults
+from .word_pieces import WordPieces
+
+#: How often the training text has a token: from, and to at the most.
+BANDS: tuple[tuple[int, int | None], ...] = ((0, 0), (1, 9), (10, 99), (100, 999), (1000, None))
+
+#: Of a word so many different places must have been masked before anything is said of it, and so many are named.
+PLACES, NAMED = 5, 10
+
+_OF_A_GROUP = ("loss", "accuracy", "top5_accuracy")
+
+
+class Breakdown:
+    """All masked tokens of a text, before and after training, and the paragraphs they are of.
+
+    Args:
+        before, after: of the same tokens, all draws in one.
+        paragraph: which paragraph each of the text's rows belongs to, from 0, shape `(rows,)`.
+    """
+
+    def __init__(self, before: TokenResults, after: TokenResults, paragraph: Ints) -> None:
+        same = (np.array_equal(getattr(before, name), getattr(after, name)) for name in ("row", "position", "token"))
+        assert all(same), "not the same masked tokens"
+        self.before, self.after = before, after
+        self.of_paragraph = paragraph[before.row]  # (tokens,)
+        self.paragraphs = int(paragraph.max()) + 1
+        # A number for each place in the text: one token that two draws have masked is one place.
+        self.place = np.unique(np.stack([before.row, before.position]), axis=1, return_inverse=True)[1].ravel()
+
+    def by_frequency(self, counts: Ints) -> list[dict[str, Any]]:
+        """Return what metrics.json has under `bands`; `counts` says how often training saw each token, `(vocab,)`."""
+        seen, found = counts[self.before.token], []
+        for low, high in BANDS:
+            chosen = (seen >= low) & (seen <= high if high is not None else True)
+            name = "unseen" if high == 0 else f"{low:,} and more" if high is None else f"{low}-{high}"
+            if chosen.any():
+                found.append({"name": name, "from": low, "to": high} | self._group(chosen))
+        return found
+
+    def by_piece(self, rows: Dataset, pieces: WordPieces) -> list[dict[str, Any]]:
+        """Return what metrics.json has under `pieces`: of first pieces, whole words too, and of those that go on."""
+        first = np.zeros(len(self.before), dtype=np.bool_)
+        for ids, entries in self._rows(rows):
+            first[entries] = pieces.begin(ids)[self.before.position[entries]]
+        both = (("first", first), ("continuation", ~first))
+        return [{"name": name} | self._group(chosen) for name, chosen in both if chosen.any()]
+
+    def by_word(self, rows: Dataset, pieces: WordPieces) -> dict[str, Any]:
+        """Return what metrics.json has under `words`: those whose loss changed most, of all that can be compared."""
+        numbers: dict[str, int] = {}
+        word = np.zeros(len(self.before), dtype=np.int64)  # a number for the word of each entry
+        start = np.zeros_like(word)  # where it begins in its row
+        for ids, entries in self._rows(rows):
+            begins = pieces.begin(ids)
+            begun = np.maximum.accumulate(np.where(begins, np.arange(len(ids)), 0))
+            start[entries] = begun[self.before.position[entries]]
+            for entry in entries:
+                spelled = pieces.word_at(ids, begins, int(self.before.position[entry]))
+                word[entry] = numbers.setdefault(spelled, len(numbers))
+        _, first = np.unique(np.stack([self.before.row, start]), axis=1, return_index=True)
+        places = np.bincount(word[first], minlength=len(numbers))
+        old, new = self.before.sums(word, len(numbers)), self.after.sums(word, len(numbers))
+        change = (new[:, NATS] - old[:, NATS]) / old[:, MASKED]
+        compared = [n for spelled, n in numbers.items() if places[n] >= PLACES and any(map(str.isalnum, spelled))]
+        ranked = sorted(compared, key=lambda n: change[n])
+        spellings = list(numbers)
+
+        def named(which: list[int]) -> list[dict[str, Any]]:
+            return [{"word": spellings[n], "places": int(places[n])} | self._word(word == n) for n in which[:NAMED]]
+
+        return {
+            "at_least": PLACES,
+            "compared": len(compared),
+            "gained": named([n for n in ranked if change[n] < 0]),
+            "lost": named([n for n in reversed(ranked) if change[n] > 0]),
+        }
+
+    def _rows(self, rows: Dataset) -> Iterator[tuple[Ints, Ints]]:
+        """Yield the token ids of each row that has a masked token, and its entries."""
+        order = np.argsort(self.before.row, kind="stable")
+        which, starts = np.unique(self.before.row[order], return_index=True)
+        for row, entries in zip(which, np.split(order, starts[1:]), strict=True):
+            yield np.asarray(rows[int(row)]["input_ids"], dtype=np.int64), entries
+
+    def _group(self, chosen: Bools) -> dict[str, Any]:
+        before, after = self._sums(chosen)
+        return self._size(chosen, before) | {"measures": paired_changes(before, after, _OF_A_GROUP)}
+
+    def _word(self, chosen: Bools) -> dict[str, Any]:
+        before, after = self._sums(chosen)
+        size = self._size(chosen, before)
+        del size["distinct_tokens"]
+        return size | paired_changes(before, after, ["loss"])["loss"]
+
+    def _sums(self, chosen: Bools) -> tuple[Floats, Floats]:
+        groups = self.of_paragraph[chosen]
+        before, after = self.before.where(chosen), self.after.where(chosen)
+        return before.sums(groups, self.paragraphs), after.sums(groups, self.paragraphs)
+
+    def _size(self, chosen: Bools, sums: Floats) -> dict[str, int]:
+        return {
+            "masked_tokens": int(chosen.sum()),
+            "distinct_tokens": len(np.unique(self.place[chosen])),
+            "paragraphs": int((sums[:, MASKED] > 0).sum()),
+        }

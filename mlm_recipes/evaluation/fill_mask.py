@@ -1,0 +1,143 @@
+"""Fill-mask prompts: choose some from held-out text, and let a model fill them."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..masking.policies import special_token_ids
+from ..model.positions import max_positions
+
+# Letters only, and all of a word's; in scripts that write no spaces between words, a character stands for one.
+LONG_WORD = r"(?<![\w'-])[^\W\d_]{4,}(?![\w'-])"
+SHORT_WORD = r"(?<![\w'-])[^\W\d_]{1,3}(?![\w'-])"
+CHARACTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A piece of text with one word masked, and that word."""
+
+    text: str
+    answer: str
+
+
+def choose_prompts(
+    texts: Sequence[str], tokenizer: Any, count: int = 5, seed: int = 0, per_text: int = 1
+) -> list[Prompt]:
+    """Mask one word each in `count` places, chosen by `seed` before any model has seen them.
+
+    First one of each paragraph, in an order of chance; then, with `per_text` above 1, another of each, and so on. The
+    word is one that the tokenizer has as a single token, of four letters or more where there is one; up to nine words
+    before it and six behind it are kept.
+
+    >>> from mlm_recipes import train_tokenizer
+    >>> tokenizer = train_tokenizer(["he is a good king"] * 3, vocab_size=200)
+    >>> choose_prompts(["He is a king."], tokenizer)
+    [Prompt(text='He is a [MASK].', answer='king')]
+    """
+    chooser, special = random.Random(seed), set(special_token_ids(tokenizer).tolist())
+    order = chooser.sample(range(len(texts)), len(texts))
+    prompts: list[Prompt] = []
+    for pattern in (LONG_WORD, SHORT_WORD, CHARACTER):
+        left: dict[int, list[re.Match[str]]] = {}
+        for _, index in itertools.product(range(per_text), order):
+            if len(prompts) == count:
+                return prompts
+            if tokenizer.mask_token in texts[index]:
+                continue  # a text about masks: the prompt would have two
+            if index not in left:
+                left[index] = [
+                    match
+                    for match in re.finditer(pattern, texts[index])
+                    if _is_one_token(match.group(), texts[index], match.start(), tokenizer, special)
+                ]
+            if left[index]:
+                word = chooser.choice(left[index])
+                left[index].remove(word)
+                prompts.append(_mask(texts[index], word, tokenizer.mask_token))
+        if prompts:
+            break
+    return prompts
+
+
+def _is_one_token(word: str, text: str, start: int, tokenizer: Any, special: set[int]) -> bool:
+    # With the space before it, if there is one: byte-level tokenizers such as RoBERTa's count it in.
+    before = " " if start and text[start - 1].isspace() else ""
+    ids = tokenizer(before + word, add_special_tokens=False)["input_ids"]
+    return len(ids) == 1 and ids[0] not in special
+
+
+def _mask(text: str, word: re.Match[str], mask_token: str) -> Prompt:
+    # The second cut, in characters, is for scripts that write no spaces.
+    before = " ".join(text[: word.start()].rsplit(maxsplit=9)[-9:])[-150:]
+    after = " ".join(text[word.end() :].split(maxsplit=6)[:6])[:100]
+    glue_before = " " if before and text[word.start() - 1].isspace() else ""
+    glue_after = " " if after and text[word.end()].isspace() else ""
+    return Prompt(before + glue_before + mask_token + glue_after + after, word.group())
+
+
+def answer_id(prompt: Prompt, tokenizer: Any) -> int:
+    """Return the token id of a chosen prompt's answer."""
+    before = " " if prompt.text.split(tokenizer.mask_token)[0][-1:].isspace() else ""
+    (index,) = tokenizer(before + prompt.answer, add_special_tokens=False)["input_ids"]
+    return int(index)
+
+
+def fill_mask(
+    model: Any, tokenizer: Any, prompts: Sequence[str], top_k: int = 3
+) -> list[list[list[tuple[str, float]]]]:
+    """Return, for each prompt and each mask in it, the `top_k` likeliest tokens with their probabilities.
+
+    `[MASK]` stands for the tokenizer's own mask token, whatever that is called.
+
+    Raises: ValueError for a prompt without a mask, one that is longer than the model's positions, or a `top_k` that
+    is not between 1 and the size of the vocabulary.
+    """
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if not 1 <= top_k <= vocabulary:
+        raise ValueError(f"top_k: received {top_k}. Accepted: 1 to {vocabulary}, the tokens there are. Try 5.")
+    return [
+        [likeliest(probabilities, tokenizer, top_k) for probabilities in masks]
+        for masks in mask_probabilities(model, tokenizer, prompts)
+    ]
+
+
+def likeliest(probabilities: torch.Tensor, tokenizer: Any, top_k: int) -> list[tuple[str, float]]:
+    """Return the `top_k` likeliest tokens of `probabilities`, shape `(vocab,)`, with theirs."""
+    best = probabilities.topk(top_k)
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(tokenizer.decode([token]).strip(), p) for token, p in pairs]
+
+
+@torch.no_grad()
+def mask_probabilities(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Iterator[torch.Tensor]:
+    """Yield, prompt by prompt, each token's probability at each of its masks, float32, shape `(masks, vocab)`.
+
+    Raises: as `fill_mask`.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        for prompt in prompts:
+            inputs = tokenizer(prompt.replace("[MASK]", tokenizer.mask_token), return_tensors="pt").to(model.device)
+            masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
+            if len(masks) == 0:
+                raise ValueError(
+                    f"prompt: {prompt!r} has no mask. Accepted: a sentence with [MASK] where a word is to be filled "
+                    'in, such as "The [MASK] of man."'
+                )
+            length, limit = inputs["input_ids"].shape[1], max_positions(model)
+            if length > limit:
+                raise ValueError(
+                    f"prompt: {length} tokens long. Accepted: at most {limit}, the model's positions. Cut it."
+                )
+            yield model(**inputs).logits[0, masks].float().softmax(-1)
+    finally:
+        model.train(was_training)

@@ -1,0 +1,142 @@
+"""A text that a model is measured on, before and after: several mask draws, and tokens that are masked alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..data.columns import column, flat_column
+from ..data.windows import paragraph_of
+from ..masking.keys import Ints
+from .paired_bootstrap import MASKED, interval_of_gain, measures, paired_changes
+from .pseudo_perplexity import MaskedAlone, mask_alone
+from .token_results import Floats, TokenResults
+
+#: At most so many draws, and no more than keep the masked tokens below so many: beyond that, another draw tells little.
+DRAWS, MASKED_TOKENS = 5, 10_000
+
+#: The share of the tokens that an evaluation masks.
+_SHARE = 0.15
+
+#: Evaluate rows under draw k of the frozen masks.
+Evaluate = Callable[[Any, int], TokenResults]
+
+
+@dataclass(frozen=True)
+class MeasuredText:
+    """A text as it is measured each time, so that two measurements can be compared token by token.
+
+    Attributes:
+        name: what people call it.
+        rows: its rows of token ids.
+        paragraph: which paragraph each row belongs to, from 0, shape `(rows,)`.
+        unit: what the paragraphs are: `paragraphs`, or `rows` where the text was packed.
+        draws: how often its tokens are masked anew.
+        alone: those of its tokens that are masked one at a time.
+    """
+
+    name: str
+    rows: Dataset
+    paragraph: Ints
+    unit: str
+    draws: int
+    alone: MaskedAlone
+
+    @classmethod
+    def of(cls, name: str, rows: Dataset, special_ids: Ints, seed: int, budget: int, unit: str) -> MeasuredText:
+        """Decide how a text is measured; `budget` is for `mlm_recipes.evaluation.pseudo_perplexity.mask_alone`."""
+        paragraph = np.unique(paragraph_of(column(rows, "example_id")), return_inverse=True)[1]
+        tokens = sum(int((~np.isin(ids, special_ids)).sum()) for ids in flat_column(rows, "input_ids"))
+        return cls(name, rows, paragraph, unit, draws_for(tokens, DRAWS), mask_alone(rows, special_ids, seed, budget))
+
+    def measure(self, evaluate: Evaluate) -> Measurement:
+        """Measure a model."""
+        draws = [evaluate(self.rows, draw) for draw in range(self.draws)]
+        return Measurement(self, draws, evaluate(self.alone.rows, 0))
+
+
+def draws_for(tokens: int, most: int = 5) -> int:
+    """Return how often a text of so many tokens is masked anew, `most` times at the most.
+
+    >>> draws_for(6_000), draws_for(30_000), draws_for(10_000_000)
+    (5, 2, 1)
+    """
+    return max(1, min(most, int(MASKED_TOKENS / (_SHARE * max(1, tokens)))))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one model made of a text."""
+
+    text: MeasuredText
+    draws: list[TokenResults]
+    alone: TokenResults
+
+    @property
+    def tokens(self) -> TokenResults:
+        """The masked tokens of all draws."""
+        return TokenResults.joined(self.draws)
+
+    def sums(self, results: TokenResults) -> Floats:
+        """Return the sums of each paragraph, shape `(paragraphs, 4)`."""
+        return results.sums(self.text.paragraph[results.row], int(self.text.paragraph.max()) + 1)
+
+    def alone_sums(self) -> Floats:
+        """Return the sums of each paragraph over its tokens that were masked alone, shape `(paragraphs, 4)`."""
+        paragraph = self.text.paragraph[self.text.alone.of_row[self.alone.row]]
+        return self.alone.sums(paragraph, int(self.text.paragraph.max()) + 1)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what metrics.json has of it under `before` and `after`."""
+        return measures(self.sums(self.tokens)) | {
+            "pseudo_perplexity": measures(self.alone_sums())["perplexity"],
+            "first_draw": measures(self.sums(self.draws[0])),
+        }
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the rows and of what is masked in each draw: the same, and two runs can be compared."""
+        digest = hashlib.sha256()
+        for ids in flat_column(self.text.rows, "input_ids"):
+            digest.update(np.ascontiguousarray(ids, dtype="<i8").tobytes())
+        for draw in self.draws:
+            for masked in (draw.row, draw.position, draw.token):
+                digest.update(np.ascontiguousarray(masked, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    def sample(self) -> dict[str, Any]:
+        """Return on how much it was measured, as metrics.json has it under `change`."""
+        tokens = self.tokens
+        return {
+            "text": self.text.name,
+            "draws": len(self.draws),
+            "masked_tokens": len(tokens),
+            "distinct_tokens": np.unique(np.stack([tokens.row, tokens.position]), axis=1).shape[1],
+            "paragraphs": int((self.sums(tokens)[:, MASKED] > 0).sum()),
+            "unit": self.text.unit,
+            "fingerprint": self.fingerprint(),
+            "pseudo_perplexity_sample": {
+                "tokens": len(self.alone),
+                "paragraphs": int((self.alone_sums()[:, MASKED] > 0).sum()),
+                "share": self.text.alone.share,
+            },
+        }
+
+
+def change(before: Measurement, after: Measurement) -> dict[str, Any]:
+    """Return what metrics.json has under `change` of one text: every measure before, after, and with an interval."""
+    found = paired_changes(before.sums(before.tokens), after.sums(after.tokens))
+    found["pseudo_perplexity"] = paired_changes(before.alone_sums(), after.alone_sums(), ["perplexity"])["perplexity"]
+    return before.sample() | {"measures": found}
+
+
+def gain(before: Measurement, after: Measurement) -> dict[str, Any]:
+    """Return what metrics.json has under `gain`: by how many nats a masked token the loss fell, with its interval."""
+    old, new = before.sums(before.tokens), after.sums(after.tokens)
+    low, high = interval_of_gain(old, new)
+    fallen = measures(old)["loss"] - measures(new)["loss"]
+    return {"loss": fallen, "low": low, "high": high, before.text.unit: int((old[:, MASKED] > 0).sum())}

@@ -1,0 +1,124 @@
+"""What a model made of every single masked token: its loss and its rank, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Dataset
+
+from ..data.columns import list_lengths
+from ..masking.collator import DataCollatorForMaskedLM
+from ..masking.keys import Bools, Ints
+from ..masking.layout import places_of
+from .passes import masked_logits, with_bar
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TokenResults:
+    """Five arrays of shape `(tokens,)`, one entry for each masked token, in the order of the text.
+
+    Attributes:
+        row: which of the rows that were evaluated, by its index.
+        position: which token of the row, special tokens counted.
+        token: the id that stands there.
+        nats: the model's cross-entropy.
+        rank: how many tokens the model held for likelier, 0 where the true one was its first choice.
+    """
+
+    row: Ints
+    position: Ints
+    token: Ints
+    nats: Floats
+    rank: Ints
+
+    @classmethod
+    def of(cls, columns: Iterable[Floats]) -> TokenResults:
+        """Join arrays of shape `(tokens, 5)`, such as those of all processes, and sort by row and position."""
+        whole = np.concatenate([*columns, np.empty((0, 5))])
+        row, position, token, nats, rank = whole[np.lexsort((whole[:, 1], whole[:, 0]))].T
+        row, position, token, rank = np.stack([row, position, token, rank]).astype(np.int64)
+        return cls(row, position, token, nats.copy(), rank)
+
+    @classmethod
+    def joined(cls, several: Sequence[TokenResults]) -> TokenResults:
+        """Return the results of several draws, one behind the other."""
+        return cls(*(np.concatenate([getattr(each, item.name) for each in several]) for item in fields(cls)))
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def where(self, chosen: Bools | Ints) -> TokenResults:
+        """Return the chosen entries only."""
+        return TokenResults(*(getattr(self, item.name)[chosen] for item in fields(self)))
+
+    def sums(self, groups: Ints, count: int) -> Floats:
+        """Return nats, first choices that were right, first five that were, and tokens of each group: `(count, 4)`.
+
+        `groups` says which group, from 0 to `count - 1`, each entry belongs to, shape `(tokens,)`.
+
+        >>> two = TokenResults.of([np.array([[0, 1, 7, 2.5, 0], [1, 3, 9, 4.0, 8]])])
+        >>> two.sums(two.row, 2).tolist()
+        [[2.5, 1.0, 1.0, 1.0], [4.0, 0.0, 0.0, 1.0]]
+        """
+        columns = (self.nats, self.rank == 0, self.rank < 5, np.ones(len(self)))
+        return np.stack([np.bincount(groups, weights=column, minlength=count) for column in columns], axis=1)
+
+
+def evaluate_tokens(
+    model: Any,
+    rows: Any,
+    collator: DataCollatorForMaskedLM,
+    batch_size: int = 16,
+    sparse: bool = False,
+    process: int = 0,
+    processes: int = 1,
+) -> Floats:
+    """Evaluate this process's share of `rows`: an array of shape `(tokens, 5)` for `TokenResults.of`.
+
+    Args:
+        model: left in the mode it was in.
+        rows: a data set, or a list of mappings.
+        collator: with frozen masks.
+        batch_size: rows of a forward pass.
+        sparse: compute the head at masked positions only.
+        process, processes: the share. Each process has the same number of forward passes, on a row without a masked
+            token where it has no more of its own, since a model that is sharded over them needs all of them.
+    """
+    collator = replace(collator, padding="longest", pad_to_multiple_of=None)
+    lengths = list_lengths(rows, "input_ids") if isinstance(rows, Dataset) else [len(row["input_ids"]) for row in rows]
+    order = np.argsort(lengths, kind="stable")  # rows of like length together: less padding, where there is any
+    batches = [order[first : first + batch_size].tolist() for first in range(0, len(order), batch_size)]
+    passes = -(-len(batches) // processes)
+    mine = [batches[i] if i < len(batches) else [] for i in range(process, passes * processes, processes)]
+    was_training = model.training
+    model.eval()
+    try:
+        found = [_evaluate(model, rows, indices, collator, sparse) for indices in with_bar(mine, "Evaluating", "batch")]
+    finally:
+        model.train(was_training)
+    return np.concatenate([*found, np.empty((0, 5))])
+
+
+@torch.no_grad()
+def _evaluate(model: Any, rows: Any, indices: list[int], collator: DataCollatorForMaskedLM, sparse: bool) -> Floats:
+    """Evaluate the rows with these indices, in one pass; of no indices the pass is on a row that is nobody's."""
+    given = rows.__getitems__(indices) if isinstance(rows, Dataset) else [rows[index] for index in indices]
+    batch = collator(given or [None])
+    place, position = places_of(batch)
+    device = next(model.parameters()).device
+    on_device = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
+    logits, targets = masked_logits(model, on_device, sparse)  # (masked, vocab), (masked,)
+    nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    # Equals, which half precision has many of, rank as argmax has them: by their ids.
+    own = logits.gather(-1, targets[:, None])
+    earlier = torch.arange(logits.shape[-1], device=logits.device) < targets[:, None]
+    rank = ((logits > own) | ((logits == own) & earlier)).sum(-1)
+    columns = [batch["labels"][batch["labels"] != -100], nats.cpu(), rank.cpu()]
+    return np.stack([np.asarray(indices or [0])[place], position, *(column.double().numpy() for column in columns)], 1)

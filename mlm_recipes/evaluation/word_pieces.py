@@ -1,0 +1,60 @@
+"""Which tokens begin a word and which go on with one, whatever the tokenizer marks: `##ing`, `Ġword` or `▁word`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..masking.keys import Bools, Ints
+
+_CONTINUES = "##"
+_BEGINS = ("\u0120", "\u2581")  # byte-level BPE's and SentencePiece's space
+
+
+class WordPieces:
+    """The vocabulary of a tokenizer, by what each token is within a word.
+
+    WordPiece marks the tokens that go on with a word; byte-level BPE and SentencePiece mark the space before one, and
+    there a token without that mark goes on with a word if letters or digits meet.
+
+    >>> from mlm_recipes import train_tokenizer
+    >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
+    >>> pieces = WordPieces(tokenizer)
+    >>> ids = np.array(tokenizer("not toe")["input_ids"])
+    >>> tokenizer.convert_ids_to_tokens(ids.tolist()), pieces.begin(ids).tolist()
+    (['[CLS]', 'not', 'to', '##e', '[SEP]'], [True, True, True, False, True])
+    >>> pieces.word_at(ids, pieces.begin(ids), 3)
+    'toe'
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        vocabulary = tokenizer.get_vocab()
+        tokens = [""] * (max(vocabulary.values()) + 1)
+        for token, index in vocabulary.items():
+            tokens[index] = token
+        marks = {mark: sum(token.startswith(mark) for token in tokens) for mark in (_CONTINUES, *_BEGINS)}
+        self._mark = max(marks, key=lambda mark: marks[mark])
+        self._marked = np.array([token.startswith(self._mark) for token in tokens])
+        self._starts_with_letter = np.array([token[:1].isalnum() for token in tokens])
+        self._ends_with_letter = np.array([token[-1:].isalnum() for token in tokens])
+        self._words: dict[tuple[int, ...], str] = {}
+
+    def begin(self, ids: Ints) -> Bools:
+        """Tell which tokens of a row begin a word, or stand by themselves as punctuation does; shape `(tokens,)`."""
+        if self._mark == _CONTINUES:
+            return ~self._marked[ids]
+        after_letter = np.concatenate([[False], self._ends_with_letter[ids[:-1]]])
+        return self._marked[ids] | ~self._starts_with_letter[ids] | ~after_letter
+
+    def word_at(self, ids: Ints, begins: Bools, position: int) -> str:
+        """Return the whole word that the token at a position of a row is of, pieces joined; `begins` is `begin`'s."""
+        start = position - int(np.argmax(begins[position::-1]))  # the nearest that begins one, at or before
+        later = np.flatnonzero(begins[position + 1 :])
+        end = position + 1 + int(later[0]) if len(later) else len(ids)
+        key = tuple(ids[start:end].tolist())
+        if key not in self._words:
+            tokens = self.tokenizer.convert_ids_to_tokens(list(key))
+            self._words[key] = self.tokenizer.convert_tokens_to_string(tokens).removeprefix(_CONTINUES).strip()
+        return self._words[key]

@@ -1,0 +1,92 @@
+"""Random numbers for masks, order and dropout: a pure function of a seed, an epoch, an example and a purpose.
+
+They come from a counter-based generator (SplitMix64; Steele, Lea and Flood 2014,
+https://doi.org/10.1145/2714064.2660195), so no state has to be kept, saved or restored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+Bools = npt.NDArray[np.bool_]
+
+
+Keys = npt.NDArray[np.uint64]
+
+
+#: The epoch whose masks are kept for evaluation, the first of several draws, which count on from it; the one before it
+#: chooses tokens that are masked alone. Training counts its epochs from 0 and never gets there.
+EVALUATION_EPOCH = 2**62
+
+
+# What a random number is for: each purpose draws from a stream of its own.
+CHOOSE, REPLACE, RANDOM_TOKEN = range(3)
+
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(x: Keys) -> Keys:
+    """Return SplitMix64's output function of `x`: a bijection in which each input bit flips half of the output's."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def sequence_keys(seed: int, epoch: npt.ArrayLike, example_ids: npt.ArrayLike) -> Keys:
+    """Return one 64-bit key per example, shape `(batch,)`: a pure function of seed, epoch and example id.
+
+    `epoch` is one for all, or has shape `(batch,)`.
+
+    >>> sequence_keys(seed=0, epoch=0, example_ids=[0, 1]).tolist() == sequence_keys(0, 0, [0, 1]).tolist()
+    True
+    >>> int(sequence_keys(0, 0, [7])[0]) == int(sequence_keys(0, 1, [7])[0])
+    False
+    """
+    ids = np.atleast_1d(np.asarray(example_ids, dtype=np.int64)).astype(np.uint64)
+    key = _mix(np.array([seed % 2**64], dtype=np.uint64) + _GAMMA)
+    key = _mix((key ^ np.asarray(epoch, dtype=np.int64).astype(np.uint64)) + _GAMMA)
+    return _mix((key ^ ids) + _GAMMA)
+
+
+def draw(keys: Keys, lengths: Ints, purpose: int) -> npt.NDArray[np.float64]:
+    """Return one number in [0, 1) per token, shape `(lengths.sum(),)`.
+
+    `keys` and `lengths` have shape `(batch,)`. A token's number depends on its sequence's key, its position in the
+    sequence and the purpose; not on the other sequences.
+
+    >>> a, b = sequence_keys(0, 0, [5, 9])
+    >>> both = draw(np.array([a, b]), np.array([3, 2]), CHOOSE)
+    >>> bool((both[3:] == draw(np.array([b]), np.array([2]), CHOOSE)).all())
+    True
+    """
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    position = np.arange(int(lengths.sum()), dtype=np.int64) - starts
+    counter = position.astype(np.uint64) * np.uint64(3) + np.uint64(purpose + 1)
+    return (_mix(np.repeat(keys, lengths) + counter * _GAMMA) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+# Keys are drawn as for masks, in epochs that masks never reach.
+_ORDER, _DROPOUT = 2**61, 2**60
+
+
+def order_keys(seed: int, epoch: int, example_ids: Ints) -> Keys:
+    """Return a key for each example; sorted by it, an epoch's examples stand in a random order.
+
+    >>> np.argsort(order_keys(seed=0, epoch=0, example_ids=np.arange(5))).tolist()
+    [3, 0, 1, 4, 2]
+    """
+    return sequence_keys(seed, _ORDER + epoch, example_ids)
+
+
+def dropout_seed(seed: int, step: int, process: int) -> int:
+    """Return the seed of one step's dropout in one process.
+
+    >>> dropout_seed(0, 1, 0) == dropout_seed(0, 1, 0), dropout_seed(0, 1, 0) == dropout_seed(0, 1, 1)
+    (True, False)
+    """
+    return int(sequence_keys(seed, _DROPOUT + process, [step])[0])

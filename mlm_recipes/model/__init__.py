@@ -1,0 +1,1 @@
+"""Loading a model, its loss, and the fast paths through it."""

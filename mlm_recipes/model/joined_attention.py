@@ -1,0 +1,269 @@
+"""Attention for sequences that are joined in one row, of which none attends to another.
+
+Everything in an encoder but attention works on each token by itself, so a joined row costs what its real tokens cost.
+The attention function is registered with transformers (`AttentionInterface`) and finds the sequences by
+`cu_seq_lens_q`, which the model hands on from the batch; without it, it is transformers' own SDPA. Joining sequences
+this way is MosaicBERT's and ModernBERT's unpadding (https://arxiv.org/abs/2312.17482, 2412.13663).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from .dropout import can_draw, drop_by_sign_, drop_where_negative_, noise
+
+#: The attention implementation's name. Names with sdpa, flash or flex in them have a meaning to transformers.
+NAME = "padding_free"
+
+
+_MULTIPLE = 16
+
+
+#: Up to that many tokens sequences of one length are multiplied together, beyond it their scores leave the cache.
+_SHORT = 128
+
+
+#: Beyond that many tokens attention without dropout is left to torch, which keeps no probabilities.
+_LONG = 1024
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend within each sequence of a joined row, as transformers' `AttentionInterface` asks for it.
+
+    Args:
+        module: the attention layer.
+        query, key, value: shape `(1, heads, tokens, head_dim)`; key and value may have fewer heads.
+        attention_mask: not looked at in a joined row; else as for `sdpa`.
+        dropout: of the attention probabilities.
+        scaling: of the scores, by default `head_dim ** -0.5`.
+        cu_seq_lens_q: where each sequence begins, and the row's end: int32, shape `(sequences + 1,)`.
+        max_length_q: tokens of the longest sequence.
+        sliding_window: a token attends to those less than this many tokens away.
+
+    Returns `(1, tokens, heads, head_dim)` and None for the probabilities, which are not kept.
+    """
+    if cu_seq_lens_q is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    assert query.shape[0] == 1, "joined sequences stand in one row"
+    if key.shape[1] != query.shape[1]:
+        key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    q, k, v = query.squeeze(0), key.squeeze(0), value.squeeze(0)  # indexing's backward pass fills tensors with zeros
+    longest = int(cu_seq_lens_q.diff().max()) if max_length_q is None else max_length_q
+    if q.device.type == "cpu":
+        joined = _one_by_one(q, k, v, cu_seq_lens_q.diff().tolist(), dropout, scaling, sliding_window)
+    elif q.device.type == "cuda" and not dropout and q.dtype.itemsize == 2:
+        joined = _by_flash(q, k, v, cu_seq_lens_q, longest, scaling, sliding_window)
+    else:
+        joined = _padded(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
+    return joined.transpose(0, 1).unsqueeze(0), None
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)  # or padding would be attended to in a padded batch
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over lengths that no two batches share
+def _one_by_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    lengths: list[int],
+    dropout: float,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Attend in each sequence by itself, the fastest on a CPU; all are `(heads, tokens, head_dim)`."""
+    # Whether gradients are wanted may decide only where nothing is drawn: a checkpointed layer is run twice.
+    learning = torch.is_grad_enabled() and not dropout and max(lengths) <= _LONG
+    if can_draw(dropout) or learning:
+        heads = query.shape[0]
+        batched = _as_one_batch(lengths)
+        if batched:
+            query, key, value = (
+                each.unflatten(1, (len(lengths), lengths[0])).flatten(0, 1) for each in (query, key, value)
+            )
+        with torch.autocast(query.device.type, enabled=False):  # it would make copies in float32
+            attended = _Attention.apply(
+                query, key, value, lengths[:1] if batched else lengths, dropout, scaling, window
+            )
+        return attended.unflatten(0, (heads, len(lengths))).flatten(1, 2) if batched else attended
+    each_sequence = (each.split(lengths, dim=1) for each in (query, key, value))
+    attended = [
+        scaled_dot_product_attention(
+            q.unsqueeze(0),
+            k.unsqueeze(0),
+            v.unsqueeze(0),
+            attn_mask=None if window is None or length <= window else _near(length, window, query.device),
+            dropout_p=dropout,
+            scale=scaling,
+        ).squeeze(0)
+        for length, q, k, v in zip(lengths, *each_sequence, strict=True)
+    ]
+    return torch.cat(attended, dim=1)
+
+
+def _as_one_batch(lengths: list[int]) -> bool:
+    """Tell whether sequences lie in a row as a batch does and are short: then one product for all is the fastest."""
+    length = lengths[0]
+    return len(lengths) > 1 and len(set(lengths)) == 1 and length % _MULTIPLE == 0 and 0 < length <= _SHORT
+
+
+def _near(length: int, window: int, device: torch.device) -> torch.Tensor:
+    """Return who sees whom in a sliding window: bool, shape `(length, length)`."""
+    place = torch.arange(length, device=device)
+    return (place[:, None] - place).abs() < window
+
+
+def _by_flash(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    longest: int,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Attend by torch's flash attention by lengths, which knows no dropout; all are `(heads, tokens, head_dim)`."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    q, k, v = (each.transpose(0, 1) for each in (query, key, value))
+    reach = -1 if window is None else window - 1
+    found: Any = varlen_attn(
+        q, k, v, cu_seq_lens, cu_seq_lens, longest, longest, scale=scaling, window_size=(reach, reach)
+    )
+    return found.transpose(0, 1)
+
+
+def _padded(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    longest: int,
+    dropout: float,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """Pad the sequences for attention alone; all are `(heads, tokens, head_dim)`. Nothing waits for the device."""
+    heads, tokens, _ = query.shape
+    sequences = len(cu_seq_lens) - 1
+    place = torch.arange(tokens, device=query.device)
+    sequence = torch.bucketize(place, cu_seq_lens[1:], right=True)
+    index = sequence * longest + place - cu_seq_lens[sequence]  # (tokens,): where each stands when padded
+
+    def pad(each: torch.Tensor) -> torch.Tensor:  # (sequences, heads, longest, head_dim)
+        rows = each.new_zeros(sequences * longest, heads, each.shape[-1])
+        return rows.index_copy(0, index, each.transpose(0, 1)).unflatten(0, (sequences, longest)).transpose(1, 2)
+
+    within = torch.arange(longest, device=query.device) < cu_seq_lens.diff()[:, None]
+    mask = within[:, None, None, :]  # (sequences, 1, 1, longest)
+    if window is not None and longest > window:
+        # A row of padding may see nothing; then its own place, or a softmax over nothing would be NaN.
+        mask = mask & _near(longest, window, query.device) | torch.eye(longest, dtype=torch.bool, device=query.device)
+    attended = scaled_dot_product_attention(
+        pad(query), pad(key), pad(value), attn_mask=mask, dropout_p=dropout, scale=scaling
+    )
+    return attended.transpose(1, 2).flatten(0, 1)[index].transpose(0, 1)
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(query key' * scaling), some of it dropped, times value: for each sequence.
+
+    torch's own SDPA leaves its fast path on a CPU when there is dropout, and that path's backward pass is slow. What is
+    kept for the backward pass is one tensor of the probabilities' size: what was dropped has a minus sign in it.
+
+    For bfloat16 oneDNN compiles a kernel for each length that it meets, which takes longer than the product: a sequence
+    is therefore read on to a multiple of 16, into what follows it, and what is read too much is blotted out.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        lengths: list[int],
+        dropout: float,
+        scaling: float,
+        window: int | None,
+    ) -> torch.Tensor:
+        attended = torch.empty_like(value)
+        factor = 1.0
+        signed = []
+        rows = [_readable(each, lengths) for each in (query * scaling, key, value)]
+        for (q, k, v), result in zip(_read(lengths, *rows), attended.split(lengths, dim=1), strict=True):
+            length = result.shape[1]
+            scores = torch.bmm(q, k.mT)  # (heads, read, read)
+            scores[:, :, length:] = -torch.inf  # what was read too much is not attended to
+            if window is not None and length > window:
+                far = ~_near(scores.shape[-1], window, scores.device)
+                scores += torch.zeros_like(scores[0]).masked_fill_(far, -torch.inf)
+            probabilities = scores.softmax(-1)
+            probabilities[:, length:] = 0  # and attends to nothing
+            if dropout:
+                kept, factor = noise(probabilities.shape, dropout)
+                drop_by_sign_(probabilities, kept)
+            signed.append(probabilities)
+            result.copy_(torch.bmm(probabilities.clamp_min(0) if dropout else probabilities, v)[:, :length])
+        ctx.save_for_backward(*rows, *signed)
+        ctx.constants = lengths, scaling, factor, dropout
+        return attended.mul_(factor) if dropout else attended
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        query, key, value, *signed = ctx.saved_tensors  # once: a checkpointed layer gives them no second time
+        lengths, scaling, factor, dropout = ctx.constants
+        gradients = tuple(gradient.new_empty(*gradient.shape[:2], each.shape[-1]) for each in (query, key, value))
+        each_gradient = zip(*(each.split(lengths, dim=1) for each in gradients), strict=True)
+        read = _read(lengths, query, key, value, _readable(gradient * factor if dropout else gradient, lengths))
+        for (q, k, v, given), probabilities, to in zip(read, signed, each_gradient, strict=True):
+            length = to[0].shape[1]
+            kept, to_probabilities = probabilities, torch.bmm(given, v.mT)
+            if dropout:
+                kept, to_probabilities = kept.clamp_min(0), drop_where_negative_(to_probabilities, probabilities)
+                probabilities = probabilities.abs()
+            to[2].copy_(torch.bmm(kept.mT, given)[:, :length])
+            to_scores = torch._softmax_backward_data(to_probabilities, probabilities, -1, probabilities.dtype)
+            to[0].copy_(torch.bmm(to_scores, k)[:, :length])
+            to[1].copy_(torch.bmm(to_scores.mT, q)[:, :length])
+        gradients[0].mul_(scaling)
+        return *gradients, None, None, None, None
+
+
+def _readable(rows: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """Return `(heads, tokens, head_dim)`, in order, with room to read beyond the end where that will be done."""
+    beyond = rows.dtype.itemsize == 2 and any(length % _MULTIPLE for length in lengths)
+    return torch.nn.functional.pad(rows, (0, 0, 0, _MULTIPLE - 1)) if beyond else rows
+
+
+def _read(lengths: list[int], *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield each sequence's part of `rows`, read on to a multiple of 16 where they are readable so far."""
+    multiple = _MULTIPLE if rows[0].dtype.itemsize == 2 else 1
+    start = 0
+    for length in lengths:
+        yield tuple(each[:, start : start - (-length // multiple) * multiple] for each in rows)
+        start += length

@@ -1,0 +1,133 @@
+"""The model: load one, and its loss."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..sources import remote_code
+from ..sources.model_folder import built_in_models, model_folder
+
+logger = logging.getLogger(__name__)
+
+
+def has_weights(name: str | Path, revision: str | None = None) -> bool:
+    """Tell whether a model brings trained weights, as safetensors; `mini-random` is a shape, and has none.
+
+    >>> has_weights("mini"), has_weights("mini-random")
+    (True, False)
+    """
+    folder = model_folder(name, revision)
+    return any(folder.glob("model*.safetensors"))
+
+
+def starts_random(name: str | Path, from_scratch: bool = False) -> bool:
+    """Tell whether `load_model` gives a model random weights.
+
+    >>> starts_random("mini"), starts_random("mini", from_scratch=True), starts_random("mini-random")
+    (False, True, True)
+    """
+    return from_scratch or (str(name) in built_in_models() and not has_weights(name))
+
+
+def load_model(
+    name: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    from_scratch: bool = False,
+    revision: str | None = None,
+    trust_remote_code: str | None = None,
+) -> PreTrainedModel:
+    """Load a masked-language model, in float32: a built-in name, a local folder or a hub id, there at a `revision`.
+
+    A built-in model without weights, or any with `from_scratch`, gets random ones (from torch's generator: seed it
+    first) in the shape its config.json names, with as many embeddings as `tokenizer` has tokens.
+
+    Weights are read from safetensors only. Code that the model brings is run only if `trust_remote_code` is its name.
+
+    Raises: ValueError for a folder without such weights, a model that needs its own code, one that transformers
+    cannot load with a masked-language-modelling head, or one with fewer embeddings than the tokenizer has tokens.
+    """
+    model, missing = load_model_and_missing(
+        name, tokenizer, from_scratch=from_scratch, revision=revision, trust_remote_code=trust_remote_code
+    )
+    warn_of_missing(name, missing)
+    return model
+
+
+def warn_of_missing(name: str | Path, missing: list[str]) -> None:
+    """Say which weights of a model start from random values, if any; `load_model_and_missing` names them."""
+    if missing:
+        logger.warning(
+            "%s has no trained masked-language-modelling head: %d weights start from random values (%s).",
+            name,
+            len(missing),
+            ", ".join(missing[:3]),
+        )
+
+
+def load_model_and_missing(
+    name: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    from_scratch: bool = False,
+    revision: str | None = None,
+    trust_remote_code: str | None = None,
+) -> tuple[PreTrainedModel, list[str]]:
+    """Load as `load_model` does; return also the names of the weights that the checkpoint lacks, sorted.
+
+    These start from random values. Of a model that is to start from random ones as a whole none is missing.
+    """
+    trusted = remote_code.is_trusted(str(name), trust_remote_code)
+    folder, random = model_folder(name, revision, with_code=trusted), starts_random(name, from_scratch)
+    code = remote_code.loading(str(name), folder, trust_remote_code)
+    if not random and not has_weights(name, revision):
+        raise _without_safetensors(name, folder)
+    missing: list[str] = []
+    try:
+        config = AutoConfig.from_pretrained(folder, **code)
+        if random:
+            special = ("pad", "cls", "sep", "bos", "eos", "mask")
+            ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id", None) for kind in special}
+            # BERT-like tokenizers call the first and last token cls and sep, configs sometimes bos and eos.
+            ids["bos_token_id"] = ids["bos_token_id"] if ids["bos_token_id"] is not None else ids["cls_token_id"]
+            ids["eos_token_id"] = ids["eos_token_id"] if ids["eos_token_id"] is not None else ids["sep_token_id"]
+            for key, value in ids.items():
+                if hasattr(config, key):
+                    setattr(config, key, value)
+            config.vocab_size = len(tokenizer)
+            model: Any = AutoModelForMaskedLM.from_config(config, dtype=torch.float32, **code)
+        else:
+            model, loading = AutoModelForMaskedLM.from_pretrained(
+                folder, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True, **code
+            )
+            missing = sorted(loading["missing_keys"])
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"model: {str(name)!r} cannot be loaded for masked language modelling ({str(error).splitlines()[0]}) "
+            "Accepted: an encoder that transformers' AutoModelForMaskedLM knows, with safetensors weights."
+        ) from error
+    embeddings = model.get_input_embeddings().num_embeddings
+    if embeddings < len(tokenizer):
+        raise ValueError(
+            f"model: {str(name)!r} has {embeddings} token embeddings but its tokenizer has {len(tokenizer)} tokens. "
+            "Accepted: a tokenizer that belongs to the model. Use the one saved with it, or call "
+            "model.resize_token_embeddings(len(tokenizer))."
+        )
+    return model, missing
+
+
+def _without_safetensors(name: str | Path, folder: Path) -> ValueError:
+    pickled = sorted(path.name for path in folder.glob("*.bin"))
+    # Of a model on the hub no .bin is fetched, so it is not known here whether there is one.
+    found = f"only {', '.join(pickled)}, which can run code when it is read" if pickled else "no weights that are used"
+    return ValueError(
+        f"model: {str(name)!r} holds a config but {found} ({folder}). Accepted: weights as safetensors "
+        "(model.safetensors). Have a pytorch_model.bin rewritten, where it can do no harm: python -c "
+        "\"from transformers import AutoModelForMaskedLM as M; M.from_pretrained('OLD').save_pretrained('NEW')\". Or "
+        "start from random weights: --from_scratch."
+    )

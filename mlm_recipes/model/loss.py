@@ -1,0 +1,44 @@
+"""The loss of masked-language modelling: a sum over labelled positions, divided once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .cross_entropy import cross_entropy
+
+
+def masked_lm_loss(
+    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Return the cross-entropy in nats, summed over the labelled positions and divided once by their number.
+
+    A float64 scalar (float32 on MPS, which has no other).
+
+    Args:
+        outputs: a model's output with `logits`, shape `(batch, seq_len, vocab)`, or of the labelled positions alone,
+            `(1, labelled, vocab)`, as within `mlm_recipes.model.sparse_prediction.only_at`.
+        labels: shape `(batch, seq_len)`; -100 where there is no loss.
+        num_items_in_batch: the labelled positions of the whole optimizer step, over all its micro-batches and
+            processes, as Trainer counts them; by default those of `labels`.
+
+    A batch in which nothing is labelled has the loss 0, not NaN. Written for Trainer's `compute_loss_func`: left to
+    itself, Trainer takes the mean loss of BERT-like heads for one that is already normalised, and multiplies it by
+    the accumulation steps and the processes (https://github.com/huggingface/transformers/issues/47688).
+
+    >>> from types import SimpleNamespace
+    >>> outputs = SimpleNamespace(logits=torch.zeros(1, 3, 8))
+    >>> round(masked_lm_loss(outputs, torch.tensor([[-100, 5, -100]])).item(), 4)  # log(8)
+    2.0794
+    >>> masked_lm_loss(outputs, torch.tensor([[-100, -100, -100]])).item()
+    0.0
+    """
+    labelled = labels != -100
+    logits = outputs.logits
+    logits = logits[labelled] if logits.shape[:2] == labels.shape else logits.flatten(0, 1)  # (labelled, vocab)
+    nats = cross_entropy(logits, labels[labelled])  # (labelled,)
+    # In double precision, where there is one: else the sum would tell one split of the step from another.
+    nats = nats.sum(dtype=torch.float32 if nats.device.type == "mps" else torch.float64)
+    count = labelled.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=nats.device)
+    return nats / count.clamp(min=1)

@@ -1,0 +1,1 @@
+"""What each verb does, from top to bottom."""

@@ -1,0 +1,75 @@
+"""`evaluate` measures a model that is there, `fill` has it fill the masks of a prompt."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.tokenizer import load_tokenizer
+from ..evaluation.before_after import State, alone
+from ..evaluation.fill_mask import fill_mask
+from ..model.loading import load_model
+from ..training.config import MLMConfig
+from ..training.trainer import MLMTrainer
+from . import run_folder
+from .arguments import read_config
+from .prepare import prepare
+from .result import RunResult, refuse_push, refuse_resume
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult:
+    """Measure a model on a corpus's held-out paragraphs; trains nothing, writes nothing.
+
+    Args:
+        recipe: as for `train`; a run folder stands for the model in it, measured as in its own run.
+        overrides: any value of MLMConfig, such as `model="runs/meditations"` or `corpus="notes.txt"`.
+
+    The result's metrics have the keys corpus, evaluation and versions.
+    """
+    if recipe is None and (Path(str(overrides.get("model"))) / "recipe.yaml").exists():
+        recipe = overrides["model"]  # a finished run is measured by its own recipe
+    if recipe is not None and not isinstance(recipe, MLMConfig) and (Path(recipe) / "config.json").exists():
+        overrides = {"model": str(recipe), "model_revision": None, "from_scratch": False} | overrides
+        if not (Path(recipe) / "recipe.yaml").exists():
+            recipe = None
+    config = read_config(recipe, overrides)
+    refuse_resume(config, "evaluate")
+    config.report_to = []  # the run's trackers have had their figures
+    refuse_push(config, "evaluate")
+    run = prepare(config)
+    logger.info(run.announcement())
+    with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
+        config.output_dir = unused
+        trainer = MLMTrainer(
+            run.model, args=config, eval_dataset=run.measured.held_out.rows, processing_class=run.tokenizer
+        )
+        metrics = {
+            "corpus": run.corpus.facts,
+            "evaluation": {
+                "model": config.model,
+                "random_weights": run.random_weights,
+                "head_initialised": run.head_initialised,
+            }
+            | alone(run.measured, State.of(run.measured, run.model, trainer.token_results)),
+            "versions": run_folder.versions(),
+        }
+    return RunResult(metrics)
+
+
+def fill(
+    model: str | Path, prompts: str | Sequence[str], top_k: int = 3, trust_remote_code: str | None = None
+) -> list[list[list[tuple[str, float]]]]:
+    """Fill the [MASK]s of each prompt; see `mlm_recipes.fill_mask.fill_mask`.
+
+    `model` is a run folder, another local folder, or a hub id. Returns, for each prompt and each mask in it, the
+    `top_k` likeliest tokens with their probabilities. One prompt may stand alone, without a list around it.
+    Code that the model brings is run only if `trust_remote_code` is its name.
+    """
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    return fill_mask(load_model(model, tokenizer, trust_remote_code=trust_remote_code), tokenizer, prompts, top_k)

@@ -1,0 +1,200 @@
+"""Everything that a run needs before its first number: text, tokenizer, model, rows, what it is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import set_seed
+
+from ..data.columns import flat_column
+from ..data.corpus import Corpus, check_held_out, load_corpus, load_paragraphs
+from ..data.paragraphs import stream_paragraphs
+from ..data.rows import lost_and_split, to_rows
+from ..data.streams import HeldOut, TextStream, rows_of
+from ..data.tokenizer import load_or_train_tokenizer
+from ..evaluation.before_after import Measured
+from ..evaluation.measured_text import MeasuredText
+from ..evaluation.prompts import Prompts
+from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
+from ..masking.collator import DataCollatorForMaskedLM
+from ..masking.policies import special_token_ids
+from ..model.loading import load_model_and_missing, starts_random, warn_of_missing
+from ..model.positions import usable_length
+from ..report import wording
+from ..sources.credentials import without_credentials
+from ..training.config import MLMConfig
+from ..training.processes import from_main
+
+#: Positions that pseudo-perplexity may cost on the held-out text, and on ordinary language.
+BUDGET, GENERAL_BUDGET = 65_536, 32_768
+
+
+@dataclass
+class Run:
+    """What `prepare` returns.
+
+    `head_initialised` names the weights that the model's checkpoint lacks.
+    """
+
+    config: MLMConfig
+    corpus: Corpus
+    tokenizer: Any
+    model: Any
+    max_length: int
+    random_weights: bool
+    head_initialised: list[str]
+    train_rows: Dataset | TextStream
+    measured: Measured
+
+    def collator(self) -> DataCollatorForMaskedLM:
+        """Return the collator that the config asks for."""
+        return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
+
+    def frozen_labels(self) -> Iterator[torch.Tensor]:
+        """Yield the labels of the held-out text, batch by batch, in all its draws."""
+        held_out = self.measured.held_out
+        for draw in range(held_out.draws):
+            collator = self.collator().frozen(self.config.evaluation_seed, draw)
+            for batch in DataLoader(held_out.rows, batch_size=64, collate_fn=collator):
+                yield batch["labels"]
+
+    def announcement(self) -> str:
+        """Say what there is to train on, and what to train."""
+        facts = self.corpus.facts
+        longer = ""
+        if facts["cut_off_paragraphs"]:
+            longer = (
+                f" Longer than {self.max_length} tokens: {wording.count(facts['cut_off_paragraphs'], 'paragraph')}, "
+                f"of which {wording.count(facts['cut_off_tokens'], 'token')} are cut off; --long_text split keeps "
+                "them."
+            )
+        elif facts["split_paragraphs"]:
+            longer = (
+                f" Longer than {self.max_length} tokens: {wording.count(facts['split_paragraphs'], 'paragraph')}, "
+                f"split at the ends of sentences; {facts['rows']:,} rows in all."
+            )
+        start = "random weights" if self.random_weights else "its trained weights"
+        size, train = "read as a stream", ""
+        if not facts.get("streamed"):
+            size = f"{facts['paragraphs']:,} paragraphs, {facts['words']:,} words"
+            train = f"{facts['train']:,} to train on, "
+        return (
+            f"{facts['name']}: {size}; {train}{facts['validation']:,} held out.{longer} "
+            f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
+            f"{len(self.tokenizer):,} tokens in its vocabulary."
+        )
+
+
+def load_text(config: MLMConfig, **more: Any) -> Corpus:
+    """Load the corpus as the config says; `more` arguments and errors are those of `load_corpus`."""
+    return load_corpus(
+        config.corpus,
+        validation_fraction=config.validation_fraction,
+        max_eval_samples=config.max_eval_samples,
+        validation_corpus=config.validation_corpus,
+        seed=config.evaluation_seed,
+        deduplicate=config.deduplicate,
+        **config.where(),
+        **config.reading(),
+        **more,
+    )
+
+
+@dataclass
+class _Stream:
+    """A corpus that is streamed: what is held out of it, and its first paragraphs, which stand for it here."""
+
+    text: TextStream
+    corpus: Corpus
+    sample: list[str]
+
+    @classmethod
+    def open(cls, config: MLMConfig) -> _Stream:
+        check_held_out(config.validation_fraction, config.max_eval_samples)
+        read, facts = stream_paragraphs(config.corpus, config.reading(), **config.where())
+        if config.validation_corpus is None:
+            held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
+            chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))
+            validation = Dataset.from_dict({"text": chosen, "example_id": list(range(len(chosen)))})
+        else:
+            with config.main_process_first(desc="loading validation corpus"):
+                validation = load_paragraphs(config.validation_corpus, **config.reading())
+            held_out = HeldOut(texts=validation["text"])
+            facts["validation_corpus"] = {"name": without_credentials(config.validation_corpus)}
+        text = TextStream(read, held_out)
+        corpus = Corpus(validation=validation)
+        corpus.facts = facts | {"validation": len(validation)}
+        return cls(text, corpus, from_main(text.first))
+
+
+def prepare(config: MLMConfig, default_length: int = 512) -> Run:
+    """Load the corpus and the model, tokenize, and decide what the model is measured on.
+
+    `default_length` is where rows are cut if the config says nothing and the model has as many positions.
+
+    Raises: ValueError or OSError for what cannot be loaded, or held-out text with nothing to measure.
+    """
+    stream = _Stream.open(config) if config.streaming else None
+    with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
+        corpus = stream.corpus if stream else load_text(config)
+        if config.corpus == "-":
+            config.corpus = corpus.facts["source"]  # where it was written to, so that recipe.yaml repeats the run
+        if config.validation_corpus == "-":
+            config.validation_corpus = corpus.facts["validation_corpus"]["source"]
+        # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
+        tokenizer = load_or_train_tokenizer(
+            config.model,
+            stream.sample if stream else corpus["train"]["text"],
+            **config.start(),
+            vocab_size=config.vocab_size,
+        )
+        set_seed(config.seed)
+        model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
+        warn_of_missing(config.model, missing)
+        max_length = usable_length(config.max_length, model, default_length)
+        rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
+        found = [lost_and_split(part) for part in rows.values()]
+        lost = {name: None if stream else sum(part[name] for part in found) for name in found[0]}  # None: not known
+        corpus.facts |= {"max_length": max_length} | lost
+        random_weights = starts_random(config.model, config.from_scratch)
+        if config.general_corpus.lower() != "none" and not random_weights:  # else there is nothing to forget
+            text = load_paragraphs(config.general_corpus, **config.reading())
+            rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
+            corpus.facts["general"] = without_credentials(config.general_corpus)
+    if config.prompts is None:
+        prompts = Prompts.choose(corpus["validation"]["text"], tokenizer, config.evaluation_seed)
+    else:
+        prompts = Prompts.read(config.prompts, tokenizer.mask_token)
+    sample = rows_of(stream.sample, tokenizer, max_length, **config.rows()) if stream else None
+    special_ids, unit = special_token_ids(tokenizer), "rows" if config.packing else "paragraphs"
+    texts = {
+        part: MeasuredText.of(name, rows[part], special_ids, config.evaluation_seed, budget, unit)
+        for part, name, budget in (
+            ("validation", corpus.facts["name"], BUDGET),
+            ("general", corpus.facts.get("general", ""), GENERAL_BUDGET),
+        )
+        if part in rows
+    }
+    counts = token_counts(
+        flat_column(rows["train"], "input_ids") if sample is None else (row["input_ids"] for row in sample),
+        int(cast(Any, model).get_input_embeddings().num_embeddings),
+    )
+    run = Run(
+        config=config,
+        corpus=corpus,
+        tokenizer=tokenizer,
+        model=model,
+        max_length=max_length,
+        random_weights=random_weights,
+        head_initialised=missing,
+        train_rows=stream.text if stream else rows["train"],
+        measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer),
+    )
+    words = word_frequency_metrics(counts, run.frozen_labels(), special_ids)
+    corpus.facts["word_frequencies"] = {name: words[name] for name in ("loss", "accuracy")}
+    return run

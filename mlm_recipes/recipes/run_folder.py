@@ -1,0 +1,227 @@
+"""The folder of a run: claim one, never write over a finished one, and write the files that are read later."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
+
+from .. import __version__
+from ..checkpoints.storage import STAGED, clear_staged, list_checkpoints
+from ..report import run_report
+from ..training.processes import all_or_none
+
+logger = logging.getLogger(__name__)
+
+#: What tells that a run is at work in a folder; it is gone when the run is, or may be left empty where it was killed.
+LOCK = ".lock"
+
+WRITTEN = (
+    "metrics.json",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "recipe.yaml",
+    "report.html",
+    "README.md",
+    "checkpoint-*",
+)
+
+
+def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> None:
+    """Raise FileExistsError if `folder` is a file or holds one that a run writes, and `overwrite` is not set."""
+    if folder is None or overwrite:
+        return
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(
+            f"output_dir: {str(folder)!r} is a file. Accepted: a folder, there or not. Name another one."
+        )
+    held = [name for name in WRITTEN if any(folder.glob(name))]
+    if held and "metrics.json" not in held and (newest := list_checkpoints(folder)):
+        raise FileExistsError(
+            f"output_dir: {str(folder)!r} holds a run that was interrupted, with {newest[-1].name} the newest. "
+            "Accepted: an empty or new folder. Go on with that run: --resume_from_checkpoint true. Or name another "
+            "folder; --overwrite removes these checkpoints and begins anew."
+        )
+    if held:
+        what = "a finished run" if "metrics.json" in held else "files that a run would write over"
+        raise FileExistsError(
+            f"output_dir: {str(folder)!r} already holds {what} ({', '.join(held)}). Accepted: an empty or new folder. "
+            "Name another one, leave --output_dir out, or allow it with --overwrite."
+        )
+
+
+def find_unfinished(values: Mapping[str, Any]) -> list[Path]:
+    """Return the folders under runs/ of unfinished runs whose recipe.yaml has these values."""
+    return [path.parent for path in sorted(Path("runs").glob("*/recipe.yaml")) if is_unfinished(path.parent, values)]
+
+
+def is_unfinished(folder: Path, values: Mapping[str, Any]) -> bool:
+    """Tell whether a folder has a recipe.yaml with these values, and no metrics.json yet."""
+    if not (folder / "recipe.yaml").is_file() or (folder / "metrics.json").exists():
+        return False
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
+    return isinstance(recipe, dict) and values.items() <= {n: v for n, v in recipe.items() if n in values}.items()
+
+
+def claim(folder: str | Path | None, name: str) -> Path:
+    """Make a run's folder and return it, the same one in every process.
+
+    Without a `folder` it is `runs/<name>`, or the first free one of `runs/<name>-2`, `-3`, ...
+    """
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        return Path(folder)
+    state, claimed = PartialState(), [""]
+    if state.is_main_process:
+        stem, number = file_stem(name), 1
+        while not claimed[0]:
+            free = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                free.mkdir(parents=True)  # two runs started at once cannot both succeed here
+                claimed[0] = str(free)
+            except FileExistsError:
+                number += 1
+    if state.num_processes > 1:
+        broadcast_object_list(claimed)
+    return Path(claimed[0])
+
+
+def file_stem(name: str) -> str:
+    """Return a name as a file or folder may have it.
+
+    >>> file_stem("owner/my notes")
+    'owner-my-notes'
+    """
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a run's folder to this run while `with` lasts; a process that is killed lets it go.
+
+    Raises: OSError, in all processes, if another run has it.
+    """
+    # The system's own lock, and nothing in its stead: a mark in a file would outlive a process that is killed.
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)
+    try:
+        all_or_none(lambda: _lock(lock, folder) if PartialState().is_main_process else None)
+        yield
+    finally:
+        if lock.is_locked:
+            with suppress(OSError):  # an open file cannot be removed on Windows; there releasing it does
+                (folder / LOCK).unlink()
+            lock.release()
+
+
+def _lock(lock: FileLock, folder: Path) -> None:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise OSError(
+            f"output_dir: another run is at work in {str(folder)!r}. Accepted: a folder of its own. Wait for that run, "
+            "or name another --output_dir."
+        ) from error
+    except OSError as error:
+        logger.warning("Nobody can tell whether another run is at work in %s: it cannot be locked (%s).", folder, error)
+
+
+def give_back(folder: Path) -> None:
+    """Remove a folder that was claimed and is still empty."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def remove_checkpoints(folder: Path, checkpoints: Iterable[Path]) -> None:
+    """Remove checkpoints of an earlier run, which would pass for this one's."""
+    for path in checkpoints:
+        assert path.parent == folder, path
+        assert re.fullmatch(r"checkpoint-\d+", path.name), path
+        shutil.rmtree(path)
+
+
+def write_recipe(folder: Path, values: dict[str, Any]) -> None:
+    """Write recipe.yaml, which repeats the run."""
+    _write(folder / "recipe.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def begin(folder: Path, values: dict[str, Any]) -> None:
+    """Write recipe.yaml, and remove what says that a run in this folder has finished."""
+    write_recipe(folder, values)
+    for name in ("metrics.json", *run_report.FILES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Write metrics.json, which says that the run has finished."""
+    _write(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file such that it is there whole, or as it was before."""
+    aside = path.with_name(f".{path.name}")
+    # JSON's escape for half a character (a lone surrogate), as stands in the name of a file that is not UTF-8.
+    aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+    os.replace(aside, path)
+
+
+def staging(folder: Path, clear: bool = True) -> Path:
+    """Return where a run's model is written before it is moved into its folder; `clear` removes what is left there."""
+    if clear:
+        clear_staged(folder)
+    return folder / STAGED / "model"
+
+
+def take_in(staged: Path, folder: Path, values: dict[str, Any]) -> list[Path]:
+    """Move a model that was written whole, and what belongs to it, into the run's folder; `staged` is gone then.
+
+    The folder is one of an unfinished run with these `values` until it gets its metrics.json. Returns the files' new
+    places. Raises: OSError, which says where the model is, if that cannot be done.
+    """
+    # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
+    try:
+        begin(folder, values)
+        (staged / "training_args.bin").unlink(missing_ok=True)
+        moved = [folder / path.name for path in sorted(staged.iterdir())]
+        for place in moved:
+            os.replace(staged / place.name, place)
+    except OSError as error:
+        raise OSError(
+            f"output_dir: the trained model could not be moved into {str(folder)!r} ({error}). It is whole in "
+            f"{str(staged)!r}, but for files that were moved before. Accepted: a folder whose files can be replaced. "
+            f"Move the rest by hand; `mlm-recipes evaluate {folder}` then measures it."
+        ) from error
+    clear_staged(folder)
+    return moved
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a run's numbers.
+
+    A package that was not installed, but lies on the path, does not say which version it is: `not known`.
+
+    >>> sorted(versions())[:3]
+    ['accelerate', 'datasets', 'evaluate']
+    """
+    found = {"python": platform.python_version(), "mlm-recipes": __version__}
+    for package in ("torch", "transformers", "datasets", "accelerate", "evaluate", "tokenizers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not known: not installed as a package"
+    return found

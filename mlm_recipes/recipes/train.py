@@ -1,0 +1,230 @@
+"""The recipe functions: `train`, `evaluate`, `reference` and `fill`, each the whole story from top to bottom."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from accelerate.utils.memory import clear_device_cache
+from transformers.trainer_utils import HubStrategy
+
+from ..evaluation.before_after import State
+from ..report import wording
+from ..training.config import MLMConfig
+from ..training.not_made import NotMade
+from ..training.processes import all_or_none, from_main
+from ..training.trackers import Trackers, refuse_missing
+from ..training.trainer import MLMTrainer
+from . import resumption, run_folder
+from .arguments import read_config
+from .pace import fit, time_steps
+from .prepare import Run, prepare
+from .result import (
+    RunResult,
+    compare_states,
+    draw_pages,
+    limit_of,
+    metrics_of,
+    plan_of,
+    refuse_diverged,
+    result_of,
+)
+from .upload import Upload
+
+logger = logging.getLogger(__name__)
+
+#: Steps before the clock counts, and steps that are timed, where a run is to take so many minutes.
+_TIMED = 1, 3
+
+
+def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult:
+    """Train a model on a corpus, and measure it before and after on the same masked tokens.
+
+    Args:
+        recipe: a YAML file, a run folder, a bundled recipe's name, or an MLMConfig; by default `quickstart` for a
+            built-in model, `adapt` for another.
+        overrides: any value of MLMConfig, such as `corpus="notes.txt"` or `num_train_epochs=3`.
+
+    Writes the run folder: the model and its tokenizer, recipe.yaml, metrics.json, report.html, README.md. Without an
+    `output_dir` it is `runs/<corpus>`, or the next free `runs/<corpus>-2`, `-3`, ...
+
+    With `resume_from_checkpoint` an interrupted run goes on, in its own folder: a checkpoint, a run folder, or true for
+    the newest checkpoint of `output_dir`, of the recipe if that is a run folder, or else of this corpus and model; auto
+    goes on with a run of the very same values if there is one, and starts it if not.
+
+    With `push_to_hub` the finished folder is sent to the hub, in one commit, as `hub_model_id` or under its own name.
+
+    When the last step is done, the model is on the disk before anything else. What fails afterwards and can be done
+    without is said, and named in the result's `not_made`: pages, trackers, the machine's limit, the copy on the hub.
+
+    Raises: ValueError or FileNotFoundError for what the caller can mend; FileExistsError for an `output_dir` that
+    holds a file a run would write over, unless `overwrite` is set; NotMadeError (mlm_recipes.training.not_made) where
+    the trained model could not be measured.
+    """
+    config = read_config(recipe, overrides)
+    refuse_missing(config.report_to)
+    resumption.go_on_if_begun(config)
+    checkpoint = resumption.checkpoint_asked_for(recipe, config)
+    if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
+        config = read_config(checkpoint.parent, overrides)  # the run's own values, not those of the default recipe
+    if checkpoint is not None:
+        resumption.take_length_of(checkpoint, config)
+    goes_on = checkpoint is not None and resumption.is_its_own(checkpoint, config)
+    if not goes_on:
+        run_folder.refuse_to_overwrite(resumption.asked_for(config), config.overwrite)
+    run = prepare(config)
+    timed = config.train_minutes is not None
+    if config.train_minutes is not None:
+        _choose_length(run, config.train_minutes)
+    folder = run_folder.claim(resumption.asked_for(config), run.corpus.facts["name"])
+    config.output_dir = str(folder)
+    try:
+        with run_folder.held(folder):
+            return _train(run, folder, checkpoint, goes_on, timed)
+    finally:
+        run_folder.give_back(folder)  # where nothing was written
+
+
+def _choose_length(run: Run, minutes: float) -> None:
+    """Replace `train_minutes` by the steps, and the batch, that fit: recipe.yaml then repeats the run exactly."""
+    config = run.config
+    asked = config.per_device_train_batch_size
+
+    def time_step(batch: int) -> float:
+        values = replace(config, per_device_train_batch_size=batch, max_length=run.max_length)
+        seconds = time_steps(copy.deepcopy(run.model), values, run.train_rows, run.tokenizer, *_TIMED, quiet=True)
+        clear_device_cache(garbage_collection=True)  # the copy's memory
+        return median(seconds)
+
+    chosen = fit(minutes, config.max_steps, asked, time_step)
+    config.train_minutes = None
+    config.max_steps, config.per_device_train_batch_size = chosen.steps, chosen.batch
+    said = wording.how_long(chosen.steps, chosen.seconds_per_step)
+    if chosen.batch < asked:
+        said += f" Batches of {chosen.batch} in place of {asked}, so that there are enough steps."
+    logger.info(said)
+
+
+def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool, timed: bool) -> RunResult:
+    """Train and measure in the folder of the run, which no other has meanwhile."""
+    config = run.config
+    upload = _upload(config, folder)
+    trainer = MLMTrainer(
+        run.model,
+        args=config,
+        train_dataset=run.train_rows,
+        eval_dataset=run.measured.held_out.rows,
+        processing_class=run.tokenizer,
+    )
+    trainer.progress.told = timed
+    if checkpoint is not None:
+        trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
+    abandoned = resumption.abandoned(folder, checkpoint, config, bool(checkpoint and trainer.resumed[-1]["changed"]))
+    if trainer.is_world_process_zero():
+        run_folder.remove_checkpoints(folder, abandoned)
+        if goes_on:
+            trainer.add_callback(resumption.RecipeWithCheckpoint(folder, config.to_recipe()))
+        else:
+            run_folder.begin(folder, config.to_recipe())
+        plan = plan_of(config, ", in bf16" if config.bf16 else "")
+        logger.info("%s %s%s", run.announcement(), plan, f" Going on from {checkpoint}." if checkpoint else "")
+    not_made = NotMade(folder, trainer.is_world_process_zero())
+    with Trackers(trainer, not_made) as trackers:
+        before = State.of(run.measured, run.model, trainer.token_results)
+        trainer.log(before.logged)
+        trackers.log("before", before.measures)
+        started = time.monotonic()
+        output = trainer.train(resume_from_checkpoint=checkpoint or False)
+        seconds = time.monotonic() - started
+        logged = [*trainer.state.log_history]  # what follows is logged behind it
+        # Nothing that can fail comes before this: from here on the model is on the disk, in the folder of the run.
+        saved = _save(trainer, folder, config)
+        with not_made.trained():
+            real, padding = trainer.accelerator.reduce(trainer.computed.counts().to(config.device)).tolist()
+            after = State.of(run.measured, run.model, trainer.token_results)
+        refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
+        # The processes do nothing together any more: what fails in one does not have the others wait for it.
+        with not_made.trained():
+            trainer.log(after.logged)
+            trackers.log("after", after.measures)
+            compared = compare_states(run, before, after, not_made)
+            if "gain" in compared:
+                trackers.log("gain", compared["gain"])
+            steps = output.global_step - (trainer.resumed[-1]["step"] if trainer.resumed else 0)
+            history = [entry for entry in logged if "loss" in entry]
+            limit = None
+            if steps:
+                with not_made.noting("the machine's limit"):
+                    limit = limit_of(run, config, real, seconds)
+            metrics = metrics_of(
+                run,
+                config,
+                before,
+                after,
+                compared,
+                not_made,
+                recipe="train",
+                skipped_steps=trainer.skipped_steps,
+                seconds=seconds,
+                steps=output.global_step,
+                epochs=trainer.epochs,
+                processes=config.world_size,
+                resumed=trainer.resumed,
+                history=[
+                    {key: entry[key] for key in ("step", "loss", "learning_rate", "grad_norm") if key in entry}
+                    for entry in history
+                ],
+                evaluations=[
+                    {"step": entry["step"]}
+                    | {name: entry[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity")}
+                    for entry in logged
+                    if "eval_loss" in entry
+                ],
+                tokens={"real": real, "padding": padding},
+                steps_per_second=steps / seconds if steps else None,
+                tokens_per_second=real / seconds if steps else None,
+                machine_limit=limit,
+                **({"out_of_memory": {"parts": trainer.micro_batch_parts}} if trainer.micro_batch_parts > 1 else {}),
+            )
+            if trainer.is_world_process_zero():
+                run_folder.write_metrics(folder, metrics)
+        if trainer.is_world_process_zero():
+            draw_pages(folder, metrics, not_made)
+    if upload is not None and trainer.is_world_process_zero():
+        with not_made.noting("the copy on the hub"):
+            logger.info("Sent to %s", upload.send(folder, run.tokenizer.vocab_files_names.values()))
+    return result_of(metrics, folder, not_made)
+
+
+def _upload(config: MLMConfig, folder: Path) -> Upload | None:
+    """Return where the finished run is to be sent, if anywhere; Trainer does not hear of it.
+
+    It would send each checkpoint, a card of its own in the place of ours, and leave the token in training_args.bin.
+    """
+    if not config.push_to_hub:
+        return None
+    name = config.hub_model_id or folder.resolve().name
+    wanted = (
+        config.hub_token,
+        config.hub_private_repo,
+        config.hub_revision,
+        HubStrategy(config.hub_strategy).value,
+    )
+    config.push_to_hub, config.hub_token = False, None
+    return from_main(lambda: Upload.open(name, *wanted))
+
+
+def _save(trainer: MLMTrainer, folder: Path, config: MLMConfig) -> list[Path]:
+    """Put the model into the folder of the run, and return its files; all processes call this.
+
+    It is written whole beside its place first: where the disk is full, what was there stays.
+    """
+    main = trainer.is_world_process_zero()
+    staged = run_folder.staging(folder, clear=main)
+    trainer.save_model(str(staged))
+    return all_or_none(lambda: run_folder.take_in(staged, folder, config.to_recipe()) if main else [])

@@ -1,0 +1,148 @@
+"""The before/after table and the prompts of a run as text, for every page that shows them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from .wording import FEW, count, measured_tokens
+
+#: The verdict of an interval that includes zero.
+NO_CHANGE = "no measurable change"
+
+
+@dataclass(frozen=True)
+class Label:
+    """What people call a measure, and how they write it, its change, and an interval's ends."""
+
+    name: str
+    value: Callable[[float], str]
+    change: Callable[[float], str]
+    end: Callable[[float], str]
+
+
+def _large(number: float, sign: str = "") -> str:
+    return f"{number:{sign},.1f}" if abs(number) < 1e6 else f"{number:{sign}.1e}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _with_sign(number: float) -> str:
+    return _large(number, "+")
+
+
+LABELS = {
+    "loss": Label("loss (nats)", "{:.3f}".format, "{:+.3f}".format, "{:+.2f}".format),
+    "perplexity": Label("perplexity", _large, _with_sign, _with_sign),
+    "pseudo_perplexity": Label("pseudo-perplexity", _large, _with_sign, _with_sign),
+    "accuracy": Label("accuracy", "{:.1%}".format, _points, _points),
+    "top5_accuracy": Label("top-5 accuracy", "{:.1%}".format, _points, _points),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a measure's cells; or a `name` alone, which is a `text`'s or a `warning`."""
+
+    name: str
+    before: str = ""
+    after: str = ""
+    change: str = ""
+    interval: str = ""
+    alone: str = ""
+    kind: str = "measure"
+
+
+def rows(metrics: dict[str, Any]) -> list[Row]:
+    """Return the before/after table: held-out text, and ordinary language where it was measured.
+
+    The first row names the held-out text. Runs of earlier versions have no intervals.
+    """
+    words = metrics["corpus"]["word_frequencies"]
+    alone = {"loss": words["loss"], "perplexity": math.exp(words["loss"]), "accuracy": words["accuracy"]}
+    last = {name: LABELS[name].value(number) for name, number in alone.items()}
+    if "change" in metrics:
+        measures, general = metrics["change"]["held_out"]["measures"], metrics["change"].get("general")
+    else:  # one draw, no intervals
+        general = None
+        measures = {
+            name: {"before": old, "after": metrics["after"][name], "change": metrics["after"][name] - old}
+            for name, old in metrics["before"].items()
+            if name in alone
+        }
+    found = [Row("held-out text", kind="text")]
+    found += [row_of(name, measure, last.get(name, "")) for name, measure in in_order(measures)]
+    few = measured_tokens(metrics)
+    if few < FEW:
+        found.append(Row(f"only {count(few, 'masked token')}: a hint, not a result", kind="warning"))
+    if general:
+        found.append(Row(general["text"], kind="text"))
+        found += [row_of(name, measure) for name, measure in in_order(general["measures"])]
+    return found
+
+
+def in_order(measures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the measures that there are, in the order in which every page shows them."""
+    return ((name, measures[name]) for name in LABELS if name in measures)
+
+
+def row_of(name: str, measure: dict[str, Any], alone: str = "") -> Row:
+    """Return a measure (docs/metrics.md) as a row; a change that cannot be told from none is called that.
+
+    >>> accuracy = {"before": 0.3, "after": 0.31, "change": 0.01, "low": -0.01, "high": 0.03}
+    >>> row = row_of("accuracy", accuracy | {"verdict": "no measurable change"})
+    >>> row.before, row.after, row.change, row.interval
+    ('30.0%', '31.0%', 'no measurable change', '-1.0 to +3.0')
+    """
+    label, verdict = LABELS[name], measure.get("verdict", "")
+    change = NO_CHANGE if verdict == NO_CHANGE else label.change(measure["change"])
+    interval = verdict
+    if measure.get("low") is not None:
+        interval = f"{label.end(measure['low'])} to {label.end(measure['high'])}"
+    return Row(label.name, label.value(measure["before"]), label.value(measure["after"]), change, interval, alone)
+
+
+def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return the before/after table as text: a header, then a row a measure; all have as many cells as the header.
+
+    >>> measure = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5, "masked_tokens": 500}
+    >>> words = {"word_frequencies": {"loss": 3.0, "accuracy": 0.1}}
+    >>> for row in comparison({"corpus": words, "before": measure, "after": measure | {"loss": 1.5}}):
+    ...     print(*row, sep=" | ")
+    held-out text | before | after | change | word frequencies alone
+    loss (nats) | 2.000 | 1.500 | -0.500 | 3.000
+    perplexity | 7.4 | 7.4 | +0.0 | 20.1
+    accuracy | 50.0% | 50.0% | +0.0 | 10.0%
+    """
+    first, *others = rows(metrics)
+    interval = "change" in metrics
+    found = [(first.name, "before", "after", "change", "95% interval", "word frequencies alone")]
+    found += [(row.name, row.before, row.after, row.change, row.interval, row.alone) for row in others]
+    return [row if interval else (*row[:4], row[5]) for row in found]
+
+
+def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """Return prompt, answer, how it was chosen, and the first choices before and after of each prompt, as text."""
+    return [
+        prompt(old) | {"before": join_top(old["top"]), "after": join_top(new["top"])}
+        for old, new in zip(metrics["before"]["fill_mask"], metrics["after"]["fill_mask"], strict=True)
+    ]
+
+
+def prompt(entry: dict[str, Any]) -> dict[str, str]:
+    """Return a prompt, its answer and how it was chosen, as text."""
+    return {"prompt": entry["prompt"], "answer": entry.get("answer") or "", "chosen": entry.get("chosen", "")}
+
+
+def join_top(top: list[tuple[str, float]]) -> str:
+    """Return the three likeliest tokens in a line.
+
+    >>> join_top([("man", 0.41), ("life", 0.05)]) == "man 41% \N{MIDDLE DOT} life 5%"
+    True
+    """
+    first = (f"{token} {p:.0%}" for token, p in top[:3])
+    return " \u00b7 ".join(first)  # not by commas, which are among the commonest tokens

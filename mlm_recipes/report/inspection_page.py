@@ -1,0 +1,217 @@
+"""The page of an inspection: its facts in tables and sentences, from 72 to 110 columns; imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..sources.escaping import in_all, one_line, shell
+from . import terminal, wording
+
+#: The widest bar of the histogram, in characters.
+_BAR = 24
+
+#: Counts that have a place of their own on the page; every other count of the corpus is listed by its name.
+_SHOWN = {"paragraphs", "words", "train", "validation", "duplicates", "dropped_as_duplicate_of_validation"} | {
+    "near_duplicates",
+    "near_duplicates_of_validation",
+}
+
+#: What the recommended command names, besides the corpus.
+_FLAGS = ("model", "max_length", "per_device_train_batch_size", "num_train_epochs")
+
+#: How a batch may be laid out.
+_LAYOUTS = {
+    "max_length": "of every row to {max_length} tokens",
+    "longest": "to the longest of a batch of {per_device_train_batch_size}, in random order",
+    "padding_free": "padding-free",
+}
+
+
+def page(facts: dict[str, Any]) -> str:
+    """Return the whole page, from the facts of an inspection."""
+    facts = in_all(facts, one_line)
+    corpus, model, recipe = facts["corpus"], facts["model"]["name"], facts["recipe"]["name"]
+    licence = f", {corpus['licence']}" if "licence" in corpus else ""
+    parts = [
+        terminal.wrapped(f"{corpus['name']} ({corpus['source']}{licence}) for {model} by the recipe {recipe}"),
+        terminal.table([("text", "", ""), *_text(facts)], right=range(1, 2)),
+        terminal.table([("length", "paragraphs", "of all tokens"), *_histogram(facts)], right=range(2, 3)),
+        terminal.wrapped(_longest(facts)),
+        terminal.table([("vocabulary", "", ""), *_vocabulary(facts)], right=range(1, 2)),
+    ]
+    fragmented = facts["words"]["most_fragmented"]
+    if fragmented:
+        rows = [(found["word"], f"{found['count']:,}", " ".join(found["pieces"])) for found in fragmented]
+        parts.append(terminal.table([("word in pieces", "times", ""), *rows], right=range(1, 2)))
+    parts += [
+        terminal.table([("training rows", "", ""), *_rows(facts)], right=range(1, 2)),
+        terminal.table([("model", "", ""), *_model(facts)], right=range(1, 2)),
+    ]
+    if facts["time"]:
+        parts.append(terminal.table([("time on this machine", "", ""), *_time(facts["time"])], right=range(1, 2)))
+    parts.append(_advice(facts))
+    return "\n".join(line.rstrip() for line in "\n\n".join(parts).splitlines())
+
+
+def _text(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    corpus, lengths = facts["corpus"], facts["lengths"]
+    yield (
+        "paragraphs",
+        f"{corpus['paragraphs']:,}",
+        f"{corpus['train']:,} to train on, {corpus['validation']:,} held out",
+    )
+    yield "words", f"{corpus['words']:,}", ""
+    ends = lengths["tokens_with_special"] - lengths["tokens"]
+    yield "tokens", f"{lengths['tokens']:,}", f"and {ends:,} special ones at the ends of paragraphs"
+    duplicates = facts["duplicates"]
+    yield "repeated", f"{duplicates['exact']:,}", "paragraphs, equal to another but for case and white space"
+    yield "nearly so", f"{duplicates['near']:,}", "more paragraphs, whose like stands before them; --deduplicate near"
+    leaked = duplicates["dropped_as_duplicate_of_validation"]
+    yield "also held out", f"{leaked:,}", "paragraphs; dropped, so that no held-out text is trained on"
+    near = duplicates["near_duplicates_of_validation"]
+    yield "nearly held out", f"{near:,}", "paragraphs trained on, whose like is held out; --deduplicate near drops them"
+    for name, number in _counts(corpus):
+        yield "while reading", f"{number:,}", name
+
+
+def _counts(facts: dict[str, Any], within: str = "") -> Iterator[tuple[str, int]]:
+    """Yield every count above zero that says something was dropped, joined, cut or replaced, in words."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _counts(value, f"{name}: ".replace("_", " "))
+        elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and name not in _SHOWN:
+            yield f"{within}{name.replace('_', ' ')}", value
+
+
+def _histogram(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    buckets, tokens = facts["lengths"]["histogram"], facts["lengths"]["tokens_with_special"]
+    most = max(bucket["paragraphs"] for bucket in buckets)
+    figures = max(len(f"{bucket['to']:,}") for bucket in buckets)
+    counts = max(len(f"{bucket['paragraphs']:,}") for bucket in buckets)
+    for bucket in buckets:
+        number = bucket["paragraphs"]
+        bar = "\u2588" * round(_BAR * number / most) or ("\u258f" if number else "")
+        yield (
+            f"{bucket['from']:>{figures},} to {bucket['to']:>{figures},}",
+            f"{number:>{counts},} {bar:{_BAR}}",
+            f"{bucket['tokens'] / tokens:.1%}",
+        )
+
+
+def _longest(facts: dict[str, Any]) -> str:
+    lengths = facts["lengths"]
+    return (
+        "Lengths are in tokens, with the special ones at both ends. Half of the paragraphs have "
+        f"{lengths['median']:,.0f} or fewer; the longest has {lengths['longest']:,}: "
+        f"\u201c{lengths['longest_begins']} \u2026\u201d"
+    )
+
+
+def _vocabulary(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    words, unknown = facts["words"], facts["unknown"]
+    sample = f" (a sample of {words['counted']:,})" if words["sample"] else ""
+    yield "pieces per word", f"{words['pieces_per_word']['ratio']:.2f}", f"1 is a word that the vocabulary has{sample}"
+    yield "words in pieces", f"{words['broken']['ratio']:.1%}", f"broken into two or more{sample}"
+    most = ", ".join(f"{found['word']} ({found['count']:,})" for found in words["most_unknown"][:5])
+    which = f"{unknown['sum']:,} of {unknown['count']:,}{': ' if most else ''}{most}"
+    yield "unknown tokens", f"{unknown['ratio']:.2%}", which
+
+
+def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    recipe, rows, longer, cut = facts["recipe"], facts["rows"], facts["longer_than_max_length"], facts["cut_off"]
+    masking = facts["masking"]
+    if recipe["packing"]:
+        what = f"of {recipe['max_length']:,} tokens, packed end to end"
+    else:
+        what = f"of at most {recipe['max_length']:,} tokens"
+    yield "rows", f"{rows['train']:,}", f"{what}; {rows['train_tokens']:,} tokens in all"
+    if not longer["paragraphs"]:
+        beyond = "paragraphs of the text: nothing is cut off"
+    else:
+        lost = f"{cut['tokens']['sum']:,} are cut off, {cut['tokens']['ratio']:.1%} of all"
+        if not cut["tokens"]["sum"]:
+            lost = "they go on in the next row" if recipe["packing"] else "they are split at the ends of sentences"
+        beyond = f"paragraphs of the text, by {wording.count(longer['tokens'], 'token')}; {lost}"
+    yield "longer than that", f"{longer['paragraphs']:,}", beyond
+    for name, how in _LAYOUTS.items():
+        share = facts["padding"][name]["ratio"]
+        here = "; so in this run" if name == facts["padding"]["run"] else ""
+        yield "padding", f"{share:.1%}", how.format(**recipe) + here
+    nothing = masking["rows_without_a_mask"]
+    expected = f"of the rows: {nothing['sum']:,.1f} in an epoch, at mlm_probability {masking['mlm_probability']:g}"
+    yield "nothing masked", f"{nothing['ratio']:.1%}", expected
+    yield "under 3 maskable", f"{masking['rows_below_three_maskable']['sum']:,}", "rows too short to learn from"
+    if masking["held_out_masked_tokens"] is not None:
+        yield "held-out masks", f"{masking['held_out_masked_tokens']:,}", "tokens on which every evaluation is measured"
+
+
+def _model(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    model = facts["model"]
+    if model["parameters"] is not None:
+        start = "random weights" if model["random_weights"] else "its trained weights"
+        missing = len(model["missing_weights"])
+        head = f"; {wording.count(missing, 'weight')} missing" if missing else ""
+        yield "parameters", f"{model['parameters'] / 1e6:.1f}M", f"starts from {start}{head}"
+        yield "vocabulary", f"{model['vocabulary']:,}", f"tokens; the model has {model['embeddings']:,} embeddings"
+        longest = "any" if model["max_positions"] is None else f"{model['max_positions']:,}"
+        yield "positions", longest, "the longest row that it takes"
+    else:
+        yield "vocabulary", f"{model['vocabulary']:,}", "tokens"
+    yield "mask token", model["mask_token"] or "none", ""
+
+
+def _time(time: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    device = f"cpu, {wording.count(time['threads'], 'thread')}" if time["device"] == "cpu" else time["device"]
+    parts = f" in {time['micro_batches']} parts" if time["micro_batches"] > 1 else ""
+    batch = f"batches of {time['batch']}{parts}, {time['precision']}, {device}"
+    yield "a step", f"{time['seconds_per_step']:.2f} s", f"the median of {len(time['steps_timed'])}; {batch}"
+    yield "an epoch", _duration(time["seconds_an_epoch"]), wording.count(time["steps_an_epoch"], "step")
+    yield "the recipe", _duration(time["seconds_of_the_run"]), wording.count(time["steps_of_the_run"], "step")
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as one would say it.
+
+    >>> _duration(4.6), _duration(200), _duration(9000)
+    ('5 s', '3 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _advice(facts: dict[str, Any]) -> str:
+    parts = [terminal.wrapped(f"Cannot train: {problem}") for problem in facts["problems"]]
+    parts += [terminal.wrapped(f"Look at: {warning}") for warning in facts["warnings"]]
+    if facts["problems"]:
+        return "\n\n".join(parts)
+    advised, within = facts["recommended"], facts["recommended"]["tokens_within_max_length"]["ratio"]
+    if advised["packed"]:
+        length = f"its rows of {advised['max_length']:,} are packed"
+    else:
+        length = f"max_length {advised['max_length']:,} holds {within:.1%} of the tokens"
+    parts.append(terminal.wrapped(f"Recommended: {advised['recipe']}: {advised['why']}; {length}."))
+    recipe = facts["recipe"]
+    values = {"corpus": recipe["corpus"]} | recipe["reading"]
+    values |= {name: advised[name] for name in _FLAGS if name in advised}
+    parts.append(_command(f"{terminal.command()} train {advised['recipe']}", values))
+    return "\n\n".join(parts)
+
+
+def _command(start: str, values: dict[str, Any]) -> str:
+    r"""Return a command over as many lines as it needs, which a shell reads as one.
+
+    >>> print(_command("mlm-recipes train", {"corpus": "a long name " * 5, "max_length": 128}))
+    mlm-recipes train \
+        --corpus 'a long name a long name a long name a long name a long name ' \
+        --max_length 128
+    """
+    lines = [start]
+    for name, value in values.items():
+        flag = f"--{name} {shell(str(value))}"
+        if len(lines[-1]) + len(flag) < 70:
+            lines[-1] += f" {flag}"
+        else:
+            lines.append(f"    {flag}")
+    return " \\\n".join(lines)

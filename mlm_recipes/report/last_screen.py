@@ -1,0 +1,76 @@
+"""The last screen of a run; imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from ..sources.escaping import in_all, one_line, shell
+from .before_after_table import LABELS, NO_CHANGE, comparison, join_top, prompt, prompt_rows
+from .run_report import FILES
+from .terminal import command, make_console, print_table, text_of
+from .wording import FEW, count, note
+
+#: Cells that a terminal of 80 columns has no room for in one line.
+_NARROW = {NO_CHANGE: "no measurable\nchange", "word frequencies alone": "word\nfrequencies\nalone"}
+
+
+def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
+    """Return the last screen of a run as text: the table, the prompts, what it means, and where everything lies."""
+    metrics = in_all(metrics, one_line)
+    console = make_console()
+    if "evaluation" in metrics:
+        _print_evaluation(metrics, console)
+    else:
+        rows = [tuple(_NARROW.get(cell, cell) for cell in row) for row in comparison(metrics)]
+        print_table(console, rows, right=range(1, len(rows[0])))
+        for row in prompt_rows(metrics):
+            _print_prompt(console, row, ("before", "after"))
+        console.print()
+        console.print(Text(note(metrics) if "gain" in metrics else "Before and after could not be compared."))
+    if folder is not None:
+        place = one_line(str(folder))
+        files = [name for name in ("recipe.yaml", "metrics.json", *FILES) if (folder / name).is_file()]
+        console.print(Text(f"\nEverything is in {place}: {', '.join(['the model', *files])}."))
+        prompts = metrics["after"]["fill_mask"]
+        first = prompts[0]["prompt"] if prompts else "[MASK]"
+        console.print(Text(f"Try it:  {command()} fill {place} {shell(first)}"))
+    return text_of(console)
+
+
+def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
+    found, words = metrics["evaluation"], metrics["corpus"]["word_frequencies"]
+    rows: list[tuple[str, ...]] = []
+    rows.append((f"held-out text of {metrics['corpus']['name']}", str(found["model"]), "word frequencies alone"))
+    for name, label in LABELS.items():
+        rows.append((label.name, label.value(found[name]), label.value(words[name]) if name in words else ""))
+    rows.append(("masked tokens", f"{found['masked_tokens']:,} in {count(found['draws'], 'draw')}", ""))
+    if found["distinct_tokens"] < FEW:
+        rows.append((f"only {count(found['distinct_tokens'], 'masked token')}: a hint, not a result", "", ""))
+    if "general" in found:
+        rows.append((metrics["corpus"]["general"], "", ""))
+        rows += [(label.name, label.value(found["general"][name]), "") for name, label in LABELS.items()]
+    print_table(console, rows, right=range(1, 3))
+    for entry in found["fill_mask"]:
+        _print_prompt(console, prompt(entry) | {"first": join_top(entry["top"])}, ("first",))
+    console.print()
+    if found["head_initialised"]:
+        missing = count(len(found["head_initialised"]), "weight")
+        console.print(
+            Text(
+                f"This model came without a trained masked-language-modelling head: {missing} started from random "
+                "values, and its figures are a guess's."
+            )
+        )
+    if found["random_weights"]:
+        console.print(Text("This model has random weights: it has learned nothing yet, and its figures are a guess's."))
+
+
+def _print_prompt(console: Console, row: dict[str, str], what: tuple[str, ...]) -> None:
+    answer = f"  ({row['answer']})" if row["answer"] else ""
+    console.print(Text(": ".join(filter(None, (row["chosen"], row["prompt"]))) + answer))
+    for name in what:
+        console.print(Text(f"  {name:6}  {row[name]}"))

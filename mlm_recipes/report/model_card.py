@@ -1,0 +1,127 @@
+"""The model card, README.md of a run folder: metadata as the hub wants it, and what can be said honestly."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.repocard import metadata_load
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from ..sources.escaping import markdown
+from .before_after_table import LABELS, comparison
+from .wording import FEW, count, headline, measured_tokens, note
+
+#: What the hub calls a licence that is not known (https://huggingface.co/docs/hub/repositories-licenses).
+UNKNOWN = "unknown"
+
+#: A licence as the hub writes it.
+_LICENCE = re.compile(r"[a-z][a-z0-9.+-]*")
+
+#: A model or data set of the hub.
+_HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[\w][\w.-]*(/[\w][\w.-]*)?")
+
+
+def card(metrics: dict[str, Any]) -> str:
+    """Return the model card of a run: YAML metadata, then Markdown; `metrics` is as in docs/metrics.md."""
+    body = (
+        _environment()
+        .get_template("model_card.md")
+        .render(
+            metrics=metrics,
+            rows=comparison(metrics),
+            source=_source(metrics["corpus"]["source"]),
+            headline=headline(metrics),
+            more=note(metrics)[len(headline(metrics)) :].strip(),
+            base_licence=_licence(metrics["train"]),
+            text_licence=metrics["corpus"].get("licence"),
+            measured=count(measured_tokens(metrics), "token"),
+        )
+    )
+    return str(ModelCard(f"---\n{card_data(metrics).to_yaml()}\n---\n\n{body}"))
+
+
+def card_data(metrics: dict[str, Any]) -> ModelCardData:
+    """Return the metadata: the base model and the data set only if the hub has them under these names.
+
+    The licence is that of the model that training started from; `unknown` if nobody said it, or if the weights were
+    random, for then it is the owner's to choose.
+    """
+    train, corpus = metrics["train"], metrics["corpus"]
+    more: dict[str, Any] = {}
+    if train.get("model_source") == "hub" and not train["random_weights"] and _HUB_ID.fullmatch(train["model"]):
+        more = {"base_model": train["model"], "base_model_relation": "finetune"}
+    if corpus["source"].startswith("hub:") and _HUB_ID.fullmatch(corpus["source"].removeprefix("hub:")):
+        more["datasets"] = [corpus["source"].removeprefix("hub:")]
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag="fill-mask",
+        license=_licence(train) or UNKNOWN,
+        tags=["fill-mask", "masked-language-modeling", "mlm-recipes"],
+        model_name=f"{train['model']} on {corpus['name']}",
+        eval_results=_results(metrics),
+        **more,
+    )
+
+
+def licence_in(readme: Path) -> str | None:
+    """Return the licence that a model's card states, under the hub's name for it; None if there is none.
+
+    >>> import mlm_recipes
+    >>> licence_in(Path(mlm_recipes.__file__).parent / "bundled/models/mini" / "README.md")
+    'apache-2.0'
+    """
+    try:
+        stated = (metadata_load(readme) or {}).get("license")
+    except (OSError, ValueError, yaml.YAMLError):  # no card, or one whose metadata nobody can read
+        return None
+    return stated if isinstance(stated, str) and _LICENCE.fullmatch(stated) and stated != "other" else None
+
+
+def _source(source: str) -> str:
+    """Leave out in which folder of its owner's disk a text lies: a card is read by everybody."""
+    return Path(source).name if Path(source).is_absolute() else source
+
+
+def _licence(train: dict[str, Any]) -> str | None:
+    stated = train.get("model_licence")
+    return stated if stated and not train["random_weights"] and _LICENCE.fullmatch(stated) else None
+
+
+def _results(metrics: dict[str, Any]) -> list[EvalResult]:
+    """Return what the model scores on the held-out text, and on ordinary language."""
+    few = measured_tokens(metrics)
+    unsure = f", a hint from only {count(few, 'masked token')}" if few < FEW else ""
+    texts = [(metrics["corpus"]["name"], metrics["after"], "validation", unsure)]
+    if "general" in metrics["after"]:
+        texts.append((metrics["corpus"]["general"], metrics["after"]["general"], "test", ""))
+    return [
+        EvalResult(
+            task_type="fill-mask",
+            task_name="Masked language modelling",
+            dataset_type=re.sub(r"[^\w.-]+", "-", name).strip("-.") or "text",
+            dataset_name=name,
+            dataset_split=split,
+            metric_type=measure.replace("_", "-"),
+            metric_name=label.name + hint,
+            metric_value=round(float(found[measure]), 4),
+        )
+        for name, found, split, hint in texts
+        for measure, label in LABELS.items()
+        if measure in found and math.isfinite(found[measure])
+    ]
+
+
+def _environment() -> Environment:
+    # What Jinja's escaping is for HTML: applied to whatever a template prints, so that none can forget it.
+    return Environment(
+        loader=PackageLoader("mlm_recipes.report"),
+        autoescape=select_autoescape(),  # of HTML; Markdown it leaves to `markdown`
+        finalize=markdown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )

@@ -1,0 +1,227 @@
+"""Runs side by side, and whether their figures may be compared at all; imports no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..sources.escaping import in_all, one_line
+from . import page, run_report, terminal
+from .before_after_table import LABELS, row_of
+from .wording import FEW, count, measured_tokens
+
+#: Runs beside each other on a terminal; more are shown below.
+_BESIDE = 4
+
+#: What makes held-out figures those of the same tokens, and where metrics.json has it.
+_SAME: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "text": lambda metrics: metrics["corpus"].get("fingerprint"),
+    "held-out paragraphs": lambda metrics: metrics["corpus"]["validation"],
+    "tokens of a row at most": lambda metrics: metrics["corpus"]["max_length"],
+    "draws of the masks": lambda metrics: metrics.get("change", {}).get("held_out", {}).get("draws", 1),
+    "masked tokens": lambda metrics: metrics["after"]["masked_tokens"],
+}
+
+#: Values of a recipe that decide what is held out and what is masked, where nothing above differs.
+_DECIDE = (
+    *("model", "from_scratch", "corpus", "validation_corpus", "validation_fraction", "max_eval_samples"),
+    *("evaluation_seed", "max_length", "long_text", "packing"),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that was read: its name, metrics.json and recipe.yaml."""
+
+    name: str
+    metrics: dict[str, Any]
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunsSideBySide:
+    """What `compare_runs` returns; `print()` shows it, `html()` is a page.
+
+    `differences` says why the held-out figures of these runs are not those of the same masked tokens; where it is
+    empty they can be compared.
+    """
+
+    runs: list[Run]
+    differences: list[str]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the figures are those of the same masked tokens."""
+        return not self.differences
+
+    def verdict(self) -> str:
+        """Say whether these runs may be compared, and if so which has the lowest held-out loss."""
+        if self.differences:
+            return (
+                "These runs cannot be compared with each other: they were not measured on the same masked tokens. "
+                f"What differs: {'; '.join(self.differences)}. Each column stands for itself."
+            )
+        first, second, *_ = sorted(self.runs, key=_loss)
+        by = _loss(second) - _loss(first)
+        few = measured_tokens(first.metrics)
+        return (
+            f"All were measured on the same masked tokens. The lowest held-out loss has {first.name}: "
+            f"{_loss(first):.3f} nats, {by:.3f} below {second.name}. The intervals are of each run's own change, "
+            "before to after; none is of the difference between two runs, so a small one may be chance."
+            + (f" And these are only {count(few, 'masked token')}: a hint, not a result." if few < FEW else "")
+        )
+
+    def tables(self) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+        """Yield each table's title and its rows: a label, and a cell for each run."""
+        for title, rows in (("Held-out text", _held_out), ("Ordinary language", _general), ("The run", _run)):
+            found = _aligned([dict(rows(run.metrics)) for run in self.runs])
+            if found:
+                yield title, found
+        names = dict.fromkeys(name for run in self.runs for name in run.recipe)
+        values = [(name, *(_value(run.recipe, name) for run in self.runs)) for name in names]
+        differing = [row for row in values if len(set(row[1:])) > 1]
+        if differing:
+            yield "What their recipes say differently", differing
+
+    def __str__(self) -> str:
+        parts = [terminal.wrapped(self.verdict())]
+        for start in range(0, len(self.runs), _BESIDE):
+            names = [run.name for run in self.runs[start : start + _BESIDE]]
+            for title, rows in self.tables():
+                beside = [(row[0], *row[1 + start : 1 + start + _BESIDE]) for row in rows]
+                parts.append(terminal.table([(title, *names), *beside], right=range(1, len(names) + 1)))
+        return "\n\n".join(parts)
+
+    def html(self) -> str:
+        """Return the same as a page that holds everything it shows."""
+        return (
+            page.environment()
+            .get_template("compare.html")
+            .render(
+                verdict=self.verdict(),
+                comparable=self.comparable,
+                names=[run.name for run in self.runs],
+                tables=list(self.tables()),
+            )
+        )
+
+
+def compare_runs(folders: Sequence[str | Path]) -> RunsSideBySide:
+    """Lay finished runs side by side.
+
+    Raises: ValueError for fewer than two folders; FileNotFoundError for one that is not a finished run's.
+    """
+    if len(folders) < 2:
+        raise ValueError(
+            f"compare: received {count(len(folders), 'run')}. Accepted: two or more run folders. Name another one."
+        )
+    runs = []
+    for name, folder in zip(_names([Path(folder) for folder in folders]), folders, strict=True):
+        metrics = run_report.read_metrics(folder)
+        recipe = yaml.safe_load((Path(folder) / "recipe.yaml").read_text("utf-8"))
+        runs.append(Run(one_line(name), metrics, in_all(recipe or {}, one_line)))
+    found = [text for other in runs[1:] for text in _differences(runs[0], other)]
+    return RunsSideBySide(runs, list(dict.fromkeys(found)))
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """Return the folders' names, or where two have the same one, their paths from where they part."""
+    whole = [folder.resolve() for folder in folders]
+    short = [folder.name for folder in whole]
+    if len(set(short)) == len(short) or len(set(whole)) == 1:
+        return short
+    common = os.path.commonpath(whole)
+    return [str(folder.relative_to(common)) for folder in whole]
+
+
+def _differences(one: Run, other: Run) -> Iterator[str]:
+    """Say what makes the masked tokens of two runs others; nothing if they are the same."""
+    prints = [run.metrics.get("change", {}).get("held_out", {}).get("fingerprint") for run in (one, other)]
+    if None not in prints and prints[0] == prints[1]:
+        return
+    found = [
+        f"{what} ({one.name}: {_short(ours)}, {other.name}: {_short(theirs)})"
+        for what, of in _SAME.items()
+        if (ours := of(one.metrics)) != (theirs := of(other.metrics))
+    ]
+    # Runs of earlier versions have no fingerprint of their masked tokens: then the recipes must be enough.
+    found += [
+        f"{name} ({one.name}: {_value(one.recipe, name)}, {other.name}: {_value(other.recipe, name)})"
+        for name in _DECIDE
+        if not found and _value(one.recipe, name) != _value(other.recipe, name)
+    ]
+    if not found and None not in prints:
+        found = [f"which tokens are masked ({one.name}: {_short(prints[0])}, {other.name}: {_short(prints[1])})"]
+    yield from found
+
+
+def _short(value: Any) -> str:
+    """Return a value for a sentence: of a fingerprint its beginning."""
+    return value[:8] if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else "not known"
+
+
+def _value(recipe: dict[str, Any], name: str) -> str:
+    value = recipe.get(name)
+    return "-" if value is None else str(value)
+
+
+def _loss(run: Run) -> float:
+    return float(run.metrics["after"]["loss"])
+
+
+def _aligned(columns: list[dict[str, str]]) -> list[tuple[str, ...]]:
+    """Return a row for each label that any run has; a run without it has an empty cell."""
+    labels = dict.fromkeys(label for column in columns for label in column)
+    return [(label, *(column.get(label, "") for column in columns)) for label in labels]
+
+
+def _measures(change: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, label in LABELS.items():
+        if name in change["measures"]:
+            row = row_of(name, change["measures"][name])
+            yield f"{label.name}, before", row.before
+            yield f"{label.name}, after", row.after
+            yield f"{label.name}, change", row.change
+            yield f"{label.name}, 95% interval", row.interval
+
+
+def _held_out(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "text", metrics["corpus"]["name"]
+    yield "masked tokens", f"{metrics['after']['masked_tokens']:,}"
+    few = measured_tokens(metrics)
+    if few < FEW:
+        yield "warning", f"only {few}: a hint"
+    if "change" in metrics:
+        yield from _measures(metrics["change"]["held_out"])
+        return
+    for name, label in LABELS.items():  # a run of an earlier version
+        for when in ("before", "after"):
+            if name in metrics[when]:
+                yield f"{label.name}, {when}", label.value(metrics[when][name])
+
+
+def _general(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    general = metrics.get("change", {}).get("general")
+    if general:
+        yield "text", general["text"]
+        yield from _measures(general)
+
+
+def _run(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    train = metrics["train"]
+    yield "model", train["model"]
+    yield "started from", "random weights" if train["random_weights"] else "trained weights"
+    if train.get("head_initialised"):
+        yield "head", "freshly initialised"
+    yield "steps", f"{train['steps']:,}"
+    yield "epochs", f"{train['epochs']:.3g}"
+    yield "time", page.duration(train["seconds"])
+    if train.get("tokens_per_second"):
+        yield "tokens a second", f"{train['tokens_per_second']:,.0f}"
+    if train.get("peak_memory"):
+        yield "most memory", page.size(train["peak_memory"]["bytes"])

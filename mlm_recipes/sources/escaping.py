@@ -1,0 +1,105 @@
+"""Text from elsewhere, made harmless for the place where it is shown: a terminal, Markdown.
+
+A corpus, a file's name, a model's vocabulary or a recipe may hold anything. HTML is escaped by Jinja, YAML and JSON by
+their writers; what these leave as it is, and what they do not know, is here.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+#: What a terminal obeys instead of showing it: C0 and C1 controls (ESC begins a command), and delete; what turns the
+#: direction of a line, so that it reads as something else (https://trojansource.codes); line ends that are none in a
+#: file; characters that are never seen, and half characters (surrogates), which no file can hold.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+#: What opens something in Markdown wherever it stands (a code span, emphasis, a link, a table's cell, a formula).
+_OPENS = re.compile(r"([\\`*_\[\]|#~$])")
+
+#: What opens a list, a heading or a rule at the beginning of a line.
+_BEGINS = re.compile(r"^(\d{1,9}(?=[.)](\s|$))|(?=(?:[-+]|-+|=+)(?:\s|$)))")
+
+
+def terminal(text: str) -> str:
+    r"""Return `text` with everything that a terminal would obey written out; line feeds and tabs stay.
+
+    >>> print(terminal("a\x1b[31mred\x1b[0m\rb"))
+    a\x1b[31mred\x1b[0m\x0db
+    """
+    return _OBEYED.sub(_written_out, text)
+
+
+def one_line(text: str) -> str:
+    r"""Return `text` as `terminal` does, in one line: white space of any kind and length is a space.
+
+    >>> one_line("two\r\n  lines\x07")
+    'two lines\\x07'
+    """
+    return terminal(" ".join(text.split()))
+
+
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of what an error says, without its full stop; of one that says nothing, its type.
+
+    >>> first_line(OSError("\nNo space left on device.\n"))
+    'No space left on device'
+    >>> first_line(KeyError())
+    'KeyError'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(". ")
+
+
+def markdown(value: Any) -> str:
+    r"""Return a value as Markdown that shows it as it is, in a paragraph, a heading, a list or a table's cell.
+
+    Not for code spans, inside which nothing can be escaped.
+
+    >>> print(markdown("[a](javascript:b) <i> `c` | d\n# e"))
+    \[a\](javascript:b) &lt;i&gt; \`c\` \| d \# e
+    >>> print(markdown("1. http://example.org"), markdown(-0.25), markdown("- a"))
+    1\. http&#58;//example.org -0.25 \- a
+    """
+    text = one_line(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = _OPENS.sub(r"\\\1", text)
+    # GitHub and the hub make links of bare addresses.
+    text = text.replace("://", "&#58;//").replace("@", "&#64;")
+    text = re.sub(r"(?i)\b(www)\.", r"\1&#46;", text)
+    return _BEGINS.sub(r"\1\\", text)
+
+
+def shell(*words: str) -> str:
+    """Return words as a command line that the shell of this system takes apart into the same words.
+
+    >>> print(shell("fill", "The [MASK] of man."))
+    fill 'The [MASK] of man.'
+    """
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+def in_all(values: Any, escape: Callable[[str], str]) -> Any:
+    r"""Return plain data, as JSON has it, with `escape` applied to every string in it, keys too.
+
+    >>> in_all({"top": [["a\x1b", 0.5]]}, one_line)
+    {'top': [['a\\x1b', 0.5]]}
+    """
+    if isinstance(values, str):
+        return escape(values)
+    if isinstance(values, dict):
+        return {in_all(key, escape): in_all(value, escape) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return type(values)(in_all(value, escape) for value in values)
+    return values
+
+
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,228 @@
+"""The Hugging Face hub: everything that is fetched from it, pinned to a commit and checked before it is used.
+
+What huggingface_hub does: it writes a file under another name until its size is right, so a broken connection leaves
+no half file in its cache. What it does not do: compare the content with the sha256 that the hub states, which is the
+name under which it files it. That is done here, once, when a file arrives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .escaping import first_line
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import DatasetInfo, ModelInfo
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["model", "dataset"]
+PATIENCE = 6.0  # seconds for the first answer
+
+# What a person calls it: the field of MLMConfig that named it.
+_FIELD = {"model": "model", "dataset": "corpus"}
+_WEIGHTS = "model*.safetensors"
+_BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.codes")
+
+
+class NotOnHubError(ValueError):
+    """The hub answered that it has no such repository."""
+
+
+class HubUnreachableError(ValueError):
+    """The hub did not answer, or may not be asked, and nothing fetched before can take its place."""
+
+
+def fetch_model(name: str, revision: str | None = None, *, with_code: bool = False) -> Path:
+    """Return the folder of a model of the hub: its config, tokenizer and weights, fetched unless they are cached.
+
+    Args:
+        name: `owner/name`, or a name alone for the oldest models.
+        revision: a branch, a tag or a commit (7 to 40 hex digits); None is the branch `main`.
+        with_code: fetch its Python files too, for a model whose code is trusted.
+
+    Weights are fetched as safetensors only, never as a `.bin`, which can run code when it is read. Those that arrive
+    are compared with the sha256 that the hub states and discarded if they differ. If the hub does not answer, what was
+    fetched before is used, and a warning says so; with HF_HUB_OFFLINE=1 it is not asked.
+
+    Raises: NotOnHubError; HubUnreachableError; ValueError for a gated model, an unknown revision, a connection that
+    broke, or content that is not what the hub states.
+    """
+    return _fetch_model(name, revision or "main", with_code)
+
+
+@functools.cache  # a run asks for its model several times
+def _fetch_model(name: str, revision: str, with_code: bool) -> Path:
+    wanted = [*_BESIDE_WEIGHTS, _WEIGHTS, *(["*.py"] if with_code else [])]
+    info = ask(name, "model", revision)
+    if info is None:
+        return cached(name, "model", revision, wanted)
+    names = [file.rfilename for file in info.siblings or []]
+    files = [file for file in names if any(fnmatch(file, pattern) for pattern in wanted)]
+    folder = fetch(name, "model", str(info.sha), files)
+    remember(name, "model", revision, str(info.sha))
+    return folder
+
+
+def ask(name: str, kind: Kind, revision: str) -> ModelInfo | DatasetInfo | None:
+    """Ask the hub, once, for the commit and the files of a repository; None: it does not answer.
+
+    Left to themselves transformers and datasets retry for 23 to 46 s before they say that there is no network, and
+    wait without end for a hub that accepts the connection and says nothing.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE)  # type: ignore[return-value]
+    except GatedRepoError as error:
+        raise gated(name, kind) from error
+    except RevisionNotFoundError as error:
+        raise ValueError(
+            f"{_FIELD[kind]}_revision: {name!r} has no revision {revision!r} on the hub. Accepted: a branch, a tag, or "
+            'a commit of its own, 7 to 40 hex digits. Look them up under "Files and versions" on its page.'
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise NotOnHubError(
+            f"{_FIELD[kind]}: {name!r} is neither a path here nor a {kind.replace('dataset', 'data set')} on the hub. "
+            "Accepted: an id owner/name as its page on the hub shows it. Check the name; a private one needs "
+            "`hf auth login`."
+        ) from error
+    except Exception as error:  # offline, no route, no answer, a server error: the client has a class for each
+        logger.debug("the hub does not answer: %r", error)
+        return None
+
+
+def fetch(name: str, kind: Kind, commit: str, files: Iterable[str]) -> Path:
+    """Fetch the files that are not cached yet, check them, and return the folder they lie in."""
+    from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.hf_api import RepoFile
+
+    files = sorted(set(files))
+    cached = {file: try_to_load_from_cache(name, file, repo_type=kind, revision=commit) for file in files}
+    missing = [file for file, path in cached.items() if not isinstance(path, str)]
+    with broken_connection(name, kind):
+        stated = {
+            file.path: file.lfs.sha256
+            for file in (HfApi().get_paths_info(name, missing, repo_type=kind, revision=commit) if missing else ())
+            if isinstance(file, RepoFile) and file.lfs is not None
+        }
+        try:
+            folder = snapshot_download(
+                name, repo_type=kind, revision=commit, allow_patterns=[glob.escape(file) for file in files]
+            )
+        finally:  # also where another file broke off: what has come whole is not fetched again, so not checked again
+            for file, sha256 in stated.items():
+                path = try_to_load_from_cache(name, file, repo_type=kind, revision=commit)
+                if isinstance(path, str):
+                    _check(Path(path), sha256, f"{_FIELD[kind]}: {file} of {name!r}")
+    return Path(folder)
+
+
+def _check(path: Path, sha256: str, what: str) -> None:
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while block := content.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != sha256:
+        path.resolve().unlink()  # what the link in the snapshot points at
+        path.unlink(missing_ok=True)
+        raise ValueError(
+            f"{what} arrived with the sha256 {digest.hexdigest()}. Accepted: {sha256}, which the hub states. The file "
+            "was discarded: run again, and if this repeats, ask who runs your proxy or mirror of the hub."
+        )
+
+
+@contextlib.contextmanager
+def broken_connection(name: str, kind: Kind) -> Iterator[None]:
+    """Say in a sentence what broke; huggingface_hub lets the errors of its HTTP client through."""
+    from huggingface_hub.errors import GatedRepoError
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
+
+    try:
+        yield
+    except GatedRepoError as error:
+        raise gated(name, kind) from error
+    except (OSError, httpx.HTTPError) as error:
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise  # the disk's: full, or not ours
+        raise ValueError(
+            f"{_FIELD[kind]}: fetching {name!r} from the hub broke off ({first_line(error)}). Accepted: a connection "
+            "that lasts until the end. Nothing of what came in part is used: run again, and only what is missing is "
+            "fetched."
+        ) from error
+
+
+def gated(name: str, kind: Kind) -> ValueError:
+    """Return the error for what is on the hub and needs a permission."""
+    return ValueError(
+        f"{_FIELD[kind]}: {name!r} is gated on the hub. Accepted: one that you have access to. Ask for access on its "
+        "page, log in with `hf auth login`, and run again."
+    )
+
+
+def _storage(name: str, kind: Kind) -> Path:
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
+
+
+def remember(name: str, kind: Kind, revision: str, commit: str) -> None:
+    """Note which commit a branch or a tag was, as huggingface_hub does, but only now that all of it is here."""
+    if revision == commit:
+        return
+    ref = _storage(name, kind) / "refs" / revision
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = ref.with_name(f"{ref.name}.{os.getpid()}")
+    unfinished.write_text(commit, encoding="utf-8")
+    unfinished.replace(ref)  # at once: another process may be reading
+
+
+def cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
+    """Return the folder of what was fetched before, or say that the hub is needed."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            name,
+            repo_type=kind,
+            revision=revision,
+            allow_patterns=patterns,
+            local_files_only=True,
+        )
+    except LocalEntryNotFoundError as error:
+        raise unreachable(name, kind) from error
+    if not HF_HUB_OFFLINE:
+        logger.warning(
+            "%s: the hub cannot be reached; what was fetched before is used (revision %s, commit %.7s).",
+            name,
+            revision,
+            Path(folder).name,
+        )
+    return Path(folder)
+
+
+def unreachable(name: str, kind: Kind, what: str = "") -> HubUnreachableError:
+    """Return the error for a hub that does not answer, and what to do without it."""
+    instead = {
+        "model": "Without a network use the built-in `mini`, or copy the model's folder here from another machine and "
+        "name its path.",
+        "dataset": "Without a network use a text file, a folder, or the bundled `meditations`.",
+    }
+    return HubUnreachableError(
+        f"{_FIELD[kind]}: {name!r} is not a path here, and the hub cannot be reached to look for it"
+        f"{what or ' (nor was all of it fetched before)'}. Accepted: a network that reaches the hub, or what was "
+        f"fetched before in the same revision. {instead[kind]}"
+    )

@@ -1,0 +1,93 @@
+"""What a typed name means: a thing built in, a path on this disk, or a hub id."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .hub import HubUnreachableError, NotOnHubError, fetch_model
+from .names import did_you_mean, looks_like_path
+
+MODELS = Path(__file__).parent.parent / "bundled/models"
+
+
+def built_in_models() -> list[str]:
+    """Return the names of the models that come with the library.
+
+    >>> built_in_models()
+    ['mini', 'mini-random']
+    """
+    return sorted(folder.name for folder in MODELS.iterdir() if (folder / "config.json").exists())
+
+
+def source_of(name: str | os.PathLike[str]) -> str:
+    """Return where the model of a name that `model_folder` knows is from: `built in`, `folder` or `hub`.
+
+    >>> source_of("mini"), source_of("google-bert/bert-base-uncased")
+    ('built in', 'hub')
+    """
+    if os.fspath(name) in built_in_models():
+        return "built in"
+    return "folder" if Path(name).expanduser().is_dir() else "hub"
+
+
+def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, with_code: bool = False) -> Path:
+    """Return the local folder of a model: built in, already on this disk, or fetched from the hub (`fetch_model`).
+
+    `revision` is a branch, a tag or a commit on the hub; None is `main`. Only a model of the hub has one. `with_code`
+    fetches its Python files too.
+
+    Raises: ValueError for a name that is nothing known, a folder without a config.json, a revision of what is not on
+    the hub, or a hub that cannot be reached; else as `fetch_model`.
+
+    >>> model_folder("mini").name
+    'mini'
+    """
+    name = os.fspath(name)
+    folder = Path(name).expanduser()
+    if revision is not None and (name in built_in_models() or folder.is_dir()):
+        raise ValueError(
+            f"model_revision: received {revision!r} for {name!r}, which is on this disk and has one state only. "
+            "Accepted: a revision for a hub id such as google-bert/bert-base-uncased. Leave it out."
+        )
+    if name in built_in_models():
+        return MODELS / name
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ValueError(
+                f"model: {name!r} is a folder without a config.json, so it holds no model. "
+                "Accepted: a folder written by save_pretrained, such as a finished run's. "
+                + (_newest_checkpoint_hint(folder) or "Name the folder that holds config.json.")
+            )
+        return folder
+    if looks_like_path(name):
+        raise ValueError(
+            f"model: there is no folder {name!r}. Accepted: {_accepted_models()}. Check the path for a typing error."
+        )
+    try:
+        return fetch_model(name, revision, with_code=with_code)
+    except NotOnHubError as error:
+        raise ValueError(
+            f"model: {name!r} is neither built in, nor a local folder, nor a model on the hub."
+            f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. "
+            "Check the name; a private model needs `hf auth login`."
+        ) from error
+    except HubUnreachableError as error:
+        raise ValueError(
+            f"model: {name!r} is neither built in nor a local folder, and the hub cannot be reached to look there."
+            f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. Without a network use the "
+            "built-in `mini`, or copy the model's folder here from another machine and name its path."
+        ) from error
+
+
+def _accepted_models() -> str:
+    names = ", ".join(built_in_models())
+    return f"a built-in name ({names}), a local folder, or a hub id such as google-bert/bert-base-uncased"
+
+
+def _newest_checkpoint_hint(folder: Path) -> str:
+    checkpoints = [path for path in folder.glob("checkpoint-*") if (path / "config.json").exists()]
+    if not checkpoints:
+        return ""
+    newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
+    return f"The run may not have finished; its newest checkpoint is {newest}."

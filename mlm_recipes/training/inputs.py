@@ -1,0 +1,58 @@
+"""What MLMTrainer is given to train on: text, rows or a stream, checked and brought into one form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from datasets import Dataset
+
+from ..data.streams import TextStream
+from .config import MLMConfig
+from .processes import from_main
+
+
+def check_stream(train_dataset: Any, args: MLMConfig) -> None:
+    """Raise ValueError where the data set and `MLMConfig(streaming=...)` do not fit together."""
+    if train_dataset is None:
+        return
+    if isinstance(train_dataset, TextStream) != args.streaming:
+        accepted = "a TextStream with streaming=True" if args.streaming else "rows; a TextStream with streaming=True"
+        raise ValueError(
+            f"train_dataset: received {type(train_dataset).__name__} with streaming {args.streaming}. Accepted: "
+            f"{accepted}. Make it TextStream(read), where read() yields paragraphs, or change streaming."
+        )
+    if not args.streaming:
+        return
+    if args.max_steps < 1:
+        raise ValueError(
+            f"max_steps: received {args.max_steps} with streaming. Accepted: 1 or more: how long a stream is nobody "
+            "knows before its end, and the learning rate is fitted to the number of steps. Pass --max_steps 1000."
+        )
+    for name in ("eval_strategy", "logging_strategy", "save_strategy"):
+        if getattr(args, name) == "epoch":  # to Trainer the whole run is one: it would save once, at the end
+            raise ValueError(
+                f"{name}: received 'epoch' with streaming. Accepted: steps or no, since nobody knows beforehand where "
+                f"an epoch of a stream ends. Pass --{name} steps."
+            )
+
+
+def texts_of(rows: Any) -> Iterable[str] | None:
+    """Return what a tokenizer could be learned from; of a stream, read only if it comes to that."""
+    if isinstance(rows, TextStream):
+        return _first(rows)
+    return rows["text"] if isinstance(rows, Dataset) and "text" in rows.column_names else None
+
+
+def _first(stream: TextStream) -> Iterator[str]:
+    yield from from_main(stream.first)
+
+
+def from_text(rows: Any) -> Any:
+    """Make a data set of rows that hold text: dicts with `text`, or plain strings; leave other rows as they are."""
+    if isinstance(rows, list | tuple) and len(rows):
+        if isinstance(rows[0], str):
+            return Dataset.from_dict({"text": list(rows)})
+        if isinstance(rows[0], dict) and "text" in rows[0] and "input_ids" not in rows[0]:
+            return Dataset.from_list(list(rows))
+    return rows

@@ -1,0 +1,114 @@
+"""What an optimizer step sees, as a function of the seed and the step: its examples, and the noise of its dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from ..masking.keys import dropout_seed, order_keys
+
+#: The key for no example, where a process has one fewer than another.
+NO_EXAMPLE = -1
+
+
+STRATEGIES = ("random", "sequential", "group_by_length")
+
+
+class EpochSampler(torch.utils.data.Sampler[int]):
+    """Yield every example once an epoch, in an order that depends on seed and epoch alone.
+
+    Args:
+        num_examples: how many there are.
+        seed: of the order.
+        strategy: `random`, `sequential`, or `group_by_length` (transformers' own grouping; needs `lengths`).
+        global_batch_size: examples of an optimizer step, over all its micro-batches and processes. However they are
+            split, step k sees the same examples: 1 x 16, 2 x 8 by accumulation, or 8 each in two processes.
+        drop_last: leave out the examples at the end that do not fill a global batch.
+        multiple_of: fill the end with `NO_EXAMPLE` up to a multiple of this: the examples of a micro-batch times the
+            processes. Each process then takes as many batches as the others, and no example is seen twice for it.
+        lengths: tokens of each example.
+
+    Yields `epoch * num_examples + index`, for `mlm_recipes.data.rows.RowsOfEpoch` to look up.
+
+    >>> sampler = EpochSampler(5, seed=0, multiple_of=4)
+    >>> list(sampler)
+    [3, 0, 1, 4, 2, -1, -1, -1]
+    >>> sampler.set_epoch(1)
+    >>> list(sampler)
+    [5, 7, 6, 8, 9, -1, -1, -1]
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        seed: int,
+        *,
+        strategy: str = "random",
+        global_batch_size: int = 1,
+        drop_last: bool = False,
+        multiple_of: int = 1,
+        lengths: Sequence[int] | None = None,
+    ) -> None:
+        assert strategy in STRATEGIES, strategy
+        assert (lengths is not None) == (strategy == "group_by_length")
+        self.num_examples = num_examples
+        self.seed = seed
+        self.strategy = strategy
+        self.global_batch_size = global_batch_size
+        self.kept = num_examples - num_examples % global_batch_size if drop_last else num_examples
+        self.filled = -(-self.kept // multiple_of) * multiple_of
+        self.lengths = lengths
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration is of."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.filled
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.epoch * self.num_examples
+        yield from (first + index for index in self._order()[: self.kept])
+        yield from [NO_EXAMPLE] * (self.filled - self.kept)
+
+    def _order(self) -> list[int]:
+        if self.strategy == "sequential":
+            return list(range(self.num_examples))
+        keys = order_keys(self.seed, self.epoch, np.arange(self.num_examples))
+        if self.lengths is None:
+            return np.argsort(keys, kind="stable").tolist()
+        generator = torch.Generator().manual_seed(int(keys[0]))
+        return get_length_grouped_indices(self.lengths, self.global_batch_size, generator=generator)
+
+
+class StepSeeds(TrainerCallback):
+    """Tell the sampler the epoch, and seed torch's generators for every step, in each process differently.
+
+    A step's dropout is then a function of (seed, step, process): nothing that happens between two steps, such as an
+    evaluation, a checkpoint or a worker that starts, can change it, and a resumed run need not restore it.
+
+    The epoch is told here because accelerate's loaders do not tell a sampler that lies under both a BatchSamplerShard
+    and a SkipBatchSampler: after a resume inside an epoch, on several processes (seen in accelerate 1.15).
+    """
+
+    def __init__(self) -> None:
+        self.sampler: EpochSampler | None = None
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Set the sampler's epoch."""
+        if self.sampler is not None:
+            self.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Seed what the step draws."""
+        torch.manual_seed(dropout_seed(args.seed, state.global_step, args.process_index))

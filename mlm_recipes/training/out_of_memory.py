@@ -1,0 +1,227 @@
+"""Out of memory: the micro-batch halves, accumulation doubles; global batch, loss and gradients stay what they were.
+
+The loss is a sum over masked tokens, divided once by their number in the whole optimizer step. So a micro-batch may be
+computed in parts: their losses and gradients add up to its own. Nothing is restarted and no batch is drawn anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from torch.nn.parallel import DistributedDataParallel
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..masking.keys import dropout_seed
+from ..masking.layout import count_examples, split
+from ..report.wording import count
+from ..sources.escaping import first_line
+from .gradient_exchange import GradientExchange, average_gradients
+from .processes import highest, several
+
+logger = logging.getLogger(__name__)
+
+_FITS, _TOO_LARGE, _ONE_EXAMPLE = range(3)
+
+#: The entry of trainer_state.json's `stateful_callbacks` that says how many examples fit.
+_KEPT_AS = "micro_batch_that_fits"
+
+#: What oneDNN and the C++ library say, in full, where torch's own allocator has not been asked (seen under RLIMIT_AS).
+_ON_A_CPU = {"could not create a primitive", "std::bad_alloc"}
+
+_SMALLER = (
+    "Shorten the rows (--max_length), keep fewer activations (--gradient_checkpointing true), or take a smaller model."
+)
+
+
+class MicroBatchParts(TrainerCallback):
+    """Compute each micro-batch of an optimizer step, in `parts` if it does not fit into memory whole.
+
+    Where memory runs out, in the forward or the backward pass, the step's gradients are thrown away at its end, `parts`
+    doubles, and all its micro-batches are computed again, until they fit. The number stays for the steps that follow,
+    and for a run that is resumed. A step's dropout is drawn anew from the step's seed: the same as in a run that has
+    had these parts from the start.
+
+    Of several processes all have the same `parts`. The one that fails sends zeros for the gradients that DDP expects
+    of it, all hear of it at the step's end and repeat the step; from then on they average their gradients at the end
+    of the backward pass, not during it (`mlm_recipes.training.gradient_exchange`).
+    """
+
+    def __init__(self) -> None:
+        self.parts = 1
+        self._step: tuple[TrainingArguments, TrainerState] | None = None
+        self._micro_batches: list[Any] = []
+        self._returned: Any = 0.0
+        self._failed, self._error = _FITS, ""
+        self._exchange: GradientExchange | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Go on with the parts that the run had when it was interrupted."""
+        kept: Any = state.stateful_callbacks
+        fits = kept.get(_KEPT_AS, args.per_device_train_batch_size)
+        while self._examples(args) > fits:
+            self.parts *= 2
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Forget the step before."""
+        self._step = args, state
+        self._micro_batches, self._returned, self._failed, self._error = [], 0.0, _FITS, ""
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Forget the last step."""
+        self._step, self._micro_batches = None, []
+
+    def training_step(
+        self, compute: Callable[[Any, Any], torch.Tensor], model: Any, inputs: Any, *, last: bool, whole: str | None
+    ) -> torch.Tensor:
+        """Return the loss of one micro-batch, after its backward pass.
+
+        Args:
+            compute: runs both passes and returns the loss, given the model and a batch.
+            model: as accelerate has prepared it.
+            inputs: the micro-batch; see `split`.
+            last: whether it is the last of its optimizer step.
+            whole: why this run's micro-batches cannot be computed in parts, or None if they can.
+
+        The losses that are returned for a step add up to the step's, whatever had to be computed again.
+
+        Raises: MemoryError if one example alone does not fit, or the micro-batch does not and `whole` says why not.
+        """
+        if self._step is None:  # nobody has said that a step begins: it is not train() that asks
+            return compute(model, inputs)
+        args, _ = self._step
+        exchange = None if whole else self._exchange_of(model, args)
+        if several() and (exchange is None or not exchange.can_finish):
+            whole = whole or "several processes pass through it together"
+        if whole:
+            return _whole(compute, model, inputs, args, whole)
+
+        inner = model if exchange is None else exchange.ddp.module
+        sending = exchange if self.parts == 1 and last else None
+        self._micro_batches.append(inputs)
+        loss: Any = 0.0
+        if sending:
+            sending.begin()
+        if self._failed == _FITS:
+            loss = self._attempt(compute, model if self.parts == 1 else inner, [inputs])
+        if sending and self._failed != _FITS:
+            _free(inner)
+            sending.finish()
+        if last:
+            (worst,) = highest(self._failed)
+            if worst != _FITS:
+                loss = self._again(compute, inner, worst) - self._returned
+            if exchange and self.parts > 1:
+                average_gradients(inner)
+        self._returned = self._returned + loss
+        return torch.as_tensor(loss, device=args.device)
+
+    def _exchange_of(self, model: Any, args: TrainingArguments) -> GradientExchange | None:
+        ddp = getattr(model, "_orig_mod", model)  # as it was before torch.compile
+        if not isinstance(ddp, DistributedDataParallel):
+            return None
+        if self._exchange is None or self._exchange.ddp is not ddp:
+            self._exchange = GradientExchange(ddp, broadcast_buffers=bool(args.ddp_broadcast_buffers))
+            if self.parts > 1:
+                self._exchange.end()
+        return self._exchange
+
+    def _attempt(self, compute: Callable[[Any, Any], torch.Tensor], model: Any, micro_batches: list[Any]) -> Any:
+        """Return the loss of micro-batches; if memory runs out, what there is of it, and note that it has."""
+        loss: Any = 0.0
+        try:
+            for micro_batch in micro_batches:
+                for part in split(micro_batch, self.parts):
+                    loss = loss + compute(model, part)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._failed = _TOO_LARGE if count_examples(micro_batch) > self.parts else _ONE_EXAMPLE
+            self._error = first_line(error)
+        # Only here is what the failed pass had computed let go: the exception's traceback held it.
+        return loss
+
+    def _again(self, compute: Callable[[Any, Any], torch.Tensor], model: Any, worst: int) -> Any:
+        """Return the loss of the whole step, computed in as many parts as it takes."""
+        assert self._step is not None
+        args, state = self._step
+        before, seed = self.parts, dropout_seed(args.seed, state.global_step, args.process_index)
+        if self._exchange is not None:
+            self._exchange.end()
+        while worst != _FITS:
+            if worst == _ONE_EXAMPLE:
+                raise MemoryError(
+                    f"per_device_train_batch_size: received {args.per_device_train_batch_size}, and not even one row "
+                    f"at a time fits into memory ({self._error or 'in another process'}). Accepted: a row that fits. "
+                    + _SMALLER
+                )
+            self.parts *= 2
+            _free(model)
+            torch.manual_seed(seed)
+            self._failed = _FITS
+            loss = self._attempt(compute, model, self._micro_batches)
+            (worst,) = highest(self._failed)
+        kept: Any = state.stateful_callbacks
+        kept[_KEPT_AS] = self._examples(args)
+        if args.process_index == 0:
+            logger.warning(
+                "Out of memory in step %d: from here on a micro-batch is %s in place of %d, accumulated %d times "
+                "in place of %d. The global batch and the result stay the same.",
+                state.global_step + 1,
+                count(self._examples(args), "row"),
+                -(-args.per_device_train_batch_size // before),
+                args.gradient_accumulation_steps * self.parts,
+                args.gradient_accumulation_steps * before,
+            )
+        return loss
+
+    def _examples(self, args: TrainingArguments) -> int:
+        return -(-args.per_device_train_batch_size // self.parts)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an exception says that memory has run out, of a device or of the machine.
+
+    >>> is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    True
+    >>> is_out_of_memory(RuntimeError("shape mismatch"))
+    False
+    """
+    ours = isinstance(error, MemoryError | torch.OutOfMemoryError) or str(error).strip() in _ON_A_CPU
+    return ours or should_reduce_batch_size(error)
+
+
+def _whole(
+    compute: Callable[[Any, Any], torch.Tensor], model: Any, inputs: Any, args: TrainingArguments, why: str
+) -> torch.Tensor:
+    """Return the loss of a micro-batch that cannot be computed in parts."""
+    try:
+        return compute(model, inputs)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
+        times = next((n for n in range(2, size + 1) if size % n == 0), 1)  # so that the global batch stays
+        smaller = f"Pass --per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}."
+        message = (
+            f"per_device_train_batch_size: received {size}, which does not fit into memory ({first_line(error)}) and "
+            f"is not computed in parts: {why}. Accepted: what fits. {smaller if size > 1 else _SMALLER}"
+        )
+        if args.process_index:  # it may fail alone, and the command line has the main process speak for all
+            logger.error(message)
+        raise MemoryError(message) from error
+
+
+def _free(model: torch.nn.Module) -> None:
+    """Let go of the gradients and of what a failed pass has left."""
+    model.zero_grad(set_to_none=True)
+    clear_device_cache(garbage_collection=True)

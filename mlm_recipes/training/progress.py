@@ -1,0 +1,102 @@
+"""What a person sees while a model trains: the epoch, a bar, the loss."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..report.screen import say
+from ..report.wording import how_long
+
+#: After so many steps the time of the run is told; the first one, which warms up, is not counted.
+_TOLD_AFTER = 4
+
+
+class TrainingProgress(TrainerCallback):
+    """A bar with the epoch before it and the loss behind it; plain lines, about twenty, where there is no terminal.
+
+    After a few steps it says how long the run takes, unless `told` is set: then that was said beforehand.
+    """
+
+    told = False
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._loss: float | None = None
+        self._started = 0.0
+        self._first = 0  # the step that training began at; more than 0 where it resumes
+        self._warm = 0.0  # when the first step was taken
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar."""
+        self._started = time.monotonic()
+        self._first = state.global_step
+        if state.is_world_process_zero and sys.stderr.isatty() and not args.disable_tqdm:
+            self._bar = tqdm(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take note of the loss."""
+        self._loss = (logs or {}).get("loss", self._loss)
+
+    # Trainer logs after on_step_end, so a step's loss is shown when the next one begins.
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Show where training stands."""
+        if state.global_step == self._first + 1:
+            self._warm = time.monotonic()
+        if not self.told and state.is_world_process_zero and state.global_step == self._first + _TOLD_AFTER:
+            self._tell_time(state.max_steps - self._first)
+        self._show(state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Show the last step and close the bar."""
+        self._show(state)
+        self.close()
+
+    def close(self) -> None:
+        """Close the bar, also where training did not come to its end."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _tell_time(self, steps: int) -> None:
+        said = how_long(steps, (time.monotonic() - self._warm) / (_TOLD_AFTER - 1))
+        if self._bar is not None:
+            self._bar.write(said)  # above the bar
+        else:
+            say(said)
+
+    def _show(self, state: TrainerState) -> None:
+        step, total = state.global_step, state.max_steps
+        if not state.is_world_process_zero or step == self._first:
+            return
+        epochs = max(1, math.ceil(state.num_train_epochs))
+        epoch = max(1, math.ceil((state.epoch or 0) - 1e-9))  # the one that the step just taken belongs to
+        loss = "not logged yet" if self._loss is None else f"{self._loss:.3f}"
+        if self._bar is not None:
+            try:
+                self._bar.set_description(f"Epoch {epoch}/{epochs}", refresh=False)
+                self._bar.set_postfix(loss=loss, refresh=False)
+                self._bar.update(step - self._bar.n)
+            except OSError:  # the terminal was closed, and the run was told to stay
+                self._bar.disable, self._bar = True, None
+        elif step == total or step % max(1, total // 20) == 0:
+            rate = (step - self._first) / max(1e-9, time.monotonic() - self._started)
+            say(f"epoch {epoch}/{epochs}  step {step}/{total}  loss {loss}  {rate:.2f} it/s")

@@ -1,0 +1,285 @@
+"""`RobustTrainer`: transformers' Trainer, so that a run can be left alone: killed, interrupted, out of disk, or NaN."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import Trainer
+
+from ..checkpoints import storage as checkpoints
+from ..sources.escaping import first_line
+from .nonfinite import SkippedSteps, refusal
+from .out_of_memory import MicroBatchParts
+from .processes import all_or_none, from_main, gathered
+from .signals import Interrupted, StopSignals
+
+logger = logging.getLogger(__name__)
+
+#: Bytes of a checkpoint besides weights and optimizer: the tokenizer, the state, the log.
+_BESIDES = 16 << 20
+
+
+#: What the writers of a checkpoint's files raise: Python's, torch's, safetensors'.
+_NOT_WRITTEN = (OSError, RuntimeError, SafetensorError)
+
+
+class RobustTrainer(Trainer):
+    """Trainer with checkpoints that are whole or not there, and a loop that stops in time.
+
+    - A checkpoint is written aside, and put in place when all processes have written their part
+      (`mlm_recipes.checkpoints.storage`). A full disk ends the run, and the checkpoint before is whole.
+    - SIGINT, SIGTERM or SIGUSR1 to any process: all finish the step, save, and raise `Interrupted`.
+    - A micro-batch for which memory runs out is computed in parts (`mlm_recipes.training.out_of_memory`).
+    - A loss or gradient that is not finite in any process: none makes the update; all raise ValueError, or leave the
+      step out (`args.on_nonfinite`).
+    """
+
+    #: Of a run that is thrown away: told to stop, it saves nothing and raises KeyboardInterrupt.
+    leaves_nothing = False
+
+    _staging: Path | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._signals = StopSignals()
+        self._skipped = SkippedSteps()
+        self._losses: list[torch.Tensor] = []  # of the micro-batches of this step so far
+        self._saved_at: int | None = None
+        self._parts = MicroBatchParts()
+        for callback in (self._signals, self._skipped, self._parts):
+            self.add_callback(callback)
+
+    @property
+    def skipped_steps(self) -> list[int]:
+        """The steps whose update was left out, because of a loss or gradient that was not finite."""
+        return self._skipped.steps
+
+    def examples_of(self, micro_batch: int) -> str:
+        """Say which examples a micro-batch of the step that is being taken has in this process, for a message."""
+        return f"micro-batch {micro_batch + 1}"
+
+    # Checkpoints
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; where one process cannot, none goes on.
+
+        Raises: OSError if it cannot be written.
+        """
+        try:
+            all_or_none(lambda: super(RobustTrainer, self).save_model(output_dir, _internal_call))
+        except _NOT_WRITTEN as error:
+            if _internal_call:
+                raise  # a checkpoint's; _save_checkpoint says what was to be saved
+            raise OSError(
+                f"save: the model could not be written to {str(output_dir or self.args.output_dir)!r}: "
+                f"{first_line(error)}. Accepted: a disk with room. Make room, and go on from the newest checkpoint "
+                "with --resume_from_checkpoint true, if there is one."
+            ) from error
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        run = Path(super()._get_output_dir(trial))
+        place = run / f"checkpoint-{self.state.global_step}"
+        staged = run / checkpoints.STAGED / place.name
+        try:
+            all_or_none(lambda: self._make_room(run))
+            all_or_none(lambda: self._stage(model, trial, staged, place))
+            all_or_none(lambda: self._commit(run, staged, place))
+        except _NOT_WRITTEN as error:
+            if self.args.should_save:
+                checkpoints.clear_staged(run)
+            raise OSError(self._why_not_saved(run, place, error)) from error
+        self._saved_at = self.state.global_step
+
+    def _make_room(self, run: Path) -> None:
+        if self.args.should_save:
+            run.mkdir(parents=True, exist_ok=True)
+            checkpoints.clear_staged(run)
+            checkpoints.require_space(run, self._bytes_to_save(run))
+
+    def _stage(self, model: Any, trial: Any, staged: Path, place: Path) -> None:
+        """Have upstream write the checkpoint, this process's part of it, beside its place."""
+        self._staging = staged.parent
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._staging = None
+        best = self.state.best_model_checkpoint
+        if best is not None and Path(best) == staged:
+            self.state.best_model_checkpoint = str(place)
+        if self.args.should_save:
+            # Trainer leaves its arguments as a pickle beside the model; the state's contract says the same.
+            (staged / "training_args.bin").unlink(missing_ok=True)
+            self.state.save_to_json(str(staged / "trainer_state.json"))
+
+    def _commit(self, run: Path, staged: Path, place: Path) -> None:
+        if not self.args.should_save:
+            return
+        best = self.state.best_model_checkpoint
+        checkpoints.commit(staged, place)
+        checkpoints.rotate(run, self.args.save_total_limit, place, None if best is None else Path(best))
+        checkpoints.clear_staged(run)
+
+    def _bytes_to_save(self, run: Path) -> int:
+        there = checkpoints.list_checkpoints(run)
+        if there:
+            return checkpoints.size_of(there[-1])
+        model: Any = self.model
+        tensors = [*model.parameters(), *model.buffers()]
+        if not self.args.save_only_model and self.optimizer is not None:
+            for state in self.optimizer.state.values():
+                tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
+        return _BESIDES + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def _why_not_saved(self, run: Path, place: Path, error: Exception) -> str:
+        before = checkpoints.list_checkpoints(run)
+        kept = f"{before[-1]} is whole" if before else "no checkpoint was saved before"
+        return (
+            f"save: {str(place)!r} could not be written: {first_line(error)}. It needs about "
+            f"{self._bytes_to_save(run):,} bytes; {kept}. Accepted: a disk with room, for one more than "
+            "--save_total_limit keeps. Make room, and go on with --resume_from_checkpoint true."
+        )
+
+    def _load_best_model(self) -> None:
+        best = Path(str(self.state.best_model_checkpoint))
+        wrong = from_main(lambda: checkpoints.fault(best))
+        if wrong is not None:
+            raise ValueError(
+                f"load_best_model_at_end: {str(best)!r} is not what was saved: {wrong}. Accepted: a checkpoint that is "
+                "whole. Take the newest: --resume_from_checkpoint true --load_best_model_at_end false."
+            )
+        super()._load_best_model()
+
+    def _require_one_disk(self) -> None:
+        """Raise ValueError if a process does not see what the main one writes: its checkpoints would not be whole."""
+        folder = Path(str(self.args.output_dir))
+        if self.args.world_size == 1 or self.leaves_nothing:
+            return
+        mark = folder / f".seen-{from_main(lambda: os.urandom(8).hex())}"
+        try:
+            from_main(lambda: _touch(mark))
+            blind = [rank for rank, sees in enumerate(gathered(mark.exists())) if not sees]
+        finally:
+            if self.is_world_process_zero():
+                mark.unlink(missing_ok=True)
+        if blind:
+            raise ValueError(
+                f"output_dir: {str(folder)!r} is not the same folder in all processes: {', '.join(map(str, blind))} do "
+                "not see what the main process writes there. Accepted: a folder on a disk that all machines share. "
+                "Name one with --output_dir."
+            )
+
+    # Signals
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as Trainer does; asked to stop, raise Interrupted when the state is saved."""
+        self._losses, self._saved_at = [], None
+        self._require_one_disk()
+        try:
+            with self._signals:
+                output = super().train(*args, **kwargs)
+                if self._signals.agree():  # since the last step
+                    self.stop_now(self.model_wrapped)
+                return output
+        finally:
+            self.is_in_train = False
+
+    def _maybe_log_save_evaluate(
+        self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kw: Any
+    ) -> None:
+        super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kw)
+        if self._signals.received:
+            self.stop_now(model, trial)
+
+    def stop_now(self, model: Any, trial: Any = None) -> None:
+        """Save the state after the last step, if that has not been done, and raise Interrupted."""
+        if self.leaves_nothing:
+            raise KeyboardInterrupt
+        if self._saved_at != self.state.global_step:
+            self.args.save_only_model = False  # or there would be nothing to go on from
+            self._save_checkpoint(model, trial)
+            self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+        raise Interrupted(
+            self._signals.received, Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        )
+
+    # Memory that runs out
+
+    @property
+    def micro_batch_parts(self) -> int:
+        """In how many parts each micro-batch is computed; 1, and twice as many each time that memory runs out."""
+        return self._parts.parts
+
+    def undivided(self, num_items_in_batch: Any) -> str | None:
+        """Say why a micro-batch cannot be computed in parts, if it cannot."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return "with FSDP and DeepSpeed several processes pass through the model together"
+        return None
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Run both passes of a micro-batch and return its loss; what does not fit into memory is computed in parts."""
+        upstream = super().training_step
+        loss = self._parts.training_step(
+            lambda prepared, batch: upstream(prepared, batch, num_items_in_batch),
+            model,
+            inputs,
+            last=self.accelerator.sync_gradients,
+            whole=self.undivided(num_items_in_batch),
+        )
+        self._losses.append(loss)
+        return loss
+
+    # Numbers that are not finite
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm)
+        losses, self._losses = self._losses, []
+        if norm is not None and not math.isfinite(value := float(norm)):
+            self._leave_out(model, losses, value)
+        return norm
+
+    def _leave_out(self, model: Any, losses: list[torch.Tensor], norm: float) -> None:
+        """Stop, or let the step pass without an update. The norm is the same in all processes: so is what they do."""
+        args: Any = self.args
+        step = self.state.global_step + 1
+        mine = [
+            f"{loss.item()} in process {args.process_index} ({self.examples_of(number)})"
+            for number, loss in enumerate(losses)
+            if not torch.isfinite(loss)
+        ]
+        found = [each for some in gathered(mine) for each in some]
+        scaler = self.accelerator.scaler
+        if scaler is not None and not found:
+            return  # gradients that overflow float16 are the scaler's business: it leaves the step out and scales less
+        rate, before = self._get_learning_rate(), list(self._skipped.steps)
+        if args.on_nonfinite == "skip" and len(before) < args.max_skipped_steps:
+            self._skipped.steps.append(step)
+            logger.warning(
+                "Step %d is left out: the loss or gradient is not finite (%s).", step, "; ".join(found) or norm
+            )
+            if scaler is None:
+                model.zero_grad(set_to_none=True)  # an optimizer passes over what has no gradient
+            return
+        newest = from_main(lambda: next(reversed(checkpoints.list_checkpoints(Path(args.output_dir))), None))
+        raise ValueError(refusal(step, rate, found, norm, newest, before if args.on_nonfinite == "skip" else []))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; of a step that was left out no loss, for which upstream would write 0."""
+        if "loss" in logs and self.args.logging_steps == 1 and self.state.global_step in self._skipped.steps:
+            logs = {name: value for name, value in logs.items() if name not in ("loss", "grad_norm")}
+        super().log(logs, start_time)
+
+
+def _touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()

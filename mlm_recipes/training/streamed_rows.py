@@ -1,0 +1,119 @@
+"""The rows of a streamed text, dealt to the processes step by step, and where in the text each checkpoint stands."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from ..data.streams import START, Place, Row
+from .processes import dealt_by_main
+
+#: What of a row only this library's collator knows.
+_OURS = ("epoch", "example_id")
+
+
+class StreamedRows(torch.utils.data.Dataset[Any]):
+    """The rows of a run by their position, from 0 on, taken in order; each batch is dealt out by the main process.
+
+    Positions, not an iterator: so that skipping the steps a resumed run has behind it is a number, and reads nothing.
+
+    Args:
+        open_at: `blocks` from a place on.
+        length: rows of the whole run.
+        processes: how many take a batch in turn, in the order of their ranks.
+        known: a place from which positions beyond it can be reached.
+        plain: leave out of each row what only this library's collator knows.
+
+    >>> from mlm_recipes.data.streams import TextStream, blocks
+    >>> stream, make_rows = TextStream(lambda: "abcde"), lambda texts: [{"input_ids": [ord(text)]} for text in texts]
+    >>> rows = StreamedRows(lambda place: blocks(stream, make_rows, size=3, seed=0, start=place), length=8, processes=1)
+    >>> [(row["epoch"], row["example_id"]) for row in rows.__getitems__([4, 5, 6])]
+    [(0, 4), (1, 0), (1, 2)]
+    """
+
+    def __init__(
+        self,
+        open_at: Callable[[Place], Iterator[tuple[Place, list[Row]]]],
+        length: int,
+        processes: int,
+        known: Place = START,
+        plain: bool = False,
+    ) -> None:
+        self._open_at, self._length, self._processes, self._plain = open_at, length, processes, plain
+        self._places = [START, known]  # every process knows them: any may have to save one
+        self._opened: list[Place] = []  # of those, what the others have not been told yet
+        self._rows: Iterator[Row] = iter(())
+        self._next = -1
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, position: int) -> Row:
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: Sequence[int]) -> list[Row]:
+        """Return this process's rows of a batch; all processes must ask for theirs."""
+        opened, rows = dealt_by_main(lambda: self._deal(positions[0], len(positions)))
+        self._places += opened
+        return rows
+
+    def place(self, position: int) -> Place:
+        """Return where the last block began that is known to begin at or before `position`."""
+        return max((place for place in self._places if place.position <= position), key=lambda place: place.position)
+
+    def _deal(self, position: int, batch: int) -> list[tuple[list[Place], list[Row]]]:
+        """Return for each process the blocks that were opened and its rows; the main process's begin at `position`."""
+        if position != self._next:
+            place = self.place(position)
+            passed = position - place.position
+            self._rows = itertools.islice(self._from(place), passed, None)
+        rows = list(itertools.islice(self._rows, batch * self._processes))
+        self._next = position + len(rows)
+        opened, self._opened = self._opened, []
+        return [(opened, rows[first : first + batch]) for first in range(0, len(rows), batch)]
+
+    def _from(self, start: Place) -> Iterator[Row]:
+        for place, rows in self._open_at(start):
+            self._opened.append(place)
+            for row in rows:
+                yield {name: row[name].tolist() for name in row if name not in _OURS} if self._plain else row
+
+
+class StreamState(TrainerCallback, ExportableState):
+    """Keep with each checkpoint where its stream stands: the block of the next step's first row."""
+
+    def __init__(self) -> None:
+        self.rows: StreamedRows | None = None
+        self.rows_a_step = 0
+        self._step = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Note the step that training begins at."""
+        self._step = state.global_step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Note the step that is done."""
+        self._step = state.global_step
+
+    @property
+    def place(self) -> Place:
+        """Where the block begins that holds the next step's first row."""
+        return self.rows.place(self._step * self.rows_a_step) if self.rows is not None else START
+
+    def state(self) -> dict[str, Any]:
+        """Return what is saved."""
+        return {"args": {}, "attributes": {"place": self.place._asdict()}}
+
+    @classmethod
+    def saved_in(cls, checkpoint: Path) -> Place:
+        """Return the place that a checkpoint was saved with."""
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        return Place(**state.stateful_callbacks[cls.__name__]["attributes"]["place"])

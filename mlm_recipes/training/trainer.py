@@ -1,0 +1,545 @@
+"""`MLMTrainer`: transformers' Trainer with the right loss and an evaluation that can be trusted."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainerState, set_seed
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+
+from ..checkpoints.contract import ResumeContract, find_checkpoint
+from ..checkpoints.storage import newest_whole
+from ..checkpoints.tensor_files import require_tensors_only
+from ..data.rows import NumberedRows, RowsOfEpoch, fingerprint, to_rows, with_example_id
+from ..data.streams import START, Row, TextStream, blocks, rows_of
+from ..data.tokenizer import load_or_train_tokenizer, require_mask_token
+from ..evaluation.metric import compute
+from ..evaluation.passes import all_example_sums
+from ..evaluation.token_results import TokenResults, evaluate_tokens
+from ..masking.collator import DataCollatorForMaskedLM
+from ..masking.layout import by_length, without_mask
+from ..model.dropout import use_fast_dropout
+from ..model.loading import load_model
+from ..model.loss import masked_lm_loss
+from ..model.positions import first_position, usable_length
+from ..model.sparse_prediction import only_at
+from .allocator import kept_memory
+from .computed_tokens import ComputedTokens
+from .config import MLMConfig
+from .fast_paths import can_be_padding_free, can_be_sparse, warn_of_slow_bf16
+from .inputs import check_stream, from_text, texts_of
+from .muon import muon_with_adamw
+from .nonfinite import SkippedSteps, infectious
+from .order import NO_EXAMPLE, EpochSampler, StepSeeds
+from .processes import from_main
+from .progress import TrainingProgress
+from .robust_trainer import RobustTrainer
+from .signals import goes_by_what_is_measured
+from .streamed_rows import StreamedRows, StreamState
+
+logger = logging.getLogger(__name__)
+
+#: What a model's config.json says besides its shape.
+_NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_version", "use_cache"}
+
+#: What a collator has besides the rule of its masks.
+_NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
+
+
+class MLMTrainer(RobustTrainer):
+    """Train a masked-language model; Trainer and accelerate own the loop, the devices and the optimizer.
+
+    Args:
+        model: a built-in name, a local folder, a hub id, or a model object (then `processing_class` is needed).
+        args: an MLMConfig; by default one with its defaults. Its `corpus` and `model` are for `train()`: here the
+            arguments say both.
+        train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (tokenized on the way), or any
+            sequence of rows with `input_ids` and, where there is one, `example_id`; else a row's index is its id. With
+            `MLMConfig(streaming=True)` the former is a `TextStream`.
+        data_collator: by default DataCollatorForMaskedLM with the values of `args`.
+        processing_class: the tokenizer; by default the model's, or for `mini-random` one learned from
+            `train_dataset`.
+
+    The model's attention takes padding-free batches from then on, padded ones as before, and its dropout layers are
+    exchanged for ones that are faster on a CPU (`mlm_recipes.model.padding_free`, `mlm_recipes.model.dropout`).
+
+    `evaluate()` masks the same tokens each time (`args.evaluation_seed`) and returns `eval_loss`, `eval_accuracy`,
+    `eval_perplexity` and `eval_masked_tokens`, each from sums over all examples, divided once.
+
+    Raises: ValueError for arguments that do not fit together.
+
+    >>> from mlm_recipes import MLMConfig, load_corpus
+    >>> rows = load_corpus("meditations")["validation"]
+    >>> trainer = MLMTrainer("mini", args=MLMConfig(max_steps=1, use_cpu=True, save_strategy="no"), train_dataset=rows)
+    >>> trainer.train().global_step  # doctest: +ELLIPSIS
+    epoch 1/1  step 1/1  loss ...
+    1
+    """
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel,
+        args: MLMConfig | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        args = args if args is not None else MLMConfig()
+        if not isinstance(args, MLMConfig):
+            raise ValueError(
+                f"args: received {type(args).__name__}. Accepted: MLMConfig, which has all that "
+                "TrainingArguments has. Change the name, keep the arguments."
+            )
+        if args.push_to_hub:
+            raise ValueError(
+                "push_to_hub: received True. Accepted here: False, since upstream would send what is half written, and "
+                "its arguments as a pickle, the token among them. Use mlm_recipes.train(push_to_hub=True), or send the "
+                "folder of save_model() with `hf upload`."
+            )
+        for name in ("compute_metrics", "preprocess_logits_for_metrics"):
+            if kwargs.get(name) is not None:
+                raise ValueError(
+                    f"{name}: received {kwargs[name]!r}. Accepted: None: evaluation keeps sums for each example and no "
+                    "logits that it could be given. Compute it from trainer.model after evaluate()."
+                )
+        if args.n_gpu > 1:
+            # DataParallel would multiply the loss by the number of GPUs, and is slower than one process for each.
+            logger.warning("Training on one of %d GPUs; `accelerate launch -m mlm_recipes ...` uses all.", args.n_gpu)
+            args._n_gpu = 1
+        warn_of_slow_bf16(args)
+        train_dataset = from_text(train_dataset)
+        check_stream(train_dataset, args)
+        if isinstance(model, str | Path):
+            if processing_class is None:
+                processing_class = load_or_train_tokenizer(
+                    model,
+                    texts_of(train_dataset),
+                    **args.start(),
+                    vocab_size=args.vocab_size,
+                )
+            set_seed(args.seed)  # random weights, where the model brings none
+            model = load_model(model, processing_class, **args.start())
+        elif processing_class is None:
+            raise ValueError(
+                "processing_class: received None with a model object. Accepted: the model's tokenizer. "
+                "Pass processing_class=tokenizer, or the model's name instead of the object."
+            )
+        require_mask_token(processing_class)
+        self._max_length = usable_length(args.max_length, model)
+        self._how_to_rows = args.rows()
+        ours = data_collator
+        if not isinstance(ours, DataCollatorForMaskedLM):  # none, or another's: evaluation still masks by the config
+            ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator if data_collator is not None else ours,
+            train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
+            eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
+            processing_class=processing_class,
+            compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
+            **kwargs,
+        )
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+        #: What a person sees meanwhile.
+        self.progress = TrainingProgress()
+        self.add_callback(self.progress)
+        own_loss = self.compute_loss_func is not masked_lm_loss
+        parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and not own_loss
+        self.sparse_prediction = can_be_sparse(model, args, own_loss)
+        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted)
+        if self.padding_free:
+            joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
+            self.data_collator = joined if self.data_collator is ours else self.data_collator
+            ours = joined
+        self._evaluation_collator = ours.frozen(args.evaluation_seed)
+        use_fast_dropout(model)
+        self.computed = ComputedTokens()
+        self._step_seeds = StepSeeds()
+        self.add_callback(self._step_seeds)
+        self._contract = ResumeContract(args.to_recipe, self._facts)
+        self.add_callback(self._contract)
+        self._stream = StreamState()
+        self._stream_start = START
+        if isinstance(self.train_dataset, TextStream):
+            self.add_callback(self._stream)
+
+    def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
+        if rows is None or (isinstance(rows, dict) and not rows):
+            return None
+        if name == "train_dataset" and isinstance(rows, TextStream):
+            return rows
+        if isinstance(rows, dict):
+            return {key: self._rows(value, tokenizer, f"{name}[{key!r}]") for key, value in rows.items()}
+        if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
+            raise ValueError(
+                f"{name}: received {type(rows).__name__}, which has no length. Accepted: a datasets.Dataset or a "
+                "sequence of rows. Turn it into a list first."
+            )
+        if len(rows) == 0:
+            raise ValueError(f"{name}: received no rows. Accepted: at least one. Check what was loaded.")
+        rows = from_text(rows)
+        columns = rows.column_names if isinstance(rows, Dataset) else getattr(rows[0], "keys", lambda: ["input_ids"])()
+        if "input_ids" not in columns:
+            if "text" not in columns:
+                raise ValueError(
+                    f"{name}: received the columns {', '.join(columns)}. Accepted: `text` or `input_ids`. "
+                    'Rename the one that holds the text, in a data set by rows.rename_column("...", "text").'
+                )
+            return to_rows(rows, tokenizer, self._max_length, **self._how_to_rows)
+        return with_example_id(rows)
+
+    def undivided(self, num_items_in_batch: Any) -> str | None:
+        """Say why a micro-batch cannot be computed in parts, if it cannot: another loss may be a mean."""
+        if self.compute_loss_func is not masked_lm_loss or num_items_in_batch is None:
+            return "the losses of its parts may not add up to its own: the loss or the batch is not this library's"
+        return super().undivided(num_items_in_batch)
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Compute a micro-batch's loss and gradients, and count its tokens."""
+        self.computed.add(inputs)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return the loss of a micro-batch; with `sparse_prediction` the head computes its masked positions only."""
+        if not return_outputs:
+            return infectious(self._loss(model, inputs, num_items_in_batch))
+        return self._loss_of(model, without_mask(inputs), True, num_items_in_batch)
+
+    def _loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
+        if self._in_parts:
+            count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != -100).sum()
+            # One pass goes through DistributedDataParallel, which has the processes wait for each other at every one of
+            # its passes, and they may have different numbers of parts; the others go through the model inside.
+            first, *others = by_length(inputs)
+            return sum(
+                (self._loss_of(self.model, part, False, count) for part in others),
+                start=self._loss_of(model, first, False, count),
+            )
+        return self._loss_of(model, without_mask(inputs), False, num_items_in_batch)
+
+    def _loss_of(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
+        if not self.sparse_prediction:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        with only_at(self.model, inputs["labels"] != -100):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a resumed run must have in common with the one it goes on with, besides the config's values."""
+        collator, model, rows = self.data_collator, cast(Any, self.model), cast(Any, self.train_dataset)
+        if isinstance(rows, TextStream):
+            stream = rows  # for mypy, which forgets it inside the lambda
+            text = from_main(lambda: stream.facts(self._rows_of))
+        else:
+            text = {"training text": f"{len(rows)} rows, {fingerprint(rows)}"}
+        masking: Any = type(collator).__name__
+        if isinstance(collator, DataCollatorForMaskedLM):
+            rule = {item.name: getattr(collator, item.name) for item in fields(collator)}
+            masking = {name: value for name, value in rule.items() if name not in _NOT_MASKING}
+            masking |= {"collator": _lasting_name(type(collator))}
+        shape = {
+            name: value
+            for name, value in model.config.to_dict().items()
+            if not name.startswith("_") and not name.endswith("_token_id") and name not in _NOT_SHAPE
+        }
+        return text | {
+            "global batch": self.get_total_train_batch_size(self.args),
+            "masking": masking,
+            "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
+        }
+
+    def _rows_of(self, texts: list[str]) -> list[Row]:
+        return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
+
+    @property
+    def epochs(self) -> float:
+        """How often the text was trained on; a stream, how often to its end."""
+        return self._stream.place.epoch if isinstance(self.train_dataset, TextStream) else self.state.epoch or 0.0
+
+    @property
+    def resumed(self) -> list[dict[str, Any]]:
+        """Each time this run was resumed: the step it went on from, and the values that were changed."""
+        return self._contract.resumed
+
+    def check_resume(self, checkpoint: Path) -> tuple[str, int]:
+        """Return in words what differs from a checkpoint's run and may, and the steps that are left.
+
+        Raises: ValueError if it would be another run, or one that ends before the checkpoint, or if reading it could
+        run code (`mlm_recipes.checkpoints.tensor_files`).
+        """
+        assert isinstance(self.args, MLMConfig)
+        require_tensors_only(checkpoint)
+        changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
+        step = self.resumed[-1]["step"]
+        total = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
+        if step > total:
+            raise ValueError(
+                f"resume_from_checkpoint: {str(checkpoint)!r} has {step} steps behind it, and the run is to have "
+                f"{total}. Accepted: as many or more. Choose an earlier checkpoint, or raise max_steps or "
+                "num_train_epochs."
+            )
+        return changed, total - step
+
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train, or go on with a run from a checkpoint: its path, its run folder, or True for the newest one.
+
+        "auto" is the newest one if there is any. By default what `args.resume_from_checkpoint` says.
+
+        On a CPU a resumed run ends with the weights of one that was never interrupted, to the last bit.
+
+        Raises: FileNotFoundError where there is no checkpoint; ValueError where it belongs to another run
+        (`mlm_recipes.checkpoints.contract` says which values must stay, which may change if asked for, which are free).
+        """
+        assert isinstance(self.args, MLMConfig)
+        if self.args.train_minutes is not None:
+            raise ValueError(
+                f"train_minutes: received {self.args.train_minutes:g}. Accepted here: None, since the number of steps "
+                "is chosen before there is a trainer. Pass max_steps, or call mlm_recipes.train(train_minutes=...)."
+            )
+        if resume_from_checkpoint is None:
+            resume_from_checkpoint = self.args.resume_from_checkpoint
+        if str(resume_from_checkpoint).lower() == "auto":
+            resume_from_checkpoint = from_main(lambda: newest_whole(Path(str(self.args.output_dir))))
+        if not resume_from_checkpoint or str(resume_from_checkpoint).lower() == "false":
+            self._contract.resumed, self._skipped.steps, self._stream_start = [], [], START
+            return self._train(None, *args, **kwargs)
+        asked = resume_from_checkpoint  # for mypy, which forgets what it knows of it inside the lambda
+        checkpoint = from_main(lambda: find_checkpoint(asked, str(self.args.output_dir)))
+        changed, left = self.check_resume(checkpoint)
+        if changed:
+            logger.warning("Resuming with changed values: %s.", changed)
+        if not isinstance(self.data_collator, DataCollatorForMaskedLM):
+            logger.warning(
+                "%s draws its masks from a generator, so the resumed run will not be the one that was interrupted; "
+                "with DataCollatorForMaskedLM it is, to the last bit.", type(self.data_collator).__name__
+            )  # fmt: skip
+        self._skipped.steps = SkippedSteps.saved_in(checkpoint)
+        if not left:  # upstream would take one more step (transformers 5.23)
+            self._load_from_checkpoint(str(checkpoint))
+            self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+                self._load_best_model()
+            return TrainOutput(self.state.global_step, 0.0, {})
+        if isinstance(self.train_dataset, TextStream):
+            self._stream_start = StreamState.saved_in(checkpoint)
+        return self._train(str(checkpoint), *args, **kwargs)
+
+    def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        try:
+            with kept_memory() if self.args.device.type == "cpu" else nullcontext():
+                return super().train(*args, **kwargs)
+        finally:
+            self.progress.close()
+
+    def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        super()._save(output_dir, *args, **kwargs)
+        # Upstream leaves its arguments beside the model, as a pickle, hub_token and all. Nothing reads it.
+        Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # A tied weight is stored once, under its other name; upstream reports it missing at every resume
+        # (https://github.com/huggingface/transformers/issues/27972).
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Create the optimizer, and keep its values: those that a checkpoint brings along would replace them."""
+        assert isinstance(self.args, MLMConfig)
+        if self.args.muon and self.optimizer is None:
+            model = self.model if model is None else model
+            self.optimizer = muon_with_adamw(
+                model,
+                self.get_decay_parameter_names(model),
+                self.args.weight_decay,
+                lr=self.args.learning_rate,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+                fused=self.args.optim == "adamw_torch_fused",
+                dtype=torch.bfloat16 if self.args.bf16 else torch.float32,
+            )
+        optimizer = super().create_optimizer(model)
+        self._contract.optimizer_groups = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
+        return optimizer
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """Return the parameters that weight decay applies to: transformers' choice, or with the config's wish, all."""
+        assert isinstance(self.args, MLMConfig)
+        if self.args.decay_bias_and_norm:
+            return [name for name, _ in model.named_parameters()]
+        return super().get_decay_parameter_names(model)
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
+        """Return the training batches, in an order that is a function of the seed and the global batch size."""
+        if self.train_dataset is None:
+            return super().get_train_dataloader()  # which says so
+        args = self.args
+        rows: Any = self.train_dataset
+        ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
+        if isinstance(rows, TextStream):
+            return self._loader(self._streamed(rows, plain=not ours), None)
+        # Another's collator knows neither epochs nor missing examples; accelerate then repeats some at the end.
+        if not ours and isinstance(rows, NumberedRows):
+            rows = rows.rows
+        self._step_seeds.sampler = self.epoch_sampler(rows, args.world_size if ours else 1)
+        if not self._step_seeds.sampler:
+            raise ValueError(
+                f"dataloader_drop_last: received True, and {len(rows)} rows do not fill one step of "
+                f"{self.get_total_train_batch_size(args)}. Accepted: more text, a smaller "
+                "--per_device_train_batch_size, or --dataloader_drop_last false."
+            )
+        return self._loader(RowsOfEpoch(rows, plain=not ours), self._step_seeds.sampler)
+
+    def _loader(
+        self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None
+    ) -> torch.utils.data.DataLoader[Any]:
+        """Return batches of `rows` in the sampler's order, or in their own; accelerate gives each process its part."""
+        args = self.args
+        loader = torch.utils.data.DataLoader(
+            rows,
+            batch_size=self._train_batch_size,
+            sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            in_order=args.dataloader_in_order,
+            worker_init_fn=self._signals.in_workers,
+        )
+        return self.accelerator.prepare(loader)
+
+    def _streamed(self, stream: TextStream, plain: bool) -> StreamedRows:
+        """Return the rows of all steps by their position: step k of n rows has those from k * n on."""
+        args = self.args
+        assert isinstance(args, MLMConfig)
+        size, seed = args.stream_buffer, args.seed if args.data_seed is None else args.data_seed
+        shuffle = str(args.train_sampling_strategy) == "random"
+        self._stream.rows_a_step = self.get_total_train_batch_size(args)
+        self._stream.rows = StreamedRows(
+            lambda place: blocks(stream, self._rows_of, size=size, seed=seed, shuffle=shuffle, start=place),
+            length=args.max_steps * self._stream.rows_a_step,
+            processes=args.world_size,
+            known=self._stream_start,
+            plain=plain,
+        )
+        return self._stream.rows
+
+    def epoch_sampler(self, rows: Any, processes: int) -> EpochSampler:
+        """Return the order of `rows`, filled up so that each of `processes` takes as many batches as the others."""
+        args, strategy = self.args, str(self.args.train_sampling_strategy)
+        return EpochSampler(
+            len(rows),
+            args.seed if args.data_seed is None else args.data_seed,
+            strategy=strategy,
+            global_batch_size=self.get_total_train_batch_size(args),
+            drop_last=args.dataloader_drop_last,
+            multiple_of=self._train_batch_size * processes if processes > 1 else 1,
+            lengths=[len(row["input_ids"]) for row in rows] if strategy == "group_by_length" else None,
+        )
+
+    def examples_of(self, micro_batch: int) -> str:
+        """Say which examples a micro-batch of the step that is being taken has in this process, for a message."""
+        args, step, size = self.args, self.state.global_step, self._train_batch_size
+        accumulation = args.gradient_accumulation_steps
+        if isinstance(self.train_dataset, TextStream) or self._step_seeds.sampler is None:
+            return super().examples_of(micro_batch)
+        sampler, rows = self._step_seeds.sampler, cast(Any, self.train_dataset)
+        batches = -(-len(sampler) // (size * args.world_size))  # of an epoch, in each process
+        batch = step % -(-batches // accumulation) * accumulation + micro_batch
+        first = (batch * args.world_size + args.process_index) * size
+        places = [place % sampler.num_examples for place in list(sampler)[first : first + size] if place != NO_EXAMPLE]
+        ids = [rows[place].get("example_id", place) if hasattr(rows[place], "get") else place for place in places]
+        shown = ", ".join(str(example) for example in ids[:16])
+        return f"example_id {shown}{', ...' if len(ids) > 16 else ''}"
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader[Any]:
+        """Return the evaluation batches, with frozen masks."""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            eval_dataset = self._rows(eval_dataset, self.processing_class, "eval_dataset")
+        training_collator, self.data_collator = self.data_collator, self._evaluation_collator
+        try:
+            loader = super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.data_collator = training_collator
+        loader.worker_init_fn = self._signals.in_workers
+        return loader
+
+    def token_results(self, rows: Any, draw: int = 0) -> TokenResults:
+        """Evaluate `rows` of token ids under a draw of the frozen masks; return what was made of each masked token.
+
+        In every process: those of all processes, in the order of the rows. Nothing is logged, no callback is told.
+        """
+        assert isinstance(self.args, MLMConfig)
+        with self.accelerator.autocast():
+            mine = evaluate_tokens(
+                self.model,
+                rows,
+                self._evaluation_collator.frozen(self.args.evaluation_seed, draw),
+                self.args.per_device_eval_batch_size,
+                self.sparse_prediction,
+                self.accelerator.process_index,
+                self.accelerator.num_processes,
+            )
+        return TokenResults.of(gather_object([mine]))
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise ValueError: logits for each position of a corpus fill any memory; see `evaluate` and `fill`."""
+        raise ValueError(
+            "predict: there are no predictions to return. Accepted: evaluate(dataset) for the measures, "
+            "mlm_recipes.evaluation.fill_mask.fill_mask(model, tokenizer, prompts) for words. Call one of these."
+        )
+
+    def evaluation_loop(
+        self,
+        dataloader: torch.utils.data.DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Return sums over all examples, divided once; upstream's is a mean of batch means, times the processes."""
+        # The bare model, not accelerate's: preparing it here would leave a later train() without its DDP wrapper
+        # (upstream's evaluate() does that, and the processes then drift apart in silence).
+        # In a fork of the generator: a loader draws a seed for its workers, and evaluating must not change what
+        # training draws next.
+        stoppable = self.is_in_train and not goes_by_what_is_measured(self.args)
+        batches: Any = self._signals.until_stopped(dataloader) if stoppable else dataloader
+        with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
+            sums = all_example_sums(self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction)
+        if stoppable and self._signals.received:
+            self.stop_now(self.model_wrapped)  # what has been measured so far says nothing
+        named = {f"{metric_key_prefix}_{name}": value for name, value in compute(sums).items()}
+        examples = self.num_examples(dataloader)
+        return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)
+
+
+def _lasting_name(kind: type) -> str:
+    """Return a class's name for the resume contract: ours by the name that people import, wherever its module lies.
+
+    >>> _lasting_name(DataCollatorForMaskedLM)
+    'mlm_recipes.DataCollatorForMaskedLM'
+    """
+    return f"{'mlm_recipes' if kind is DataCollatorForMaskedLM else kind.__module__}.{kind.__qualname__}"

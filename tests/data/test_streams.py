@@ -1,0 +1,511 @@
+"""A stream loses no example, reads each once, and is the same run for any layout, interrupted or not."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from conftest import ROOT, make_bert
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from same_run import assert_same_run
+from stream_processes import BATCH, BUFFER, PARAGRAPHS, STEPS, Reader, texts_and_tokenizer, train
+from transformers import DataCollatorForLanguageModeling
+
+from mlm_recipes import MLMConfig, MLMTrainer, TextStream, evaluate, load_corpus, reference, tokenize, verify
+from mlm_recipes.data import corpus, paragraphs
+from mlm_recipes.data.streams import START, HeldOut, blocks, rows_of
+from mlm_recipes.recipes.prepare import prepare
+from mlm_recipes.training import streamed_rows, trainer
+from mlm_recipes.training.order import EpochSampler
+from mlm_recipes.training.streamed_rows import StreamedRows, StreamState
+
+
+@pytest.fixture(scope="module")
+def data():
+    return texts_and_tokenizer()
+
+
+# Blocks
+
+
+def numbers(texts):
+    """As many rows of a text as its number's last digit in base three, and one more: a stand-in for a tokenizer."""
+    return [{"input_ids": [int(text), part]} for text in texts for part in range(1 + int(text) % 3)]
+
+
+def stream_of(count, held_out=()):
+    return TextStream(Reader([str(number) for number in range(count)]), HeldOut(texts=[str(i) for i in held_out]))
+
+
+@st.composite
+def streams(draw):
+    count = draw(st.integers(1, 30))
+    held_out = draw(st.sets(st.integers(0, count - 1), max_size=count - 1))
+    return count, held_out, draw(st.integers(1, 35)), draw(st.integers(0, 3)), draw(st.booleans())
+
+
+@settings(deadline=None)
+@given(streams())
+def test_of_two_epochs_no_row_is_lost_or_comes_twice_whatever_the_blocks(given_stream):
+    count, held_out, size, seed, shuffle = given_stream
+    expected = [row["input_ids"] for row in numbers([i for i in range(count) if i not in held_out])]
+    found = blocks(stream_of(count, held_out), numbers, size=size, seed=seed, shuffle=shuffle)
+    seen, position = [], 0
+    while len(seen) < 2 * len(expected):
+        place, rows = next(found)
+        assert place.position == position
+        assert {row["epoch"] for row in rows} <= {place.epoch}
+        assert [row["input_ids"][0] // size for row in rows] == [place.texts // size] * len(rows)  # no further mixed
+        if not shuffle:
+            assert [row["example_id"] for row in rows] == list(range(place.rows, place.rows + len(rows)))
+        seen += rows
+        position += len(rows)
+    for epoch in (0, 1):
+        by_id = {row["example_id"]: row["input_ids"] for row in seen if row["epoch"] == epoch}
+        assert [by_id[i] for i in range(len(expected))] == expected
+    assert len(seen) == 2 * len(expected)
+
+
+@settings(deadline=None)
+@given(streams(), st.integers(0, 80), st.integers(1, 9))
+def test_from_any_position_on_the_rows_are_those_of_the_whole_run(given_stream, position, batch):
+    count, held_out, size, seed, shuffle = given_stream
+    tokenized = []
+
+    def make(known=START):
+        def to_rows(texts):
+            tokenized.append(texts)
+            return numbers(texts)
+
+        stream = stream_of(count, held_out)
+        return StreamedRows(
+            lambda place: blocks(stream, to_rows, size=size, seed=seed, shuffle=shuffle, start=place), 100, 1, known
+        )
+
+    whole = make()
+    expected = [row for first in range(0, position + 20, 5) for row in whole.__getitems__(range(first, first + 5))]
+    place = whole.place(position)
+    tokenized.clear()
+    resumed = make(place)
+    found = [
+        row for i in range(2) for row in resumed.__getitems__(range(position + i * batch, position + (i + 1) * batch))
+    ]
+    assert found == expected[position : position + 2 * batch]
+    assert sum(map(len, tokenized)) <= size + 2 * batch + size  # of what lies before, no more than a block
+    assert resumed.place(position).position <= position
+    assert resumed.place(position)[:2] >= place[:2]
+
+
+@settings(deadline=None)
+@given(streams(), st.integers(1, 8), st.integers(1, 5))
+def test_the_rows_of_a_step_are_the_same_for_any_number_of_processes_and_read_once(given_stream, processes, batch):
+    count, held_out, size, seed, shuffle = given_stream
+    stream = stream_of(count, held_out)
+
+    def make(number):
+        return StreamedRows(
+            lambda place: blocks(stream, numbers, size=size, seed=seed, shuffle=shuffle, start=place), 200, number
+        )
+
+    whole = make(1)
+    expected = whole.__getitems__(range(4 * processes * batch))
+    stream.read.read.clear()
+    shared, dealt = make(processes), []
+
+    def deal(shares):
+        assert [len(rows) for _, rows in shares] == [batch] * processes
+        dealt.extend(row for _, rows in shares for row in rows)
+        return shares[0]
+
+    with mock.patch.object(streamed_rows, "dealt_by_main", lambda share: deal(share())):
+        for turn in range(4):
+            first = turn * processes * batch
+            assert shared.__getitems__(range(first, first + batch)) == expected[first : first + batch]
+    assert dealt == expected
+    *epochs, last = stream.read.read
+    assert epochs == [count] * len(epochs)
+    assert last <= count
+
+
+def test_a_block_as_large_as_the_text_has_the_order_of_an_ordinary_epoch():
+    found = blocks(stream_of(50), lambda texts: [{"input_ids": [int(text)]} for text in texts], size=50, seed=3)
+    sampler = EpochSampler(50, seed=3)
+    for epoch, (_, rows) in enumerate(itertools.islice(found, 3)):
+        sampler.set_epoch(epoch)
+        assert [50 * epoch + row["input_ids"][0] for row in rows] == list(sampler)
+
+
+def test_a_stream_without_a_paragraph_to_train_on_is_an_error():
+    with pytest.raises(ValueError, match="of the stream's 2 paragraphs none is left to train on"):
+        next(blocks(stream_of(2, {0, 1}), numbers, size=1, seed=0, start=START._replace(texts=2)))
+    with pytest.raises(ValueError, match="of the stream's 0 paragraphs"):
+        next(blocks(stream_of(0), numbers, size=1, seed=0))
+
+
+def test_a_text_that_has_become_shorter_is_an_error():
+    with pytest.raises(ValueError, match=r"ends after 5 paragraphs, and the checkpoint was made beyond 6"):
+        next(blocks(stream_of(5), numbers, size=2, seed=0, start=START._replace(texts=6, rows=8, position=8)))
+
+
+def test_the_rows_are_those_of_tokenize_and_nothing_is_written(data, tmp_path):
+    texts, tokenizer = data
+    for row, expected in zip(
+        rows_of(texts, tokenizer, 16),
+        tokenize(load_text(tmp_path, texts), tokenizer, 16),
+        strict=True,
+    ):
+        assert row["input_ids"].tolist() == expected["input_ids"]
+        assert row["special_tokens_mask"].tolist() == expected["special_tokens_mask"]
+
+
+# What is held out
+
+
+def load_text(folder, texts):
+    path = folder / "text.txt"
+    path.write_text("\n".join(texts), encoding="utf-8")
+    return corpus.load_paragraphs(path)
+
+
+def test_what_is_held_out_depends_on_the_text_alone_and_duplicates_share_a_side(data):
+    texts, _ = data
+    rule = HeldOut(0.3, seed=5)
+    held_out = dict(zip(texts, rule(texts).tolist(), strict=True))
+    assert 4 <= sum(held_out.values()) <= 20
+    variants = [f"  {text.upper()} " for text in reversed(texts)]
+    assert rule(variants).tolist() == [held_out[text] for text in reversed(texts)]
+    assert HeldOut(0.3, seed=6)(texts).tolist() != rule(texts).tolist()
+    assert not HeldOut()(texts).any()
+    assert TextStream(lambda: texts, rule).first() == [text for text in texts if not held_out[text]]
+    assert rule.choose(texts) == [text for text in texts if held_out[text]]
+
+
+def test_a_stream_holds_out_what_load_corpus_would(data):
+    """Both take the paragraphs of the lowest keys: one of a fraction in number, the other below a threshold."""
+    texts = load_corpus("meditations", seed=7)["validation"]["text"]
+    read, _ = paragraphs.stream_paragraphs("meditations", {})
+    for fraction, contains in ((0.05, set.issuperset), (0.2, set.issubset)):
+        assert contains(set(texts), set(HeldOut(fraction, seed=7).choose(read())))
+
+
+def test_choosing_reads_no_further_than_it_must():
+    reader = Reader([str(number) for number in range(50_000)])
+    assert len(HeldOut(0.5).choose(reader(), at_most=100)) == 100
+    assert reader.read == [1000]
+
+
+def test_a_text_too_small_to_hold_anything_out_is_an_error():
+    with pytest.raises(ValueError, match=r"validation_fraction: with 0\.01 no paragraph of the stream is held out"):
+        HeldOut(0.01).choose(["to be", "or not"])
+
+
+# The text
+
+
+def test_paragraphs_are_those_of_load_corpus(tmp_path):
+    path = tmp_path / "texts"
+    path.mkdir()
+    (path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\n\r\ntwo\n  \n")
+    (path / "b.txt").write_bytes(b" three \nfour")
+    read, facts = paragraphs.stream_paragraphs(str(path), {})
+    assert list(read()) == list(read()) == ["one", "two", " three ", "four"]
+    assert facts == {"name": "texts", "source": str(path), "streamed": True}
+    assert list(read()) == corpus.load_paragraphs(path)["text"][:]
+    assert paragraphs.stream_paragraphs("meditations", {})[1]["licence"] == "CC0-1.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("owner/name", ValueError, r"'owner/name'.*hub cannot be reached"),
+        ("-", ValueError, "'-' cannot be streamed: .*leave --streaming out for standard input"),
+        ("no/such/file.txt", FileNotFoundError, "there is no such file or folder"),
+        ("a.zip", ValueError, "an archive"),
+    ],
+)
+def test_what_cannot_be_streamed(tmp_path, name, error, says):
+    Path("a.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(error, match=says):
+        next(paragraphs.stream_paragraphs(name, {})[0]())
+
+
+def test_a_line_that_is_not_utf8_is_named(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"one\ntwo\xff\n")
+    with pytest.raises(ValueError, match=r"text\.txt, line 2: not UTF-8 \(byte 0xff at position 4"):
+        list(paragraphs.stream_paragraphs(str(path), {})[0]())
+
+
+# Training
+
+
+@pytest.mark.parametrize("strategy", ["sequential", "random"])
+def test_a_stream_is_the_run_that_the_text_read_whole_is(data, strategy):
+    """In the text's order with any blocks; shuffled with one. 40 paragraphs in steps of ten: two epochs, and a step."""
+    texts, tokenizer = data
+    values = {"train_sampling_strategy": strategy, "per_device_train_batch_size": 10, "max_steps": STEPS, "seed": 1,
+              "learning_rate": 1e-3, "max_length": 48, "save_strategy": "no", "long_text": "truncate"}  # fmt: skip
+    size = {"sequential": 7, "random": 100}[strategy]
+    found = []
+    for streamed in (False, True):
+        model = make_bert(tokenizer, hidden_dropout_prob=0.1)
+        given_texts = TextStream(lambda: texts) if streamed else texts
+        args = MLMConfig(streaming=streamed, stream_buffer=size, **values)
+        mlm = MLMTrainer(model, args=args, train_dataset=given_texts, processing_class=tokenizer)
+        mlm.train()
+        losses = [entry["loss"] for entry in mlm.state.log_history if "loss" in entry]
+        found.append((losses, [parameter.detach() for parameter in model.parameters()]))
+    assert found[0][0] == found[1][0]
+    assert len(found[0][0]) == STEPS
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
+
+
+def test_each_paragraph_is_read_once_an_epoch(data):
+    reader = Reader(data[0])
+    _, _, epochs = train(*data, reader=reader)
+    assert epochs == 2
+    fingerprint, *whole, last = reader.read
+    assert whole == [PARAGRAPHS] * 2
+    assert last < PARAGRAPHS  # of the epoch that was begun, what was needed
+    assert fingerprint <= 1000
+
+
+def test_accumulation_changes_nothing(data):
+    whole = train(*data)
+    assert_same_run(train(*data, (4, 3))[:2], whole[:2], make_bert(data[1]), STEPS)
+
+
+@pytest.mark.slow
+def test_resumed_from_any_step_a_stream_ends_with_the_same_bits(data, tmp_path):
+    """Within a block, across its border and an epoch's; with packing a block has another number of rows than texts."""
+
+    def with_dropout(**values):
+        return train(*data, model=make_bert(data[1], hidden_dropout_prob=0.1), packing=True, **values)
+
+    whole = with_dropout(folder=tmp_path)
+    places = [StreamState.saved_in(tmp_path / f"checkpoint-{step}") for step in range(1, STEPS + 1)]
+    assert {place.epoch for place in places} >= {0, 1, 2}
+    assert any(place.rows != place.texts for place in places)
+    for step in range(1, STEPS + 1):
+        logged, weights, epochs = with_dropout(resume=tmp_path / f"checkpoint-{step}")
+        if step < STEPS:
+            assert logged == whole[0], step
+            assert epochs == whole[2]
+        assert torch.equal(weights, whole[1]), step
+
+
+def test_a_resumed_run_tokenizes_nothing_of_the_blocks_that_lie_behind_it(data, tmp_path, monkeypatch):
+    """The rows would be the same if it began anew, so that the tests above cannot tell."""
+    train(*data, folder=tmp_path)
+    texts, tokenizer = data
+    stream = TextStream(lambda: texts, HeldOut(0.2))
+    made = blocks(stream, lambda part: rows_of(part, tokenizer, 48), size=BUFFER, seed=1)
+    begins = [place for place, _ in itertools.takewhile(lambda block: block[0].position <= STEPS * BATCH, made)]
+    for step in range(1, STEPS + 1):
+        saved = StreamState.saved_in(tmp_path / f"checkpoint-{step}")
+        assert saved == max(
+            (place for place in begins if place.position <= step * BATCH), key=lambda place: place.position
+        )
+    tokenized = []
+
+    def counted(part, *rest, **how):
+        tokenized.append(len(part))
+        return rows_of(part, *rest, **how)
+
+    monkeypatch.setattr(trainer, "rows_of", counted)
+    train(*data, resume=tmp_path / "checkpoint-8")
+    fingerprint, *parts = tokenized
+    assert fingerprint == len(stream.first())
+    assert sum(parts) <= BATCH + 2 * BUFFER
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_from_another_checkpoint_of_its_own(data, tmp_path):
+    """A second interruption: what the resumed run saves is as good as what the first one saved."""
+    whole = train(*data, folder=tmp_path / "whole")
+    train(*data, folder=tmp_path / "again", resume=tmp_path / "whole/checkpoint-2")
+    for step in (4,):
+        saved = [StreamState.saved_in(tmp_path / name / f"checkpoint-{step}") for name in ("whole", "again")]
+        assert saved[0] == saved[1]
+        assert torch.equal(train(*data, resume=tmp_path / f"again/checkpoint-{step}")[1], whole[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"stream_buffer": 8}, "stream_buffer was 7 and is now 8"),
+        ({"max_length": 40}, "max_length was 48 and is now 40, training text was"),
+        ({"data_seed": 3}, "data_seed was None and is now 3"),
+        ({"texts": 1}, "training text was 'a stream that begins with"),
+    ],
+)
+def test_another_stream_is_another_run(data, tmp_path, changes, says):
+    train(*data, folder=tmp_path, max_steps=1)
+    texts = data[0][changes.pop("texts", 0) :]
+    with pytest.raises(ValueError, match=f"belongs to another run: .*{says}"):
+        train(texts, data[1], folder=tmp_path, resume=True, max_steps=1, **changes)
+
+
+def test_a_collator_that_is_not_ours_gets_plain_rows(data):
+    texts, tokenizer = data
+    args = MLMConfig(streaming=True, max_steps=2, per_device_train_batch_size=4, save_strategy="no")
+    mlm = MLMTrainer(
+        make_bert(tokenizer), args=args, train_dataset=TextStream(lambda: texts), processing_class=tokenizer,
+        data_collator=DataCollatorForLanguageModeling(tokenizer),
+    )  # fmt: skip
+    assert mlm.train().global_step == 2
+
+
+def test_a_tokenizer_is_learned_from_the_first_paragraphs(data):
+    texts, _ = data
+    args = MLMConfig(streaming=True, max_steps=1, vocab_size=300, save_strategy="no")
+    mlm = MLMTrainer("mini-random", args=args, train_dataset=TextStream(lambda: texts * 2, HeldOut(texts=texts[1:])))
+    assert mlm.processing_class.tokenize(texts[0])
+    assert set(mlm.processing_class.tokenize(texts[0])) <= set(mlm.processing_class.get_vocab())
+    assert len(mlm.processing_class) < 300  # of one paragraph, twice
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"stream_buffer": 0}, "stream_buffer: received 0"),
+        ({"train_sampling_strategy": "group_by_length"}, "received 'group_by_length' with streaming"),
+        ({"deduplicate": "exact"}, "deduplicate: received 'exact' with streaming"),
+        ({"dataloader_num_workers": 2}, r"dataloader_num_workers: received 2 with streaming\. Accepted: 0"),
+    ],
+)
+def test_values_that_a_stream_cannot_have(values, says):
+    with pytest.raises(ValueError, match=says):
+        MLMConfig(streaming=True, **values)
+
+
+def test_a_stream_and_the_config_say_the_same(data):
+    texts, tokenizer = data
+    for streamed, rows, values, says in (
+        (True, texts, {}, r"received Dataset with streaming True\. Accepted: a TextStream"),
+        (False, TextStream(lambda: texts), {}, "received TextStream with streaming False"),
+        (
+            True,
+            TextStream(lambda: texts),
+            {"save_strategy": "epoch"},
+            r"save_strategy: received 'epoch' with streaming",
+        ),
+        (
+            True,
+            TextStream(lambda: texts),
+            {"max_steps": -1},
+            r"max_steps: received -1 with streaming\. Accepted: 1 or more",
+        ),
+    ):
+        args = MLMConfig(**({"streaming": streamed, "max_steps": 1} | values))
+        with pytest.raises(ValueError, match=says):
+            MLMTrainer(make_bert(tokenizer), args=args, train_dataset=rows, processing_class=tokenizer)
+
+
+# The recipes
+
+
+@pytest.mark.slow
+def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
+    values = {
+        "corpus": str(short_text), "model": str(checkpoint), "streaming": True, "stream_buffer": 8, "max_steps": 3,
+        "per_device_train_batch_size": 4, "output_dir": str(tmp_path / "run"), "use_cpu": True, "max_length": 64,
+    }  # fmt: skip
+    result = train.train("quickstart", **values)
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    facts = metrics["corpus"]
+    assert facts["streamed"] is True
+    assert facts["name"] == "notes"
+    assert 0 < facts["validation"] < 60
+    assert metrics["train"]["epochs"] == 0
+    assert metrics["gain"]["paragraphs"] <= facts["validation"]
+    assert set(facts["word_frequencies"]) == {"loss", "accuracy"}
+    for name in ("report.html", "README.md"):
+        assert "stream" in (tmp_path / "run" / name).read_text()
+    assert "held-out loss" in str(result) or "No measurable change" in str(result)
+    again = evaluate(tmp_path / "run", corpus=str(short_text))
+    assert again.metrics["evaluation"]["loss"] == metrics["after"]["loss"]  # the same batches in the same process
+
+
+def test_a_text_of_its_own_is_held_out_of_a_stream(checkpoint, short_text, tmp_path):
+    held_out = tmp_path / "held_out.txt"
+    lines = short_text.read_text("utf-8").splitlines()
+    held_out.write_text("\n".join(lines[:9]), encoding="utf-8")
+    config = MLMConfig(
+        corpus=str(short_text), validation_corpus=str(held_out), model=str(checkpoint), streaming=True, use_cpu=True,
+    )  # fmt: skip
+    run = prepare(config)
+    assert len(run.measured.held_out.rows) == 9
+    assert run.train_rows.first() == lines[9:]
+    assert "notes: read as a stream; 9 held out." in run.announcement()
+
+
+def test_verbs_that_cannot_stream_say_so():
+    with pytest.raises(ValueError, match="verify: received streaming True"):
+        verify("quickstart", streaming=True)
+    with pytest.raises(ValueError, match=r"streaming: received True\. Accepted here: False"):
+        reference("tutorial", streaming=True)
+
+
+# Several processes
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    """One process: its run, and the folder of its checkpoints."""
+    folder = tmp_path_factory.mktemp("alone")
+    return train(*data, folder=folder), folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_are_the_run_of_one_and_one_of_them_reads(data, alone, tmp_path, processes):
+    (whole, folder), begun = alone, make_bert(data[1])
+    (tmp_path / "one").symlink_to(folder)
+    launch = ["--nproc_per_node", str(processes), "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
+    script = ROOT / "tests/stream_processes.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(tmp_path)],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    # The files are our own, of a moment ago: tensors, numbers, tuples.
+    found = [torch.load(tmp_path / f"found-{rank}.pt", weights_only=True) for rank in range(processes)]
+    for rank, each in enumerate(found):
+        assert_same_run(each["plain"][:2], whole[:2], begun, STEPS)
+        assert_same_run(each["finished"][:2], whole[:2], begun, STEPS)
+        assert torch.equal(each["plain"][1], found[0]["plain"][1])
+        for resumed in each["resumed"].values():
+            assert_same_run(resumed[:2], each["whole"][:2], begun, STEPS)
+            # The sum of three gradients depends on DDP's buckets, and those on how long the process has been running.
+            if processes == 2:
+                assert resumed[0] == each["whole"][0]
+                assert torch.equal(resumed[1], each["whole"][1])
+        assert len(each["resumed"]) == 2
+        kind = "OSError" if rank == 0 else "ValueError"
+        assert each["broken"] == [f"{kind}: the main process cannot read on"] * 2
+    _fingerprint, *epochs, last = found[0]["read"]
+    assert epochs == [PARAGRAPHS] * 2
+    assert last < PARAGRAPHS
+    assert [each["read"] for each in found[1:]] == [[]] * (processes - 1)
+    finished = train(*data, resume=tmp_path / "several/checkpoint-5")
+    assert_same_run(finished[:2], whole[:2], begun, STEPS)
+
+
+def test_the_run_is_long_enough_to_show_it(alone):
+    """Otherwise the tests above would compare runs in which nothing happened."""
+    (logged, _, epochs), folder = alone
+    assert len(logged) == STEPS
+    assert epochs == 2
+    places = [StreamState.saved_in(folder / f"checkpoint-{step}") for step in range(1, STEPS + 1)]
+    assert len(set(places)) >= 6
+    assert any(place.position % BATCH for place in places), "a block's border within a step"
+    assert BUFFER < BATCH

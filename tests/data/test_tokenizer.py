@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from mlm_recipes import load_tokenizer, train_tokenizer
+from mlm_recipes.data.tokenizer import CLS, MASK, PAD, SEP, UNK, has_tokenizer, require_mask_token
+
+
+def test_the_layout_is_berts(tokenizer):
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert tokenizer.convert_tokens_to_ids(names) == [PAD, UNK, CLS, SEP, MASK] == [0, 100, 101, 102, 103]
+    assert tokenizer.convert_ids_to_tokens([1, 99, 104])[:2] == ["[unused0]", "[unused98]"]
+    assert sorted(tokenizer.get_vocab().values()) == list(range(len(tokenizer)))
+    assert sorted(tokenizer.all_special_ids) == [0, 100, 101, 102, 103]  # [unused5] in a text is text
+
+
+def test_it_reads_what_it_was_taught(tokenizer, corpus):
+    for text in corpus["train"]["text"][:50]:
+        ids = tokenizer(text)["input_ids"]
+        assert ids[0] == CLS
+        assert ids[-1] == SEP
+        assert UNK not in ids
+        letters = tokenizer.decode(ids[1:-1]).replace(" ", "")
+        assert letters == text.lower().replace(" ", "")
+
+
+def test_a_held_out_text_has_no_unknown_token_either(tokenizer, corpus):
+    ids = tokenizer(list(corpus["validation"]["text"]))["input_ids"]
+    assert not any(UNK in row for row in ids)
+
+
+def test_it_fills_the_vocabulary_it_is_given(corpus):
+    assert len(train_tokenizer(corpus["train"]["text"], vocab_size=1000)) == 1000
+    assert 3000 < len(train_tokenizer(corpus["train"]["text"])) <= 8192
+
+
+def test_it_survives_saving(tokenizer, checkpoint, corpus):
+    loaded = load_tokenizer(checkpoint)
+    texts = list(corpus["validation"]["text"])
+    assert loaded(texts)["input_ids"] == tokenizer(texts)["input_ids"]
+    assert "token_type_ids" not in loaded("soul")
+    assert (loaded.mask_token_id, loaded.pad_token_id) == (MASK, PAD)
+
+
+def test_mini_random_brings_none_and_a_checkpoint_does(checkpoint):
+    assert not has_tokenizer("mini-random")
+    assert has_tokenizer(checkpoint)
+    with pytest.raises(ValueError, match="'mini-random' has no tokenizer of its own"):
+        load_tokenizer("mini-random")
+
+
+def test_a_tokenizer_without_a_mask_token_is_refused(tmp_path):
+    words = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
+    with pytest.raises(ValueError, match="has no mask token"):
+        require_mask_token(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ValueError, match="has no mask token"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_vocabulary_too_small_is_refused():
+    with pytest.raises(ValueError, match="vocab_size: received 50"):
+        train_tokenizer(["a"], vocab_size=50)

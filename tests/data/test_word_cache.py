@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from mlm_recipes.data import word_cache
+from mlm_recipes.data.word_cache import TokenIds
+
+TEXT = st.text(
+    st.one_of(
+        st.sampled_from("  abc.,'\t\u00a0\u0301\u4e2d\u200b\x85\x1c\u03a3\u00df[MASK]"),
+        st.characters(exclude_categories=["Cs"]),
+    ),
+    max_size=40,
+)
+
+
+@pytest.fixture(scope="module")
+def byte_level(corpus):
+    """A tokenizer of RoBERTa's and ModernBERT's kind, whose mask takes the space before it along."""
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer, learner.normalizer = pre_tokenizers.ByteLevel(add_prefix_space=False), normalizers.NFC()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, special_tokens=["<s>", "</s>", "<pad>"])
+    learner.train_from_iterator([*corpus["train"]["text"][:200], *["spaced   out    far"] * 20], trainer)
+    mask, other = AddedToken("<mask>", lstrip=True, special=True), AddedToken("<other>", rstrip=True, special=True)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=learner, mask_token=mask, pad_token="<pad>", additional_special_tokens=[other]
+    )
+
+
+def plain(tokenizer, texts):
+    return [ids.tolist() for ids in TokenIds(tokenizer, by_word=False)(texts)]
+
+
+def by_word(tokenizer, texts):
+    ids = TokenIds(tokenizer)
+    assert ids.why_not is None
+    return [found.tolist() for found in ids(texts)]
+
+
+@given(st.lists(TEXT, max_size=6))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_word_by_word_is_the_plain_way_for_wordpiece(tokenizer, texts):
+    assert by_word(tokenizer, texts) == plain(tokenizer, texts)
+
+
+@given(st.lists(st.one_of(TEXT, st.text("a b<mask>", max_size=20)), max_size=6))
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_word_by_word_is_the_plain_way_for_byte_level(byte_level, texts):
+    assert by_word(byte_level, texts) == plain(byte_level, texts)
+
+
+@pytest.mark.parametrize("text", ["so be it <mask> now", "an <other> thing", "spaced   out    far", " first", "last "])
+def test_where_spaces_are_not_what_they_seem(byte_level, text):
+    assert by_word(byte_level, [text]) == plain(byte_level, [text])
+
+
+def test_on_real_text_each_distinct_word_is_tokenized_once(corpus, tokenizer, byte_level, monkeypatch):
+    texts = corpus["train"]["text"][:200]
+    for each in (tokenizer, byte_level):
+        ids = TokenIds(each)
+        found = [array.tolist() for array in ids(texts)]
+        assert (
+            found == plain(each, texts) == [i for t in texts for i in [each(t, add_special_tokens=False)["input_ids"]]]
+        )
+        monkeypatch.setattr(ids, "_learn", lambda known, words, before: None)  # nothing is new the second time
+        assert [array.tolist() for array in ids(texts)] == found
+        monkeypatch.undo()
+
+
+def test_the_cache_is_bounded(tokenizer, monkeypatch):
+    monkeypatch.setattr(word_cache, "_MOST", 200)
+    monkeypatch.setattr(word_cache, "_CHARACTERS", 30)
+    ids = TokenIds(tokenizer)
+    for start in range(0, 60, 5):
+        texts = [f"word{n} the man" for n in range(start, start + 5)]
+        assert [found.tolist() for found in ids(texts)] == plain(tokenizer, texts)
+        assert len(ids._first) <= 20
+
+
+def test_truncation_that_a_caller_left_behind_does_not_reach_it(tokenizer):
+    own = copy.deepcopy(tokenizer)
+    own("the man is good", truncation=True, max_length=3)
+    word = "zzzzxqzzzzzzxqzz"  # of more than three pieces
+    assert by_word(own, [word]) == plain(tokenizer, [word])
+    assert len(plain(tokenizer, [word])[0]) > 3
+
+
+def test_another_kind_of_tokenizer_goes_the_plain_way(corpus):
+    learner = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    learner.pre_tokenizer = pre_tokenizers.Metaspace()
+    other = PreTrainedTokenizerFast(tokenizer_object=learner, unk_token="[UNK]")
+    ids = TokenIds(other)
+    assert ids.why_not == "its words are found by Metaspace"
+    assert [found.tolist() for found in ids(["a b", "a"])] == other(["a b", "a"], add_special_tokens=False)["input_ids"]

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from same_run import loss_bound
+
+from mlm_recipes import DataCollatorForMaskedLM, tokenize
+from mlm_recipes.evaluation.measured_text import MeasuredText, change, draws_for, gain
+from mlm_recipes.evaluation.passes import masked_lm_metrics
+from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
+from mlm_recipes.masking.policies import special_token_ids
+
+#: Which of sixty tokens are masked in draws 0 and 1.
+GOLDEN = [[23, 47, 51, 52], [4, 6, 9, 14, 27, 43, 46, 52]]
+
+
+def evaluate_with(model, tokenizer, batch_size=5):
+    def evaluate(rows, draw):
+        collator = DataCollatorForMaskedLM(tokenizer).frozen(0, draw)
+        return TokenResults.of([evaluate_tokens(model, rows, collator, batch_size)])
+
+    return evaluate
+
+
+def text_of(rows, tokenizer, **changes):
+    values = {"name": "notes", "seed": 0, "budget": 1_500, "unit": "paragraphs"} | changes
+    return MeasuredText.of(rows=rows, special_ids=special_token_ids(tokenizer), **values)
+
+
+@pytest.fixture
+def data(corpus, tokenizer):
+    return tokenize(corpus["validation"].select(range(14)), tokenizer, max_length=64)  # some are split
+
+
+@pytest.fixture
+def models(tiny_bert, tokenizer):
+    """A model before and after something happened to it."""
+    from conftest import make_bert
+
+    after = make_bert(tokenizer)
+    after.cls.predictions.bias.data[200:300] += 1.0
+    return tiny_bert, after
+
+
+def test_the_more_tokens_the_fewer_draws():
+    assert [draws_for(tokens) for tokens in (1, 13_000, 14_000, 40_000, 10**9)] == [5, 5, 4, 1, 1]
+    assert all(draws_for(tokens) * 0.15 * tokens <= 10_000 for tokens in range(1_000, 60_000, 500))
+
+
+def test_the_first_draw_is_what_is_measured_while_training(models, data, tokenizer):
+    text = text_of(data, tokenizer)
+    found = text.measure(evaluate_with(models[0], tokenizer)).summary()
+    batch = DataCollatorForMaskedLM(tokenizer).frozen(0)([data[i] for i in range(len(data))])
+    expected = masked_lm_metrics(models[0], [batch])
+    assert {name: found["first_draw"][name] for name in expected} == pytest.approx(
+        expected,
+        rel=8 * loss_bound(models[0]),  # a perplexity rounds by the loss, not by a share of it
+    )
+    assert found["masked_tokens"] > 1.5 * expected["masked_tokens"]
+
+
+def test_the_masks_of_each_draw_are_what_they_were(tokenizer):
+    """Draw 0 as it was when there was no other: figures of earlier runs can still be compared."""
+    rows = [{"input_ids": [101, *range(200, 260), 102], "example_id": 5}]
+    found = [
+        np.flatnonzero(DataCollatorForMaskedLM(tokenizer).frozen(0, draw)(rows)["labels"][0] != -100).tolist()
+        for draw in range(2)
+    ]
+    assert found == GOLDEN
+
+
+def test_the_evaluation_seed_decides_what_is_masked_alone(data, tokenizer):
+    one, other = (text_of(data, tokenizer, seed=seed).alone.of_row.tolist() for seed in (0, 1))
+    assert one != other
+
+
+def test_windows_of_a_paragraph_are_one_paragraph(models, data, tokenizer):
+    text = text_of(data, tokenizer)
+    assert len(data) > 14
+    before, after = (text.measure(evaluate_with(model, tokenizer)) for model in models)
+    assert change(before, after)["paragraphs"] == 14
+    assert gain(before, after)["paragraphs"] == 14
+
+
+def test_the_order_of_the_paragraphs_and_the_batch_size_change_nothing(models, corpus, tokenizer):
+    def found(rows, batch_size):
+        text = text_of(rows, tokenizer)
+        before, after = (text.measure(evaluate_with(model, tokenizer, batch_size)) for model in models)
+        return change(before, after)
+
+    rows = corpus["validation"].select(range(14))
+    data = tokenize(rows, tokenizer, max_length=24, long_text="truncate")
+    one, other = found(data, 1), found(data.select(range(13, -1, -1)), 16)
+    assert other["pseudo_perplexity_sample"] == one["pseudo_perplexity_sample"]
+    for name, measure in one["measures"].items():
+        assert other["measures"][name].pop("verdict") == measure.pop("verdict")
+        assert other["measures"][name] == pytest.approx(measure, abs=1e-4, rel=1e-4), name
+
+
+def test_what_changed_is_said_of_the_same_tokens(models, data, tokenizer):
+    text = text_of(data, tokenizer)
+    before, after = (text.measure(evaluate_with(model, tokenizer)) for model in models)
+    found, gained = change(before, after), gain(before, after)
+    assert set(found["measures"]) == {"loss", "perplexity", "pseudo_perplexity", "accuracy", "top5_accuracy"}
+    loss = found["measures"]["loss"]
+    assert (loss["before"], loss["after"]) == (before.summary()["loss"], after.summary()["loss"])
+    assert gained["loss"] == pytest.approx(-loss["change"])
+    assert (gained["low"], gained["high"]) == (-loss["high"], -loss["low"])
+    pseudo = found["measures"]["pseudo_perplexity"]
+    assert pseudo["before"] == pytest.approx(np.exp(before.alone.nats.mean()))
+    assert pseudo["low"] <= pseudo["change"] <= pseudo["high"]
+    assert found["masked_tokens"] == before.summary()["masked_tokens"]
+    places = {(draw.row[i], draw.position[i]) for draw in before.draws for i in range(len(draw))}
+    assert found["distinct_tokens"] == len(places) < found["masked_tokens"]
+
+
+def test_packed_rows_are_not_called_paragraphs(models, data, tokenizer):
+    text = text_of(data, tokenizer, unit="rows")
+    measured = text.measure(evaluate_with(models[0], tokenizer))
+    assert change(measured, measured)["unit"] == "rows"
+    assert "rows" in gain(measured, measured)
+    assert change(measured, measured)["measures"]["loss"]["verdict"] == "no measurable change"
+
+
+def test_rows_of_another_text_have_other_ids_and_still_count(tokenizer, models):
+    rows = Dataset.from_dict(
+        {"input_ids": [[101, 200, 201, 102]], "special_tokens_mask": [[1, 0, 0, 1]], "example_id": [77]}
+    )
+    found = text_of(rows, tokenizer).measure(evaluate_with(models[0], tokenizer))
+    assert found.sample()["paragraphs"] == 1
+    assert found.sample()["pseudo_perplexity_sample"] == {"tokens": 2, "paragraphs": 1, "share": 1.0}
+
+
+def test_the_fingerprint_is_the_same_for_the_same_masked_tokens_and_for_no_others(models, data, tokenizer):
+    def fingerprint(rows=data, model=models[0], batch_size=5, seed=0, **changes):
+        def evaluate(rows, draw):
+            collator = DataCollatorForMaskedLM(tokenizer).frozen(seed, draw)
+            return TokenResults.of([evaluate_tokens(model, rows, collator, batch_size)])
+
+        return text_of(rows, tokenizer, **changes).measure(evaluate).fingerprint()
+
+    first = fingerprint()
+    assert fingerprint(model=models[1], batch_size=3, name="other") == first
+    others = {fingerprint(seed=1), fingerprint(data.select(range(13))), fingerprint(data.select([1, 0, *range(2, 14)]))}
+    assert len(others | {first}) == 4

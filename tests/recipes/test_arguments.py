@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from mlm_recipes import MLMConfig
+from mlm_recipes.recipes.arguments import bundled_recipes, parse_arguments, read_config
+from mlm_recipes.training.config import COMMON, PLACE, field_names
+
+
+@pytest.mark.parametrize("name", sorted(bundled_recipes()))
+def test_every_bundled_recipe_is_valid(name):
+    config = read_config(name)
+    values = yaml.safe_load(bundled_recipes()[name].read_text("utf-8"))
+    for key, value in values.items():
+        found = getattr(config, key)
+        assert str(getattr(found, "value", found)) == str(value) or float(found) == float(value), key
+
+
+def test_overrides_win_over_the_recipe(tmp_path):
+    (tmp_path / "mine.yaml").write_text("learning_rate: 1e-5\nnum_train_epochs: 3\nseed: 7\n")
+    config = read_config("mine.yaml", {"num_train_epochs": 5})
+    assert (config.learning_rate, config.num_train_epochs, config.seed) == (1e-5, 5, 7)
+
+
+def test_epochs_asked_for_replace_a_recipes_steps():
+    assert read_config("quickstart").max_steps == 130
+    config = read_config("quickstart", {"num_train_epochs": 1})
+    assert (config.max_steps, config.num_train_epochs) == (-1, 1)
+    config = read_config("quickstart", {"num_train_epochs": 1, "max_steps": 7})
+    assert config.max_steps == 7
+
+
+@pytest.mark.parametrize(("typed", "meant"), sorted(COMMON.items()))
+def test_what_people_type_is_understood_well_enough_to_help(typed, meant):
+    assert meant in field_names()
+    with pytest.raises(ValueError, match=f"{typed}: no such value. Did you mean '{meant}'"):
+        parse_arguments([f"--{typed}", "1"])
+
+
+def test_a_config_is_a_recipe_too():
+    config = MLMConfig(learning_rate=1e-3, seed=9)
+    assert read_config(config) == config
+    assert read_config(config) is not config  # a run writes its folder into its own copy
+    changed = read_config(config, {"learning_rate": "2e-3"})
+    assert (changed.learning_rate, changed.seed, config.learning_rate) == (2e-3, 9, 1e-3)
+
+
+def test_the_model_decides_which_recipe_is_the_default():
+    assert read_config(None).model == "mini"
+    assert read_config(None).max_steps == 130
+    config = read_config(None, {"model": "google-bert/bert-base-uncased"})
+    assert (config.learning_rate, config.num_train_epochs, config.max_steps) == (1e-5, 2, -1)
+
+
+def test_recipes_are_found_by_name_by_path_and_in_a_run_folder(tmp_path):
+    by_name = read_config("adapt")
+    assert (
+        read_config("recipes/adapt.yaml").learning_rate == by_name.learning_rate
+    )  # no such file here: the bundled one
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("learning_rate: 0.25\n")
+    assert read_config("run").learning_rate == 0.25
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("learning_rat: 1\n", "mine.yaml: learning_rat: no such value. Did you mean 'learning_rate'"),
+        ("learning_rate: fast\n", "invalid float value: 'fast'"),
+        ("learning_rate: [\n", "mine.yaml, line 2: not YAML"),
+        ("just words\n", "mine.yaml holds str.*name it with --corpus"),
+        ("mlm_probability: [0.15]\n", r"mlm_probability: received \[0.15\]"),
+        ("max_steps: 1.5\n", "invalid int value: '1.5'"),
+        ("model: null\n", "model: received None"),
+        ("seed: {a: 1}\n", "seed: received"),
+        ("", "mine.yaml holds NoneType"),
+    ],
+)
+def test_a_bad_recipe_is_named(tmp_path, content, says):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(ValueError, match=says):
+        read_config("mine.yaml")
+
+
+def test_yaml_cannot_run_code(tmp_path):
+    (tmp_path / "mine.yaml").write_text("seed: !!python/object/apply:os.system ['touch canary']\n")
+    with pytest.raises(ValueError, match="not YAML"):
+        read_config("mine.yaml")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_missing_recipe_lists_those_there_are():
+    with pytest.raises(FileNotFoundError, match=r"'quickstar'. Did you mean 'quickstart'\?.*adapt, pretrain"):
+        read_config("quickstar")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--learning_rat", "1"], "learning_rat: no such value. Did you mean 'learning_rate'"),
+        (["--learning-rat=1"], "learning_rat: no such value"),
+        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
+        (["--learning_rate"], "expected one argument"),
+        (["stray"], "stray: received without a flag. Accepted: the recipe first"),
+        (["--learn", "1"], "learn: no such value"),  # no abbreviations: a later field could change what they mean
+    ],
+)
+def test_a_bad_argument_is_named(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        parse_arguments(arguments)
+
+
+def test_arguments_give_only_what_they_name():
+    given = parse_arguments(["--learning-rate", "1e-4", "--static_masks", "--use_cpu", "false", "--report_to", "none"])
+    assert given == {"learning_rate": 1e-4, "static_masks": True, "use_cpu": False, "report_to": "none"}
+
+
+def test_a_runs_recipe_repeats_it(tmp_path):
+    config = read_config("tutorial", {"corpus": "notes.txt", "seed": 5, "warmup_steps": 0.25, "eval_strategy": "epoch"})
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(config.to_recipe()))
+    again = read_config("recipe.yaml")
+    for name in field_names():
+        if name not in PLACE:
+            assert getattr(again, name) == getattr(config, name), name
+    assert list(config.to_recipe())[:2] == ["corpus", "text_column"]  # this library's own values come first
+    assert PLACE.isdisjoint(config.to_recipe())
+
+
+def test_what_a_recipe_says_of_its_corpus_is_not_said_of_another(tmp_path):
+    lines = [
+        "corpus: https://example.org/a.txt",
+        f"corpus_sha256: {'a' * 64}",
+        "model: owner/name",
+        "model_revision: v1",
+    ]
+    (tmp_path / "mine.yaml").write_text("\n".join(lines))
+    config = read_config("mine.yaml")
+    assert (config.corpus_sha256, config.model_revision) == ("a" * 64, "v1")
+    config = read_config("mine.yaml", {"corpus": "notes.txt", "model": "mini"})
+    assert (config.corpus_sha256, config.model_revision) == (None, None)
+    assert read_config("mine.yaml", {"model": "owner/name", "model_revision": "v2"}).model_revision == "v2"

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_bert
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlm_recipes import MLMConfig, MLMTrainer, cli, evaluate, reference, train
+from mlm_recipes.recipes import pace
+from mlm_recipes.recipes import train as train_module
+from mlm_recipes.recipes.arguments import read_config
+from mlm_recipes.recipes.pace import FEWEST, SMALLEST, fit, time_steps
+
+
+@pytest.fixture
+def values(checkpoint, short_text):
+    return {
+        "model": str(checkpoint), "corpus": str(short_text), "max_length": 32, "save_strategy": "no",
+        "general_corpus": "none",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def slow_machine(monkeypatch):
+    """A machine where a step takes a second, and a twentieth for each row; returns the batches that were timed."""
+    timed = []
+
+    def seconds(model, config, rows, tokenizer, warm_up, steps, quiet):
+        timed.append(config.per_device_train_batch_size)
+        return [1 + config.per_device_train_batch_size / 20] * steps
+
+    monkeypatch.setattr(train_module, "time_steps", seconds)
+    return timed
+
+
+@given(
+    minutes=st.floats(0.01, 100), at_most=st.sampled_from([-1, 1, 7, 130]), batch=st.integers(1, 64),
+    each=st.floats(0, 10), row=st.floats(0.001, 10),
+)  # fmt: skip
+def test_what_fits_is_never_longer_than_it_may_be(minutes, at_most, batch, each, row):
+    found = fit(minutes, at_most, batch, lambda rows: each + row * rows)
+    assert found.seconds_per_step == each + row * found.batch
+    assert min(batch, SMALLEST) <= found.batch <= batch
+    assert found.steps >= 1
+    assert at_most < 0 or found.steps <= at_most
+    if found.steps > 1:
+        assert found.steps * found.seconds_per_step <= 60 * minutes * (1 + 1e-9)
+    if found.steps != at_most:  # nothing of the time is left but a part of a step
+        assert (found.steps + 1) * found.seconds_per_step > 60 * minutes * (1 - 1e-9)
+    wanted = FEWEST if at_most < 0 else min(FEWEST, at_most)
+    assert found.steps >= wanted or found.batch <= SMALLEST  # the batch was made no larger than that allows
+    if found.batch < batch:
+        assert math.floor(60 * minutes / (each + row * batch)) < wanted  # and not smaller without need
+
+
+def test_time_is_that_of_the_steps_after_the_first_ones(monkeypatch):
+    clock = pace._Clock(warm_up=2)
+    clock._times = [0.0, 10.0, 15.0, 16.0, 18.0]
+    assert clock.timed() == [1.0, 2.0]
+    clock._times = [0.0, 10.0, 15.0]  # it was too slow to go on
+    assert clock.timed() == [5.0]
+
+
+def test_real_steps_are_timed_and_leave_nothing_behind(tokenizer, rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = MLMConfig(per_device_train_batch_size=4, train_minutes=1, lr_scheduler_type="reduce_lr_on_plateau",
+                       eval_strategy="steps", eval_steps=1, dataloader_drop_last=True)  # fmt: skip
+    found = time_steps(make_bert(tokenizer), config, rows, tokenizer, 1, 3)
+    assert len(found) == 3
+    assert all(seconds > 0 for seconds in found)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(pace, "SECONDS", -1.0)  # where steps are slow, one has to do
+    assert len(time_steps(make_bert(tokenizer), config, rows, tokenizer, 1, 3)) == 1
+
+
+def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_machine, caplog):
+    caplog.set_level("INFO")
+    run = train("adapt", train_minutes=0.11, per_device_train_batch_size=16, **values)
+    # 6.6 s are three steps of 1.8 s: too few, so the batch becomes smaller.
+    assert slow_machine == [16, SMALLEST]
+    assert "4 steps take about 6 seconds on this machine (1.4 s each)." in caplog.text
+    assert "Batches of 8 in place of 16, so that there are enough steps." in caplog.text
+    assert run.metrics["train"]["steps"] == 4
+    recipe = read_config(run.output_dir)
+    assert (recipe.train_minutes, recipe.max_steps, recipe.per_device_train_batch_size) == (None, 4, 8)
+    again = train(run.output_dir / "recipe.yaml", output_dir="again")
+    assert len(slow_machine) == 2  # nothing is timed again
+    assert again.metrics["train"]["history"] == run.metrics["train"]["history"]
+    assert again.metrics["after"]["loss"] == run.metrics["after"]["loss"]
+
+
+def test_really_timed_a_run_is_its_recipes_to_the_last_bit(values):
+    """Dropout and all: what the timed steps have drawn leaves no trace."""
+    run = train("adapt", train_minutes=0.001, max_steps=2, output_dir="timed", **values)
+    again = train(run.output_dir / "recipe.yaml", output_dir="again")
+    assert again.metrics["train"]["history"] == run.metrics["train"]["history"]
+    assert (run.output_dir / "model.safetensors").read_bytes() == (again.output_dir / "model.safetensors").read_bytes()
+
+
+def test_what_a_trainer_warns_of_is_said_once_though_several_were_made(values, monkeypatch, caplog):
+    monkeypatch.setattr("mlm_recipes.training.fast_paths.has_fast_bf16", lambda use_cpu: False)
+    train("adapt", train_minutes=0.001, max_steps=2, bf16=True, **values)
+    assert caplog.text.count("bf16 is on") == 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkeypatch, capsys, stop, signals_as_ever):
+    """Nor does it name a checkpoint that is gone."""
+    monkeypatch.setattr(pace._Clock, "on_step_end", lambda *_, **__: os.kill(os.getpid(), stop))
+    given = [f"--{name}={value}" for name, value in values.items()]
+    assert cli.main(["train", "adapt", "--train_minutes", "1", *given]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "mlm-recipes: interrupted"
+    assert not Path("runs").exists()
+
+
+def test_no_more_than_the_steps_that_are_enough(values, slow_machine, caplog):
+    caplog.set_level("INFO")
+    run = train("adapt", train_minutes=10, max_steps=3, **values)
+    assert run.metrics["train"]["steps"] == 3
+    assert "in place of" not in caplog.text
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_keeps_the_steps_that_were_chosen(values, slow_machine):
+    values |= {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 3}
+    run = train("adapt", train_minutes=0.11, output_dir="run", **values)
+    assert run.metrics["train"]["steps"] == 4
+    (run.output_dir / "metrics.json").unlink()  # as if it had been interrupted
+    for asked in ("true", "auto"):
+        again = train("adapt", train_minutes=0.11, output_dir="run", resume_from_checkpoint=asked, **values)
+        assert again.metrics["train"]["steps"] == 4
+        assert again.metrics["train"]["resumed"][-1]["changed"] == {}
+        (again.output_dir / "metrics.json").unlink()
+    elsewhere = train("adapt", train_minutes=9, output_dir="new", resume_from_checkpoint="run/checkpoint-2", **values)
+    assert elsewhere.metrics["train"]["steps"] == 4
+    assert slow_machine == [16, SMALLEST]  # it was timed once, at its beginning
+
+
+def test_what_was_asked_for_last_wins():
+    def length(**overrides):
+        config = read_config("quickstart", overrides)
+        return config.train_minutes, config.max_steps, config.num_train_epochs
+
+    assert length() == (1, 130, 3)
+    assert length(max_steps=10) == (None, 10, 3)
+    assert length(num_train_epochs=2) == (None, -1, 2)
+    assert length(train_minutes=2) == (2, -1, 3)
+    assert length(train_minutes=2, max_steps=10) == (2, 10, 3)
+    assert read_config(MLMConfig(train_minutes=1), {"max_steps": 5}).train_minutes is None
+
+
+def test_who_cannot_choose_says_so(tokenizer, rows, values):
+    for minutes in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"train_minutes: received .*Accepted: a number above 0"):
+            MLMConfig(train_minutes=minutes)
+    trainer = MLMTrainer(
+        make_bert(tokenizer), args=MLMConfig(train_minutes=1), train_dataset=rows, processing_class=tokenizer
+    )
+    with pytest.raises(ValueError, match=r"train_minutes: received 1\. Accepted here: None"):
+        trainer.train()
+    assert "loss" in evaluate("adapt", train_minutes=1, **values).metrics["evaluation"]
+    with pytest.raises(ValueError, match="train_minutes: received 1"):
+        reference("tutorial", train_minutes=1, model=values["model"], corpus=values["corpus"])
+
+
+def test_timing_changes_no_weight_of_the_model(tokenizer, values, monkeypatch):
+    seen = []
+
+    def time_and_look(model, *rest, **more):
+        seen.append(model)
+        return time_steps(model, *rest, **more)
+
+    monkeypatch.setattr(train_module, "time_steps", time_and_look)
+    monkeypatch.setattr(train_module, "_train", lambda run, *_: run)
+    run = train("adapt", train_minutes=0.001, max_steps=2, **values)
+    fresh = make_bert(tokenizer)
+    assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), fresh.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(seen[0].parameters(), fresh.parameters(), strict=True))

@@ -1,0 +1,223 @@
+"""How `train` goes on with a run: which folder is whose, and that nothing in it is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlm_recipes import MLMTrainer, evaluate, reference, train
+from mlm_recipes.checkpoints.storage import list_checkpoints
+
+SHORT = {"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2, "max_length": 32,
+         "save_total_limit": 9, "max_steps": 4, "general_corpus": "none"}  # fmt: skip
+
+
+@pytest.fixture
+def values(checkpoint, short_text):
+    return {"model": str(checkpoint), "corpus": str(short_text)} | SHORT
+
+
+def interrupt(whole, folder):
+    """Leave of a finished run what one would have left that was killed after its second step."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(whole, folder)
+    shutil.rmtree(Path(folder) / "checkpoint-4")
+    for name in ("model.safetensors", "config.json", "metrics.json", "report.html", "README.md"):
+        (Path(folder) / name).unlink()
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_an_interrupted_recipe_goes_on_in_its_own_folder(values):
+    """By run folder, by the run's recipe, or by corpus and model alone; to the same files."""
+    whole = train("adapt", output_dir="whole", **values)
+    weights = (whole.output_dir / "model.safetensors").read_bytes()
+    assert whole.metrics["train"]["resumed"] == []
+    for ask in (
+        lambda: train("adapt", resume_from_checkpoint="true", **values),
+        lambda: train("adapt", resume_from_checkpoint="runs/notes", **values),
+        lambda: train("runs/notes", resume_from_checkpoint=True),
+        lambda: train("runs/notes/recipe.yaml", resume_from_checkpoint="true"),
+        lambda: train("runs/notes", resume_from_checkpoint="runs/notes/checkpoint-2"),
+        lambda: train(resume_from_checkpoint="runs/notes/checkpoint-2"),  # with the run's values, not the quickstart's
+        lambda: train(resume_from_checkpoint="true", corpus=values["corpus"], model=values["model"]),
+    ):
+        interrupt("whole", "runs/notes")
+        again = ask()
+        assert again.output_dir == Path("runs/notes")
+        assert (again.output_dir / "model.safetensors").read_bytes() == weights
+        for name in ("before", "after"):
+            assert again.metrics[name] == whole.metrics[name]
+        assert again.metrics["train"]["history"] == whole.metrics["train"]["history"]
+        assert again.metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
+        assert "4 steps, resumed after step 2; the 2 since then in" in " ".join(str(again).split())
+
+
+@pytest.mark.slow
+def test_a_run_file_means_its_own_run_and_not_the_newest(values):
+    train("adapt", output_dir="runs/mine", **values)
+    interrupt("runs/mine", "runs/other")
+    interrupt("runs/mine", "runs/mine-2")
+    (Path("runs/other") / "checkpoint-2").touch()
+    before = files("runs/other")
+    assert train("runs/mine-2/recipe.yaml", resume_from_checkpoint=True).output_dir == Path("runs/mine-2")
+    assert files("runs/other") == before
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(values):
+    train("adapt", output_dir="runs/notes", **values)
+    interrupt("runs/notes", "runs/mine")
+    shutil.copytree("runs/notes/checkpoint-4", "runs/mine/checkpoint-4")
+    changed = {"learning_rate": 1e-4, "change_on_resume": ["learning_rate"]}
+    earlier = {"resume_from_checkpoint": "runs/mine/checkpoint-2"}
+    before = files("runs/mine")
+    with pytest.raises(FileExistsError, match="'runs/mine/checkpoint-4' is newer and was made without the change"):
+        train("runs/mine", **earlier, **changed)
+    assert files("runs/mine") == before
+    result = train("runs/mine", overwrite=True, save_steps=3, **earlier, **changed)
+    kept = [path.name for path in list_checkpoints(Path("runs/mine"))]
+    assert kept == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
+    assert "Changed after step 2: learning_rate from 1e-05 to 0.0001; recipe.yaml holds the last values" in (
+        " ".join(str(result).split())
+    )
+    assert yaml.safe_load(Path("runs/mine/recipe.yaml").read_text())["learning_rate"] == 1e-4
+    (state,) = [
+        json.loads((path / "trainer_state.json").read_text()) for path in Path("runs/mine").glob("checkpoint-4")
+    ]
+    assert state["stateful_callbacks"]["ResumeContract"]["attributes"]["contract"]["values"]["learning_rate"] == 1e-4
+
+
+@pytest.mark.slow
+def test_killed_before_its_first_checkpoint_a_changed_run_is_still_the_old_one(values, monkeypatch):
+    train("adapt", output_dir="runs/notes", **values)
+    interrupt("runs/notes", "runs/mine")
+    before = files("runs/mine")
+    changed = {"learning_rate": 1e-4, "change_on_resume": ["learning_rate"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(MLMTrainer, "_save_checkpoint", lambda *args: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            train("runs/mine", resume_from_checkpoint=True, **changed)
+    assert files("runs/mine") == before
+    assert train("runs/mine", resume_from_checkpoint=True).metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_left_as_it_is_unless_it_may_be_replaced(values):
+    train("adapt", output_dir="runs/notes", **values)
+    before = files("runs/notes")
+    for ask in (
+        {"resume_from_checkpoint": "runs/notes"},
+        {"resume_from_checkpoint": "true", "output_dir": "runs/notes"},
+    ):
+        with pytest.raises(FileExistsError, match=r"'runs/notes' already holds a finished run.*--overwrite"):
+            train("adapt", **values, **ask)
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint in 'runs'"):  # none that was interrupted
+        train("adapt", resume_from_checkpoint="true", **values)
+    assert files("runs/notes") == before
+    longer = train(
+        "runs/notes", resume_from_checkpoint=True, max_steps=6, change_on_resume=["max_steps"], overwrite=True
+    )
+    assert longer.metrics["train"]["steps"] == 6
+
+
+@pytest.mark.slow
+def test_a_run_that_replaces_another_does_not_keep_its_checkpoints(values):
+    train("adapt", output_dir="here", **values)
+    train("adapt", output_dir="here", overwrite=True, **(values | {"max_steps": 2}))
+    assert [path.name for path in list_checkpoints(Path("here"))] == ["checkpoint-2"]
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_lies_elsewhere_is_gone_on_from_in_a_new_folder(values, checkpoint):
+    train("adapt", output_dir="run", **values)
+    shutil.copytree("run/checkpoint-2", "mine/checkpoint-2")
+    Path("mine/README.md").write_text("precious")
+    result = train("adapt", resume_from_checkpoint="mine/checkpoint-2", **values)
+    assert result.output_dir == Path("runs/notes")
+    assert result.metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
+    assert {path.name for path in Path("mine").iterdir()} == {"checkpoint-2", "README.md"}
+    with pytest.raises(FileExistsError, match=r"holds a run that was interrupted, with checkpoint-2"):
+        train("adapt", output_dir="mine", resume_from_checkpoint="mine/checkpoint-2", **values)
+    assert Path("mine/README.md").read_text() == "precious"
+    train("adapt", output_dir="mine", resume_from_checkpoint="mine/checkpoint-2", overwrite=True, **values)
+    assert [path.name for path in list_checkpoints(Path("mine"))] == ["checkpoint-2", "checkpoint-4"]
+    with pytest.raises(FileExistsError, match="already holds a finished run"):
+        train("adapt", output_dir="run", resume_from_checkpoint="mine/checkpoint-2", **values)
+
+
+def test_a_refused_resume_writes_nothing(values):
+    train("adapt", output_dir="run", **values)
+    interrupt("run", "killed")
+    before = files("killed")
+    for changes, says in (
+        ({"seed": 7}, "seed was 42 and is now 7.*--model killed/checkpoint-2$"),
+        ({"seed": 7, "from_scratch": True}, "--model killed/checkpoint-2 --from_scratch false"),
+        ({"learning_rate": 1e-4}, "learning_rate was"),
+    ):
+        with pytest.raises(ValueError, match=says.replace("$", r"\.$")):
+            train("killed", resume_from_checkpoint=True, **changes)
+        with pytest.raises(ValueError, match=says.split(".*")[0]):
+            train("killed", resume_from_checkpoint="killed", output_dir="new", **changes)
+        assert not Path("new").exists()
+    assert files("killed") == before
+
+
+@pytest.mark.parametrize("recipe", [reference, evaluate])
+@pytest.mark.parametrize("given", [{"resume_from_checkpoint": "true"}, {"change_on_resume": ["max_steps"]}])
+def test_where_there_is_nothing_to_resume_it_is_said(recipe, given, values):
+    name = next(iter(given))
+    with pytest.raises(ValueError, match=f"{name}: received .*Accepted here: nothing"):
+        recipe("tutorial", **given)
+    with pytest.raises(ValueError, match="change_on_resume: received max_steps and nothing to resume"):
+        train("adapt", change_on_resume=["max_steps"], **values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("by_torchrun", "named"),
+    [
+        (True, True),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in ((True, False), (False, True), (False, False))),
+    ],
+)
+def test_a_run_that_was_begun_goes_on_by_itself(values, monkeypatch, by_torchrun, named):
+    """With `auto`, or started again by torchrun: killed at any time, it ends as if nothing had been."""
+    if named:
+        values |= {"output_dir": "mine"}
+    folder = Path("mine" if named else "runs/notes")
+    ask = {} if by_torchrun else {"resume_from_checkpoint": "auto"}
+    if by_torchrun:
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    whole = train("adapt", **values, **ask)  # killed before it had a folder: it starts
+    assert whole.output_dir == folder
+    weights = (folder / "model.safetensors").read_bytes()
+    shutil.copytree(folder, "whole")
+    for kept, resumed in (("checkpoint-2", [{"step": 2, "changed": {}}]), (None, [])):
+        interrupt("whole", folder)
+        (folder / ".staged/checkpoint-4").mkdir(parents=True)  # where it was killed
+        if kept is None:
+            shutil.rmtree(folder / "checkpoint-2")
+        again = train("adapt", **values, **ask)
+        assert again.output_dir == folder
+        assert not (folder / ".staged").exists()
+        assert again.metrics["train"]["resumed"] == resumed
+        assert (folder / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.slow
+def test_a_run_with_other_values_is_not_the_one_that_was_begun(values):
+    train("adapt", output_dir="whole", **values)
+    interrupt("whole", "runs/notes")
+    before = files("runs/notes")
+    assert train("adapt", resume_from_checkpoint="auto", **values, seed=7).output_dir == Path("runs/notes-2")
+    with pytest.raises(FileExistsError, match="holds a run that was interrupted, with checkpoint-2"):
+        train("adapt", resume_from_checkpoint="auto", output_dir="runs/notes", **values, seed=7)
+    assert files("runs/notes") == before

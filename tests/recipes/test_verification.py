@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from conftest import ROOT, make_bert
+
+from mlm_recipes import DataCollatorForMaskedLM, cli, verify
+from mlm_recipes.masking.keys import sequence_keys
+from mlm_recipes.model.sparse_prediction import only_at
+from mlm_recipes.recipes import verification
+from mlm_recipes.recipes.arguments import read_config
+from mlm_recipes.recipes.verification import Check, VerifyResult
+from mlm_recipes.training.order import EpochSampler
+
+
+@pytest.fixture(scope="module")
+def values(tokenizer, short_text, tmp_path_factory):
+    """A recipe's values with a model that has dropout, as real ones have."""
+    folder = tmp_path_factory.mktemp("dropout")
+    make_bert(tokenizer, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {"model": str(folder), "corpus": str(short_text)}
+
+
+@pytest.fixture
+def bench(values, tmp_path):
+    return verification._Bench.of(verification._small(read_config("adapt", values), tmp_path))
+
+
+# What a run of four steps cannot have, and verify must put aside.
+ODD = ("--dataloader_drop_last", "--logging_strategy=no", "--eval_on_start", "--save_only_model", "--eval_delay=9")
+
+
+@pytest.mark.slow
+def test_a_sound_recipe_holds(values, capsys, monkeypatch, tmp_path):
+    """The README's command, in bf16 and with dropout, with a real process that is killed; nothing is left."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    arguments = [f"--{name}={value}" for name, value in values.items()]
+    recipe = str(ROOT / "recipes/quickstart.yaml")
+    assert cli.main(["verify", recipe, *arguments, "--gradient_accumulation_steps=4", "--bf16", *ODD]) == 0
+    table = " ".join(capsys.readouterr().out.split())
+    assert "Everything holds. 15 properties in" in table
+    assert "training, killed after step 2 of 4 and resumed: weights 0 0 ok" in table
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("mlm-recipes")] == []
+
+
+def test_the_exit_code_is_1_where_a_property_fails(monkeypatch, capsys):
+    checks = [Check("a", 0.0, 0.0), Check("b", 2e-3, 1e-6), Check("c", float("nan"), 1.0)]
+    monkeypatch.setattr(verification, "verify", lambda *recipe, **values: VerifyResult(checks, seconds=1.0))
+    assert cli.main(["verify"]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "b 2.0e-03 1.0e-06 FAILS" in shown
+    assert "Does not hold: b; c. Do not trust" in shown
+
+
+def measured(checks):
+    return {check.name: check.ok for check in checks}
+
+
+def test_a_loss_divided_for_each_micro_batch_is_found(bench, monkeypatch):
+    def mean_of_means(outputs, labels, num_items_in_batch=None):
+        return torch.nn.functional.cross_entropy(outputs.logits[0], labels[labels != -100])
+
+    assert all(measured(verification._accumulation(bench)).values())
+    monkeypatch.setattr("mlm_recipes.training.trainer.masked_lm_loss", mean_of_means)
+    # Trainer.__init__ takes the function from kwargs before the module's default, as here.
+    assert not any(measured(verification._accumulation(bench)).values())
+
+
+def test_a_head_that_is_no_longer_the_same_is_found(bench, monkeypatch):
+    assert len(measured(verification._fast_paths(bench))) == 4
+    assert all(measured(verification._fast_paths(bench)).values())
+    monkeypatch.setattr(
+        "mlm_recipes.training.trainer.only_at", lambda model, where: only_at(model, where.roll(1, dims=1))
+    )
+    found = measured(verification._fast_paths(bench))
+    assert not any(ok for name, ok in found.items() if name.startswith("head"))
+
+
+def test_attention_across_a_border_is_found(bench, monkeypatch):
+    """Even if the trainer's own question to the model had missed it."""
+
+    def across(query, key, value, *rest):
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value)
+
+    monkeypatch.setattr("mlm_recipes.model.padding_free._difference", lambda model: None)
+    monkeypatch.setattr("mlm_recipes.model.joined_attention._one_by_one", across)
+    found = measured(verification._fast_paths(bench))
+    assert not found["joined in one row or padded: gradient"]
+    assert found["head on masked positions or on all: gradient"]
+
+
+def test_a_model_that_attends_to_padding_is_found(bench):
+    assert all(measured(verification._padding(bench)).values())
+    forward = bench.run.model.forward
+    bench.run.model.forward = lambda attention_mask=None, **inputs: forward(**inputs)
+    assert not any(measured(verification._padding(bench)).values())
+
+
+def test_masks_that_depend_on_the_batch_are_found(bench, monkeypatch):
+    assert all(measured(verification._masks(bench)).values())
+    keys = DataCollatorForMaskedLM._keys
+    without = lambda self, rows: keys(self, [row | {"example_id": i} for i, row in enumerate(rows)])  # noqa: E731
+    monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", without)
+    assert not measured(verification._masks(bench))["masks by batch, order and worker: examples that differ"]
+
+
+def test_masks_that_never_change_are_found(bench, monkeypatch):
+    keys = DataCollatorForMaskedLM._keys
+    without = lambda self, rows: keys(self, [row | {"epoch": 0} for row in rows])  # noqa: E731
+    monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", without)
+    assert not measured(verification._masks(bench))["masks of two epochs: examples that do not differ"]
+
+
+def test_an_order_that_depends_on_the_layout_is_found(bench, monkeypatch):
+    assert all(measured(verification._order(bench)).values())
+    order = EpochSampler._order
+    monkeypatch.setattr(EpochSampler, "_order", lambda self: order(self)[:: -1 if self.filled != self.kept else 1])
+    assert not measured(verification._order(bench))["order by accumulation, processes: layouts that differ"]
+
+
+def test_an_example_that_comes_twice_is_found(bench, monkeypatch):
+    order = EpochSampler._order
+    monkeypatch.setattr(EpochSampler, "_order", lambda self: [*order(self)[:-1], order(self)[0]])
+    assert not measured(verification._order(bench))["order: examples of an epoch that came twice or never"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mlm_probability": 0.01},
+        {"mlm_probability": 1.0},
+        {"static_masks": True, "loss_on": "all", "padding": "max_length"},
+        {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 5},
+        {"train_sampling_strategy": "group_by_length", "data_seed": 3},
+    ],
+)
+def test_no_false_alarm(values, changes, tmp_path):
+    bench = verification._Bench.of(verification._small(read_config("adapt", values | changes), tmp_path))
+    checks = (verification._accumulation, verification._padding, verification._masks, verification._order)
+    assert all(all(measured(check(bench)).values()) for check in checks)
+
+
+def test_a_model_with_few_positions_is_verified_within_them(tokenizer, short_text, tmp_path):
+    make_bert(tokenizer, max_position_embeddings=24).save_pretrained(tmp_path / "short")
+    tokenizer.save_pretrained(tmp_path / "short")
+    config = read_config("adapt", {"model": str(tmp_path / "short"), "corpus": str(short_text)})
+    bench = verification._Bench.of(verification._small(config, tmp_path))
+    assert bench.run.max_length == 24
+    assert all(measured(verification._padding(bench)).values())
+
+
+def test_an_evaluation_by_lottery_is_found(bench, monkeypatch):
+    assert all(measured(verification._evaluation(bench)).values())
+    chance = lambda self, rows: sequence_keys(random.getrandbits(60), 0, list(range(len(rows))))  # noqa: E731
+    monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", chance)
+    assert not measured(verification._evaluation(bench))["evaluation, twice: loss"]
+
+
+def test_where_there_is_nothing_there_is_no_difference():
+    assert verification._relative([0.0, 0.0], [0.0, 0.0]) == 0.0
+    assert verification._relative([1.0, 3.0], [1.0, 2.0]) == 0.5
+
+
+def test_it_wants_one_process(monkeypatch):
+    monkeypatch.setattr("mlm_recipes.training.config.MLMConfig.world_size", 2)
+    with pytest.raises(ValueError, match="verify: received 2 processes"):
+        verify("quickstart")

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from mlm_recipes.report import plots
+
+HISTORY = [{"step": n, "loss": 5 - n / 50, "learning_rate": 1e-3 * n / 100} for n in range(1, 101)]
+
+
+def markup(plot):
+    return ElementTree.tostring(plot.svg, encoding="unicode")
+
+
+def points(plot):
+    """The points of the line of a plot, as it is painted."""
+    paths = [path for path in plot.svg.iter("path") if "clip-path" in path.attrib]
+    (line,) = [path.get("d") for path in paths if "var(--after)" in path.get("style")]
+    return [tuple(map(float, pair)) for pair in re.findall(r"[ML] (-?[\d.]+) (-?[\d.]+)", line)]
+
+
+def test_a_falling_loss_falls_in_the_picture():
+    plot = plots.held_out_loss([(0, 4.0), (10, 3.0), (20, 2.0), (30, 1.0)])
+    painted = points(plot)
+    xs, ys = zip(*painted, strict=True)
+    assert list(xs) == sorted(xs)
+    assert list(ys) == sorted(ys)  # an SVG counts downwards
+    assert len(painted) >= 2
+    assert "4.000 at step 0, 1.000 at step 30; the lowest, 1.000, at step 30" in plot.description
+    assert plot.rows == [("0", "4.000"), ("10", "3.000"), ("20", "2.000"), ("30", "1.000")]
+
+
+def test_before_and_after_alone_are_no_curve():
+    assert plots.held_out_loss([(0, 4.0), (10, 3.0)]) is None
+    assert plots.training_loss(HISTORY[:1]) is None
+    assert plots.learning_rate([{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0}]) is None
+    assert plots.accuracy_by_band([], (), []) is None
+
+
+def test_the_same_numbers_are_the_same_bytes():
+    assert markup(plots.training_loss(HISTORY)) == markup(plots.training_loss(HISTORY))
+
+
+def test_of_many_steps_the_plot_is_small_and_none_is_left_out():
+    many = [{"step": n, "loss": float(n % 2), "learning_rate": 1.0} for n in range(1, 30_001)]
+    plot = plots.training_loss(many)
+    assert len(markup(plot)) < 40_000
+    assert len(plot.rows) == plots.ROWS
+    assert {loss for _, loss in plot.rows} == {"0.500"}  # the mean of each hundred steps
+    assert plot.rows[-1][0] == "30,000"
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-7, 3.0])
+def test_any_learning_rate_can_be_drawn(rate):
+    svg = markup(plots.learning_rate([{"step": n, "learning_rate": rate} for n in (1, 2)]))
+    assert "nan" not in svg.lower()
+
+
+def test_two_plots_of_a_page_share_no_id():
+    ids = [
+        set(re.findall(r'id="([^"]+)"', markup(plot)))
+        for plot in (plots.training_loss(HISTORY), plots.learning_rate(HISTORY))
+    ]
+    assert all(ids)
+    assert not ids[0] & ids[1]
+    svg = markup(plots.training_loss(HISTORY))
+    assert set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg))
+    assert all((one or other) in ids[0] for one, other in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg))
+
+
+def test_nothing_of_matplotlib_is_changed_for_others():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    plots.training_loss(HISTORY)
+    assert dict(matplotlib.rcParams) == before

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from example_metrics import HOSTILE, Page, full, metrics
+
+from mlm_recipes.cli import main
+from mlm_recipes.recipes import run_folder
+from mlm_recipes.report.side_by_side import compare_runs
+
+
+def run(folder, loss=2.5, values=None, recipe=None, fingerprint="a" * 64):
+    """A finished run's folder, with this held-out loss after training."""
+    folder.mkdir(parents=True)
+    values = values or full()
+    values["after"]["loss"] = loss
+    if "change" in values:
+        values["change"]["held_out"]["measures"]["loss"]["after"] = loss
+        values["change"]["held_out"]["fingerprint"] = fingerprint
+    run_folder.write_recipe(folder, {"seed": 1, "learning_rate": 1e-3} | (recipe or {}))
+    (folder / "metrics.json").write_text(json.dumps(values), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("columns", [72, 110])
+def test_runs_on_the_same_masked_tokens_lie_side_by_side(tmp_path, monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    folders = [run(tmp_path / "first", 2.5), run(tmp_path / "second", 2.25, recipe={"learning_rate": 3e-4})]
+    assert main(["compare", *map(str, folders), "--output", "side.html"]) == 0
+    screen = capsys.readouterr().out
+    assert max(map(len, screen.splitlines())) <= columns
+    flat = " ".join(screen.split())
+    assert "The lowest held-out loss has second: 2.250 nats, 0.250 below first" in flat
+    assert "none is of the difference between two runs" in flat
+    assert "Held-out text first second" in flat
+    assert "loss (nats), after 2.500 2.250" in flat
+    assert "What their recipes say differently first second learning_rate 0.001 0.0003" in flat
+    assert "seed" not in flat
+    page = Page((tmp_path / "side.html").read_text("utf-8"))
+    assert "loss (nats), after 2.500 2.250" in page.text()
+    assert all(each.get("scope") for each in page.all("th"))
+
+
+def test_other_masked_tokens_are_refused_as_a_comparison(tmp_path, capsys):
+    folders = [run(tmp_path / "first"), run(tmp_path / "second", 1.0, fingerprint="b" * 64)]
+    assert main(["compare", *map(str, folders)]) == 1
+    flat = " ".join(capsys.readouterr().out.split())
+    assert "These runs cannot be compared with each other" in flat
+    assert "which tokens are masked (first: aaaaaaaa, second: bbbbbbbb)" in flat
+    assert "lowest" not in flat
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"corpus": {"fingerprint": "9" * 64}}, "text (first: 00000000, second: 99999999)"),
+        ({"corpus": {"validation": 51}}, "held-out paragraphs (first: 2, second: 51)"),
+        ({"corpus": {"max_length": 128}}, "tokens of a row at most (first: 512, second: 128)"),
+        ({"after": {"masked_tokens": 1741}}, "masked tokens (first: 500, second: 1,741)"),
+    ],
+)
+def test_it_says_what_differs(tmp_path, change, says):
+    values = full()
+    for part, entries in change.items():
+        values[part] |= entries
+    other = run(tmp_path / "second", values=values, fingerprint="b", recipe={"max_length": 128})
+    found = compare_runs([run(tmp_path / "first"), other])
+    assert not found.comparable
+    assert "max_length" not in found.verdict()  # what was measured says it already
+    assert says in found.verdict()
+
+
+def test_the_same_masked_tokens_of_another_training_text_can_be_compared(tmp_path):
+    values = full()
+    values["corpus"]["fingerprint"] = "9" * 64
+    assert compare_runs([run(tmp_path / "first"), run(tmp_path / "second", values=values)]).comparable
+
+
+@pytest.mark.parametrize(
+    ("recipe", "comparable"),
+    [({}, True), ({"learning_rate": 1.0}, True), ({"evaluation_seed": 3}, False), ({"model": "other"}, False)],
+)
+def test_runs_of_earlier_versions_are_told_apart_by_their_recipes(tmp_path, recipe, comparable):
+    found = compare_runs(
+        [run(tmp_path / "first", values=metrics()), run(tmp_path / "second", values=metrics(), recipe=recipe)]
+    )
+    assert found.comparable is comparable
+    assert "loss (nats), after" in str(found)
+    found.html()
+
+
+def test_an_old_and_a_new_run_of_the_same_masks_are_not_measured_alike(tmp_path):
+    found = compare_runs([run(tmp_path / "first", values=metrics()), run(tmp_path / "second")])
+    assert "draws of the masks (first: 1, second: 5)" in found.verdict()
+
+
+def test_seven_runs_fit_the_screen_and_two_of_a_name_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    folders = [run(tmp_path / f"{n}" / "same") for n in range(7)]
+    found = compare_runs(folders)
+    assert len({one.name for one in found.runs}) == 7
+    assert max(map(len, str(found).splitlines())) <= 80
+    assert str(found).count("epochs") == 2
+
+
+def test_one_run_and_no_run_are_refused(tmp_path, capsys):
+    assert main(["compare", str(run(tmp_path / "first"))]) == 2
+    assert "received 1 run. Accepted: two or more" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "first"), "nothing"]) == 2
+    assert "'nothing' has no metrics.json" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "first"), str(tmp_path / "first"), "--output", "metrics.json"]) == 2
+
+
+def test_no_string_of_a_run_becomes_markup(tmp_path):
+    plain, hostile = (
+        compare_runs([run(tmp_path / name / "first", recipe={"corpus": said}), run(tmp_path / name / "second")])
+        for name, said in (("plain", "x"), ("hostile", HOSTILE + "\x1b[2J"))
+    )
+    tags = [[each["tag"] for each in Page(found.html()).elements] for found in (plain, hostile)]
+    assert tags[0] == tags[1]
+    assert "\x1b" not in hostile.html() + str(hostile)
+    assert "&lt;script&gt;" in hostile.html()

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+from example_metrics import measure, with_change
+
+from mlm_recipes.report import wording
+
+
+def test_a_head_that_was_new_is_said_in_the_headline():
+    values = with_change()
+    assert "head" not in wording.headline(values)
+    values["train"]["head_initialised"] = ["cls.predictions.bias", "cls.predictions.decoder.weight"]
+    headline = wording.headline(values)
+    assert headline.startswith("This model came without a trained masked-language-modelling head: 2 weights started")
+    assert "The held-out loss fell by 1.50" in headline
+
+
+def test_how_often_the_text_was_masked_is_said():
+    assert "on 500 masked tokens of 20 paragraphs, masked 5 times, the same before" in wording.headline(with_change())
+    assert "of 20 paragraphs, the same before" in wording.headline(with_change(draws=1))
+
+
+@pytest.mark.parametrize(
+    ("general", "says"),
+    [
+        (
+            measure(2.0, 2.02, -0.03, 0.07, "no measurable change"),
+            "Nothing measurable was forgotten: on plain (90 masked tokens) the loss changed by +0.02 nats, and the 95% "
+            "interval -0.03 to 0.07 includes zero.",
+        ),
+        (measure(2.0, 1.9, -0.2, -0.05), "Nothing was forgotten: on plain (90 masked tokens) the loss fell by 0.10"),
+        (measure(2.0, 2.2, 0.1, 0.3, "worse"), "Little was forgotten: on plain"),
+        (measure(2.0, 3.0, 0.1, 1.3, "worse"), "Something was forgotten: on plain"),
+    ],
+)
+def test_what_was_forgotten_is_said_as_far_as_it_can_be_told(general, says):
+    values = with_change()
+    values["corpus"]["general"] = "plain"
+    values["change"]["general"] = {"text": "plain", "measures": {"loss": general}}
+    for when in ("before", "after"):
+        values[when]["general"] = {"loss": general[when], "masked_tokens": 90}
+    assert says in wording.note(values)

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import pytest
+from transformers import TrainingArguments
+
+from mlm_recipes import MLMConfig
+from mlm_recipes.recipes.arguments import read_config
+from mlm_recipes.training.config import own_fields
+
+
+def test_it_is_transformers_arguments_and_no_name_is_taken_twice():
+    assert issubclass(MLMConfig, TrainingArguments)
+    assert set(own_fields()).isdisjoint(field.name for field in dataclasses.fields(TrainingArguments))
+    assert all(field.metadata["help"] for field in own_fields().values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"mlm_probability": 0}, "mlm_probability: received 0"),
+        ({"mask_replace_prob": 0.95, "random_replace_prob": 0.1}, "together at most 1"),
+        ({"padding": "none"}, "padding: received 'none'"),
+        ({"loss_on": "none"}, "loss_on: received 'none'"),
+        ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: received 0"),
+        ({"evaluation_seed": -1}, "evaluation_seed: received -1"),
+        ({"remove_unused_columns": True}, "remove_unused_columns: received True"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor: received 0.1"),
+        ({"auto_find_batch_size": True}, "auto_find_batch_size: received True. Accepted: False: a smaller batch"),
+        ({"average_tokens_across_devices": False}, "average_tokens_across_devices: received False. Accepted: True"),
+        ({"dataloader_in_order": False}, "dataloader_in_order: received False. Accepted: True"),
+        ({"ignore_data_skip": True}, "ignore_data_skip: received True"),
+        ({"restore_callback_states_from_checkpoint": True}, "restore_callback_states_from_checkpoint: received True"),
+        ({"loss_on": "all"}, "loss_on: received 'all' with padding 'longest'"),
+        ({"train_sampling_strategy": "batch_rebalance"}, "train_sampling_strategy: received 'batch_rebalance'"),
+        ({"accelerator_config": {"split_batches": True}}, "accelerator_config: received split_batches: true"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(changes, says):
+    with pytest.raises(ValueError, match=says):
+        MLMConfig(**changes)
+
+
+def test_masking_names_the_collators_arguments(tokenizer):
+    from mlm_recipes import DataCollatorForMaskedLM
+
+    config = MLMConfig(mlm_probability=0.3, static_masks=True, seed=4)
+    collator = DataCollatorForMaskedLM(tokenizer, **config.masking())
+    assert (collator.mlm_probability, collator.static_masks, collator.seed) == (0.3, True, 4)
+
+
+def test_bf16_is_on_where_the_hardware_has_it_and_nothing_else_is_asked_for(monkeypatch):
+    for fast in (True, False):
+        monkeypatch.setattr("mlm_recipes.training.config.has_fast_bf16", lambda use_cpu, fast=fast: fast)
+        assert MLMConfig().to_recipe()["bf16"] is fast
+        assert MLMConfig(bf16=not fast).bf16 is not fast
+        assert MLMConfig(fp16=True).bf16 is False
+        assert read_config("quickstart", {"bf16": "false"}).bf16 is False
+        assert read_config("tutorial").bf16 is False
+
+
+def test_the_default_optimizer_is_fused():
+    assert MLMConfig().optim == "adamw_torch_fused"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "given", "found"), [("bf16", {}, True), ("no", {}, False), ("no", {"bf16": True}, True)]
+)
+def test_the_launchers_precision_is_a_value_of_the_run(monkeypatch, launcher, given, found):
+    """accelerate would use it whatever the config says; recipe.yaml and the checkpoints then say it too."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
+    assert MLMConfig(**given).to_recipe()["bf16"] is found
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_compiler_is_told_of_changing_shapes_but_where_rows_are_packed(monkeypatch, packing):
+    monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "")  # so that it is as it was when the test ends
+    monkeypatch.delenv("ACCELERATE_DYNAMO_USE_DYNAMIC")
+    MLMConfig(torch_compile=True, packing=packing, use_cpu=True)
+    assert ("ACCELERATE_DYNAMO_USE_DYNAMIC" in os.environ) is not packing

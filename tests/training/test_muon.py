@@ -1,0 +1,140 @@
+"""Muon for a model's inner matrices, AdamW for the rest, in one optimizer that can be saved."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from conftest import make_bert, make_model
+
+from mlm_recipes import MLMConfig, MLMTrainer
+from mlm_recipes.model.rounding import rounding_bound
+from mlm_recipes.training.muon import MuonWithAdamW, muon_with_adamw, orthogonal
+
+
+def parameters():
+    torch.manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape)) for shape in ((4, 6), (6, 4), (5,), (7, 3))]
+
+
+def learn(given, optimizers, steps=3):
+    for step in range(steps):
+        for parameter in given:
+            parameter.grad = torch.sin(parameter.detach() * (step + 1))
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+def test_it_is_torchs_muon_and_torchs_adamw():
+    ours, theirs = parameters(), parameters()
+    one = MuonWithAdamW(
+        [{"params": ours[:2], "weight_decay": 0.1}], [{"params": ours[2:]}], lr=0.01, betas=(0.8, 0.9), eps=1e-6,
+        dtype=torch.bfloat16,
+    )  # fmt: skip
+    two = (
+        torch.optim.Muon(theirs[:2], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(theirs[2:], lr=0.01, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.0),
+    )
+    learn(ours, [one])
+    learn(theirs, two)
+    for a, b, start in zip(ours, theirs, parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, start)
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (6, 6)])
+def test_an_update_is_made_orthogonal(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape, dtype=torch.float64)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal(matrix, torch.float64)
+    in_its_vectors = left.T @ found @ right.T
+    values = in_its_vectors.diagonal()
+    # Five times three products, of nine terms each; the directions that are small before grow by 3.4 each time.
+    bound = 3.4445**5 * rounding_bound(5 * 3 * 9, torch.float64)
+    assert (in_its_vectors - torch.diag(values)).abs().max() <= bound
+    assert ((values > 0.6) & (values < 1.3)).all()
+    assert orthogonal(torch.zeros(2, 3)).abs().max() == 0
+    assert (orthogonal(matrix.float()) - orthogonal(matrix.float(), torch.bfloat16)).abs().max() < 0.05
+
+
+def test_saved_and_loaded_it_goes_on_as_it_would_have():
+    whole, split = parameters(), parameters()
+    optimizer = MuonWithAdamW([{"params": whole[:2]}], [{"params": whole[2:]}], lr=0.01)
+    learn(whole, [optimizer], steps=5)
+    first = MuonWithAdamW([{"params": split[:2]}], [{"params": split[2:]}], lr=0.01)
+    learn(split, [first], steps=2)
+    state = copy.deepcopy(first.state_dict())
+    second = MuonWithAdamW([{"params": split[:2]}], [{"params": split[2:]}], lr=0.5)
+    second.load_state_dict(state)
+    for step in range(2, 5):
+        for parameter in split:
+            parameter.grad = torch.sin(parameter.detach() * (step + 1))
+        second.step()
+    assert all(torch.equal(a, b) for a, b in zip(whole, split, strict=True))
+
+
+def test_a_schedule_reaches_both():
+    given = parameters()
+    optimizer = MuonWithAdamW([{"params": given[:2]}], [{"params": given[2:]}], lr=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0)
+    learn(given, [optimizer])
+    schedule.step()
+    assert all(torch.equal(a, b) for a, b in zip(given, parameters(), strict=True))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "modernbert"])
+def test_muon_has_the_inner_matrices_and_nothing_else(architecture, tokenizer):
+    model = make_model(architecture, tokenizer)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed = [name for name in names.values() if "bias" not in name and "norm" not in name.lower()]
+    optimizer = muon_with_adamw(model, decayed, 0.1, lr=1e-3)
+    found = [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(found) == sorted(names.values())
+    muon = {names[id(p)] for group in optimizer.param_groups if "momentum" in group for p in group["params"]}
+    inner = {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 2 and "embeddings" not in name and "decoder" not in name and "projector" not in name
+    }
+    assert muon == inner
+    assert len(muon) >= 2 * 4 + 1
+    for group in optimizer.param_groups:
+        assert {names[id(p)] in decayed for p in group["params"]} == {group["weight_decay"] == 0.1}
+
+
+def test_untied_embeddings_stay_with_adamw(tokenizer):
+    model = make_bert(tokenizer, tie_word_embeddings=False)
+    optimizer = muon_with_adamw(model, (), 0.0, lr=1e-3)
+    muon = {id(p) for group in optimizer.param_groups if "momentum" in group for p in group["params"]}
+    assert id(model.get_output_embeddings().weight) not in muon
+    assert id(model.get_input_embeddings().weight) not in muon
+
+
+def test_a_resumed_run_ends_with_the_same_weights(tiny_bert, tokenizer, rows, tmp_path):
+    values = {
+        "muon": True, "max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2,
+        "per_device_train_batch_size": 4, "use_cpu": True,
+    }  # fmt: skip
+
+    def train(folder, **checkpoint):
+        trainer = MLMTrainer(
+            copy.deepcopy(tiny_bert), args=MLMConfig(output_dir=str(tmp_path / folder), **values),
+            train_dataset=rows, processing_class=tokenizer,
+        )  # fmt: skip
+        trainer.train(**checkpoint)
+        return trainer
+
+    whole = train("whole")
+    assert isinstance(whole.optimizer.optimizer, MuonWithAdamW)
+    resumed = train("resumed", resume_from_checkpoint=tmp_path / "whole/checkpoint-2")
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+    assert any(not torch.equal(a, b) for a, b in zip(whole.model.parameters(), tiny_bert.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("other", [{"optim": "adafactor"}, {"fsdp": True}, {"deepspeed": {"zero_optimization": {}}}])
+def test_what_muon_cannot_be_combined_with_is_refused(other):
+    with pytest.raises(ValueError, match="muon: received True with"):
+        MLMConfig(muon=True, use_cpu=True, **other)

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_bert
+from datasets import Dataset
+from same_run import PROPORTIONAL_STEPS, assert_same_run, flat_weights, loss_bound
+from transformers import DataCollatorForLanguageModeling, TrainingArguments
+
+from mlm_recipes import MLMConfig, MLMTrainer
+from mlm_recipes.data.rows import NumberedRows
+
+
+def config(**changes):
+    values = {"max_steps": 3, "per_device_train_batch_size": 4, "save_strategy": "no", "logging_steps": 1, "seed": 1}
+    return MLMConfig(**(values | changes))
+
+
+def test_a_name_and_a_data_set_are_enough(checkpoint, corpus):
+    trainer = MLMTrainer(checkpoint, args=config(), train_dataset=corpus["train"], eval_dataset=corpus["validation"])
+    before = trainer.evaluate()
+    trainer.train()
+    after = trainer.evaluate()
+    assert after["eval_masked_tokens"] == before["eval_masked_tokens"] > 500
+    assert after["eval_loss"] < before["eval_loss"]
+    assert after["eval_perplexity"] == pytest.approx(np.exp(after["eval_loss"]))
+
+
+def test_mini_random_learns_its_tokenizer_from_the_training_text(corpus):
+    rows = corpus["validation"].select(range(8))
+    trainer = MLMTrainer("mini-random", args=config(max_steps=1), train_dataset=rows)
+    assert trainer.model.config.vocab_size == len(trainer.processing_class) > 104
+    assert trainer.train().global_step == 1
+
+
+def test_the_results_of_each_token_are_those_of_the_whole(checkpoint, corpus):
+    trainer = MLMTrainer(checkpoint, args=config(), eval_dataset=corpus["validation"])
+    results = trainer.token_results(trainer.eval_dataset)
+    found = trainer.evaluate()
+    assert len(results) == found["eval_masked_tokens"]
+    assert results.nats.mean() == pytest.approx(found["eval_loss"], rel=loss_bound(trainer.model))
+    assert (results.rank == 0).mean() == found["eval_accuracy"]
+
+
+def test_text_is_packed_if_asked_for(checkpoint, corpus):
+    args = config(max_steps=2, packing=True, max_length=32)
+    trainer = MLMTrainer(checkpoint, args=args, train_dataset=corpus["train"], eval_dataset=corpus["validation"])
+    assert len(trainer.train_dataset) > 2 * len(corpus["train"])
+    assert sum(len(row["input_ids"]) < 32 for row in trainer.train_dataset) <= 1
+    trainer.train()
+    assert trainer.evaluate()["eval_masked_tokens"] > 0
+
+
+def test_rows_without_example_id_are_numbered(tiny_bert, tokenizer, rows):
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
+    assert isinstance(trainer.train_dataset, NumberedRows)
+    trainer.train()
+    assert trainer.evaluate()["eval_masked_tokens"] > 0
+
+
+@pytest.mark.parametrize("wrap", [lambda text: {"text": text}, str], ids=["dicts", "strings"])
+def test_a_list_of_texts_is_tokenized_too(corpus, checkpoint, wrap):
+    texts = [wrap(text) for text in corpus["validation"]["text"]]
+    learned = MLMTrainer("mini-random", args=config(max_steps=1), train_dataset=texts)
+    assert len(learned.processing_class) > 104
+    ours = MLMTrainer(checkpoint, args=config(), train_dataset=texts, eval_dataset=texts)
+    assert ours.train().global_step == 3
+    assert ours.evaluate(texts)["eval_loss"] == ours.evaluate()["eval_loss"]
+
+
+def test_rows_with_example_id_keep_it(tiny_bert, tokenizer, rows):
+    rows = [row | {"example_id": 100 + i} for i, row in enumerate(rows)]
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, processing_class=tokenizer)
+    assert trainer.train_dataset is rows
+    data_set = Dataset.from_list([{"input_ids": row["input_ids"]} for row in rows])
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=data_set, processing_class=tokenizer)
+    assert trainer.train_dataset["example_id"] == list(range(8))
+
+
+def test_the_loss_does_not_depend_on_accumulation(tokenizer, rows):
+    """Stock Trainer logs four times the loss, and clips four times the gradient, at four accumulation steps."""
+    rows = [row | {"example_id": i} for i, row in enumerate(rows)]
+    logged, weights = [], []
+    for batch, steps in ((8, 1), (2, 4), (1, 8)):
+        model = make_bert(tokenizer)
+        args = config(
+            per_device_train_batch_size=batch, gradient_accumulation_steps=steps, max_steps=4, mlm_probability=0.4,
+            **PROPORTIONAL_STEPS,
+        )  # fmt: skip
+        trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
+        trainer.train()
+        logged.append([(e["loss"], e["grad_norm"]) for e in trainer.state.log_history if "loss" in e])
+        weights.append(flat_weights(model))
+    for other in (1, 2):
+        assert_same_run((logged[other], weights[other]), (logged[0], weights[0]), make_bert(tokenizer), steps=4)
+
+
+def test_evaluation_masks_the_same_tokens_whatever_the_batch_size_or_the_training_masks(tokenizer, rows):
+    found = []
+    for changes in (
+        {},
+        {"per_device_eval_batch_size": 3},
+        {"seed": 9, "static_masks": True, "loss_on": "all", "padding": "max_length"},
+    ):
+        trainer = MLMTrainer(
+            make_bert(tokenizer), args=config(**changes), eval_dataset=rows, processing_class=tokenizer
+        )
+        metrics = trainer.evaluate()
+        found.append([metrics[f"eval_{name}"] for name in ("loss", "accuracy", "masked_tokens")])
+    bound = loss_bound(make_bert(tokenizer))
+    assert found[1] == pytest.approx(found[0], rel=bound)
+    assert found[2] == pytest.approx(found[0], rel=bound)
+    other = MLMTrainer(
+        make_bert(tokenizer), args=config(evaluation_seed=1), eval_dataset=rows, processing_class=tokenizer
+    )
+    assert other.evaluate()["eval_loss"] != pytest.approx(found[0][0], rel=bound)
+
+
+def test_evaluation_during_training_and_of_several_sets(tiny_bert, tokenizer, rows):
+    trainer = MLMTrainer(
+        tiny_bert,
+        args=config(eval_strategy="steps", eval_steps=1),
+        train_dataset=rows,
+        eval_dataset={"first": rows[:4], "last": rows[4:]},
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    steps = [entry["step"] for entry in trainer.state.log_history if "eval_first_loss" in entry]
+    assert steps == [1, 2, 3]
+    assert {"eval_first_loss", "eval_last_accuracy"} <= set(trainer.evaluate())
+
+
+def test_text_given_to_evaluate_is_tokenized_on_the_way(checkpoint, corpus):
+    trainer = MLMTrainer(checkpoint, args=config(), eval_dataset=corpus["train"])
+    metrics = trainer.evaluate(corpus["validation"])
+    again = MLMTrainer(checkpoint, args=config(), eval_dataset=corpus["validation"]).evaluate()
+    assert metrics["eval_loss"] == again["eval_loss"]
+
+
+def test_the_callers_collator_is_used_and_evaluation_stays_frozen(tiny_bert, tokenizer, rows):
+    collator = DataCollatorForLanguageModeling(tokenizer)
+    trainer = MLMTrainer(
+        tiny_bert, args=config(), data_collator=collator, train_dataset=rows, eval_dataset=rows,
+        processing_class=tokenizer,
+    )  # fmt: skip
+    assert trainer.data_collator is collator
+    first = trainer.evaluate()["eval_loss"]
+    assert trainer.data_collator is collator
+    assert trainer.evaluate()["eval_loss"] == first
+
+
+def test_one_process_uses_one_gpu_and_says_so(tokenizer, rows, caplog):
+    """DataParallel would multiply the loss by the number of GPUs; here there are none, but the count can be claimed."""
+    logged = []
+    for gpus in (1, 2):
+        args = config(static_masks=True, max_steps=1)
+        args._n_gpu = gpus
+        trainer = MLMTrainer(make_bert(tokenizer), args=args, train_dataset=rows, processing_class=tokenizer)
+        trainer.train()
+        logged.append(trainer.state.log_history[0]["loss"])
+    assert logged[0] == logged[1]
+    assert "Training on one of 2 GPUs" in caplog.text
+
+
+def test_evaluating_leaves_the_trained_weights_alone(tokenizer, rows):
+    weights = []
+    for strategy in ("no", "steps"):
+        model = make_bert(tokenizer, hidden_dropout_prob=0.1)
+        args = config(max_steps=4, eval_strategy=strategy, eval_steps=1)
+        MLMTrainer(model, args=args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer).train()
+        weights.append(torch.cat([p.flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_evaluating_leaves_the_callers_generator_alone(tiny_bert, tokenizer, rows):
+    trainer = MLMTrainer(tiny_bert, args=config(), eval_dataset=rows, processing_class=tokenizer)
+    before = torch.get_rng_state()
+    trainer.evaluate()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_does_not_fill_a_step_is_refused_where_the_rest_is_dropped(tiny_bert, tokenizer, rows):
+    args = config(dataloader_drop_last=True, gradient_accumulation_steps=3)
+    trainer = MLMTrainer(tiny_bert, args=args, train_dataset=rows, processing_class=tokenizer)
+    with pytest.raises(ValueError, match="dataloader_drop_last: received True, and 8 rows do not fill one step of 12"):
+        trainer.train()
+
+
+def test_from_scratch_is_not_ignored(checkpoint, corpus):
+    pretrained = make_bert(MLMTrainer(checkpoint, args=config(), train_dataset=corpus["validation"]).processing_class)
+    trainer = MLMTrainer(checkpoint, args=config(from_scratch=True, vocab_size=300), train_dataset=corpus["validation"])
+    assert len(trainer.processing_class) == trainer.model.config.vocab_size == 300
+    weight = trainer.model.bert.encoder.layer[0].output.dense.weight
+    assert not torch.equal(weight, pretrained.bert.encoder.layer[0].output.dense.weight)
+
+
+def test_a_collator_set_later_stays(tiny_bert, tokenizer, rows):
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
+    trainer.data_collator = DataCollatorForLanguageModeling(tokenizer)
+    trainer.evaluate()
+    assert isinstance(trainer.data_collator, DataCollatorForLanguageModeling)
+
+
+def test_predict_says_where_to_go(tiny_bert, tokenizer, rows):
+    trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, processing_class=tokenizer)
+    with pytest.raises(ValueError, match=r"predict: .*evaluate\(dataset\)"):
+        trainer.predict(rows)
+
+
+def test_weight_decay_reaches_all_parameters_when_asked(tiny_bert, tokenizer, rows):
+    names = {name for name, _ in tiny_bert.named_parameters()}
+    for asked, expected in ((True, names), (False, {n for n in names if "bias" not in n and "LayerNorm" not in n})):
+        trainer = MLMTrainer(
+            tiny_bert, args=config(decay_bias_and_norm=asked), train_dataset=rows, processing_class=tokenizer
+        )
+        assert set(trainer.get_decay_parameter_names(tiny_bert)) & names == expected
+
+
+def test_plain_lines_without_a_terminal(tiny_bert, tokenizer, rows, capsys):
+    args = config(max_steps=4, mlm_probability=0.5)
+    MLMTrainer(tiny_bert, args=args, train_dataset=rows, processing_class=tokenizer).train()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  loss")[0] for line in lines] == [
+        "epoch 1/2  step 1/4", "epoch 1/2  step 2/4", "epoch 2/2  step 3/4", "epoch 2/2  step 4/4",
+    ]  # fmt: skip
+    assert all(float(line.split("loss ")[1].split()[0]) > 0 for line in lines)
+
+
+def test_a_bar_with_epoch_and_loss_on_a_terminal(tiny_bert, tokenizer, rows, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    MLMTrainer(tiny_bert, args=config(max_steps=4), train_dataset=rows, processing_class=tokenizer).train()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    last = captured.err.split("\r")[-1]
+    assert last.startswith("Epoch 2/2: 100%")
+    assert "4/4" in last
+    assert "loss=" in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"args": TrainingArguments(use_cpu=True)}, "args: received TrainingArguments"),
+        ({"processing_class": None}, "processing_class: received None"),
+        ({"compute_metrics": print}, "compute_metrics: received <built-in function print>"),
+        ({"train_dataset": []}, "train_dataset: received no rows"),
+        ({"train_dataset": iter([1])}, "train_dataset: received list_iterator"),
+        ({"train_dataset": Dataset.from_dict({"body": ["x"]})}, "received the columns body"),
+        ({"train_dataset": [{"body": "x"}]}, "received the columns body"),
+        ({"args": MLMConfig(max_length=129)}, "max_length: received 129. Accepted: 3 to 128"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(tiny_bert, tokenizer, rows, arguments, says):
+    values = {"args": config(), "train_dataset": rows, "processing_class": tokenizer} | arguments
+    with pytest.raises(ValueError, match=says):
+        MLMTrainer(tiny_bert, **values)
+
+
+def test_mini_random_without_text_has_nothing_to_learn_a_tokenizer_from(rows):
+    with pytest.raises(ValueError, match="'mini-random' brings no tokenizer"):
+        MLMTrainer("mini-random", args=config(), train_dataset=rows)
+
+
+def test_a_batch_without_masked_tokens_trains_on_nothing_and_is_not_nan(tiny_bert, tokenizer):
+    rows = [{"input_ids": [101, 102]}] * 4
+    before = [p.clone() for p in tiny_bert.parameters()]
+    trainer = MLMTrainer(
+        tiny_bert, args=config(max_steps=2, logging_nan_inf_filter=False), train_dataset=rows,
+        processing_class=tokenizer,
+    )  # fmt: skip
+    trainer.train()
+    assert [entry["loss"] for entry in trainer.state.log_history if "loss" in entry] == [0.0, 0.0]
+    assert all(torch.equal(a, b) for a, b in zip(before, tiny_bert.parameters(), strict=True))
+
+
+def test_a_checkpoint_is_loaded_by_transformers(checkpoint, corpus, tmp_path):
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    args = config(output_dir=str(tmp_path / "out"), save_strategy="steps", save_steps=2)
+    MLMTrainer(checkpoint, args=args, train_dataset=corpus["validation"]).train()
+    AutoModelForMaskedLM.from_pretrained(tmp_path / "out" / "checkpoint-2")
+    AutoTokenizer.from_pretrained(tmp_path / "out" / "checkpoint-2")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_in_bf16_gives_what_the_cpu_gives(tokenizer, rows):
+    rows = [row | {"example_id": i} for i, row in enumerate(rows)]
+    found = {}
+    for name, changes in {"cpu": {"use_cpu": True}, "gpu": {"bf16": True}}.items():
+        args = config(static_masks=True, learning_rate=1e-3, max_steps=20, **changes)
+        trainer = MLMTrainer(
+            make_bert(tokenizer), args=args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer
+        )
+        before = trainer.evaluate()["eval_loss"]
+        trainer.train()
+        found[name] = [before, trainer.evaluate()["eval_loss"]]
+    assert found["gpu"] == pytest.approx(found["cpu"], rel=0.02)
