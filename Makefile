@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-data torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-data torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -104,8 +104,11 @@ lint: $(VENV)/ready-dev  ## style, types, and imports between rooms
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: $(VENV)/ready-docs  ## build the documentation's site into site/, and check its links
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
 clean:  ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) .venv-floors .venv-newest build dist *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-floors .venv-newest build dist site *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # What torch's own kernels, oneDNN and MKL may use; a comma stands for a space. What the processor lacks they leave out.
 ISAS = ATEN_CPU_CAPABILITY=default \
@@ -133,6 +136,11 @@ $(VENV)/ready-demo: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (once) ..."
 	@$(INSTALL) --editable '.[demo]'
 	@touch $@ $(VENV)/ready
+
+$(VENV)/ready-docs: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (once) ..."
+	@$(INSTALL) --editable '.[docs]'
+	@touch $@
 
 .venv-floors/ready: setup.cfg pyproject.toml constraints-floors.txt
 	@echo "Installing into .venv-floors (once; PyTorch comes for CUDA, gigabytes) ..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import importlib.util
 import json
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 
 from mlm_recipes import cli, train
@@ -22,6 +24,17 @@ from mlm_recipes.training.config import field_names
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/**/*.md")])
 README = (ROOT / "README.md").read_text("utf-8")
+RESULTS = (ROOT / "docs/results.md").read_text("utf-8")
+CARDS = sorted(ROOT.glob("mlm_recipes/bundled/models/*/README.md"))
+LINK = r"""(?:\]\(|(?:src|srcset)=")(?!https?:)([^)"#\s]*)(?:#([^)"\s]+))?[)"]"""
+
+
+def anchors(text: str) -> list[str]:
+    """What GitHub calls the headings of a document in addresses."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), flags=re.MULTILINE
+    )
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -37,12 +50,13 @@ def test_there_is_something_to_check():
     assert {command.split()[0] for command in COMMANDS} == {"make", "mlm-recipes", "accelerate", "torchrun"}
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*DOCUMENTS, *CARDS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_and_every_file_named_is_there(path):
     text = path.read_text("utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if not target.startswith("http"):
-            assert (path.parent / target).exists(), target
+    for target, anchor in re.findall(LINK, text):
+        file = path.parent / target if target else path
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text("utf-8")), f"{target}#{anchor}"
     for name in re.findall(r"(?<![\w/.])((?:recipes|docs|tests|mlm_recipes)/[\w/.-]+\.(?:py|md|yaml|txt))", text):
         if not re.search(r"[A-Z]{4}", name):  # recipes/NAME.yaml stands for any
             assert (ROOT / name).exists(), name
@@ -61,6 +75,39 @@ def test_every_flag_and_target_named_is_there(path):
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_a_link_to_a_heading_that_is_not_there_would_be_found():
+    assert anchors("# Where it runs\n```sh\n# not this\n```\n## `before`, and `after`") == [
+        "where-it-runs",
+        "before-and-after",
+    ]
+    found = re.findall(LINK, '[a](docs/x.md#one) [b](#two) [c](https://example.org#three) <img src="d.png" alt="e">')
+    assert found == [("docs/x.md", "one"), ("", "two"), ("d.png", "")]
+
+
+def test_the_sites_navigation_is_the_reading_order_and_lists_every_page_once():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+    listed = [entry if isinstance(entry, str) else next(iter(entry.values())) for entry in nav]
+    assert sorted(listed) == sorted(path.name for path in ROOT.glob("docs/*.md"))
+    index = (ROOT / "docs/index.md").read_text("utf-8")
+    numbered = re.findall(r"^(\d+)\. \[[^]]+\]\(([\w-]+\.md)\): ", index, flags=re.MULTILINE)
+    assert [f"{number} {name}" for number, name in enumerate(listed[1:], start=1)] == [
+        " ".join(row) for row in numbered
+    ]
+
+
+def test_the_sites_pages_link_to_each_other_as_the_repositorys_files_do():
+    """`make docs` checks the links of the whole site; here: the hook that makes them, without mkdocs."""
+    spec = importlib.util.spec_from_file_location("site_pages", ROOT / "docs/site_pages.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    assert doctest.testmod(hook) == (0, 2)
+    text, outside = hook.rewrite((ROOT / "docs/index.md").read_text("utf-8"), "docs/index.md")
+    assert outside == {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/README.md"}
+    assert "](repository/recipes/README.md)" in text
+    assert hook.rewrite("```\n[a](../README.md)\n```", "docs/index.md") == ("```\n[a](../README.md)\n```", set())
+    assert hook.content("README.md")[0].count('="../images/report-') == 2
 
 
 def test_the_table_of_modules_is_complete():
@@ -127,7 +174,7 @@ def test_the_figures_of_text_are_what_was_measured():
         assert row in page, row
 
 
-#: What README.md calls the texts of benchmarks/adaptation.py.
+#: What docs/results.md calls the texts of benchmarks/adaptation.py.
 TEXTS = {"software licences": "legal", "a manual of Python": "technical", "song texts": "verse"}
 MINUTE = {"the bundled rendering": "meditations", "George Long's translation": "meditations_long"}
 #: Texts of several kinds, and random weights; then a minute on each kind of machine, the newest that was measured.
@@ -156,9 +203,9 @@ def test_the_gain_of_a_minute_on_each_kind_of_machine_is_what_was_measured(words
             f"{statistics.mean(gain['loss'] for gain in gains):.2f} "
             f"({min(gain['low'] for gain in gains):.2f} to {max(gain['high'] for gain in gains):.2f}); {steps}"
         )
-        assert path.name in README
+        assert path.name in RESULTS
     row = f"| {words} | {' | '.join(cells)} |"
-    assert row in README, f"README.md should have:\n{row}"
+    assert row in RESULTS, f"docs/results.md should have:\n{row}"
 
 
 @pytest.mark.parametrize("words", TEXTS)
@@ -168,15 +215,15 @@ def test_what_a_minute_gains_is_what_was_measured(words):
         says = rf"{statistics.mean(gain['loss'] for gain in gains):.1f}( nats)? for {words}"
     else:
         says = f"for {words} nothing that could be told from chance"
-    assert re.search(says, " ".join(README.split())), f"README.md should say: {says}"
-    assert ADAPTATION.name in README
+    assert re.search(says, " ".join(RESULTS.split())), f"docs/results.md should say: {says}"
+    assert ADAPTATION.name in RESULTS
 
 
 def test_how_far_random_weights_get_in_that_minute_is_what_was_measured():
     texts = ("meditations", "meditations_long")
     ours, theirs = adapted("mini", *texts), adapted("mini-random", *texts)
     above = statistics.mean(row["after"]["loss"] - ours[key]["after"]["loss"] for key, row in theirs.items())
-    assert f"ends {above:.0f} nats above" in " ".join(README.split())
+    assert f"ends {above:.0f} nats above" in " ".join(RESULTS.split())
 
 
 def test_the_last_screen_shown_is_that_of_the_quickstart():
