@@ -7,9 +7,6 @@ from typing import Any
 
 import torch
 
-#: How long the machine is measured.
-SECONDS = 0.2
-
 
 def machine_limit(
     model: torch.nn.Module, tokens: int, masked: float, seconds: float, processes: int, dtype: torch.dtype
@@ -20,14 +17,15 @@ def machine_limit(
         model: what was trained.
         tokens: real tokens in training, of all processes; padding is waste and not counted.
         masked: how many of them the head was needed for.
-        seconds: what training took, evaluation in between too: the share is rather too low than too high.
+        seconds: what training took, evaluation in between too: the share is rather too low than too high. The machine
+            is measured for a fiftieth of that, and 0.2 s at most.
         processes: how many trained, each with a rate as is measured here.
         dtype: what the products were computed in.
     """
     device = next(model.parameters()).device
     return {
         "flops_per_second": model_flops(model, tokens, masked) / seconds,
-        "matrix_flops_per_second": processes * matrix_rate(device, dtype),
+        "matrix_flops_per_second": processes * matrix_rate(device, dtype, min(0.2, seconds / 50)),
         "dtype": str(dtype).removeprefix("torch."),
     }
 
@@ -50,10 +48,8 @@ def model_flops(model: torch.nn.Module, tokens: int, masked: float) -> float:
     return 6.0 * (body * tokens + head * masked)
 
 
-def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float | None = None) -> float:
+def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:
     """Return how many operations a second a product of two square matrices gets, the fastest of `seconds` of them.
-
-    By default SECONDS.
 
     >>> matrix_rate(torch.device("cpu"), torch.float32, seconds=0.01) > 1e6
     True
@@ -61,7 +57,6 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float | None 
     size = 1024 if device.type == "cpu" else 8192  # enough for each to be busy
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     times: list[float] = []
-    seconds = SECONDS if seconds is None else seconds
     while len(times) < 3 or sum(times) < seconds:
         started = time.perf_counter()
         torch.mm(a, b)

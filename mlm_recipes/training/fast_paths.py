@@ -8,7 +8,7 @@ from typing import Any
 from ..masking.collator import DataCollatorForMaskedLM
 from ..model.padding_free import use_padding_free
 from ..model.sparse_prediction import unsupported
-from .config import MLMConfig, has_fast_bf16
+from .config import MLMConfig
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +49,3 @@ def can_be_padding_free(
         ", in parts of like length" if in_parts else "",
     )
     return False, in_parts
-
-
-def warn_of_slow_bf16(args: MLMConfig) -> None:
-    """Say, in the main process, that bf16 was asked for where the hardware does not multiply it."""
-    if args.bf16 and not has_fast_bf16(args.use_cpu) and args.process_index == 0:
-        logger.warning(
-            "bf16 is on, but this machine does not multiply bfloat16 in hardware: it is emulated, and a step takes "
-            "longer than in float32. Leave it out, or pass --bf16 false."
-        )

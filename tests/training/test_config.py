@@ -53,7 +53,7 @@ def test_masking_names_the_collators_arguments(tokenizer):
 
 def test_bf16_is_on_where_the_hardware_has_it_and_nothing_else_is_asked_for(monkeypatch):
     for fast in (True, False):
-        monkeypatch.setattr("mlm_recipes.training.config.has_fast_bf16", lambda use_cpu, fast=fast: fast)
+        monkeypatch.setattr("mlm_recipes.training.precision.has_fast_bf16", lambda use_cpu, fast=fast: fast)
         assert MLMConfig().to_recipe()["bf16"] is fast
         assert MLMConfig(bf16=not fast).bf16 is not fast
         assert MLMConfig(fp16=True).bf16 is False
