@@ -172,9 +172,8 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
             rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
             corpus.facts["general"] = without_credentials(config.general_corpus)
     if config.prompts is None:
-        prompts = Prompts.choose(
-            corpus["validation"]["text"], tokenizer, config.evaluation_seed, config.prompts_compared
-        )
+        held_out = corpus["validation"]["text"]
+        prompts = Prompts.choose(held_out, tokenizer, config.evaluation_seed, config.prompts_compared)
     else:
         prompts = Prompts.read(config.prompts, tokenizer.mask_token)
     sample = rows_of(stream.sample, tokenizer, max_length, **config.rows()) if stream else None

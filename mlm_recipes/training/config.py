@@ -16,8 +16,8 @@ from ..checkpoints.contract import kind
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.names import did_you_mean
+from . import precision
 from .config_checks import check
-from .precision import has_fast_bf16
 from .restarts import rejoin_process_group
 
 # What a run says about the place it ran at, not about itself; recipe.yaml leaves it out, so that it can run anywhere.
@@ -262,7 +262,7 @@ class MLMConfig(TrainingArguments):
             setattr(self, launcher, True)  # accelerate would use it anyway; so recipe.yaml says it too
         if self.bf16 is None:
             elsewhere = self.fp16 or self.deepspeed  # a file of DeepSpeed's decides for itself
-            self.bf16 = has_fast_bf16(self.use_cpu) and not elsewhere
+            self.bf16 = precision.has_fast_bf16(self.use_cpu) and not elsewhere
         if self.change_on_resume is not None:
             given: Any = self.change_on_resume
             given = [given] if isinstance(given, str) else given

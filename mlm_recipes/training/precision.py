@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .config import MLMConfig
+if TYPE_CHECKING:
+    from .config import MLMConfig
 
 logger = logging.getLogger(__name__)
 
