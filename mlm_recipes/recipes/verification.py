@@ -313,7 +313,8 @@ def _order(bench: _Bench) -> Iterator[Check]:
 
 def _evaluation(bench: _Bench) -> Iterator[Check]:
     """Evaluate twice, and in other batches."""
-    losses = [bench.trainer(per_device_eval_batch_size=batch).evaluate()["eval_loss"] for batch in (8, 8, 3)]
+    trainer, other = (bench.trainer(per_device_eval_batch_size=batch) for batch in (8, 3))
+    losses = [each.evaluate()["eval_loss"] for each in (trainer, trainer, other)]
     yield Check("evaluation, twice: loss", abs(losses[1] - losses[0]), 0)
     # Precision below float32 rounds by the shape of the batch.
     bound = bench.loss_bound if bench.run.config.mixed_precision == "no" else 1e-2

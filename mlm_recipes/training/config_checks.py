@@ -60,7 +60,7 @@ def check(config: MLMConfig) -> None:
         if getattr(config, name) < 1:
             default = type(config).__dataclass_fields__[name].default
             raise ValueError(
-                f"{name}: received {getattr(config, name)}. Accepted: 1 or more. Leave it out for the default, {default}."
+                f"{name}: received {getattr(config, name)}. Accepted: 1 or more; {default} by default. Leave it out."
             )
     if config.max_skipped_steps < 0:
         raise ValueError(f"max_skipped_steps: received {config.max_skipped_steps}. Accepted: 0 or more. Try 10.")

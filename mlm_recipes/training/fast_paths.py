@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..masking.collator import DataCollatorForMaskedLM
@@ -49,3 +52,21 @@ def can_be_padding_free(
         ", in parts of like length" if in_parts else "",
     )
     return False, in_parts
+
+
+@contextmanager
+def compiled_for_any_shape(args: MLMConfig) -> Iterator[None]:
+    """Let accelerate, which is set up inside `with`, have the model compiled once for batches of any shape.
+
+    Nearly every batch has a shape of its own, unless rows are packed. accelerate takes this from the environment alone.
+    """
+    name = "ACCELERATE_DYNAMO_USE_DYNAMIC"
+    compiled = args.torch_compile or args.torch_compile_backend or args.torch_compile_mode
+    if args.packing or not compiled or name in os.environ:
+        yield
+        return
+    os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        del os.environ[name]

@@ -35,7 +35,7 @@ from ..model.sparse_prediction import only_at
 from .allocator import kept_memory
 from .computed_tokens import ComputedTokens
 from .config import MLMConfig
-from .fast_paths import can_be_padding_free, can_be_sparse
+from .fast_paths import can_be_padding_free, can_be_sparse, compiled_for_any_shape
 from .inputs import check_stream, from_text, texts_of
 from .muon import muon_with_adamw
 from .nonfinite import SkippedSteps, infectious
@@ -143,16 +143,17 @@ class MLMTrainer(RobustTrainer):
         ours = data_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # none, or another's: evaluation still masks by the config
             ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=data_collator if data_collator is not None else ours,
-            train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
-            eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
-            processing_class=processing_class,
-            compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
-            **kwargs,
-        )
+        with compiled_for_any_shape(args):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=data_collator if data_collator is not None else ours,
+                train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
+                eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
+                processing_class=processing_class,
+                compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
+                **kwargs,
+            )
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         #: What a person sees meanwhile.

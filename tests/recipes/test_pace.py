@@ -177,7 +177,7 @@ def test_timing_changes_no_weight_of_the_model(tokenizer, values, monkeypatch):
         return time_steps(model, *rest, **more)
 
     monkeypatch.setattr(train_module, "time_steps", time_and_look)
-    monkeypatch.setattr(train_module, "_train", lambda run, *_: run)
+    monkeypatch.setattr(train_module, "_train", lambda run, *_, **__: run)
     run = train("adapt", train_minutes=0.001, max_steps=2, **values)
     fresh = make_bert(tokenizer)
     assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), fresh.parameters(), strict=True))

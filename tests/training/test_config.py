@@ -74,9 +74,9 @@ def test_the_launchers_precision_is_a_value_of_the_run(monkeypatch, launcher, gi
     assert MLMConfig(**given).to_recipe()["bf16"] is found
 
 
-@pytest.mark.parametrize("packing", [False, True])
-def test_the_compiler_is_told_of_changing_shapes_but_where_rows_are_packed(monkeypatch, packing):
-    monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "")  # so that it is as it was when the test ends
-    monkeypatch.delenv("ACCELERATE_DYNAMO_USE_DYNAMIC")
-    MLMConfig(torch_compile=True, packing=packing, use_cpu=True)
-    assert ("ACCELERATE_DYNAMO_USE_DYNAMIC" in os.environ) is not packing
+def test_making_a_config_leaves_the_environment_as_transformers_leaves_it(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    TrainingArguments(output_dir="out", torch_compile=True, use_cpu=True)
+    upstream = dict(os.environ)
+    MLMConfig(torch_compile=True, use_cpu=True)
+    assert dict(os.environ) == upstream
