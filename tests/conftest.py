@@ -36,18 +36,11 @@ from transformers import (  # noqa: E402
 
 from mlm_recipes import load_corpus, train_tokenizer  # noqa: E402
 from mlm_recipes.checkpoints.storage import MANIFEST, commit  # noqa: E402
-from mlm_recipes.evaluation import measured_text, prompts  # noqa: E402
-from mlm_recipes.recipes import machine_limit, prepare  # noqa: E402
-from mlm_recipes.training import config  # noqa: E402
+from mlm_recipes.training import precision  # noqa: E402
 from mlm_recipes.training.signals import SIGNALS  # noqa: E402
 
 # The tests' bounds are float32's, whatever this machine is fast at; those of bf16 ask for it.
-config.has_fast_bf16 = lambda use_cpu: False
-# And their time is short: less is masked alone, and fewer prompts are compared, than in a run.
-prepare.BUDGET = prepare.GENERAL_BUDGET = 2_000
-prompts.COMPARED = 12
-measured_text.DRAWS = 2
-machine_limit.SECONDS = 0.0
+precision.has_fast_bf16 = lambda use_cpu: False
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)

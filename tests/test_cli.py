@@ -15,17 +15,10 @@ from same_run import loss_bound
 from transformers import AutoModelForMaskedLM
 
 from mlm_recipes import cli, evaluate, train
-from mlm_recipes.evaluation import measured_text
 
 MLM_RECIPES = str(Path(sys.executable).with_name("mlm-recipes"))
 QUICK = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--max_length", "32", "--vocab_size", "500"]
 QUICK += ["--general_corpus", "none"]
-
-
-@pytest.fixture
-def as_often_as_a_run(monkeypatch):
-    """Mask as often in this process as one that knows nothing of these tests."""
-    monkeypatch.setattr(measured_text, "DRAWS", 5)
 
 
 def run(*command, **environment):
@@ -56,7 +49,7 @@ def test_the_command_the_module_and_no_argument_say_the_same():
     assert first == run(sys.executable, "-m", "mlm_recipes", "--help").stdout == run(MLM_RECIPES).stdout
 
 
-def test_train_then_evaluate_fill_and_report(short_text, capsys, as_often_as_a_run):
+def test_train_then_evaluate_fill_and_report(short_text, capsys):
     done = run(MLM_RECIPES, "train", "--corpus", short_text, *QUICK)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -211,7 +204,7 @@ def test_two_processes_agree_on_the_steps_that_fit_into_a_time(short_text):
 
 
 @pytest.mark.slow  # accelerate starts the same two processes, by torchrun too; test_layouts.py starts torchrun itself
-def test_torchrun_trains_two_processes_together(short_text, as_often_as_a_run):
+def test_torchrun_trains_two_processes_together(short_text):
     launch = ["--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
     done = run(
         sys.executable, "-m", "torch.distributed.run", *launch, "-m", "mlm_recipes", "train", "quickstart",
@@ -222,7 +215,7 @@ def test_torchrun_trains_two_processes_together(short_text, as_often_as_a_run):
 
 
 @pytest.mark.slow
-def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text, as_often_as_a_run):
+def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text):
     config = ROOT / "recipes/accelerate/two_cpu_processes.yaml"
     whole = {"max_length": 32, "vocab_size": 500, "max_steps": 3, "bf16": False, "general_corpus": "none"}
     flags = [f"--{name}={value}" for name, value in whole.items()]

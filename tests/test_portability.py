@@ -55,9 +55,6 @@ for name in modules:
     if name != "mlm_recipes.__main__":
         __import__(name)
 print(len(modules), "modules", flush=True)
-from mlm_recipes.evaluation import measured_text, prompts
-from mlm_recipes.recipes import machine_limit, prepare
-prepare.BUDGET, prompts.COMPARED, measured_text.DRAWS, machine_limit.SECONDS = 200, 4, 1, 0.0
 from mlm_recipes.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -70,7 +67,8 @@ def test_modules_import_and_the_quickstart_trains_where_a_system_has_less(tmp_pa
     (tmp_path / "prompts.txt").write_text("The \u03bb\u00e9 [MASK] of man.", encoding="utf-8")
     flags = {"corpus": "text.txt", "prompts": "prompts.txt", "max_steps": 2, "save_strategy": "steps",
              "save_steps": 1, "save_total_limit": 1, "max_length": 32,
-             "per_device_train_batch_size": 4, "general_corpus": "none", "bf16": False}  # fmt: skip
+             "per_device_train_batch_size": 4, "general_corpus": "none", "bf16": False,
+             "eval_draws": 1, "pseudo_perplexity_tokens": 200, "prompts_compared": 4}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-X", "warn_default_encoding", "-X", "utf8=0", "-c", ELSEWHERE, "train", "quickstart",
          *(f"--{name}={value}" for name, value in flags.items())],
@@ -80,7 +78,7 @@ def test_modules_import_and_the_quickstart_trains_where_a_system_has_less(tmp_pa
     )  # fmt: skip
     shown = done.stdout.decode("cp1252") + done.stderr.decode("cp1252")
     assert done.returncode == 0, shown
-    assert shown.startswith(f"{len(list((ROOT / 'mlm_recipes').glob('*.py'))) - 1} modules")
+    assert shown.startswith(f"{len(list((ROOT / 'mlm_recipes').rglob('*.py'))) - 1} modules")
     assert "yours: The \\u03bb\u00e9 [MASK] of man." in shown  # the console knows one of the two letters
     folder = Path("runs/text")
     assert {"model.safetensors", "metrics.json", "report.html", "README.md", "checkpoint-2"} <= {

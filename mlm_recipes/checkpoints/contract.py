@@ -54,6 +54,7 @@ ALLOWED = frozenset(
         *("dataloader_multiprocessing_context", "dataloader_num_workers"),
         *("dataloader_persistent_workers", "dataloader_prefetch_factor", "length_column_name", "use_cache"),
         *("disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint", "prediction_loss_only"),
+        *("eval_draws", "prompts_compared", "pseudo_perplexity_tokens"),
         *("eval_accumulation_steps", "eval_delay", "eval_do_concat_batches", "eval_on_start", "eval_steps"),
         *("eval_strategy", "eval_use_gather_object", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval"),
         *("include_for_metrics", "include_num_input_tokens_seen", "per_device_eval_batch_size"),
@@ -110,6 +111,17 @@ def kind(name: str) -> str:
     return "fixed" if name in FIXED else "allowed" if name in ALLOWED else "named"
 
 
+def resume_request(value: str | Path | bool | None) -> str | bool:
+    """Return what `resume_from_checkpoint` asks for: True, False, "auto", or the path of a checkpoint or a run.
+
+    >>> [resume_request(value) for value in (None, "true", "Auto", "runs/notes")]
+    [False, True, 'auto', 'runs/notes']
+    """
+    text = str(value or "false")
+    known: dict[str, str | bool] = {"true": True, "false": False, "auto": "auto"}
+    return known.get(text.lower(), text)
+
+
 def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
     """Return the checkpoint to go on from, in which nothing is wrong (`mlm_recipes.checkpoints.storage.fault`).
 
@@ -119,7 +131,7 @@ def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
 
     Raises: FileNotFoundError where there is none; ValueError where the one that is named is not what was saved.
     """
-    place = Path(output_dir) if str(asked).lower() == "true" else Path(str(asked)).expanduser()
+    place = Path(output_dir) if resume_request(asked) is True else Path(str(asked)).expanduser()
     if (newest := newest_whole(place)) is not None:
         return newest
     beside = ", ".join(str(path) for path in list_checkpoints(place.parent) if path != place)

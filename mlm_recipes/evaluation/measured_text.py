@@ -17,8 +17,8 @@ from .paired_bootstrap import MASKED, interval_of_gain, measures, paired_changes
 from .pseudo_perplexity import MaskedAlone, mask_alone
 from .token_results import Floats, TokenResults
 
-#: At most so many draws, and no more than keep the masked tokens below so many: beyond that, another draw tells little.
-DRAWS, MASKED_TOKENS = 5, 10_000
+#: There are no more draws than keep the masked tokens below so many: beyond that, another draw tells little.
+MASKED_TOKENS = 10_000
 
 #: The share of the tokens that an evaluation masks.
 _SHARE = 0.15
@@ -48,11 +48,16 @@ class MeasuredText:
     alone: MaskedAlone
 
     @classmethod
-    def of(cls, name: str, rows: Dataset, special_ids: Ints, seed: int, budget: int, unit: str) -> MeasuredText:
-        """Decide how a text is measured; `budget` is for `mlm_recipes.evaluation.pseudo_perplexity.mask_alone`."""
+    def of(
+        cls, name: str, rows: Dataset, special_ids: Ints, seed: int, *, draws: int, budget: int, unit: str
+    ) -> MeasuredText:
+        """Decide how a text is measured.
+
+        `draws` is the number of draws at most; `budget` is for `mlm_recipes.evaluation.pseudo_perplexity.mask_alone`.
+        """
         paragraph = np.unique(paragraph_of(column(rows, "example_id")), return_inverse=True)[1]
         tokens = sum(int((~np.isin(ids, special_ids)).sum()) for ids in flat_column(rows, "input_ids"))
-        return cls(name, rows, paragraph, unit, draws_for(tokens, DRAWS), mask_alone(rows, special_ids, seed, budget))
+        return cls(name, rows, paragraph, unit, draws_for(tokens, draws), mask_alone(rows, special_ids, seed, budget))
 
     def measure(self, evaluate: Evaluate) -> Measurement:
         """Measure a model."""
@@ -60,10 +65,10 @@ class MeasuredText:
         return Measurement(self, draws, evaluate(self.alone.rows, 0))
 
 
-def draws_for(tokens: int, most: int = 5) -> int:
+def draws_for(tokens: int, most: int) -> int:
     """Return how often a text of so many tokens is masked anew, `most` times at the most.
 
-    >>> draws_for(6_000), draws_for(30_000), draws_for(10_000_000)
+    >>> draws_for(6_000, 5), draws_for(30_000, 5), draws_for(10_000_000, 5)
     (5, 2, 1)
     """
     return max(1, min(most, int(MASKED_TOKENS / (_SHARE * max(1, tokens)))))

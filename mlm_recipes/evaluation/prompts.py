@@ -9,8 +9,8 @@ from typing import Any
 
 from .fill_mask import Prompt, answer_id, choose_prompts, likeliest, mask_probabilities
 
-#: How many prompts are compared, how many words of a paragraph at most, and how many of each kind are shown.
-COMPARED, PER_TEXT, SHOWN = 100, 3, 2
+#: How many words of a paragraph are compared at most, and how many prompts of each kind are shown.
+PER_TEXT, SHOWN = 3, 2
 
 _TOP_K = 5
 
@@ -60,9 +60,9 @@ class Prompts:
         return cls(found, own=True)
 
     @classmethod
-    def choose(cls, texts: Sequence[str], tokenizer: Any, seed: int) -> Prompts:
-        """Mask words of held-out text, chosen before any model has seen them."""
-        return cls(choose_prompts(texts, tokenizer, COMPARED, seed, PER_TEXT))
+    def choose(cls, texts: Sequence[str], tokenizer: Any, seed: int, count: int) -> Prompts:
+        """Mask `count` words of held-out text, chosen before any model has seen them."""
+        return cls(choose_prompts(texts, tokenizer, count, seed, PER_TEXT))
 
     def fill(self, model: Any, tokenizer: Any) -> list[Filled]:
         """Return a model's answers to all of them."""

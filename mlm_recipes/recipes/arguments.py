@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
@@ -65,9 +68,9 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
         if name in given:  # what the recipe says of its own is not said of this one
             given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
-        return dataclasses.replace(recipe, **_convert(given))  # a copy: a run writes its folder into its config
+        return dataclasses.replace(recipe, **_convert(given))
     if recipe is None:
-        recipe = "quickstart" if given.get("model", "mini") in built_in_models() else "adapt"
+        recipe = default_recipe(given)
     path = recipe_path(recipe)
     values = _read_yaml(path)
     refuse_unknown(values, f"{path}: ")
@@ -78,6 +81,15 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
             "--trust_remote_code NAME if you trust that model."
         )
     return MLMConfig(**_convert(values | given))
+
+
+def default_recipe(overrides: Mapping[str, Any]) -> str:
+    """Return the name of the recipe that is taken where none is named.
+
+    >>> default_recipe({}), default_recipe({"model": "google-bert/bert-base-uncased"})
+    ('quickstart', 'adapt')
+    """
+    return "quickstart" if overrides.get("model", "mini") in built_in_models() else "adapt"
 
 
 def recipe_path(recipe: str | Path) -> Path:
@@ -149,15 +161,34 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _convert(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Read every plain value as the command line reads it: YAML takes `1e-5` for a string and 1.5 for a step count."""
+    """Return the values as their fields have them: YAML takes `1e-5` for a string, and a person may give a path.
+
+    A value that has its field's type already, such as one that comes from the command line, is taken as it is; any
+    other plain one is read as the command line reads it.
+    """
     fields, kinds = {item.name: item for item in dataclasses.fields(MLMConfig)}, get_type_hints(MLMConfig)
-    for name, value in values.items():
+    found = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in values.items()}
+    for name, value in found.items():
         plain = isinstance(value, str | int | float)
-        nested = isinstance(value, list | dict) and type(value).__name__ in str(kinds[name])
-        if not plain and not nested and not (value is None and fields[name].default is None):
+        if not plain and not _fits(value, kinds[name]) and not (value is None and fields[name].default is None):
             raise ValueError(
                 f"{name}: received {value!r}. Accepted: a value such as {fields[name].default!r}. "
                 "`mlm-recipes train --help` says what it is."
             )
-    written = [f"--{name}={value}" for name, value in values.items() if isinstance(value, str | int | float)]
-    return dict(values) | parse_arguments(written)
+    written = [
+        f"--{name}={value}"
+        for name, value in found.items()
+        if isinstance(value, str | int | float) and not _fits(value, kinds[name])
+    ]
+    return found | parse_arguments(written)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Tell whether a value has exactly one of the types of a field, of which none may be an enumeration.
+
+    >>> _fits(3, int), _fits(3, float), _fits(True, int), _fits("runs", str | None), _fits([1], list[int] | None)
+    (True, False, False, True, True)
+    """
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    plain = [get_origin(each) or each for each in kinds]
+    return type(value) in plain and not any(isinstance(each, type) and issubclass(each, Enum) for each in plain)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,15 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         overrides = {"model": str(recipe), "model_revision": None, "from_scratch": False} | overrides
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
-    config = read_config(recipe, overrides)
+    config = replace(read_config(recipe, overrides), report_to="none")  # the run's trackers have had their figures
     refuse_resume(config, "evaluate")
-    config.report_to = []  # the run's trackers have had their figures
     refuse_push(config, "evaluate")
     run = prepare(config)
     logger.info(run.announcement())
     with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
-        config.output_dir = unused
+        args = replace(run.config, output_dir=unused)
         trainer = MLMTrainer(
-            run.model, args=config, eval_dataset=run.measured.held_out.rows, processing_class=run.tokenizer
+            run.model, args=args, eval_dataset=run.measured.held_out.rows, processing_class=run.tokenizer
         )
         metrics = {
             "corpus": run.corpus.facts,

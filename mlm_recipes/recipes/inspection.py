@@ -34,7 +34,7 @@ from ..sources.escaping import in_all
 from ..sources.model_folder import built_in_models
 from ..training.config import MLMConfig
 from . import run_folder
-from .arguments import read_config
+from .arguments import default_recipe, read_config
 from .pace import fit, time_steps
 from .prepare import load_text
 
@@ -113,7 +113,7 @@ def inspect_corpus(
     """
     started = time.monotonic()
     if recipe is None:
-        recipe = "quickstart" if overrides.get("model", "mini") in built_in_models() else "adapt"
+        recipe = default_recipe(overrides)
     config = read_config(recipe, overrides)
     if config.world_size > 1:
         raise ValueError(

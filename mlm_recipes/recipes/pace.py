@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..training.config import MLMConfig, cut_short
+from ..training.config import MLMConfig
 from ..training.processes import from_main
 from ..training.progress import TrainingProgress
+from ..training.short_run import cut_short
 from ..training.trainer import MLMTrainer
 
 #: The seconds after which one timed step has to do.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -30,15 +30,13 @@ from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
 from ..training.processes import from_main
 
-#: Positions that pseudo-perplexity may cost on the held-out text, and on ordinary language.
-BUDGET, GENERAL_BUDGET = 65_536, 32_768
-
 
 @dataclass
 class Run:
     """What `prepare` returns.
 
-    `head_initialised` names the weights that the model's checkpoint lacks.
+    `config` is the one that was given, but names a file where the text came from standard input. `head_initialised`
+    names the weights that the model's checkpoint lacks.
     """
 
     config: MLMConfig
@@ -132,6 +130,16 @@ class _Stream:
         return cls(text, corpus, from_main(text.first))
 
 
+def _with_what_was_piped(config: MLMConfig, facts: dict[str, Any]) -> MLMConfig:
+    """Return the config with the file that standard input was written to, so that recipe.yaml repeats the run."""
+    files = {}
+    if config.corpus == "-":
+        files["corpus"] = facts["source"]
+    if config.validation_corpus == "-":
+        files["validation_corpus"] = facts["validation_corpus"]["source"]
+    return replace(config, **files) if files else config
+
+
 def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     """Load the corpus and the model, tokenize, and decide what the model is measured on.
 
@@ -142,10 +150,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     stream = _Stream.open(config) if config.streaming else None
     with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
         corpus = stream.corpus if stream else load_text(config)
-        if config.corpus == "-":
-            config.corpus = corpus.facts["source"]  # where it was written to, so that recipe.yaml repeats the run
-        if config.validation_corpus == "-":
-            config.validation_corpus = corpus.facts["validation_corpus"]["source"]
+        config = _with_what_was_piped(config, corpus.facts)
         # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
         tokenizer = load_or_train_tokenizer(
             config.model,
@@ -167,16 +172,19 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
             rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
             corpus.facts["general"] = without_credentials(config.general_corpus)
     if config.prompts is None:
-        prompts = Prompts.choose(corpus["validation"]["text"], tokenizer, config.evaluation_seed)
+        held_out = corpus["validation"]["text"]
+        prompts = Prompts.choose(held_out, tokenizer, config.evaluation_seed, config.prompts_compared)
     else:
         prompts = Prompts.read(config.prompts, tokenizer.mask_token)
     sample = rows_of(stream.sample, tokenizer, max_length, **config.rows()) if stream else None
     special_ids, unit = special_token_ids(tokenizer), "rows" if config.packing else "paragraphs"
     texts = {
-        part: MeasuredText.of(name, rows[part], special_ids, config.evaluation_seed, budget, unit)
+        part: MeasuredText.of(
+            name, rows[part], special_ids, config.evaluation_seed, draws=config.eval_draws, budget=budget, unit=unit
+        )
         for part, name, budget in (
-            ("validation", corpus.facts["name"], BUDGET),
-            ("general", corpus.facts.get("general", ""), GENERAL_BUDGET),
+            ("validation", corpus.facts["name"], config.pseudo_perplexity_tokens),
+            ("general", corpus.facts.get("general", ""), config.pseudo_perplexity_tokens // 2),
         )
         if part in rows
     }

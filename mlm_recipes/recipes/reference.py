@@ -14,8 +14,9 @@ from ..evaluation.token_results import TokenResults, evaluate_tokens
 from ..model.sparse_prediction import unsupported
 from ..training.config import MLMConfig
 from ..training.not_made import NotMade
-from . import reference_loop, resumption, run_folder
+from . import reference_loop, run_folder
 from .arguments import read_config
+from .plan import output_folder
 from .prepare import prepare
 from .result import (
     RunResult,
@@ -82,9 +83,10 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
             f"num_train_epochs: received {config.num_train_epochs}. Accepted here: a whole number from 1, the "
             "tutorial's loop knows no other. Pass --num_train_epochs 2."
         )
-    run_folder.refuse_to_overwrite(resumption.asked_for(config), config.overwrite)
+    run_folder.refuse_to_overwrite(output_folder(config), config.overwrite)
     run = prepare(config)
-    folder = run_folder.claim(resumption.asked_for(config), f"{run.corpus.facts['name']}-reference")
+    config = run.config
+    folder = run_folder.claim(output_folder(config), f"{run.corpus.facts['name']}-reference")
     run_folder.write_recipe(folder, config.to_recipe())
     logger.info("%s %s", run.announcement(), plan_of(config))
 

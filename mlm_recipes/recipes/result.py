@@ -16,9 +16,8 @@ from ..sources.model_folder import model_folder, source_of
 from ..training.config import MLMConfig
 from ..training.not_made import NotMade
 from . import run_folder
-from .machine_limit import machine_limit
 from .prepare import Run
-from .run_facts import command_line, peak_memory
+from .run_facts import command_line, machine_limit, peak_memory
 
 
 @dataclass(frozen=True)

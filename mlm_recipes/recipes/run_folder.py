@@ -18,6 +18,7 @@ import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .. import __version__
 from ..checkpoints.storage import STAGED, clear_staged, list_checkpoints
@@ -165,6 +166,17 @@ def begin(folder: Path, values: dict[str, Any]) -> None:
     write_recipe(folder, values)
     for name in ("metrics.json", *run_report.FILES):
         (folder / name).unlink(missing_ok=True)
+
+
+class RecipeWithCheckpoint(TrainerCallback):
+    """Write recipe.yaml with the first checkpoint, so that a run killed before it is resumed as it was."""
+
+    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
+        self.folder, self.values = folder, values
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write it."""
+        begin(self.folder, self.values)
 
 
 def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:

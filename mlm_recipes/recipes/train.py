@@ -20,9 +20,9 @@ from ..training.not_made import NotMade
 from ..training.processes import all_or_none, from_main
 from ..training.trackers import Trackers, refuse_missing
 from ..training.trainer import MLMTrainer
-from . import resumption, run_folder
-from .arguments import read_config
+from . import run_folder
 from .pace import fit, time_steps
+from .plan import RunPlan, plan_run
 from .prepare import Run, prepare
 from .result import (
     RunResult,
@@ -66,32 +66,22 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     holds a file a run would write over, unless `overwrite` is set; NotMadeError (mlm_recipes.training.not_made) where
     the trained model could not be measured.
     """
-    config = read_config(recipe, overrides)
-    refuse_missing(config.report_to)
-    resumption.go_on_if_begun(config)
-    checkpoint = resumption.checkpoint_asked_for(recipe, config)
-    if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
-        config = read_config(checkpoint.parent, overrides)  # the run's own values, not those of the default recipe
-    if checkpoint is not None:
-        resumption.take_length_of(checkpoint, config)
-    goes_on = checkpoint is not None and resumption.is_its_own(checkpoint, config)
-    if not goes_on:
-        run_folder.refuse_to_overwrite(resumption.asked_for(config), config.overwrite)
-    run = prepare(config)
-    timed = config.train_minutes is not None
-    if config.train_minutes is not None:
-        _choose_length(run, config.train_minutes)
-    folder = run_folder.claim(resumption.asked_for(config), run.corpus.facts["name"])
-    config.output_dir = str(folder)
+    plan = plan_run(recipe, overrides)
+    refuse_missing(plan.config.report_to)
+    run = prepare(plan.config)
+    minutes = run.config.train_minutes
+    if minutes is not None:
+        run = _with_chosen_length(run, minutes)
+    folder = run_folder.claim(plan.folder, run.corpus.facts["name"])
     try:
         with run_folder.held(folder):
-            return _train(run, folder, checkpoint, goes_on, timed)
+            return _train(run, plan, folder, timed=minutes is not None)
     finally:
         run_folder.give_back(folder)  # where nothing was written
 
 
-def _choose_length(run: Run, minutes: float) -> None:
-    """Replace `train_minutes` by the steps, and the batch, that fit: recipe.yaml then repeats the run exactly."""
+def _with_chosen_length(run: Run, minutes: float) -> Run:
+    """Return the run with the steps, and the batch, that fit into its time; its recipe.yaml then repeats it exactly."""
     config = run.config
     asked = config.per_device_train_batch_size
 
@@ -102,21 +92,23 @@ def _choose_length(run: Run, minutes: float) -> None:
         return median(seconds)
 
     chosen = fit(minutes, config.max_steps, asked, time_step)
-    config.train_minutes = None
-    config.max_steps, config.per_device_train_batch_size = chosen.steps, chosen.batch
     said = wording.how_long(chosen.steps, chosen.seconds_per_step)
     if chosen.batch < asked:
         said += f" Batches of {chosen.batch} in place of {asked}, so that there are enough steps."
     logger.info(said)
+    decided = replace(config, train_minutes=None, max_steps=chosen.steps, per_device_train_batch_size=chosen.batch)
+    return replace(run, config=decided)
 
 
-def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool, timed: bool) -> RunResult:
+def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult:
     """Train and measure in the folder of the run, which no other has meanwhile."""
-    config = run.config
+    config, checkpoint = run.config, plan.checkpoint
     upload = _upload(config, folder)
+    # Trainer does not hear of the hub: it would send each checkpoint, and a card of its own in place of ours.
+    args = replace(config, output_dir=str(folder), push_to_hub=False, hub_token=None, resume_from_checkpoint=None)
     trainer = MLMTrainer(
         run.model,
-        args=config,
+        args=args,
         train_dataset=run.train_rows,
         eval_dataset=run.measured.held_out.rows,
         processing_class=run.tokenizer,
@@ -124,15 +116,15 @@ def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool, timed
     trainer.progress.told = timed
     if checkpoint is not None:
         trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
-    abandoned = resumption.abandoned(folder, checkpoint, config, bool(checkpoint and trainer.resumed[-1]["changed"]))
+    abandoned = plan.abandoned(folder, changed=bool(checkpoint and trainer.resumed[-1]["changed"]))
     if trainer.is_world_process_zero():
         run_folder.remove_checkpoints(folder, abandoned)
-        if goes_on:
-            trainer.add_callback(resumption.RecipeWithCheckpoint(folder, config.to_recipe()))
+        if plan.continues:
+            trainer.add_callback(run_folder.RecipeWithCheckpoint(folder, config.to_recipe()))
         else:
             run_folder.begin(folder, config.to_recipe())
-        plan = plan_of(config, ", in bf16" if config.bf16 else "")
-        logger.info("%s %s%s", run.announcement(), plan, f" Going on from {checkpoint}." if checkpoint else "")
+        how = plan_of(config, ", in bf16" if config.bf16 else "")
+        logger.info("%s %s%s", run.announcement(), how, f" Going on from {checkpoint}." if checkpoint else "")
     not_made = NotMade(folder, trainer.is_world_process_zero())
     with Trackers(trainer, not_made) as trackers:
         before = State.of(run.measured, run.model, trainer.token_results)
@@ -202,21 +194,14 @@ def _train(run: Run, folder: Path, checkpoint: Path | None, goes_on: bool, timed
 
 
 def _upload(config: MLMConfig, folder: Path) -> Upload | None:
-    """Return where the finished run is to be sent, if anywhere; Trainer does not hear of it.
-
-    It would send each checkpoint, a card of its own in the place of ours, and leave the token in training_args.bin.
-    """
+    """Return where the finished run is uploaded, if anywhere."""
     if not config.push_to_hub:
         return None
     name = config.hub_model_id or folder.resolve().name
-    wanted = (
-        config.hub_token,
-        config.hub_private_repo,
-        config.hub_revision,
-        HubStrategy(config.hub_strategy).value,
+    strategy = HubStrategy(config.hub_strategy).value
+    return from_main(
+        lambda: Upload.open(name, config.hub_token, config.hub_private_repo, config.hub_revision, strategy)
     )
-    config.push_to_hub, config.hub_token = False, None
-    return from_main(lambda: Upload.open(name, *wanted))
 
 
 def _save(trainer: MLMTrainer, folder: Path, config: MLMConfig) -> list[Path]:

@@ -27,9 +27,10 @@ from ..data.rows import RowsOfEpoch
 from ..model.positions import max_positions
 from ..model.rounding import rounding_bound, summed_terms
 from ..report import terminal
-from ..training.config import MLMConfig, cut_short
+from ..training.config import MLMConfig
 from ..training.order import NO_EXAMPLE
 from ..training.progress import TrainingProgress
+from ..training.short_run import cut_short
 from ..training.trainer import MLMTrainer
 from . import run_folder
 from .arguments import read_config
@@ -155,7 +156,7 @@ class _Bench:
     @classmethod
     def of(cls, config: MLMConfig) -> _Bench:
         run = prepare(config, default_length=_LENGTH)
-        config.max_length = run.max_length
+        run = replace(run, config=replace(run.config, max_length=run.max_length))
         assert isinstance(run.train_rows, Dataset), "streaming is refused"
         return cls(run, run.train_rows.select(range(min(_EXAMPLES, len(run.train_rows)))))
 
@@ -312,11 +313,8 @@ def _order(bench: _Bench) -> Iterator[Check]:
 
 def _evaluation(bench: _Bench) -> Iterator[Check]:
     """Evaluate twice, and in other batches."""
-    trainer = bench.trainer()
-    losses = []
-    for batch in (8, 8, 3):
-        trainer.args.per_device_eval_batch_size = batch
-        losses.append(trainer.evaluate()["eval_loss"])
+    trainer, other = (bench.trainer(per_device_eval_batch_size=batch) for batch in (8, 3))
+    losses = [each.evaluate()["eval_loss"] for each in (trainer, trainer, other)]
     yield Check("evaluation, twice: loss", abs(losses[1] - losses[0]), 0)
     # Precision below float32 rounds by the shape of the batch.
     bound = bench.loss_bound if bench.run.config.mixed_precision == "no" else 1e-2

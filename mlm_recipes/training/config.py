@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
-from ..checkpoints.contract import METRIC_DRIVEN, kind
-from ..masking.collator import check_masking
+from ..checkpoints.contract import kind
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.names import did_you_mean
-from ..sources.remote_code import require_name
-from .order import STRATEGIES
-from .restarts import meet_again
+from . import precision
+from .config_checks import check
+from .restarts import rejoin_process_group
 
 # What a run says about the place it ran at, not about itself; recipe.yaml leaves it out, so that it can run anywhere.
 PLACE = {
@@ -49,32 +47,6 @@ COMMON = {
     "mask_prob": "mlm_probability",
     "output": "output_dir",
     "steps": "max_steps",
-}
-
-
-# The value of transformers that a run cannot have, and why the other.
-_REFUSED = {
-    "auto_find_batch_size": (True, ": a smaller batch in the middle of a run would make it another run"),
-    "average_tokens_across_devices": (False, ", or the loss of a step would depend on the number of processes"),
-    "dataloader_in_order": (False, ", or the order of the examples would depend on how fast they are read"),
-    "enable_jit_checkpoint": (True, ": SIGTERM has the state saved in any case"),
-    "ignore_data_skip": (True, ": a resumed run goes on where it stopped, and no row is read to get there"),
-    "save_on_each_node": (True, ": output_dir is on a disk that all machines share, and is written once"),
-    "remove_unused_columns": (True, ", since the collator needs example_id, which no model takes"),
-    "restore_callback_states_from_checkpoint": (True, ": it would put the checkpoint's contract in this run's place"),
-}
-
-
-#: The values of a run that leaves nothing behind: none saved, sent, shown or taken up again.
-_WITHOUT_TRACE: dict[str, Any] = {
-    "eval_on_start": False,
-    "save_strategy": "no",
-    "load_best_model_at_end": False,
-    "push_to_hub": False,
-    "report_to": "none",
-    "resume_from_checkpoint": None,
-    "change_on_resume": None,
-    "disable_tqdm": True,
 }
 
 
@@ -244,6 +216,22 @@ class MLMConfig(TrainingArguments):
             "held-out text's, where the change is largest either way."
         },
     )
+    eval_draws: int = field(
+        default=5,
+        metadata={
+            "help": "How often the held-out tokens are masked anew, at most; a large text is masked fewer times."
+        },
+    )
+    pseudo_perplexity_tokens: int = field(
+        default=65_536,
+        metadata={
+            "help": "Positions that pseudo-perplexity may compute: a sample of the tokens is masked one by one. Half "
+            "as many on ordinary language."
+        },
+    )
+    prompts_compared: int = field(
+        default=100, metadata={"help": "Words of the held-out text among which the prompts that are shown are chosen."}
+    )
     overwrite: bool = field(default=False, metadata={"help": "Allow --output_dir to hold a finished run."})
     change_on_resume: list[str] | None = field(
         default=None,
@@ -264,9 +252,7 @@ class MLMConfig(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator needs example_id: leave it."})
 
     def __post_init__(self) -> None:
-        check_masking(
-            self.mlm_probability, self.mask_replace_prob, self.random_replace_prob, self.padding, self.loss_on
-        )
+        check(self)
         if not torch.accelerator.is_available():
             # Said aloud, or torchrun's processes would each train a model of their own: without it transformers
             # looks for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
@@ -276,36 +262,7 @@ class MLMConfig(TrainingArguments):
             setattr(self, launcher, True)  # accelerate would use it anyway; so recipe.yaml says it too
         if self.bf16 is None:
             elsewhere = self.fp16 or self.deepspeed  # a file of DeepSpeed's decides for itself
-            self.bf16 = has_fast_bf16(self.use_cpu) and not elsewhere
-        self._check()
-        compiled = self.torch_compile or self.torch_compile_backend or self.torch_compile_mode
-        if compiled and not self.packing:
-            # Nearly every batch has a shape of its own: compile once for all. This is how accelerate is told.
-            os.environ.setdefault("ACCELERATE_DYNAMO_USE_DYNAMIC", "true")
-        meet_again(self.ddp_backend or ("gloo" if self.use_cpu else "nccl"), self.ddp_timeout)
-        super().__post_init__()
-        for name in ("split_batches", "dispatch_batches"):
-            if getattr(self.accelerator_config, name):
-                raise ValueError(
-                    f"accelerator_config: received {name}: true. Accepted: false, or nothing: each process reads its "
-                    "own part of every step. Leave it out."
-                )
-
-    def _check(self) -> None:
-        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}: received {getattr(self, name)}. Accepted: 1 or more. BERT's tutorial has 16."
-                )
-        for name, (refused, why) in _REFUSED.items():
-            if getattr(self, name) == refused:
-                raise ValueError(f"{name}: received {refused}. Accepted: {not refused}{why}. Leave it out.")
-        if self.loss_on == "all" and self.padding != "max_length":
-            raise ValueError(
-                f"loss_on: received 'all' with padding {self.padding!r}. Accepted: with padding 'max_length', as in "
-                "the tutorial: the loss counts padding too, and would depend on how a batch is split. Pass --padding "
-                "max_length, or --loss_on masked."
-            )
+            self.bf16 = precision.has_fast_bf16(self.use_cpu) and not elsewhere
         if self.change_on_resume is not None:
             given: Any = self.change_on_resume
             given = [given] if isinstance(given, str) else given
@@ -318,64 +275,18 @@ class MLMConfig(TrainingArguments):
                     "learning_rate or max_steps. With another value here it is another run: start one from the "
                     "checkpoint's weights, --model runs/NAME/checkpoint-N."
                 )
-        if self.on_nonfinite not in ("stop", "skip"):
-            raise ValueError(
-                f"on_nonfinite: received {self.on_nonfinite!r}. Accepted: stop or skip. The default, stop, keeps the "
-                "last good state."
-            )
-        if self.train_minutes is not None and not 0 < self.train_minutes < math.inf:
-            raise ValueError(
-                f"train_minutes: received {self.train_minutes}. Accepted: a number above 0, or none at all with "
-                "max_steps or num_train_epochs. Try --train_minutes 1."
-            )
-        if self.max_skipped_steps < 0:
-            raise ValueError(f"max_skipped_steps: received {self.max_skipped_steps}. Accepted: 0 or more. Try 10.")
-        if not 0 <= self.evaluation_seed < 2**63:
-            raise ValueError(f"evaluation_seed: received {self.evaluation_seed}. Accepted: 0 to 2**63 - 1. Try 0.")
-        if self.train_sampling_strategy not in STRATEGIES:
-            raise ValueError(
-                f"train_sampling_strategy: received {self.train_sampling_strategy!r}. Accepted: "
-                f"{', '.join(STRATEGIES)}: with these a step sees the same examples on any number of processes."
-            )
-        if self.muon and (self.deepspeed or self.fsdp):
-            raise ValueError(
-                "muon: received True with deepspeed or fsdp. Accepted: without, since Muon takes a weight matrix whole "
-                "and these cut it up. Leave one of them out."
-            )
-        if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
-            raise ValueError(
-                f"muon: received True with optim {str(self.optim)!r}. Accepted: adamw_torch or adamw_torch_fused: "
-                "AdamW has the rest of the model. Leave one of them out."
-            )
-        if self.label_smoothing_factor:
-            raise ValueError(
-                f"label_smoothing_factor: received {self.label_smoothing_factor}. Accepted: 0, since the loss is the "
-                "plain cross-entropy of masked tokens. Leave it out."
-            )
+        super().__post_init__()
+        for name in ("split_batches", "dispatch_batches"):
+            if getattr(self.accelerator_config, name):
+                raise ValueError(
+                    f"accelerator_config: received {name}: true. Accepted: false, or nothing: each process reads its "
+                    "own part of every step. Leave it out."
+                )
 
-        require_name(self.trust_remote_code)
-        self._check_stream()
-
-    def _check_stream(self) -> None:
-        if self.stream_buffer < 1:
-            raise ValueError(
-                f"stream_buffer: received {self.stream_buffer}. Accepted: 1 or more paragraphs; the default is 10000."
-            )
-        if self.streaming and self.train_sampling_strategy == "group_by_length":
-            raise ValueError(
-                "train_sampling_strategy: received 'group_by_length' with streaming. Accepted: random or sequential: "
-                "the lengths of a stream are not known beforehand. Leave one of them out."
-            )
-        if self.streaming and self.deduplicate != "none":
-            raise ValueError(
-                f"deduplicate: received {self.deduplicate!r} with streaming. Accepted: none: what a stream has had is "
-                "not remembered. Leave one of them out; a duplicate of what is held out is not trained on."
-            )
-        if self.streaming and self.dataloader_num_workers:
-            raise ValueError(
-                f"dataloader_num_workers: received {self.dataloader_num_workers} with streaming. Accepted: 0: the main "
-                "process reads, once for all, and each worker would read the whole text again. Leave it out."
-            )
+    @cached_property
+    def _setup_devices(self) -> torch.device:  # where TrainingArguments joins the process group
+        rejoin_process_group(self.ddp_backend or ("gloo" if self.use_cpu else "nccl"), self.ddp_timeout)
+        return super()._setup_devices
 
     def masking(self) -> dict[str, Any]:
         """Return the keyword arguments of DataCollatorForMaskedLM that this config decides."""
@@ -408,42 +319,6 @@ class MLMConfig(TrainingArguments):
         own = [name for name in own_fields() if name not in PLACE]
         values = {name: value for name, value in self.to_dict().items() if name in field_names() and name not in PLACE}
         return in_all({name: values[name] for name in own} | values, without_credentials)
-
-
-def cut_short(config: MLMConfig, steps: int, **changes: Any) -> MLMConfig:
-    """Return the config of a run of so few steps that leaves nothing behind; what it cannot have is put aside.
-
-    >>> short = cut_short(MLMConfig(use_cpu=True, train_minutes=1), steps=3, logging_strategy="no")
-    >>> short.max_steps, short.train_minutes, str(short.save_strategy.value)
-    (3, None, 'no')
-    """
-    follows_metric = config.lr_scheduler_type in METRIC_DRIVEN  # which is not measured
-    return dataclasses.replace(
-        config,
-        max_steps=steps,
-        train_minutes=None,
-        dataloader_drop_last=False,
-        lr_scheduler_type="constant" if follows_metric else config.lr_scheduler_type,
-        lr_scheduler_kwargs=None if follows_metric else config.lr_scheduler_kwargs,
-        eval_strategy="no",
-        **_WITHOUT_TRACE,
-        **changes,
-    )
-
-
-def has_fast_bf16(use_cpu: bool) -> bool:
-    """Tell whether this machine multiplies bfloat16 matrices in hardware: most GPUs since 2020, many CPUs since 2022.
-
-    >>> has_fast_bf16(use_cpu=True) in (True, False)
-    True
-    """
-    if not use_cpu and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if not use_cpu and torch.accelerator.is_available():
-        return False
-    # Earlier versions of torch cannot tell.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 @cache

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..masking.collator import DataCollatorForMaskedLM
 from ..model.padding_free import use_padding_free
 from ..model.sparse_prediction import unsupported
-from .config import MLMConfig, has_fast_bf16
+from .config import MLMConfig
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +54,19 @@ def can_be_padding_free(
     return False, in_parts
 
 
-def warn_of_slow_bf16(args: MLMConfig) -> None:
-    """Say, in the main process, that bf16 was asked for where the hardware does not multiply it."""
-    if args.bf16 and not has_fast_bf16(args.use_cpu) and args.process_index == 0:
-        logger.warning(
-            "bf16 is on, but this machine does not multiply bfloat16 in hardware: it is emulated, and a step takes "
-            "longer than in float32. Leave it out, or pass --bf16 false."
-        )
+@contextmanager
+def compiled_for_any_shape(args: MLMConfig) -> Iterator[None]:
+    """Let accelerate, which is set up inside `with`, have the model compiled once for batches of any shape.
+
+    Nearly every batch has a shape of its own, unless rows are packed. accelerate takes this from the environment alone.
+    """
+    name = "ACCELERATE_DYNAMO_USE_DYNAMIC"
+    compiled = args.torch_compile or args.torch_compile_backend or args.torch_compile_mode
+    if args.packing or not compiled or name in os.environ:
+        yield
+        return
+    os.environ[name] = "true"
+    try:
+        yield
+    finally:
+        del os.environ[name]

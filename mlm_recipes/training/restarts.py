@@ -18,7 +18,7 @@ def restarted() -> bool:
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
-def meet_again(backend: str, timeout: int) -> None:
+def rejoin_process_group(backend: str, timeout: int) -> None:
     """Make the process group of processes that torchrun has started again; else leave it to who makes it ever.
 
     torchrun keeps its store from one start to the next, with the addresses of the processes that are gone (torch 2.13,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -204,7 +205,8 @@ class RobustTrainer(Trainer):
         if self.leaves_nothing:
             raise KeyboardInterrupt
         if self._saved_at != self.state.global_step:
-            self.args.save_only_model = False  # or there would be nothing to go on from
+            self.args = copy.copy(self.args)  # the config is the caller's
+            self.args.save_only_model = False  # or there would be nothing to resume
             self._save_checkpoint(model, trial)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
         raise Interrupted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from contextlib import nullcontext
 from dataclasses import fields, replace
@@ -15,7 +16,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainerState, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..checkpoints.contract import ResumeContract, find_checkpoint
+from ..checkpoints.contract import ResumeContract, find_checkpoint, resume_request
 from ..checkpoints.storage import newest_whole
 from ..checkpoints.tensor_files import require_tensors_only
 from ..data.rows import NumberedRows, RowsOfEpoch, fingerprint, to_rows, with_example_id
@@ -34,11 +35,12 @@ from ..model.sparse_prediction import only_at
 from .allocator import kept_memory
 from .computed_tokens import ComputedTokens
 from .config import MLMConfig
-from .fast_paths import can_be_padding_free, can_be_sparse, warn_of_slow_bf16
+from .fast_paths import can_be_padding_free, can_be_sparse, compiled_for_any_shape
 from .inputs import check_stream, from_text, texts_of
 from .muon import muon_with_adamw
 from .nonfinite import SkippedSteps, infectious
 from .order import NO_EXAMPLE, EpochSampler, StepSeeds
+from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
 from .robust_trainer import RobustTrainer
@@ -115,6 +117,7 @@ class MLMTrainer(RobustTrainer):
         if args.n_gpu > 1:
             # DataParallel would multiply the loss by the number of GPUs, and is slower than one process for each.
             logger.warning("Training on one of %d GPUs; `accelerate launch -m mlm_recipes ...` uses all.", args.n_gpu)
+            args = copy.copy(args)
             args._n_gpu = 1
         warn_of_slow_bf16(args)
         train_dataset = from_text(train_dataset)
@@ -140,16 +143,17 @@ class MLMTrainer(RobustTrainer):
         ours = data_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # none, or another's: evaluation still masks by the config
             ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=data_collator if data_collator is not None else ours,
-            train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
-            eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
-            processing_class=processing_class,
-            compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
-            **kwargs,
-        )
+        with compiled_for_any_shape(args):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=data_collator if data_collator is not None else ours,
+                train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
+                eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
+                processing_class=processing_class,
+                compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
+                **kwargs,
+            )
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         #: What a person sees meanwhile.
@@ -317,12 +321,13 @@ class MLMTrainer(RobustTrainer):
             )
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
-        if str(resume_from_checkpoint).lower() == "auto":
-            resume_from_checkpoint = from_main(lambda: newest_whole(Path(str(self.args.output_dir))))
-        if not resume_from_checkpoint or str(resume_from_checkpoint).lower() == "false":
+        asked = resume_request(resume_from_checkpoint)
+        if asked == "auto":
+            newest = from_main(lambda: newest_whole(Path(str(self.args.output_dir))))
+            asked = False if newest is None else str(newest)
+        if asked is False:
             self._contract.resumed, self._skipped.steps, self._stream_start = [], [], START
             return self._train(None, *args, **kwargs)
-        asked = resume_from_checkpoint  # for mypy, which forgets what it knows of it inside the lambda
         checkpoint = from_main(lambda: find_checkpoint(asked, str(self.args.output_dir)))
         changed, left = self.check_resume(checkpoint)
         if changed:

@@ -24,7 +24,7 @@ def evaluate_with(model, tokenizer, batch_size=5):
 
 
 def text_of(rows, tokenizer, **changes):
-    values = {"name": "notes", "seed": 0, "budget": 1_500, "unit": "paragraphs"} | changes
+    values = {"name": "notes", "seed": 0, "draws": 2, "budget": 1_500, "unit": "paragraphs"} | changes
     return MeasuredText.of(rows=rows, special_ids=special_token_ids(tokenizer), **values)
 
 
@@ -44,8 +44,8 @@ def models(tiny_bert, tokenizer):
 
 
 def test_the_more_tokens_the_fewer_draws():
-    assert [draws_for(tokens) for tokens in (1, 13_000, 14_000, 40_000, 10**9)] == [5, 5, 4, 1, 1]
-    assert all(draws_for(tokens) * 0.15 * tokens <= 10_000 for tokens in range(1_000, 60_000, 500))
+    assert [draws_for(tokens, 5) for tokens in (1, 13_000, 14_000, 40_000, 10**9)] == [5, 5, 4, 1, 1]
+    assert all(draws_for(tokens, 5) * 0.15 * tokens <= 10_000 for tokens in range(1_000, 60_000, 500))
 
 
 def test_the_first_draw_is_what_is_measured_while_training(models, data, tokenizer):

@@ -104,7 +104,7 @@ def test_really_timed_a_run_is_its_recipes_to_the_last_bit(values):
 
 
 def test_what_a_trainer_warns_of_is_said_once_though_several_were_made(values, monkeypatch, caplog):
-    monkeypatch.setattr("mlm_recipes.training.fast_paths.has_fast_bf16", lambda use_cpu: False)
+    monkeypatch.setattr("mlm_recipes.training.precision.has_fast_bf16", lambda use_cpu: False)
     train("adapt", train_minutes=0.001, max_steps=2, bf16=True, **values)
     assert caplog.text.count("bf16 is on") == 1
 
@@ -177,7 +177,7 @@ def test_timing_changes_no_weight_of_the_model(tokenizer, values, monkeypatch):
         return time_steps(model, *rest, **more)
 
     monkeypatch.setattr(train_module, "time_steps", time_and_look)
-    monkeypatch.setattr(train_module, "_train", lambda run, *_: run)
+    monkeypatch.setattr(train_module, "_train", lambda run, *_, **__: run)
     run = train("adapt", train_minutes=0.001, max_steps=2, **values)
     fresh = make_bert(tokenizer)
     assert all(torch.equal(a, b) for a, b in zip(run.model.parameters(), fresh.parameters(), strict=True))

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 import torch
+from conftest import make_bert
 
+from mlm_recipes.recipes import run_facts
 from mlm_recipes.recipes.run_facts import command_line, peak_memory
 
 PROGRAM = "/somewhere/.venv/bin/mlm-recipes"
@@ -50,3 +52,36 @@ def test_the_peak_is_that_of_this_process():
     held = torch.ones(40_000_000)  # 160 MB
     assert peak_memory(torch.device("cpu"))["bytes"] >= found["bytes"]
     del held
+
+
+def test_the_operations_are_those_that_torch_counts(tokenizer):
+    """On rows of one token attention between tokens is small; the head is asked for every token here."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = make_bert(tokenizer)
+    ids = torch.randint(5, 100, (64, 1))
+    with FlopCounterMode(display=False) as counted:
+        model(input_ids=ids, labels=ids).loss.backward()
+    ours = run_facts.model_flops(model, tokens=64, masked=64)
+    # The backward pass of the first layer needs no gradient of its input: torch counts a little less.
+    assert ours == pytest.approx(counted.get_total_flops(), rel=0.1)
+
+
+def test_the_head_counts_on_masked_tokens_only(tiny_bert):
+    less = run_facts.model_flops(tiny_bert, tokens=100, masked=10)
+    more = run_facts.model_flops(tiny_bert, tokens=100, masked=20)
+    head = sum(layer.weight.numel() for layer in tiny_bert.cls.modules() if isinstance(layer, torch.nn.Linear))
+    assert more - less == 6 * 10 * head
+
+
+def test_two_processes_have_twice_the_limit(tiny_bert, monkeypatch):
+    monkeypatch.setattr(run_facts, "matrix_rate", lambda device, dtype, seconds: 1e9)
+    found = run_facts.machine_limit(tiny_bert, 1000, 150.0, 2.0, 2, torch.bfloat16)
+    assert found["matrix_flops_per_second"] == 2e9
+    assert found["dtype"] == "bfloat16"
+    assert found["flops_per_second"] == run_facts.model_flops(tiny_bert, 1000, 150.0) / 2
+
+
+def test_a_larger_type_is_not_measured_as_a_smaller_one():
+    device = torch.device("cpu")
+    assert run_facts.matrix_rate(device, torch.float64, 0.02) < run_facts.matrix_rate(device, torch.float32, 0.02)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,21 @@ from mlm_recipes import (
     RunResult,
     evaluate,
     fill,
+    inspect_corpus,
     load_corpus,
     load_tokenizer,
     reference,
     train,
     train_tokenizer,
+    verify,
 )
 from mlm_recipes.recipes.run_folder import WRITTEN
 from mlm_recipes.report import wording
 
 SHORT = {"max_steps": 3, "per_device_train_batch_size": 4, "max_length": 32, "vocab_size": 500}
+SHORT_EVALUATION = {"general_corpus": "none", "eval_draws": 2, "pseudo_perplexity_tokens": 500, "prompts_compared": 6}
+#: With ordinary language too: some seconds, in place of half a minute.
+SHORT |= {"eval_draws": 2, "pseudo_perplexity_tokens": 2_000, "prompts_compared": 12}
 
 
 @pytest.fixture(scope="module")
@@ -266,13 +272,49 @@ def test_held_out_text_with_nothing_masked_is_refused_before_training(tmp_path, 
 
 def test_a_note_of_a_few_lines_is_enough(tmp_path, checkpoint):
     (tmp_path / "note.txt").write_text("".join(f"line {n}\n" for n in ("one", "two", "three", "four", "five")))
-    result = train("adapt", model=str(checkpoint), corpus="note.txt", save_strategy="no", general_corpus="none")
+    result = train("adapt", model=str(checkpoint), corpus="note.txt", save_strategy="no", **SHORT_EVALUATION)
     assert "general" not in result.metrics["after"]
     assert result.metrics["after"]["masked_tokens"] >= 1
     assert "That is few" in str(result)
     assert "of 1 paragraph, masked 2 times, the same before and after. These are too few for an interval." in " ".join(
         str(result).split()
     )
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """What the package's modules write to configs after these are made."""
+    made, found = {}, []  # the configs are kept, so that none takes the place of another in memory
+    write, post_init = MLMConfig.__setattr__, MLMConfig.__post_init__
+
+    def note(self, name, value):
+        writer = sys._getframe(1).f_globals["__name__"]
+        if id(self) in made and writer.startswith("mlm_recipes"):
+            found.append((writer, name))
+        write(self, name, value)
+
+    def finish(self):
+        made.pop(id(self), None)
+        post_init(self)
+        made[id(self)] = self
+
+    monkeypatch.setattr(MLMConfig, "__setattr__", note)
+    monkeypatch.setattr(MLMConfig, "__post_init__", finish)
+    return found
+
+
+def test_no_verb_writes_to_a_config(written, checkpoint, short_text):
+    values = {"model": str(checkpoint), "corpus": str(short_text), "max_length": 32, **SHORT_EVALUATION}
+    steps = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    run = train("adapt", train_minutes=0.001, **values, **steps).output_dir
+    train("adapt", output_dir=run, overwrite=True, resume_from_checkpoint=True, **values, **steps)
+    evaluate("adapt", **values)
+    reference("tutorial", num_train_epochs=1, **values)
+    inspect_corpus("adapt", **values)
+    verify("adapt", **values)
+    assert written == []
+    exec("config.seed = 1", {"__name__": "mlm_recipes.somewhere", "config": MLMConfig()})
+    assert written == [("mlm_recipes.somewhere", "seed")]
 
 
 @pytest.mark.slow

@@ -22,18 +22,18 @@ TOKEN = "hf_SECRETsecretSECRETsecret"
 RUNS = """
 import sys
 from pathlib import Path
-from mlm_recipes import cli, hub_upload, measured_text, prepare, prompts
-prepare.BUDGET = prepare.GENERAL_BUDGET = 500
-prompts.COMPARED, measured_text.DRAWS = 6, 1
+from mlm_recipes import cli
+from mlm_recipes.recipes.upload import Upload
 model, corpus, token, *names = sys.argv[1:]
 def run(name, *more):
     return cli.main([
         "train", "--model", model, "--corpus", corpus, "--max_steps", "2", "--per_device_train_batch_size", "4",
         "--output_dir", name, "--push_to_hub", "true", "--hub_token", token, "--save_strategy", "steps",
-        "--save_steps", "1", "--bf16", "false", "--use_cpu", "true", *more])
+        "--save_steps", "1", "--eval_draws", "1", "--pseudo_perplexity_tokens", "500", "--prompts_compared", "6",
+        "--bf16", "false", "--use_cpu", "true", *more])
 codes = [run("works", "--hub_private_repo", "true"), run("fails", "--hub_model_id", "my-team/fails"),
          run("refused", "--hub_model_id", "refused/refused")]
-hub_upload.Upload.open("checkpoints", token, None, "dev", "checkpoint").send(Path("works"))
+Upload.open("checkpoints", token, None, "dev", "checkpoint").send(Path("works"))
 print(codes)
 """
 

@@ -53,7 +53,7 @@ def test_masking_names_the_collators_arguments(tokenizer):
 
 def test_bf16_is_on_where_the_hardware_has_it_and_nothing_else_is_asked_for(monkeypatch):
     for fast in (True, False):
-        monkeypatch.setattr("mlm_recipes.training.config.has_fast_bf16", lambda use_cpu, fast=fast: fast)
+        monkeypatch.setattr("mlm_recipes.training.precision.has_fast_bf16", lambda use_cpu, fast=fast: fast)
         assert MLMConfig().to_recipe()["bf16"] is fast
         assert MLMConfig(bf16=not fast).bf16 is not fast
         assert MLMConfig(fp16=True).bf16 is False
@@ -74,9 +74,9 @@ def test_the_launchers_precision_is_a_value_of_the_run(monkeypatch, launcher, gi
     assert MLMConfig(**given).to_recipe()["bf16"] is found
 
 
-@pytest.mark.parametrize("packing", [False, True])
-def test_the_compiler_is_told_of_changing_shapes_but_where_rows_are_packed(monkeypatch, packing):
-    monkeypatch.setenv("ACCELERATE_DYNAMO_USE_DYNAMIC", "")  # so that it is as it was when the test ends
-    monkeypatch.delenv("ACCELERATE_DYNAMO_USE_DYNAMIC")
-    MLMConfig(torch_compile=True, packing=packing, use_cpu=True)
-    assert ("ACCELERATE_DYNAMO_USE_DYNAMIC" in os.environ) is not packing
+def test_making_a_config_leaves_the_environment_as_transformers_leaves_it(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    TrainingArguments(output_dir="out", torch_compile=True, use_cpu=True)
+    upstream = dict(os.environ)
+    MLMConfig(torch_compile=True, use_cpu=True)
+    assert dict(os.environ) == upstream

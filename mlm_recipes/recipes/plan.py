@@ -1,0 +1,166 @@
+"""What a run adds to its recipe: the folder it goes into, and the checkpoint that it resumes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..checkpoints.contract import find_checkpoint, resume_request, saved_values
+from ..checkpoints.storage import list_checkpoints, newest_whole
+from ..training.config import MLMConfig
+from ..training.processes import from_main
+from ..training.restarts import restarted
+from . import run_folder
+from .arguments import read_config, recipe_path
+
+logger = logging.getLogger(__name__)
+
+#: What `train_minutes` becomes in the recipe of a run.
+_LENGTH = ("train_minutes", "max_steps", "per_device_train_batch_size")
+
+#: transformers' placeholder for an output_dir that nobody named.
+_NOT_NAMED = "trainer_output"
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run as it is decided before anything is loaded.
+
+    Attributes:
+        config: every value of the run.
+        folder: where it goes; None: a new folder under runs/, named after the corpus.
+        checkpoint: the one that it resumes, if it resumes one.
+        continues: whether it resumes in the folder of that checkpoint's own run.
+        overwrite: whether `folder` may hold a run already.
+    """
+
+    config: MLMConfig
+    folder: Path | None
+    checkpoint: Path | None = None
+    continues: bool = False
+    overwrite: bool = False
+
+    def abandoned(self, folder: Path, changed: bool) -> list[Path]:
+        """Return the checkpoints in the claimed folder that do not lead to this run, and are removed.
+
+        They are those of a run that is started anew, and, where values have `changed`, those after the one resumed.
+
+        Raises: FileExistsError if there are any and `overwrite` is not set.
+        """
+        found = list_checkpoints(folder)
+        if self.checkpoint is not None and self.checkpoint.parent.resolve() == folder.resolve():
+            newer = [path.name for path in found].index(self.checkpoint.name) + 1
+            found = found[newer:] if changed else []
+        if found and not self.overwrite:
+            raise FileExistsError(
+                f"resume_from_checkpoint: {str(found[-1])!r} is newer and was made without the change. Accepted: the "
+                "newest checkpoint, a new --output_dir, or --overwrite, which removes what is newer."
+            )
+        return found
+
+
+def plan_run(recipe: str | Path | MLMConfig | None, overrides: Mapping[str, Any]) -> RunPlan:
+    """Decide which run `train` makes or resumes, with which values and in which folder; nothing is written.
+
+    With `resume_from_checkpoint="auto"`, and in processes that torchrun has started again (`--max-restarts`), that is
+    the unfinished run in `output_dir`, or else the newest under runs/, that has the very same recipe, if there is one.
+
+    Raises: ValueError or FileNotFoundError for a checkpoint that cannot be resumed; FileExistsError for a folder that
+    holds another run, or a finished one, unless `overwrite` is set.
+    """
+    config = read_config(recipe, overrides)
+    folder, overwrite = output_folder(config), config.overwrite
+    asked = resume_request(config.resume_from_checkpoint)
+    begun = from_main(lambda: _begun(config)) if asked == "auto" or restarted() else None
+    if begun is not None:
+        folder, overwrite, checkpoint = begun[0], True, begun[1]
+        if config.train_minutes is not None:
+            config = _with_length(config, yaml.safe_load((folder / "recipe.yaml").read_text("utf-8")))
+        then = f"going on from {checkpoint}" if checkpoint else "it starts anew"
+        logger.info("%s was begun before; %s.", folder, then)
+        asked = str(checkpoint) if checkpoint else asked
+    checkpoint = None if asked == "auto" else _checkpoint(asked, recipe, config, folder)
+    if checkpoint is None and config.change_on_resume:
+        raise ValueError(
+            f"change_on_resume: received {' '.join(config.change_on_resume)} and nothing to resume. Accepted: with "
+            "--resume_from_checkpoint. Add it, or leave this out."
+        )
+    if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
+        config = read_config(checkpoint.parent, overrides)  # the run's own values, not those of the default recipe
+    if checkpoint is not None and config.train_minutes is not None:
+        found = checkpoint  # for mypy, which forgets inside the lambda that it is not None
+        config = _with_length(config, from_main(lambda: saved_values(found)))
+    if checkpoint is not None and folder is None and (checkpoint.parent / "recipe.yaml").is_file():
+        folder = checkpoint.parent
+    continues = checkpoint is not None and _is_its_own(checkpoint, folder, overwrite)
+    if not continues:
+        run_folder.refuse_to_overwrite(folder, overwrite)
+    return RunPlan(config, folder, checkpoint, continues, overwrite)
+
+
+def output_folder(config: MLMConfig) -> Path | None:
+    """Return the folder that `output_dir` names, or None if nobody named one."""
+    return None if config.output_dir == _NOT_NAMED else Path(str(config.output_dir))
+
+
+def _begun(config: MLMConfig) -> tuple[Path, Path | None] | None:
+    """Return the folder of the run that was begun with these values, and its newest whole checkpoint."""
+    values = config.to_recipe()
+    if config.train_minutes is not None:  # the recipe of the run that was begun has what became of it
+        values = {name: value for name, value in values.items() if name not in _LENGTH}
+    asked = output_folder(config)
+    if asked is None:
+        runs = run_folder.find_unfinished(values)
+    else:
+        runs = [asked] if run_folder.is_unfinished(asked, values) else []
+    if not runs:
+        return None
+    folder = max(runs, key=lambda run: max(path.stat().st_mtime for path in [run / "recipe.yaml", *run.iterdir()]))
+    return folder, newest_whole(folder)
+
+
+def _with_length(config: MLMConfig, values: Mapping[str, Any]) -> MLMConfig:
+    """Return the config with the number of steps that a run chose when it was begun, in place of `train_minutes`."""
+    chosen = {name: values[name] for name in _LENGTH if name in values}  # recipes before train_minutes lack it
+    return replace(config, **chosen | {"train_minutes": None})
+
+
+def _checkpoint(asked: str | bool, recipe: Any, config: MLMConfig, folder: Path | None) -> Path | None:
+    """Return the checkpoint that is asked for by its path, or by True: the newest of the run that is meant."""
+    if asked is False:
+        return None
+    if asked is not True:
+        return from_main(lambda: find_checkpoint(asked, ""))
+    place = folder
+    if place is None and isinstance(recipe, str | Path) and recipe_path(recipe).name == "recipe.yaml":
+        place = recipe_path(recipe).parent
+    if place is None:
+        values = config.to_recipe()
+        runs = run_folder.find_unfinished({name: values[name] for name in ("corpus", "model")})
+        begun = [checkpoints[-1] for run in runs if (checkpoints := list_checkpoints(run))]
+        place = max(begun, key=lambda path: path.stat().st_mtime, default=Path("runs"))
+    found = place  # for mypy, which forgets inside the lambda that it is not None
+    return from_main(lambda: find_checkpoint(True, found))
+
+
+def _is_its_own(checkpoint: Path, folder: Path | None, overwrite: bool) -> bool:
+    """Tell whether the run goes on in the folder of the run that left the checkpoint.
+
+    Raises: FileExistsError if that run is finished and `overwrite` is not set.
+    """
+    home = checkpoint.parent
+    if folder is None or home.resolve() != folder.resolve() or not (home / "recipe.yaml").is_file():
+        return False
+    if (home / "metrics.json").exists() and not overwrite:
+        raise FileExistsError(
+            f"resume_from_checkpoint: {str(home)!r} already holds a finished run. Accepted: one that was interrupted. "
+            "Allow what is there to be replaced with --overwrite (to make it longer: --overwrite --max_steps N "
+            f"--change_on_resume max_steps), or go on elsewhere: --resume_from_checkpoint {checkpoint} --output_dir "
+            "NEW."
+        )
+    return True

@@ -1,0 +1,37 @@
+"""Which precision this machine is fast in."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from .config import MLMConfig
+
+logger = logging.getLogger(__name__)
+
+
+def has_fast_bf16(use_cpu: bool) -> bool:
+    """Tell whether this machine multiplies bfloat16 matrices in hardware: most GPUs since 2020, many CPUs since 2022.
+
+    >>> has_fast_bf16(use_cpu=True) in (True, False)
+    True
+    """
+    if not use_cpu and torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if not use_cpu and torch.accelerator.is_available():
+        return False
+    # Earlier versions of torch cannot tell.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def warn_of_slow_bf16(args: MLMConfig) -> None:
+    """Say, in the main process, that bf16 was asked for where the hardware does not multiply it."""
+    if args.bf16 and not has_fast_bf16(args.use_cpu) and args.process_index == 0:
+        logger.warning(
+            "bf16 is on, but this machine does not multiply bfloat16 in hardware: it is emulated, and a step takes "
+            "longer than in float32. Leave it out, or pass --bf16 false."
+        )

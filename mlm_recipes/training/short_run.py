@@ -1,0 +1,42 @@
+"""A run of a few steps that leaves nothing behind: to time it, or to verify it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..checkpoints.contract import METRIC_DRIVEN
+from .config import MLMConfig
+
+#: The values of a run that leaves nothing behind: none saved, sent, shown or taken up again.
+_WITHOUT_TRACE: dict[str, Any] = {
+    "eval_on_start": False,
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "push_to_hub": False,
+    "report_to": "none",
+    "resume_from_checkpoint": None,
+    "change_on_resume": None,
+    "disable_tqdm": True,
+}
+
+
+def cut_short(config: MLMConfig, steps: int, **changes: Any) -> MLMConfig:
+    """Return the config of a run of so few steps that leaves nothing behind; what it cannot have is put aside.
+
+    >>> short = cut_short(MLMConfig(use_cpu=True, train_minutes=1), steps=3, logging_strategy="no")
+    >>> short.max_steps, short.train_minutes, str(short.save_strategy.value)
+    (3, None, 'no')
+    """
+    follows_metric = config.lr_scheduler_type in METRIC_DRIVEN  # which is not measured
+    return dataclasses.replace(
+        config,
+        max_steps=steps,
+        train_minutes=None,
+        dataloader_drop_last=False,
+        lr_scheduler_type="constant" if follows_metric else config.lr_scheduler_type,
+        lr_scheduler_kwargs=None if follows_metric else config.lr_scheduler_kwargs,
+        eval_strategy="no",
+        **_WITHOUT_TRACE,
+        **changes,
+    )
