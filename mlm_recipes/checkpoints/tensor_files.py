@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from transformers.trainer_pt_utils import safe_globals  # what NumPy's generator consists of
 
-#: Trainer's own arguments, which it writes as a pickle and never reads.
-_NEVER_READ = "training_args.bin"
+#: Trainer pickles its arguments beside the model, and `hub_token` is among them. Nothing reads the file: it is removed
+#: where it was written, not read where it comes from another trainer, and never uploaded.
+PICKLED_ARGUMENTS = "training_args.bin"
 
 
 def require_tensors_only(checkpoint: Path) -> None:
@@ -28,7 +29,7 @@ def require_tensors_only(checkpoint: Path) -> None:
             "can run code. Accepted: a state in one piece (fsdp_state_dict_type: FULL_STATE_DICT). Save it so, " + anew
         )
     for path in sorted(path for ending in ("pt", "pth", "bin") for path in checkpoint.glob(f"*.{ending}")):
-        if path.name == _NEVER_READ:
+        if path.name == PICKLED_ARGUMENTS:
             continue
         try:
             with safe_globals():

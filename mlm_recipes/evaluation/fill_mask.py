@@ -29,13 +29,18 @@ class Prompt:
 
 
 def choose_prompts(
-    texts: Sequence[str], tokenizer: Any, count: int = 5, seed: int = 0, per_text: int = 1
+    texts: Sequence[str],
+    tokenizer: Any,
+    count: int = 5,
+    seed: int = 0,
+    per_text: int = 1,
+    max_length: int | None = None,
 ) -> list[Prompt]:
     """Mask one word each in `count` places, chosen by `seed` before any model has seen them.
 
     First one of each paragraph, in an order of chance; then, with `per_text` above 1, another of each, and so on. The
     word is one that the tokenizer has as a single token, of four letters or more where there is one; up to nine words
-    before it and six behind it are kept.
+    before it and six behind it are kept, and fewer where the prompt would have more than `max_length` tokens.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["he is a good king"] * 3, vocab_size=200)
@@ -61,7 +66,8 @@ def choose_prompts(
             if left[index]:
                 word = chooser.choice(left[index])
                 left[index].remove(word)
-                prompts.append(_mask(texts[index], word, tokenizer.mask_token))
+                prompt = _mask(texts[index], word, tokenizer, max_length)
+                prompts += [] if prompt is None else [prompt]
         if prompts:
             break
     return prompts
@@ -74,13 +80,20 @@ def _is_one_token(word: str, text: str, start: int, tokenizer: Any, special: set
     return len(ids) == 1 and ids[0] not in special
 
 
-def _mask(text: str, word: re.Match[str], mask_token: str) -> Prompt:
-    # The second cut, in characters, is for scripts that write no spaces.
-    before = " ".join(text[: word.start()].rsplit(maxsplit=9)[-9:])[-150:]
-    after = " ".join(text[word.end() :].split(maxsplit=6)[:6])[:100]
-    glue_before = " " if before and text[word.start() - 1].isspace() else ""
-    glue_after = " " if after and text[word.end()].isspace() else ""
-    return Prompt(before + glue_before + mask_token + glue_after + after, word.group())
+def _mask(text: str, word: re.Match[str], tokenizer: Any, max_length: int | None) -> Prompt | None:
+    """Return the prompt with as much context as fits into `max_length` tokens; None where nothing does."""
+    # The second cut, in characters, is for scripts that write no spaces. Where a character is several tokens, as in
+    # byte-level vocabularies that know little of the script, it is repeated.
+    for characters in (50, 25, 12, 6, 0):
+        before = " ".join(text[: word.start()].rsplit(maxsplit=9)[-9:])
+        before = before[max(0, len(before) - 3 * characters) :]
+        after = " ".join(text[word.end() :].split(maxsplit=6)[:6])[: 2 * characters]
+        glue_before = " " if before and text[word.start() - 1].isspace() else ""
+        glue_after = " " if after and text[word.end()].isspace() else ""
+        prompt = Prompt(before + glue_before + tokenizer.mask_token + glue_after + after, word.group())
+        if max_length is None or len(tokenizer(prompt.text)["input_ids"]) <= max_length:
+            return prompt
+    return None
 
 
 def answer_id(prompt: Prompt, tokenizer: Any) -> int:

@@ -60,9 +60,9 @@ class Prompts:
         return cls(found, own=True)
 
     @classmethod
-    def choose(cls, texts: Sequence[str], tokenizer: Any, seed: int, count: int) -> Prompts:
-        """Mask `count` words of held-out text, chosen before any model has seen them."""
-        return cls(choose_prompts(texts, tokenizer, count, seed, PER_TEXT))
+    def choose(cls, texts: Sequence[str], tokenizer: Any, seed: int, count: int, max_length: int) -> Prompts:
+        """Mask `count` words of held-out text, each in a prompt of at most `max_length` tokens."""
+        return cls(choose_prompts(texts, tokenizer, count, seed, PER_TEXT, max_length))
 
     def fill(self, model: Any, tokenizer: Any) -> list[Filled]:
         """Return a model's answers to all of them."""

@@ -173,7 +173,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
             corpus.facts["general"] = without_credentials(config.general_corpus)
     if config.prompts is None:
         held_out = corpus["validation"]["text"]
-        prompts = Prompts.choose(held_out, tokenizer, config.evaluation_seed, config.prompts_compared)
+        prompts = Prompts.choose(held_out, tokenizer, config.evaluation_seed, config.prompts_compared, max_length)
     else:
         prompts = Prompts.read(config.prompts, tokenizer.mask_token)
     sample = rows_of(stream.sample, tokenizer, max_length, **config.rows()) if stream else None

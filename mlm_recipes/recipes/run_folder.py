@@ -205,10 +205,8 @@ def take_in(staged: Path, folder: Path, values: dict[str, Any]) -> list[Path]:
     The folder is one of an unfinished run with these `values` until it gets its metrics.json. Returns the files' new
     places. Raises: OSError, which says where the model is, if that cannot be done.
     """
-    # Trainer leaves its arguments as a pickle beside the model; recipe.yaml says the same and is safe to read.
     try:
         begin(folder, values)
-        (staged / "training_args.bin").unlink(missing_ok=True)
         moved = [folder / path.name for path in sorted(staged.iterdir())]
         for place in moved:
             os.replace(staged / place.name, place)

@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from ..checkpoints.storage import list_checkpoints
+from ..checkpoints.tensor_files import PICKLED_ARGUMENTS
 from ..sources.escaping import first_line, shell
 
 #: What a run folder has for everybody: people first, then the model. A tokenizer's vocabulary has a name of its own.
@@ -18,9 +19,6 @@ _FILES = (
     *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
-
-#: transformers pickles its arguments beside each checkpoint, and a token may be among them.
-_NEVER = "training_args.bin"
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class Upload:
             (f"{names[checkpoint]}/{path.relative_to(checkpoint).as_posix()}", path)
             for checkpoint in sent
             for path in sorted(checkpoint.rglob("*"))
-            if path.is_file() and path.name != _NEVER
+            if path.is_file() and path.name != PICKLED_ARGUMENTS
         ]
 
     def _again(self, folder: Path, files: list[str]) -> str:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from transformers import Trainer
 
 from ..checkpoints import storage as checkpoints
+from ..checkpoints.tensor_files import PICKLED_ARGUMENTS
 from ..sources.escaping import first_line
 from .nonfinite import SkippedSteps, refusal
 from .out_of_memory import MicroBatchParts
@@ -86,6 +87,10 @@ class RobustTrainer(Trainer):
                 "with --resume_from_checkpoint true, if there is one."
             ) from error
 
+    def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
+        super()._save(output_dir, *args, **kwargs)
+        Path(output_dir or str(self.args.output_dir), PICKLED_ARGUMENTS).unlink(missing_ok=True)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         run = Path(super()._get_output_dir(trial))
         place = run / f"checkpoint-{self.state.global_step}"
@@ -117,8 +122,6 @@ class RobustTrainer(Trainer):
         if best is not None and Path(best) == staged:
             self.state.best_model_checkpoint = str(place)
         if self.args.should_save:
-            # Trainer leaves its arguments as a pickle beside the model; the state's contract says the same.
-            (staged / "training_args.bin").unlink(missing_ok=True)
             self.state.save_to_json(str(staged / "trainer_state.json"))
 
     def _commit(self, run: Path, staged: Path, place: Path) -> None:

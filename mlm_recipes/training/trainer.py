@@ -355,11 +355,6 @@ class MLMTrainer(RobustTrainer):
         finally:
             self.progress.close()
 
-    def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
-        super()._save(output_dir, *args, **kwargs)
-        # Upstream leaves its arguments beside the model, as a pickle, hub_token and all. Nothing reads it.
-        Path(output_dir or str(self.args.output_dir), "training_args.bin").unlink(missing_ok=True)
-
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # A tied weight is stored once, under its other name; upstream reports it missing at every resume
         # (https://github.com/huggingface/transformers/issues/27972).

@@ -78,3 +78,15 @@ def test_a_prompt_without_a_mask_or_too_long_is_refused(tiny_bert, tokenizer):
         fill_mask(tiny_bert, tokenizer, ["nothing to fill"])
     with pytest.raises(ValueError, match=r"tokens long\. Accepted: at most 128"):
         fill_mask(tiny_bert, tokenizer, ["[MASK]" + " word" * 200])
+
+
+def test_a_prompt_fits_into_the_model(corpus, tokenizer):
+    texts = corpus["validation"]["text"]
+    longest = max(len(tokenizer(prompt.text)["input_ids"]) for prompt in choose_prompts(texts, tokenizer, 20))
+    for limit in (longest, 12, 5, 3):
+        prompts = choose_prompts(texts, tokenizer, 20, max_length=limit)
+        assert len(prompts) == 20
+        assert all(len(tokenizer(prompt.text)["input_ids"]) <= limit for prompt in prompts)
+        assert all(prompt.text.count("[MASK]") == 1 for prompt in prompts)
+    assert choose_prompts(texts, tokenizer, 20, max_length=longest) == choose_prompts(texts, tokenizer, 20)
+    assert choose_prompts(texts, tokenizer, 20, max_length=2) == []

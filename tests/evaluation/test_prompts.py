@@ -50,7 +50,7 @@ def test_the_first_of_many_are_those_that_were_chosen_alone(corpus, tokenizer):
 
 
 def test_the_probability_is_that_of_the_word_that_stands_there(corpus, tokenizer, tiny_bert):
-    prompts = Prompts.choose(list(corpus["validation"]["text"])[:6], tokenizer, seed=0, count=12)
+    prompts = Prompts.choose(list(corpus["validation"]["text"])[:6], tokenizer, seed=0, count=12, max_length=64)
     found = prompts.fill(tiny_bert, tokenizer)
     for prompt, answer in zip(prompts.candidates, found, strict=True):
         ((guesses,),) = fill_mask(tiny_bert, tokenizer, [prompt.text], top_k=len(tokenizer))
