@@ -36,8 +36,8 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from mlm_recipes.data.tokenizer import train_tokenizer
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
 from mlm_recipes.masking.layout import by_length, without_mask
-from mlm_recipes.model import loading as model_module
-from mlm_recipes.model import padding_free
+from mlm_recipes.model import joined_attention
+from mlm_recipes.model import loss as loss_module
 from mlm_recipes.model.dropout import Dropout
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.padding_free import use_padding_free
@@ -183,7 +183,7 @@ class Bench:
         ]
 
     def _set(self, row: Row) -> None:
-        self.model.set_attn_implementation(padding_free.NAME if row.joined else self.attention)
+        self.model.set_attn_implementation(joined_attention.NAME if row.joined else self.attention)
         for parent, name, plain, fast in self.dropouts:
             setattr(parent, name, fast if row.fast_dropout else plain)
         self.optimizer.param_groups[0]["fused"] = row.fused  # read at every step; the state is the same
@@ -219,11 +219,11 @@ class Bench:
         if row.compiled and self.compiled is None:
             self.compiled = torch.compile(self.model, dynamic=True)
         # Without the fast dropout, attention's own is torch's too.
-        plain = mock.patch.object(padding_free, "can_draw", return_value=False)
+        plain = mock.patch.object(joined_attention, "can_draw", return_value=False)
         started = self._now()
         with (
             contextlib.nullcontext() if row.fast_dropout or row.compiled else plain,
-            contextlib.nullcontext() if row.lean else mock.patch.object(model_module, "cross_entropy", plain_loss),
+            contextlib.nullcontext() if row.lean else mock.patch.object(loss_module, "cross_entropy", plain_loss),
         ):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=row.bf16):
                 loss = self._loss(row, self._collate(row, batch))

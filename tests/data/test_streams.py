@@ -23,6 +23,7 @@ from mlm_recipes import MLMConfig, MLMTrainer, TextStream, evaluate, load_corpus
 from mlm_recipes.data import corpus, paragraphs
 from mlm_recipes.data.streams import START, HeldOut, blocks, rows_of
 from mlm_recipes.recipes.prepare import prepare
+from mlm_recipes.recipes.train import train as recipe_train
 from mlm_recipes.training import streamed_rows, trainer
 from mlm_recipes.training.order import EpochSampler
 from mlm_recipes.training.streamed_rows import StreamedRows, StreamState
@@ -419,7 +420,7 @@ def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
         "corpus": str(short_text), "model": str(checkpoint), "streaming": True, "stream_buffer": 8, "max_steps": 3,
         "per_device_train_batch_size": 4, "output_dir": str(tmp_path / "run"), "use_cpu": True, "max_length": 64,
     }  # fmt: skip
-    result = train.train("quickstart", **values)
+    result = recipe_train("quickstart", **values)
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     facts = metrics["corpus"]
     assert facts["streamed"] is True

@@ -98,7 +98,7 @@ def hub():
 @pytest.mark.slow
 def test_from_the_hub_comes_what_is_needed_and_no_pickle(hub, tmp_path):
     answer = ask("someone/tiny", tmp_path, hub.url)
-    assert answer == "['config.json', 'loading.safetensors', 'tokenizer.json', 'vocab.txt']"
+    assert answer == "['config.json', 'model.safetensors', 'tokenizer.json', 'vocab.txt']"
     # and without the hub, what was fetched is used
     again = ask("someone/tiny", tmp_path, "http://127.0.0.1:9")
     assert again == answer
