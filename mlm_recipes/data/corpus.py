@@ -14,6 +14,7 @@ from ..sources.credentials import without_credentials
 from .columns import column
 from .near_duplicates import near_duplicate_groups, training_rows_near
 from .paragraphs import COUNTS, read_paragraphs
+from .text_source import Reading, TextSource, Version, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +96,12 @@ def load_corpus(
     check_held_out(validation_fraction, max_eval_samples)
     if deduplicate not in DEDUPLICATE:
         raise ValueError(f"deduplicate: received {deduplicate!r}. Accepted: {', '.join(DEDUPLICATE)}.")
-    name = str(corpus)
-    how = {"text_column": text_column, "sample_by": sample_by, "encoding": encoding, "encoding_errors": encoding_errors}
-    of_the_hub = {"config": config, "split": split, "revision": revision}
-    rows, held_out, facts = read_paragraphs(name, how, of_the_hub, sha256)
-    if validation_corpus is not None:
-        whole, its_held_out, facts["validation_corpus"] = read_paragraphs(str(validation_corpus), how)
+    reading = Reading(text_column, sample_by, encoding, encoding_errors)
+    source = resolve(str(corpus), reading, Version(config, split, revision, sha256))
+    validation_source = None if validation_corpus is None else resolve(str(validation_corpus), reading)
+    rows, held_out, facts = read_paragraphs(source)
+    if validation_source is not None:
+        whole, its_held_out, facts["validation_corpus"] = read_paragraphs(validation_source)
         held_out = its_held_out or whole
     before = len(rows) + len(held_out or [])
     if deduplicate == "exact":
@@ -112,7 +113,7 @@ def load_corpus(
     result = (
         _with_held_out(rows, held_out)
         if held_out
-        else _split(rows, validation_fraction, max_eval_samples, seed, without_credentials(name))
+        else _split(rows, validation_fraction, max_eval_samples, seed, without_credentials(str(corpus)))
     )
     facts["dropped_as_duplicate_of_validation"] = len(rows) + len(held_out or []) - sum(result.num_rows.values())
     result.facts = facts | _count(result)
@@ -139,13 +140,13 @@ def check_held_out(validation_fraction: float, max_eval_samples: int) -> None:
         raise ValueError(f"max_eval_samples: received {max_eval_samples}. Accepted: 1 or more, such as 2000.")
 
 
-def load_paragraphs(corpus: str | Path, **how: Any) -> Dataset:
-    """Load a text whole: its paragraphs in order, with `text` and `example_id`; named and read as by `load_corpus`.
+def load_paragraphs(source: TextSource) -> Dataset:
+    """Load a text whole: its paragraphs in order, with `text` and `example_id`; of a hub data set, what is held out.
 
-    >>> len(load_paragraphs("general-english"))
+    >>> len(load_paragraphs(resolve("general-english")))
     60
     """
-    rows, held_out, _ = read_paragraphs(str(corpus), how)
+    rows, held_out, _ = read_paragraphs(source)
     return (held_out or rows).select_columns(["text", "example_id"])
 
 
