@@ -12,8 +12,7 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 from ..sources import remote_code
 from ..sources.model_folder import model_folder
 
-# BERT's own layout: what code written for bert-base-uncased takes for granted holds for a tokenizer trained here.
-PAD, UNK, CLS, SEP, MASK = 0, 100, 101, 102, 103
+# BERT's own ids, 0 and 100 to 103: code that was written for bert-base-uncased works with a tokenizer trained here.
 _FIRST_IDS = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
