@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .decoding import lines_of, open_bytes, text_blocks
+from .text_blocks import lines_of, open_bytes, text_blocks
 
 Row = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ def read_table(
         kind: `jsonl`, `json`, `csv`, `tsv`, `parquet` or `arrow`.
         counts: gets `rows_without_text`, and `text_column: NAME` for the column that was taken.
         text_column: by default `text`, or else the column of strings that holds the longest ones.
-        encoding, encoding_errors, position: as for `mlm_recipes.data.decoding.text_blocks`; Parquet and Arrow have
+        encoding, encoding_errors, position: as for `mlm_recipes.data.text_blocks.text_blocks`; Parquet and Arrow have
             their own.
 
     Raises: ValueError for a file that is damaged (with its line, where it has lines), a column that is not there, or

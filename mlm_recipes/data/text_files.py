@@ -1,4 +1,4 @@
-"""From a text file to its paragraphs, with a count of all that was dropped or changed on the way."""
+"""From a text file to its paragraphs, counting what is dropped or changed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from .decoding import lines_of, text_blocks
+from .text_blocks import lines_of, text_blocks
 
 #: What a paragraph of a text file is.
 SAMPLE_BY = ("auto", "line", "paragraph", "document")
 
-#: A paragraph of more characters than this is cut, at white space where there is some: one at a time is in memory.
+#: A longer paragraph is cut, at white space if possible, since a paragraph has to fit in memory. In characters.
 LONGEST = 100_000
 
 _GUTENBERG = re.compile(r"\*\*\* ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG EBOOK", re.IGNORECASE)
@@ -34,8 +34,8 @@ def read_text(
         counts: gets `blank_lines_dropped`, `gutenberg_lines_dropped` (header and footer of Project Gutenberg),
             `very_long_cut` (paragraphs of more than `LONGEST` characters), `undecodable_replaced`, and
             `files_read_by_line`, `files_read_by_paragraph` or `files_read_by_document`.
-        sample_by: `line`; `paragraph`: what stands between blank lines, its lines joined; `document`: the whole file.
-            `auto` is `paragraph` where the text was wrapped (`are_wrapped`, of its first 10,000 lines), else `line`.
+        sample_by: what a paragraph is: `line`; `paragraph`, the lines between two blank lines, joined; `document`, the
+            whole file; or `auto`: `paragraph` if the first 10,000 lines are wrapped (`are_wrapped`), else `line`.
         encoding, encoding_errors, position: as for `text_blocks`.
 
     >>> import tempfile
@@ -61,10 +61,13 @@ def read_text(
 
 
 def are_wrapped(lines: list[str]) -> bool:
-    """Tell whether `lines` are those of paragraphs that were wrapped, with blank lines between the paragraphs.
+    """Tell whether `lines` are paragraphs that were wrapped, with blank lines between the paragraphs.
 
-    Then there are three or more of them between two blank lines on average, the long ones have at most 120 characters,
-    and of those that another follows four in five are three quarters as long as the long ones.
+    They are if
+
+    - there are on average three or more lines between two blank lines
+    - the long lines (the 90th percentile) have at most 120 characters
+    - of the lines that another line follows, four in five are at least three quarters as long as the long lines
 
     >>> are_wrapped(["some words", "and others", "end", "", "once again", "some words", "end"])
     True
@@ -108,14 +111,14 @@ def _by_document(lines: Iterable[str], counts: Counter[str]) -> Iterator[str]:
 
 
 def _without_gutenberg(lines: Iterator[str], counts: Counter[str]) -> Iterator[str]:
-    """Leave out what Project Gutenberg sets before and after its texts; several may stand in one file."""
+    """Leave out the header and footer of Project Gutenberg's texts; a file may hold several texts."""
     head = list(islice(lines, 1000))
     marks = [i for i, line in enumerate(head) if _GUTENBERG.match(line)]
     if not marks:
         yield from head
         yield from lines
         return
-    # What stands before the header is the person's own; before a mark that ends, it is the book.
+    # Lines before the header were added by the user. If the first mark is that of the end, the book is before it.
     begins = next((i for i, line in enumerate(head[: marks[0]]) if "project gutenberg" in line.lower()), marks[0])
     if not _starts(head[marks[0]]):
         begins = marks[0]

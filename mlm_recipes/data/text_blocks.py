@@ -1,4 +1,4 @@
-"""From a file's bytes to its text, a block at a time: decompressed, decoded, with each fault named by its place."""
+"""Read a file's text a block at a time: decompress, decode, and say where a fault is."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 
 _BLOCK = 2**20
 
-# By their first bytes, whatever they are called.
+# By the first bytes of a file, whatever its name.
 _COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"\x28\xb5\x2f\xfd": lambda path: pa.CompressedInputStream(str(path), "zstd"),
@@ -35,19 +35,19 @@ _NO_TEXT = {
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed if its first bytes are those of gzip, zstd, bzip2 or xz.
+    """Open a file for reading, and decompress it if its first bytes are those of gzip, zstd, bzip2 or xz.
 
-    Raises: ValueError for a PDF, an archive, or what is neither a file nor readable.
+    Raises: ValueError for a PDF, an archive, or anything that is not a readable file.
     """
     try:
         if not path.is_file():
-            raise OSError("it is not a regular file" if path.exists() else "there is nothing at the end of its links")
+            raise OSError("it is not a regular file" if path.exists() else "it is a link that leads nowhere")
         with path.open("rb") as file:
             start = file.read(10)
     except OSError as error:
         raise ValueError(
-            f"corpus: {path} cannot be read ({error.strerror or error}). Accepted: a file that you may read; text from "
-            "a pipe comes as --corpus -. Check its permissions and its links."
+            f"corpus: {path} cannot be read ({error.strerror or error}). Accepted: a file that you may read; for "
+            "text from a pipe, --corpus -. Check its permissions and its links."
         ) from error
     for magic, (what, mend) in _NO_TEXT.items():
         if start.startswith(magic):
@@ -59,11 +59,11 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def blocks(path: Path, position: Callable[[int], Any] = lambda _: None) -> Iterator[bytes]:
-    """Yield a file's bytes, decompressed, about a megabyte at a time, each block but the last up to a line's end.
+    """Yield a file's bytes, decompressed, about a megabyte at a time; each block but the last ends where a line does.
 
-    `position` is told how many bytes were taken from the disk so far.
+    `position` is called with the number of bytes read so far, after decompression.
 
-    Raises: ValueError for a compressed file that breaks off or is damaged.
+    Raises: ValueError for a compressed file that is truncated or damaged.
     """
     with open_bytes(path) as file:
         rest: list[bytes] = []
@@ -85,8 +85,8 @@ def _read(file: IO[bytes], path: Path) -> bytes:
         return file.read(_BLOCK)
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(
-            f"corpus: {path} cannot be read to its end ({error}). Accepted: a file that is whole. "
-            "Fetch or compress it again."
+            f"corpus: {path} cannot be read to its end ({error}). Accepted: a complete file. "
+            "Download or compress it again."
         ) from error
 
 
@@ -97,13 +97,15 @@ def text_blocks(
     encoding_errors: str = "strict",
     position: Callable[[int], Any] = lambda _: None,
 ) -> Iterator[str]:
-    """Yield a file's text, about a megabyte at a time; lines end with `\n`, whatever they ended with in the file.
+    """Yield a file's text, about a megabyte at a time; lines end with `\n`, whatever their ends in the file.
 
     Args:
-        counts: gets `undecodable_replaced`, where `encoding_errors` is `replace`.
-        encoding: a codec of Python's; a byte order mark is no text.
+        counts: gets `undecodable_replaced`, if `encoding_errors` is `replace`.
+        encoding: one of Python's codecs. A byte order mark is left out.
+        encoding_errors: `strict` or `replace`.
+        position: as for `blocks`.
 
-    Raises: ValueError for bytes that are not of the encoding, with file, line and byte, and for NUL characters.
+    Raises: ValueError for a byte that cannot be decoded, with file, line and byte, and for a NUL character.
     """
     replaced = 0
 
@@ -117,7 +119,7 @@ def text_blocks(
     if encoding_errors == "replace":  # ours also counts
         handler = "mlm_recipes.replace"
         codecs.register_error(handler, replace)
-    # Incremental: a block may end within a character of UTF-16, and some encodings shift between alphabets.
+    # Incremental: a block may end inside a character of UTF-16, and some encodings switch between alphabets.
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(handler), translate=True)
     lines = done = 0
     for number, block in enumerate(itertools.chain(blocks(path, position), [b""])):
@@ -131,8 +133,8 @@ def text_blocks(
         if "\0" in text:
             line = lines + text[: text.index("\0")].count("\n") + 1
             raise ValueError(
-                f"corpus: {path}, line {line}: a NUL character, which no text has. Accepted: text. If it is UTF-16 or "
-                "UTF-32, name that: --encoding utf-16."
+                f"corpus: {path}, line {line}: a NUL character, which no text has. Accepted: text. If the file is "
+                "UTF-16 or UTF-32, name that: --encoding utf-16."
             )
         lines += text.count("\n")
         yield text
@@ -140,7 +142,7 @@ def text_blocks(
 
 
 def _undecodable(path: Path, error: UnicodeDecodeError, encoding: str, read: int) -> str:
-    """Say where a wrong byte stands; `read` bytes of the file were read when the decoder gave up."""
+    """Say where a wrong byte is; `read` bytes of the file had been read when the decoder failed."""
     offset, wrong = read - len(error.object) + error.start, error.object[error.start]
     utf16 = offset == 0 and error.object.startswith((b"\xff\xfe", b"\xfe\xff"))
     likely = "utf-16" if utf16 else "cp1252" if encoding.lower().replace("-", "") in ("utf8", "utf8sig") else "utf-8"
@@ -149,8 +151,8 @@ def _undecodable(path: Path, error: UnicodeDecodeError, encoding: str, read: int
         line, column = _line_and_column(path, offset)
         where, place = f"{path}, line {line}", f"byte 0x{wrong:02x} at position {column} of the line"
     return (
-        f"corpus: {where}: not {encoding.upper()} ({place}). Accepted: text in the encoding that is named. If it is "
-        f"{likely}, say so: --encoding {likely}; --encoding_errors replace puts \ufffd for each byte that is wrong."
+        f"corpus: {where}: not {encoding.upper()} ({place}). Accepted: text in that encoding. If it is {likely}, pass "
+        f"--encoding {likely}; --encoding_errors replace puts \ufffd in place of each wrong byte."
     )
 
 
@@ -167,7 +169,7 @@ def _line_and_column(path: Path, offset: int) -> tuple[int, int]:
 
 
 def lines_of(text: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a text that comes in blocks."""
+    """Yield the lines of a text that is given in blocks."""
     rest = ""
     for block in text:
         *lines, rest = (rest + block if rest else block).split("\n")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlm_recipes.data import decoding
-from mlm_recipes.data.decoding import lines_of, text_blocks
+from mlm_recipes.data import text_blocks as text_blocks_module
+from mlm_recipes.data.text_blocks import lines_of, text_blocks
 
 
 def read(content: bytes | str, **options) -> tuple[list[str], Counter]:
@@ -42,7 +42,7 @@ def test_encodings_and_line_ends(encoding):
 
 
 def test_a_byte_that_is_wrong_is_named_by_line_and_place_even_far_into_a_file(monkeypatch):
-    monkeypatch.setattr(decoding, "_BLOCK", 64)
+    monkeypatch.setattr(text_blocks_module, "_BLOCK", 64)
     lines = [b"a line of text"] * 500 + [b"gut, caf\xe9"]
     with pytest.raises(ValueError, match=r"text\.txt, line 501: not UTF-8 \(byte 0xe9 at position 9 of the line\)"):
         read(b"\n".join(lines))
@@ -58,7 +58,7 @@ def test_a_byte_that_is_wrong_is_named_by_line_and_place_even_far_into_a_file(mo
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32-le", "iso2022_kr", "shift_jis", "gb18030", "utf-8"])
 def test_blocks_may_end_anywhere(monkeypatch, encoding):
-    monkeypatch.setattr(decoding, "_BLOCK", 7)
+    monkeypatch.setattr(text_blocks_module, "_BLOCK", 7)
     lines = ["one", "\u6771\u4eac" if encoding != "iso2022_kr" else "\ud55c\uad6d", "\u010a"[:0] + "two"] * 20
     content = "\r\n".join(lines).encode(encoding)
     assert read(content, encoding=encoding)[0] == lines
@@ -77,12 +77,12 @@ def test_utf_16_is_guessed_and_nul_characters_are_no_text():
     st.integers(1, 40),
 )
 def test_every_line_comes_out_once_wherever_blocks_end(monkeypatch, lines, block):
-    monkeypatch.setattr(decoding, "_BLOCK", block)
+    monkeypatch.setattr(text_blocks_module, "_BLOCK", block)
     assert read("\n".join([*lines, "end"]))[0] == [*lines, "end"]
 
 
 def test_the_place_in_the_file_is_told(monkeypatch):
-    monkeypatch.setattr(decoding, "_BLOCK", 4)
+    monkeypatch.setattr(text_blocks_module, "_BLOCK", 4)
     places: list[int] = []
     assert read("one\ntwo\nthree", position=places.append)[0] == ["one", "two", "three"]
     assert places == [4, 8, 12, 13]
