@@ -110,9 +110,8 @@ def find_files(name: str, kind: PathKind) -> tuple[list[tuple[Path, str]], int]:
     if chosen is None:
         raise ValueError(
             f"corpus: the folder {str(path)!r} holds no text. Accepted: a folder with files in it or below it that "
-            "end in "
-            f"{', '.join(ending for endings in FORMATS.values() for ending in endings)}. Name another folder, or a "
-            "file."
+            f"end in {', '.join(ending for endings in FORMATS.values() for ending in endings)}. Name another folder, "
+            "or a file."
         )
     return [(file, chosen) for file in by_format[chosen]], len(found) - len(by_format[chosen])
 

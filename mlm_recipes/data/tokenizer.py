@@ -44,7 +44,7 @@ def load_any_tokenizer(
     """Load a tokenizer as `load_tokenizer` does, even one without a mask token."""
     if not has_tokenizer(name, revision):
         raise ValueError(
-            f"model: {str(name)!r} has no tokenizer. Accepted: a model saved together with its tokenizer. "
+            f"model: {str(name)!r} has no tokenizer of its own. Accepted: a model saved together with its tokenizer. "
             "Learn one with train_tokenizer(texts), or pass processing_class=."
         )
     trusted = remote_code.is_trusted(str(name), trust_remote_code)

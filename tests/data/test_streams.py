@@ -147,14 +147,14 @@ def test_a_block_as_large_as_the_text_has_the_order_of_an_ordinary_epoch():
 
 
 def test_a_stream_without_a_paragraph_to_train_on_is_an_error():
-    with pytest.raises(ValueError, match="of the stream's 2 paragraphs none is left to train on"):
+    with pytest.raises(ValueError, match="none of the stream's 2 paragraphs is left to train on"):
         next(blocks(stream_of(2, {0, 1}), numbers, size=1, seed=0, start=START._replace(texts=2)))
-    with pytest.raises(ValueError, match="of the stream's 0 paragraphs"):
+    with pytest.raises(ValueError, match="none of the stream's 0 paragraphs"):
         next(blocks(stream_of(0), numbers, size=1, seed=0))
 
 
 def test_a_text_that_has_become_shorter_is_an_error():
-    with pytest.raises(ValueError, match=r"ends after 5 paragraphs, and the checkpoint was made beyond 6"):
+    with pytest.raises(ValueError, match=r"ends after 5 paragraphs, but the checkpoint was made after 6"):
         next(blocks(stream_of(5), numbers, size=2, seed=0, start=START._replace(texts=6, rows=8, position=8)))
 
 
