@@ -87,9 +87,11 @@ def test_an_address(server):
     assert (found.kind, found.name) == ("address", "clean")
     assert "secret" not in found.source
     assert [(file.read_bytes(), format) for file, format in found.files] == [(server.text, "text")]
-    load_paragraphs(found)
-    load_paragraphs(found)
-    assert server.requests == 1
+    assert load_paragraphs(found)["text"][:] == ["four", "five"]
+    assert resolve(address, version=found.version) == found
+    assert server.requests == 1  # with its sha256 it is found on this disk
+    with pytest.raises(ValueError, match="its sha256 is"):
+        resolve(address, version=Version(sha256="0" * 64))
 
 
 def test_standard_input_is_read_once(monkeypatch):
