@@ -154,7 +154,9 @@ def check_held_out(validation_fraction: float, max_eval_samples: int) -> None:
 
 
 def load_paragraphs(source: TextSource) -> Dataset:
-    """Load a text whole: its paragraphs in order, with `text` and `example_id`; of a hub data set, what is held out.
+    """Load all paragraphs of a text in order, with `text` and `example_id`; nothing is held out.
+
+    Of a hub data set, these are the paragraphs of its `validation` split, if it has one.
 
     >>> len(load_paragraphs(resolve("general-english")))
     60
