@@ -20,6 +20,7 @@ from same_run import assert_same_run
 from stream_processes import BATCH, BUFFER, PARAGRAPHS, STEPS, Reader, texts_and_tokenizer, train
 from transformers import DataCollatorForLanguageModeling
 
+import mlm_recipes
 from mlm_recipes import MLMConfig, MLMTrainer, TextStream, evaluate, load_corpus, reference, tokenize, verify
 from mlm_recipes.data.corpus import load_paragraphs
 from mlm_recipes.data.paragraphs import stream_paragraphs
@@ -385,7 +386,7 @@ def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
         "corpus": str(short_text), "model": str(checkpoint), "streaming": True, "stream_buffer": 8, "max_steps": 3,
         "per_device_train_batch_size": 4, "output_dir": str(tmp_path / "run"), "use_cpu": True, "max_length": 64,
     }  # fmt: skip
-    result = train.train("quickstart", **values)
+    result = mlm_recipes.train("quickstart", **values)
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     facts = metrics["corpus"]
     assert facts["streamed"] is True
