@@ -213,7 +213,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _corpora(options: argparse.Namespace) -> None:
-    from .data.paragraphs import known_corpora
+    from .data.text_source import known_corpora
 
     for name, facts in known_corpora().items():
         origin = "fetched when asked for" if "url" in facts else "bundled"

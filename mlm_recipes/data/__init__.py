@@ -1,1 +1,1 @@
-"""From a name to paragraphs, and from paragraphs to rows of token ids."""
+"""From a corpus's name to paragraphs, and from paragraphs to rows of token ids."""

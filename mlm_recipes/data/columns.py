@@ -1,4 +1,4 @@
-"""Columns of numbers out of a data set, as arrays."""
+"""Columns of numbers of a data set, as arrays."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from datasets import Dataset
 
 
 def column(rows: Dataset, name: str) -> npt.NDArray[np.int64]:
-    """Return a column of numbers as an array, without a Python object for each.
+    """Return a column of numbers as an array, without making a Python object of each number.
 
     >>> column(Dataset.from_dict({"words": [3, 5]}), "words").tolist()
     [3, 5]
     """
     chunks = [np.asarray(chunk) for chunk in rows.data.column(name).chunks]
     whole = np.concatenate([*chunks, np.empty(0, np.int64)])
-    # Of a selection all is taken first: datasets would gather it piece by piece, which takes a hundred times as long.
+    # A selection is taken from the whole column: datasets would gather it piece by piece, a hundred times slower.
     return whole if rows._indices is None else whole[np.asarray(rows._indices.column(0))]
 
 
 def flat_column(rows: Dataset, name: str, batch_size: int = 10_000) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield a column of lists of numbers, one behind the other, the numbers of `batch_size` rows at a time.
+    """Yield the numbers in a column of lists, concatenated, `batch_size` rows at a time.
 
     >>> [part.tolist() for part in flat_column(Dataset.from_dict({"input_ids": [[1, 2], [3]]}), "input_ids")]
     [[1, 2, 3]]
@@ -32,7 +32,7 @@ def flat_column(rows: Dataset, name: str, batch_size: int = 10_000) -> Iterator[
 
 
 def list_lengths(rows: Dataset, name: str, batch_size: int = 10_000) -> npt.NDArray[np.int64]:
-    """Return how long each row's list is, shape `(rows,)`.
+    """Return the length of each row's list, shape `(rows,)`.
 
     >>> list_lengths(Dataset.from_dict({"input_ids": [[1, 2], [3]]}), "input_ids").tolist()
     [2, 1]

@@ -1,4 +1,4 @@
-"""From a corpus's name to paragraphs: `load_corpus`."""
+"""Load a text and hold a part of it out: `load_corpus`."""
 
 from __future__ import annotations
 
@@ -14,28 +14,34 @@ from ..sources.credentials import without_credentials
 from .columns import column
 from .near_duplicates import near_duplicate_groups, training_rows_near
 from .paragraphs import COUNTS, read_paragraphs
+from .text_source import Reading, TextSource, Version, resolve
 
 logger = logging.getLogger(__name__)
 
-#: What is said of a corpus besides what reading counts.
-_SAID = COUNTS | {
-    "duplicates_dropped": "paragraphs dropped that have their like elsewhere",
-    "dropped_as_duplicate_of_validation": "paragraphs not trained on, since they are held out too",
+#: The counts that are logged, and how they are printed.
+_LOGGED = COUNTS | {
+    "duplicates_dropped": "duplicate paragraphs dropped",
+    "dropped_as_duplicate_of_validation": "paragraphs not trained on because they are also held out",
 }
 
-#: What can be done with paragraphs that occur more than once.
+#: Which duplicate paragraphs are dropped.
 DEDUPLICATE = ("none", "exact", "near")
 
-#: So many paragraphs take a second or two to be compared; in a larger text near duplicates are counted when asked for.
+#: Near duplicates among this many paragraphs are counted in a second or two; in a larger text, only if asked for.
 _QUICKLY_COMPARED = 20_000
 
 
 class Corpus(DatasetDict):
     """A `DatasetDict` with `train` and `validation`, each with the columns `text` and `example_id`, and its `facts`.
 
-    `facts` is plain data for metrics.json: name, source, licence, paragraphs, words, train and validation (in
-    paragraphs), duplicates, a fingerprint of all text that was read, and what was dropped, joined, cut or replaced
-    (`COUNTS`); with a `validation_corpus` the same of it.
+    `facts` is plain data for metrics.json:
+
+    - name, source and licence
+    - how many paragraphs and words there are, and how many paragraphs are in `train` and `validation`
+    - how many paragraphs are duplicates
+    - a fingerprint of all text that was read
+    - how much was dropped, cut or replaced while reading (`COUNTS`)
+    - with a `validation_corpus`, the same for that
     """
 
     facts: dict[str, Any]
@@ -59,34 +65,42 @@ def load_corpus(
     revision: str | None = None,
     sha256: str | None = None,
 ) -> Corpus:
-    """Load paragraphs and hold some out, before anything else touches them.
+    """Load the paragraphs of a text and hold some out.
 
     Args:
-        corpus: a name from `known_corpora()`; a file (text, Markdown, JSON lines, JSON, CSV, TSV, Parquet, Arrow; also
-            compressed by gzip, zstd, bzip2 or xz); a folder or a pattern such as `texts/*.txt`; an http(s) address;
-            `-`, standard input; or the id of a data set on the hub, `owner/name`.
+        corpus: one of
+
+            - a name from `known_corpora()`; a file or folder of that name is `./NAME`
+            - a file: text, Markdown, JSON lines, JSON, CSV, TSV, Parquet or Arrow, also compressed with gzip, zstd,
+              bzip2 or xz
+            - a folder, or a pattern such as `texts/*.txt`
+            - an http(s) address
+            - `-`, standard input
+            - the id of a data set on the hub, `owner/name`
         validation_fraction: share of the distinct paragraphs to hold out, in (0, 1); at least one is held out. A hub
-            data set with a `validation` split keeps its own.
-        max_eval_samples: how many distinct paragraphs that share is at most; more are measured no better.
-        validation_corpus: a text to hold out whole instead, named as `corpus` is (of a hub data set, its `validation`
-            split or else `train`); what it has in common with `corpus` is not trained on.
-        seed: which ones. A paragraph's place depends on its text and the seed alone, not on the order of the file.
-        deduplicate: `exact`: of paragraphs that are equal but for case and white space the first is kept; `near`: of
-            those that share four fifths of their five-word shingles too, and none that is held out has its like in
-            training (`mlm_recipes.data.near_duplicates`); `none`.
-        count_near_duplicates: whether they are counted where they are kept; by default up to 20,000 paragraphs.
-        text_column: the column of a table that holds the text; by default `text`, or that with the longest strings.
-        sample_by: what a paragraph of a text file is: `line`, `paragraph` (blank lines between), `document`, or `auto`
-            (`mlm_recipes.data.text_files.read_text`).
-        encoding, encoding_errors: of files; a codec of Python's, and `strict` or `replace`.
+            data set with a `validation` split keeps that instead.
+        max_eval_samples: upper bound for the number of distinct paragraphs held out; more would not make the
+            measurement noticeably better.
+        validation_corpus: another text to hold out whole instead, named as `corpus` is (the `validation` split of a hub
+            data set, or else its `train` split). Paragraphs that are in both are not trained on.
+        seed: decides which paragraphs are held out. This depends on the paragraph's text and the seed alone, not on the
+            order of the file.
+        deduplicate: `none`; `exact`: drop paragraphs that equal an earlier one, ignoring case and white space; `near`:
+            also drop those that share four fifths of their five-word shingles with an earlier one, and train on none
+            that is a near duplicate of a held-out one (`mlm_recipes.data.near_duplicates`).
+        count_near_duplicates: whether to count the near duplicates that are kept; by default up to 20,000 paragraphs.
+        text_column: the column of a table that holds the text; by default `text`, or the one with the longest strings.
+        sample_by: what a paragraph of a text file is: `line`, `paragraph` (separated by blank lines), `document`, or
+            `auto` (`mlm_recipes.data.text_files.read_text`).
+        encoding, encoding_errors: of files: one of Python's codecs, and `strict` or `replace`.
         config, split, revision: of a hub data set: its configuration, the split to train on, and a branch, tag or
             commit.
-        sha256: what a file fetched from an http(s) address must have.
+        sha256: of the file at an http(s) address; any other file is refused.
 
-    Paragraphs that are equal but for case and white space stay on one side of the split. `example_id` is the
+    Paragraphs that are equal, ignoring case and white space, stay on one side of the split. `example_id` is the
     paragraph's number in its text, from 0.
 
-    Raises: ValueError with what was received and what would be accepted; FileNotFoundError for a missing file.
+    Raises: ValueError for a value, a name or a text that is refused; FileNotFoundError for a missing file.
 
     >>> corpus = load_corpus("meditations")
     >>> corpus["train"].num_rows, corpus["validation"].num_rows, corpus["train"].column_names
@@ -95,12 +109,12 @@ def load_corpus(
     check_held_out(validation_fraction, max_eval_samples)
     if deduplicate not in DEDUPLICATE:
         raise ValueError(f"deduplicate: received {deduplicate!r}. Accepted: {', '.join(DEDUPLICATE)}.")
-    name = str(corpus)
-    how = {"text_column": text_column, "sample_by": sample_by, "encoding": encoding, "encoding_errors": encoding_errors}
-    of_the_hub = {"config": config, "split": split, "revision": revision}
-    rows, held_out, facts = read_paragraphs(name, how, of_the_hub, sha256)
-    if validation_corpus is not None:
-        whole, its_held_out, facts["validation_corpus"] = read_paragraphs(str(validation_corpus), how)
+    reading = Reading(text_column, sample_by, encoding, encoding_errors)
+    source = resolve(str(corpus), reading, Version(config, split, revision, sha256))
+    validation_source = None if validation_corpus is None else resolve(str(validation_corpus), reading)
+    rows, held_out, facts = read_paragraphs(source)
+    if validation_source is not None:
+        whole, its_held_out, facts["validation_corpus"] = read_paragraphs(validation_source)
         held_out = its_held_out or whole
     before = len(rows) + len(held_out or [])
     if deduplicate == "exact":
@@ -112,13 +126,13 @@ def load_corpus(
     result = (
         _with_held_out(rows, held_out)
         if held_out
-        else _split(rows, validation_fraction, max_eval_samples, seed, without_credentials(name))
+        else _split(rows, validation_fraction, max_eval_samples, seed, without_credentials(str(corpus)))
     )
     facts["dropped_as_duplicate_of_validation"] = len(rows) + len(held_out or []) - sum(result.num_rows.values())
     result.facts = facts | _count(result)
     if count_near_duplicates or (count_near_duplicates is None and len(rows) <= _QUICKLY_COMPARED):
         result.facts |= _count_near(result)
-    for key, said in _SAID.items():
+    for key, said in _LOGGED.items():
         if facts.get(key):
             logger.info("%s: %s: %s", facts["name"], said, f"{facts[key]:,}")
     for part in result:
@@ -127,7 +141,7 @@ def load_corpus(
 
 
 def check_held_out(validation_fraction: float, max_eval_samples: int) -> None:
-    """Raise ValueError for a share or a number of paragraphs that is out of its range.
+    """Raise ValueError if the share or the number of held-out paragraphs is out of range.
 
     >>> check_held_out(0.1, 2_000)
     """
@@ -139,25 +153,27 @@ def check_held_out(validation_fraction: float, max_eval_samples: int) -> None:
         raise ValueError(f"max_eval_samples: received {max_eval_samples}. Accepted: 1 or more, such as 2000.")
 
 
-def load_paragraphs(corpus: str | Path, **how: Any) -> Dataset:
-    """Load a text whole: its paragraphs in order, with `text` and `example_id`; named and read as by `load_corpus`.
+def load_paragraphs(source: TextSource) -> Dataset:
+    """Load all paragraphs of a text in order, with `text` and `example_id`; nothing is held out.
 
-    >>> len(load_paragraphs("general-english"))
+    Of a hub data set, these are the paragraphs of its `validation` split, if it has one.
+
+    >>> len(load_paragraphs(resolve("general-english")))
     60
     """
-    rows, held_out, _ = read_paragraphs(str(corpus), how)
+    rows, held_out, _ = read_paragraphs(source)
     return (held_out or rows).select_columns(["text", "example_id"])
 
 
 def _split(rows: Dataset, fraction: float, at_most: int, seed: int, name: str) -> Corpus:
-    # The distinct paragraphs are ranked by a keyed hash and the first ones held out: exact in number, blind to the
-    # order of the file, and a paragraph added to the corpus moves hardly any other across.
+    # The distinct paragraphs are ranked by a keyed hash, and the first ones are held out. So the number is exact, the
+    # order of the file does not matter, and a paragraph added to the corpus moves hardly any other across the split.
     ranks = sequence_keys(seed, 0, column(rows, "digest"))
     ranked = np.unique(ranks)
     if len(ranked) < 2:
         raise ValueError(
             f"corpus: {name!r} has {len(ranked)} different paragraph, too few to hold one out. Accepted: at least two, "
-            "better a hundred, one a line. Put each paragraph on a line of its own."
+            "preferably a hundred. Put each paragraph on a line of its own."
         )
     held_out = ranks < ranked[min(max(1, round(fraction * len(ranked))), at_most, len(ranked) - 1)]
     return Corpus(train=rows.select(np.flatnonzero(~held_out)), validation=rows.select(np.flatnonzero(held_out)))
@@ -168,10 +184,10 @@ def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
     if not len(kept):
         raise ValueError(
             "corpus: every paragraph is also in the text that is held out, so there is nothing to train on. "
-            "Accepted: texts that differ. Name another validation_corpus, or save a hub data set's `train` split as a "
-            "text file and name that: it is then split anew."
+            "Accepted: texts that differ. Name another validation_corpus, or save the `train` split of a hub data set "
+            "as a text file and name that: part of it is then held out."
         )
-    logger.info("A text of its own is held out; validation_fraction does not apply.")
+    logger.info("A separate text is held out; validation_fraction does not apply.")
     return Corpus(train=kept, validation=held_out)
 
 
@@ -192,7 +208,7 @@ def _not_near(rows: Dataset, held_out: Dataset) -> Dataset:
 
 
 def _count_near(corpus: Corpus) -> dict[str, int]:
-    """Count the paragraphs that have their like before them, and those trained on that have it held out."""
+    """Count the paragraphs that are near duplicates of an earlier one, and those in training of a held-out one."""
     groups = near_duplicate_groups(concatenate_datasets([corpus["validation"], corpus["train"]])["text"])
     held_out = np.arange(len(groups)) < len(corpus["validation"])
     return {

@@ -12,7 +12,7 @@ import pyarrow as pa
 from .windows import cut_points, window_ids
 from .word_cache import TokenIds, Tokens
 
-#: What becomes of a text that is longer than a row.
+#: What to do with a text that is longer than a row.
 LONG_TEXT = ("split", "truncate")
 
 
@@ -21,17 +21,17 @@ class Encoder:
 
     Args:
         tokenizer: one of transformers'.
-        max_length: tokens of a row.
-        long_text: `split`: a longer text becomes several rows, windows that end with a sentence where they can, and
-            nothing is lost; `truncate`: what lies beyond is cut off, as in the tutorial.
-        stride: with `split`, how many tokens a window repeats of the one before it, for context: they are marked as
-            special, so that no token is masked in two rows.
+        max_length: upper bound for the tokens of a row.
+        long_text: `split`: a longer text becomes several rows (windows), which end with a sentence where possible, and
+            no token is lost; `truncate`: the tokens that do not fit are cut off, as in the tutorial.
+        stride: with `split`, how many tokens of the previous window each window repeats, for context. They are marked
+            as special, so that no token is masked in two rows.
 
-    Calling it gives a table with `input_ids` (int32), `special_tokens_mask` (int8), `cut_off` (tokens lost) and
-    `example_id` (the text's own for its first row, `mlm_recipes.data.windows.window_ids` for the next ones).
+    A call returns a table with `input_ids` (int32), `special_tokens_mask` (int8), `cut_off` (number of tokens lost) and
+    `example_id` (for a text's first row its own, for the others from `mlm_recipes.data.windows.window_ids`).
 
-    Raises: ValueError for a `max_length` without room for a token, an unknown `long_text`, or a `stride` that is not
-    below a window's length.
+    Raises: ValueError for a `max_length` without room for a token, an unknown `long_text`, or a `stride` that is as
+    long as a window.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
@@ -52,7 +52,9 @@ class Encoder:
                 f"{max_length - self.room} special tokens."
             )
         if not 0 <= stride < self.room:
-            raise ValueError(f"stride: received {stride}. Accepted: 0 to {self.room - 1}, fewer than a row has tokens.")
+            raise ValueError(
+                f"stride: received {stride}. Accepted: 0 to {self.room - 1}, less than the tokens of a row."
+            )
         self.long_text, self.stride = long_text, stride
 
     def __call__(self, texts: Sequence[str], example_ids: Sequence[int]) -> pa.Table:
@@ -81,12 +83,14 @@ class Encoder:
         return self._table(rows, ids, cut_off, repeated)
 
     def packed(self, texts: Sequence[str]) -> pa.Table:
-        """Return the ids of `texts` end to end, the tokenizer's last special token between two, cut into full rows.
+        """Return the ids of `texts`, joined by the tokenizer's last special token and cut into full rows.
 
-        The last row may be short; `example_id` is 0 in each.
+        The last row may be short. `example_id` is 0 in every row.
         """
         parts = itertools.chain.from_iterable((ids, self.after) for ids in self.ids(texts))
-        joined = np.concatenate([*parts, np.empty(0, dtype=np.int32)])[: -len(self.after)]  # nothing behind the last
+        joined = np.concatenate([*parts, np.empty(0, dtype=np.int32)])[
+            : -len(self.after)
+        ]  # no separator after the last text
         rows = [joined[start : start + self.room] for start in range(0, len(joined), self.room)]
         return self._table(rows, [0] * len(rows), [0] * len(rows), [0] * len(rows), separators=self.after)
 
@@ -123,14 +127,14 @@ class Encoder:
 
 
 def special_tokens(tokenizer: Any) -> tuple[Tokens, Tokens]:
-    """Return what the tokenizer sets before a text and after it.
+    """Return the special tokens that the tokenizer adds before a text and after it.
 
     >>> from mlm_recipes import train_tokenizer
     >>> before, after = special_tokens(train_tokenizer(["to be"] * 2, vocab_size=200))
     >>> before.tolist(), after.tolist()
     ([101], [102])
     """
-    probes = ("a", "1", ".", "\u4e2d")  # one of these any vocabulary has
+    probes = ("a", "1", ".", "\u4e2d")  # every vocabulary has one of these
     probe = next(text for text in probes if tokenizer(text, add_special_tokens=False)["input_ids"])
     plain, whole = tokenizer(probe, add_special_tokens=False)["input_ids"], tokenizer(probe)["input_ids"]
     start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)

@@ -1,12 +1,15 @@
-"""Which files a name means, and which format each has."""
+"""The files that a path, a folder or a pattern stands for, and their formats."""
 
 from __future__ import annotations
 
 import glob
 import itertools
 from pathlib import Path
+from typing import Literal
 
-#: Formats by the ending of a file's name, and what they hold.
+PathKind = Literal["file", "folder", "pattern"]
+
+#: Formats, and the endings of their files' names.
 FORMATS = {
     "text": (".txt", ".text"),
     "markdown": (".md", ".markdown"),
@@ -20,14 +23,14 @@ FORMATS = {
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _ENDINGS = {ending for endings in FORMATS.values() for ending in endings} | set(COMPRESSED)
 
-#: Files in a folder that say something about the others, by their names without endings.
+#: Names, without endings, of files in a folder that describe the others.
 _ABOUT = {"changelog", "contributing", "copying", "licence", "license", "notice", "readme", "requirements"}
-_ABOUT |= {"dataset_dict", "dataset_info", "state"}  # what datasets writes beside its own
+_ABOUT |= {"dataset_dict", "dataset_info", "state"}  # written by `datasets` beside its own files
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 
 
 def format_of(path: Path) -> str | None:
-    """Return the format that a file's name speaks of, or None.
+    """Return the format that the ending of a file's name stands for, or None.
 
     >>> [format_of(Path(name)) for name in ("a.txt", "b.jsonl.gz", "c.MD", "notes")]
     ['text', 'jsonl', 'markdown', None]
@@ -39,7 +42,7 @@ def format_of(path: Path) -> str | None:
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without what it says of the format.
+    """Return a file's name without the endings that stand for a format or a compression.
 
     >>> stem(Path("texts/book.txt.gz")), stem(Path("texts"))
     ('book', 'texts')
@@ -49,70 +52,80 @@ def stem(path: Path) -> str:
     return path.name
 
 
-def name_of(path: str) -> str:
-    """Return what a corpus is called by default: the name of its file or folder, or of what stands before a pattern.
+def path_kind(name: str) -> PathKind | None:
+    """Tell what a path is on this disk, or None where there is nothing.
 
-    >>> name_of("texts/book.txt.gz"), name_of("texts/**/*.txt")
+    A name with wildcards is a pattern, unless there is a file or folder of that very name.
+
+    >>> path_kind("/"), path_kind("texts/*.txt"), path_kind("no/such/file.txt")
+    ('folder', 'pattern', None)
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return "folder" if path.is_dir() else "file"
+    return "pattern" if glob.has_magic(name) else None
+
+
+def name_of(name: str, kind: PathKind) -> str:
+    """Return what a text is called in reports: its file or folder, or the folder that a pattern begins with.
+
+    >>> name_of("texts/book.txt.gz", "file"), name_of("texts/**/*.txt", "pattern")
     ('book', 'texts')
     """
-    if is_pattern(path):
-        parts = Path(path).expanduser().parts
-        path = str(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts)))
-    return stem(Path(path).expanduser().resolve())
+    path = Path(name).expanduser()
+    if kind == "pattern":
+        path = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    return stem(path.resolve())
 
 
-def is_pattern(name: str) -> bool:
-    """Tell whether a name is a pattern such as `texts/*.txt`, and no file of that name is there."""
-    return glob.has_magic(name) and not Path(name).expanduser().exists()
+def find_files(name: str, kind: PathKind) -> tuple[list[tuple[Path, str]], int]:
+    """Return the files that a path or pattern stands for, each with its format, and how many others are left out.
 
-
-def find_files(name: str) -> tuple[list[tuple[Path, str]], int]:
-    """Return the files that a path, folder or pattern means, each with its format, and how many others it leaves out.
-
-    A folder stands for the files in it and below it that have one format, that with the most bytes; hidden files and
-    those about the others (README, LICENSE ...) are left out. A single file of unknown ending is taken for text.
+    A folder stands for the files in it and below it that have one format: the one with the most bytes. Hidden files
+    and files about the others (README, LICENSE ...) are not counted. The same format is chosen among the files that
+    match a pattern. A file with an unknown ending is read as text if it is named, or if no file that matches a pattern
+    has a known one.
 
     Raises: ValueError for a folder or a pattern without such files, or an archive.
     """
     path = Path(name).expanduser()
-    if is_pattern(name):
+    if kind == "file":
+        return [(path, _format_or_text(path))], 0
+    if kind == "pattern":
         found = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
         if not found:
             raise ValueError(
                 f"corpus: no file matches {name!r} (looked in {Path.cwd()}). Accepted: a pattern such as "
                 "'texts/*.txt', in quotes. Check it with ls."
             )
-    elif path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file() and not _is_about(file, path))
     else:
-        return [(path, _known(path))], 0
+        found = sorted(file for file in path.rglob("*") if file.is_file() and not _is_about(file, path))
     by_format: dict[str, list[Path]] = {}
     for file in found:
         by_format.setdefault(format_of(file) or "", []).append(file)
     known = [format for format in FORMATS if format in by_format]
     chosen = max(known, key=lambda format: sum(file.stat().st_size for file in by_format[format]), default=None)
-    if chosen is None and is_pattern(name):
-        return [(file, _known(file)) for file in found], 0  # asked for by name
+    if chosen is None and kind == "pattern":
+        return [(file, _format_or_text(file)) for file in found], 0
     if chosen is None:
         raise ValueError(
             f"corpus: the folder {str(path)!r} holds no text. Accepted: a folder with files in it or below it that "
-            "end in "
-            f"{', '.join(ending for endings in FORMATS.values() for ending in endings)}. Name another folder, or a "
-            "file."
+            f"end in {', '.join(ending for endings in FORMATS.values() for ending in endings)}. Name another folder, "
+            "or a file."
         )
     return [(file, chosen) for file in by_format[chosen]], len(found) - len(by_format[chosen])
 
 
 def _is_about(file: Path, folder: Path) -> bool:
-    """Tell whether a file in a folder is hidden, or says something about the others."""
+    """Tell whether a file in a folder is hidden or describes the others."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
     return hidden or file.stem.lower() in _ABOUT
 
 
-def _known(path: Path) -> str:
+def _format_or_text(path: Path) -> str:
     if path.suffix.lower() in ARCHIVES or ".tar" in path.suffixes:
         raise ValueError(
             f"corpus: {str(path)!r} is an archive. Accepted: files and folders of text. Unpack it into a folder and "
-            "name that."
+            "name the folder."
         )
     return format_of(path) or "text"

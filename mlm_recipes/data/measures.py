@@ -1,4 +1,4 @@
-"""What can be measured of a text and its rows without a model: lengths, padding, words in pieces, lines."""
+"""Measurements of a text and its rows that need no model: lengths, padding, words in pieces, lines."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from transformers import PreTrainedTokenizerBase
 from ..masking.keys import Ints
 from ..masking.policies import special_token_ids
 
-#: Where every word would take long: the tokens and the paragraphs that are looked at, spread evenly over the text.
+#: Upper bounds for the tokens and paragraphs of a sample, which is spread evenly over a long text.
 _TOKENS, _PARAGRAPHS = 400_000, 20_000
 
 
 def ratio(part: float, whole: float) -> dict[str, float]:
-    """Return a sum and a count, divided once; of nothing the ratio is 0.
+    """Return a sum, a count and their ratio, which is 0 if the count is 0.
 
     >>> ratio(1, 4), ratio(0, 0)["ratio"]
     ({'sum': 1, 'count': 4, 'ratio': 0.25}, 0.0)
@@ -32,7 +32,7 @@ def ratio(part: float, whole: float) -> dict[str, float]:
 def per_row(rows: Dataset, tokenizer: Any) -> tuple[Ints, ...]:
     """Return tokens, special tokens, unknown tokens and maskable tokens of each row, four arrays of shape `(rows,)`.
 
-    Special are those that the tokenizer has added. What can be masked is neither special nor unknown.
+    Special tokens are those that the tokenizer added. Maskable tokens are neither special nor unknown.
     """
     specials, found = special_token_ids(tokenizer), []
     unknown_id = -1 if tokenizer.unk_token_id is None else tokenizer.unk_token_id
@@ -61,10 +61,10 @@ def histogram(lengths: Ints) -> list[dict[str, int]]:
 
 
 def expected_positions(lengths: Ints, batch_size: int) -> float:
-    """Return how many positions an epoch has, padding included, where each batch is padded to its own longest row.
+    """Return how many positions an epoch has, padding included, if each batch is padded to its longest row.
 
-    The expectation over all orders of the rows, exactly: the longest of `batch_size` rows is the i-th shortest of n
-    with probability (C(i, batch_size) - C(i - 1, batch_size)) / C(n, batch_size). `lengths` has shape `(rows,)`.
+    This is the exact expectation over all orders of the rows: the longest of `batch_size` rows is the i-th shortest of
+    n with probability (C(i, batch_size) - C(i - 1, batch_size)) / C(n, batch_size). `lengths` has shape `(rows,)`.
 
     >>> round(expected_positions(np.array([1, 2, 3]), 2), 3)  # 2 x (2 + 3 + 3) / 3, and 2 for the row that is left
     7.333
@@ -83,18 +83,18 @@ def expected_positions(lengths: Ints, batch_size: int) -> float:
 
 
 def word_pieces(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, tokens: int) -> dict[str, Any]:
-    """Count the pieces that the vocabulary has for each word of the text; in a sample, where it has many `tokens`.
+    """Count the pieces into which the tokenizer splits each word; of a text with many `tokens`, in a sample.
 
-    A word is what BERT's own rule makes one: white space and punctuation part words, an ideograph is one by itself.
-    Words that become the same pieces are the same word; those that are broken most often come first.
+    Words are found by BERT's rule: they are separated by white space and punctuation, and an ideograph is a word.
+    Spellings with the same pieces count as one word. The words that cause the most additional pieces come first.
     """
     every = math.ceil(tokens / _TOKENS)
     isolate = normalizers.BertNormalizer(strip_accents=False, lowercase=False)
     part = pre_tokenizers.BertPreTokenizer()
     parts = (part.pre_tokenize_str(isolate.normalize_str(text)) for text in _spread(splits, every))
-    # A bound of its own, since one paragraph may be a book.
+    # Bounded separately, since one paragraph may be a book.
     surfaces = Counter(itertools.islice((word for found in parts for word, _ in found), 2 * _TOKENS))
-    encoded: Any = [f" {word}" for word in surfaces]  # as within a text: some vocabularies tell the two apart
+    encoded: Any = [f" {word}" for word in surfaces]  # as inside a text: some vocabularies distinguish
     encoded = tokenizer(encoded, add_special_tokens=False)["input_ids"] if encoded else []
     known: dict[tuple[int, ...], Counter[str]] = {}
     unknown: Counter[str] = Counter()
@@ -128,10 +128,10 @@ def word_pieces(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBas
 
 
 def line_shapes(splits: Mapping[str, Dataset]) -> dict[str, Any]:
-    """Measure what tells wrapped lines from paragraphs, in characters; in a sample, where there are many.
+    """Measure what distinguishes wrapped lines from paragraphs, in characters; of many paragraphs, in a sample.
 
-    Returns `usual_longest` (95 of 100 are no longer), and the shares that are `nearly_as_long` (within 15) and that
-    `begin_with_a_small_letter`.
+    Returns `usual_longest` (the 95th percentile of the lengths), and the shares of paragraphs that are `nearly_as_long`
+    (at most 15 characters shorter) and that `begin_with_a_small_letter`.
     """
     every = math.ceil(sum(map(len, splits.values())) / _PARAGRAPHS)
     texts = [text.strip() for text in _spread(splits, every)]
@@ -145,7 +145,7 @@ def line_shapes(splits: Mapping[str, Dataset]) -> dict[str, Any]:
 
 
 def _spread(splits: Mapping[str, Dataset], every: int) -> Iterator[str]:
-    """Yield each `every`-th paragraph, all of them for 0 or 1."""
+    """Yield every `every`-th paragraph; all of them for 0 or 1."""
     for rows in splits.values():
         for batch in rows.select(range(0, len(rows), max(1, every))).iter(batch_size=1000):
             yield from batch["text"]

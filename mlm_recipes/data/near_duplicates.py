@@ -1,4 +1,4 @@
-"""Near duplicates among paragraphs: MinHash finds the candidates, their exact Jaccard similarity decides."""
+"""Near duplicates among paragraphs: MinHash finds candidates, and their exact Jaccard similarity decides."""
 
 from __future__ import annotations
 
@@ -11,41 +11,43 @@ import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash
 
-#: Thai to Tibetan, Burmese, Khmer, kana, Chinese characters: scripts that set no space between words.
+#: Thai to Tibetan, Burmese, Khmer, kana, Chinese characters: scripts without spaces between words.
 UNSPACED = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f"
 UNSPACED += "\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
-# Two paragraphs are compared if all rows of one band agree. At a similarity of 0.8 that misses 1 pair in 20,000, at 0.7
-# 1 in 100; of pairs at 0.5 it compares half, of pairs at 0.2 one in 125. A band is kept as 4 bytes: as every candidate
-# is checked, chance agreements cost a comparison and change nothing.
+# Two paragraphs are compared if all rows of one band agree. This misses 1 pair in 20,000 at a similarity of 0.8, and 1
+# in 100 at 0.7. It compares half of the pairs at 0.5, and one in 125 at 0.2. A band is kept as 4 bytes: a chance
+# agreement costs a comparison, and does not change the result.
 BANDS, ROWS = 25, 5
-SLOTS = 128  # rensa is faster at powers of two; the last three are left
+SLOTS = 128  # rensa is faster with powers of two; the last three are not used
 LOWEST_THRESHOLD = 0.7
 BATCH = 1000
 REMEMBERED = 20_000  # candidates whose shingles are kept for the next band, about a kilobyte each
 
 
 def near_duplicate_groups(texts: Sequence[str], *, threshold: float = 0.8, words: int = 5) -> npt.NDArray[np.int64]:
-    """Return, for each paragraph, the number of the first one that it is a copy or near duplicate of, or its own.
+    """Return, for each paragraph, the number of the first one that it duplicates exactly or nearly, or its own number.
 
     Args:
         texts: the paragraphs: a list, or a column of a data set, of which 1,000 are in memory at a time.
-        threshold: the Jaccard similarity of two paragraphs' shingles from which they are near duplicates, 0.7 to 1.
-        words: how many words in a row make a shingle.
+        threshold: two paragraphs are near duplicates if the Jaccard similarity of their shingles is at least this; 0.7
+            to 1.
+        words: how many consecutive words are a shingle.
 
-    Returns: int64, shape `(paragraphs,)`. Nearness is passed on: if A is near B and B near C, all three are one group.
+    Returns: int64, shape `(paragraphs,)`. The relation is transitive: if A is near B and B is near C, all three are in
+    one group.
 
-    Words are what white space parts, without regard to case; in scripts that set no space between words, such as
-    Chinese, Japanese and Thai, each character counts as a word. A paragraph of fewer than `words` words is one shingle,
-    so it has copies but no near duplicates. One word changed in the midst of a paragraph changes 5 of its shingles: at
-    the default, paragraphs of 49 words and more are still near duplicates then.
+    Words are separated by white space, and case is ignored. In scripts without spaces between words, such as Chinese,
+    Japanese and Thai, each character counts as a word. A paragraph of fewer than `words` words is one shingle, so it
+    has exact duplicates but no near ones. Changing one word in the middle of a paragraph changes 5 of its shingles; by
+    default, a paragraph of 49 words or more then is still a near duplicate.
 
-    The result depends on the texts alone: not on the process, the number of threads, or, but for the numbers, on their
-    order. Memory beyond the texts: some 150 bytes a paragraph. Time: that of reading, and where thousands of
-    paragraphs are much alike without being near duplicates, that of comparing each with each.
+    The result depends on the texts alone, not on the process or the number of threads; the groups do not depend on the
+    order of the texts. Memory, besides the texts: about 150 bytes a paragraph. Time: about that of reading; more where
+    thousands of paragraphs are similar but no near duplicates, since each is then compared with each.
 
-    Raises: ValueError for a threshold or a number of words outside what is accepted.
+    Raises: ValueError for a threshold or a number of words that is out of range.
 
     Source: Broder 1997, "On the resemblance and containment of documents"; five words and 0.8 as in Lee et al. 2022,
     arXiv:2107.06499, "Deduplicating Training Data Makes Language Models Better".
@@ -59,8 +61,8 @@ def near_duplicate_groups(texts: Sequence[str], *, threshold: float = 0.8, words
     """
     if not LOWEST_THRESHOLD <= threshold <= 1:
         raise ValueError(
-            f"threshold: received {threshold}. Accepted: {LOWEST_THRESHOLD} to 1, a Jaccard similarity; too many pairs "
-            "below that would not be found. Leave it out for 0.8."
+            f"threshold: received {threshold}. Accepted: {LOWEST_THRESHOLD} to 1, a Jaccard similarity; below "
+            "that, too many pairs would be missed. Leave it out for 0.8."
         )
     if words < 1:
         raise ValueError(f"words: received {words}. Accepted: 1 or more. Leave it out for 5.")
@@ -72,7 +74,7 @@ def near_duplicate_groups(texts: Sequence[str], *, threshold: float = 0.8, words
 
     digests, bands = _sketch(texts, words)
     _, firsts, copy_of = np.unique(digests, return_index=True, return_inverse=True)
-    groups = firsts[copy_of]  # each points to a row at or before it, which may point on
+    groups = firsts[copy_of]  # each row points to itself or an earlier row, which may point further
     firsts.sort()
     for band in bands:
         for bucket in _buckets(band[firsts]):
@@ -84,11 +86,11 @@ def near_duplicate_groups(texts: Sequence[str], *, threshold: float = 0.8, words
 
 
 def training_rows_near(groups: npt.NDArray[np.int64], held_out: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return which rows, among those not held out, are copies or near duplicates of one that is: not to be trained on.
+    """Return which rows to leave out of training, because they duplicate a held-out row exactly or nearly.
 
     Args:
         groups: from `near_duplicate_groups`, shape `(paragraphs,)`.
-        held_out: which paragraphs are set aside for validation, shape `(paragraphs,)`.
+        held_out: which paragraphs are held out, shape `(paragraphs,)`.
 
     >>> training_rows_near(np.array([0, 1, 0, 1, 4]), np.array([True, False, False, False, False])).tolist()
     [False, False, True, False, False]
@@ -101,15 +103,15 @@ def _words(text: str) -> list[str]:
 
 
 def _shingles(found: list[str], words: int) -> list[str]:
-    runs = zip(*(found[start:] for start in range(words)), strict=False)  # ends with the shortest
+    runs = zip(*(found[start:] for start in range(words)), strict=False)  # as many as the shortest has
     return [" ".join(run) for run in runs] or [" ".join(found)]
 
 
 def _sketch(texts: Sequence[str], words: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
-    """Read all texts once: a digest of each, shape `(paragraphs,)`, and its bands, shape `(BANDS, paragraphs)`."""
+    """Read all texts once; return digests, shape `(paragraphs,)`, and bands, shape `(BANDS, paragraphs)`."""
     digests = np.empty(len(texts), np.int64)
     bands = np.empty((BANDS, len(texts)), np.uint32)
-    # Odd constants (powers of the golden ratio's fraction) and the upper half of the sum: multilinear hashing.
+    # Multilinear hashing: odd constants (powers of the golden ratio's fraction), and the upper half of the sum.
     weights = np.cumprod(np.full(ROWS, 0x9E3779B97F4A7C15, np.uint64))
     for start in range(0, len(texts), BATCH):
         batch = [_words(text) for text in texts[start : start + BATCH]]
@@ -123,7 +125,7 @@ def _sketch(texts: Sequence[str], words: int) -> tuple[npt.NDArray[np.int64], np
 
 
 def _buckets(band: npt.NDArray[np.uint32]) -> list[npt.NDArray[np.int64]]:
-    """Return the places of equal values, for each value that occurs more than once."""
+    """Return, for each value that occurs more than once, where it occurs."""
     order = np.argsort(band, kind="stable")
     borders = np.flatnonzero(np.diff(band[order])) + 1
     starts, ends = np.append(0, borders), np.append(borders, len(band))
@@ -132,7 +134,7 @@ def _buckets(band: npt.NDArray[np.uint32]) -> list[npt.NDArray[np.int64]]:
 
 
 def _follow(groups: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the rows that these lead to: those that point to themselves."""
+    """Follow the pointers of some rows to their ends: rows that point to themselves."""
     while ((further := groups[rows]) != rows).any():
         rows = further
     return rows
@@ -141,10 +143,11 @@ def _follow(groups: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.N
 def _joined(
     labels: npt.NDArray[np.int64], shingles: list[npt.NDArray[np.uint64]], threshold: float
 ) -> npt.NDArray[np.int64]:
-    """Return the labels after those of any two near rows have become one, the lower.
+    """Return the labels after merging those of near rows; the lower label is kept.
 
-    Every row is compared with all others at once, unless it is of the commonest label: pairs of one label need no
-    comparing, and of two labels it is enough that one's rows are compared. So many near copies take one comparison.
+    A row is compared with all others at once. Rows with the most common label are skipped: rows with the same label
+    need no comparison, and for two labels it is enough to compare the rows of one. So many near
+    duplicates of one paragraph take one comparison.
     """
     sizes = np.array([len(held) for held in shingles])
     starts = np.cumsum(sizes) - sizes

@@ -20,10 +20,10 @@ from .columns import column
 from .encoding import Encoder
 from .windows import paragraph_of, window_of
 
-#: Part of every key: what an earlier version of this made of a text is not taken for this one's.
+#: Part of every key, so that rows made by an earlier version of this code are not used.
 _VERSION = 1
 
-#: Rows from which tokenizing takes long enough for a bar.
+#: From this number of rows on, a progress bar is shown.
 _SHOWN = 20_000
 
 
@@ -36,7 +36,7 @@ def to_rows(
     stride: int = 0,
     num_proc: int | None = None,
 ) -> Dataset:
-    """Return what a model is given of the column `text`: with `packing` that of `pack`, else that of `tokenize`."""
+    """Return rows of token ids of the column `text`: by `pack` if `packing` is true, else by `tokenize`."""
     if packing:
         return pack(rows, tokenizer, max_length)
     return tokenize(rows, tokenizer, max_length, long_text, stride, num_proc)
@@ -50,15 +50,15 @@ def tokenize(
     stride: int = 0,
     num_proc: int | None = None,
 ) -> Dataset:
-    """Tokenize the column `text`: a row a paragraph, or several where it is longer than `max_length` tokens.
+    """Tokenize the column `text`: one row for each paragraph, or several if it is longer than `max_length` tokens.
 
     Args:
-        rows: a data set with `text` and, if it likes, `example_id`; else a row's index is its id.
+        rows: a data set with `text` and optionally `example_id`; by default, the index of the row.
         tokenizer: one of transformers'.
-        max_length, long_text, stride: as for `mlm_recipes.data.encoding.Encoder`, whose columns the result has.
-        num_proc: processes to tokenize in; by default this one.
+        max_length, long_text, stride: as for `mlm_recipes.data.encoding.Encoder`.
+        num_proc: how many processes tokenize; by default this one alone.
 
-    `datasets` caches the result by the text, the tokenizer and these values, for later processes too.
+    The result has the columns of `Encoder`. `datasets` caches it on disk, by the text, the tokenizer and these values.
 
     >>> from mlm_recipes import load_corpus, train_tokenizer
     >>> rows = load_corpus("meditations")["validation"]
@@ -72,11 +72,13 @@ def tokenize(
 def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> Dataset:
     """Tokenize the column `text`, join the paragraphs end to end, and cut them into rows of `max_length` tokens.
 
-    A [SEP] stands between two paragraphs, and each row begins with [CLS] and ends with [SEP], as a paragraph by itself
-    does (the FULL-SENTENCES of RoBERTa; Liu et al. 2019, https://arxiv.org/abs/1907.11692). Nothing is cut off: a long
-    paragraph goes on in the next row. Of every 10,000 paragraphs the last row may be short.
+    There is a [SEP] between two paragraphs, and each row begins with [CLS] and ends with [SEP], like a single paragraph
+    (FULL-SENTENCES in RoBERTa; Liu et al. 2019, https://arxiv.org/abs/1907.11692). Nothing is cut off: a long paragraph
+    continues in the next row. Paragraphs are joined 10,000 at a time; the last row of each 10,000 may be short.
 
     Returns a data set with the columns of `tokenize`; `example_id` is the row's index.
+
+    Raises: ValueError for a tokenizer that does not add one special token before a text and one after it.
 
     >>> from mlm_recipes import load_corpus, train_tokenizer
     >>> rows = load_corpus("meditations")["validation"]
@@ -87,8 +89,8 @@ def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 51
     encoder = Encoder(tokenizer, max_length)
     if (len(encoder.before), len(encoder.after)) != (1, 1):
         raise ValueError(
-            f"packing: the tokenizer sets {len(encoder.before) + len(encoder.after)} special tokens around a text. "
-            "Accepted: two, one before and one after it, as BERT's and RoBERTa's do. Leave --packing out."
+            f"packing: the tokenizer adds {len(encoder.before) + len(encoder.after)} special tokens to a text. "
+            "Accepted: two, one before and one after it, as for BERT and RoBERTa. Leave out --packing."
         )
 
     def encode(texts: list[str], _: Any) -> pa.Table:
@@ -106,14 +108,14 @@ def _map(
     batch_size: int,
     num_proc: int | None,
 ) -> Dataset:
-    """Map `encode` over texts and ids, table by table; what an earlier process made of the same text is found again."""
+    """Map `encode` over texts and ids, a table at a time, or return the cached result of an earlier process."""
     rows = with_example_id(rows).select_columns(["text", "example_id"])
     if len(rows) and column(rows, "example_id").max() > paragraph_of(-1):
         raise ValueError(
             f"example_id: received {column(rows, 'example_id').max()}. Accepted: at most {paragraph_of(-1)}, since "
-            "what is above says which row of a long paragraph it is. Leave the column out: rows are then numbered."
+            "the higher bits number the rows of a long paragraph. Leave out the column: rows are then numbered."
         )
-    # datasets would hash the tokenizer with all that it has cached, and never find anything again.
+    # datasets would hash the tokenizer including its caches, and so never find the same key again.
     key = Hasher.hash([_VERSION, rows._fingerprint, _identity(tokenizer), values])
     shown = len(rows) > _SHOWN and sys.stderr.isatty()
     was_shown = datasets.is_progress_bar_enabled()
@@ -137,15 +139,15 @@ def _map(
 
 
 def _identity(tokenizer: Any) -> Any:
-    """Return plain data that decides a tokenizer's ids."""
+    """Return plain data that determines which ids a tokenizer returns."""
     if not tokenizer.is_fast:
         return [type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.init_kwargs]
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    return [state | {"truncation": None, "padding": None}, tokenizer.truncation_side]  # these are the last caller's
+    return [state | {"truncation": None, "padding": None}, tokenizer.truncation_side]  # set by whoever called it last
 
 
 def lost_and_split(rows: Dataset) -> dict[str, int]:
-    """Return how many paragraphs were cut off, by how many tokens in all, and how many were split into how many rows.
+    """Count the paragraphs that were cut off, the tokens that were lost, the paragraphs that were split, and the rows.
 
     >>> lost_and_split(Dataset.from_dict({"cut_off": [0, 3], "example_id": [0, 1]}))
     {'cut_off_paragraphs': 1, 'cut_off_tokens': 3, 'split_paragraphs': 0, 'rows': 2}
@@ -160,7 +162,7 @@ def lost_and_split(rows: Dataset) -> dict[str, int]:
 
 
 class NumberedRows(torch.utils.data.Dataset[dict[str, Any]]):
-    """A sequence of rows in which each row carries its index as `example_id`.
+    """A sequence of rows, each with its index as `example_id`.
 
     >>> NumberedRows([{"input_ids": [101, 102]}])[0]
     {'input_ids': [101, 102], 'example_id': 0}
@@ -178,10 +180,10 @@ class NumberedRows(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class RowsOfEpoch(torch.utils.data.Dataset[Any]):
-    """Rows by the keys of `mlm_recipes.training.order.EpochSampler`: each row carries its `epoch` into the collator.
+    """Rows by the keys of `mlm_recipes.training.order.EpochSampler`; each row has its `epoch`, for the collator.
 
-    The key says the epoch, because nothing else reaches a data set that lies in the memory of worker processes. A key
-    of -1 gives None, no example. With `plain`, for a collator that is not ours, rows come without what only ours knows.
+    The key contains the epoch, because nothing else reaches a data set in the memory of a worker process. A key of -1
+    gives None: no example. With `plain`, rows have only columns that any collator knows.
 
     >>> rows = RowsOfEpoch([{"input_ids": [101, 7, 102], "example_id": 0}, {"input_ids": [101, 102], "example_id": 1}])
     >>> rows[3 * 2 + 1]
@@ -199,7 +201,7 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int]) -> list[Any]:
-        """Return the rows of a batch at once, which spares a data set most of its work."""
+        """Return the rows of a batch at once, which is much faster for a `datasets.Dataset`."""
         pairs = [divmod(key, len(self.rows)) for key in keys if key >= 0]
         indices = [index for _, index in pairs]
         rows = self.rows.__getitems__(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices]
@@ -216,10 +218,10 @@ def _without_ours(row: Any) -> Any:
 
 
 def fingerprint(rows: Any, at_most: int = 1000) -> str:
-    """Return a hash of what decides which tokens a row has and which are masked, 16 hexadecimal digits.
+    """Return a hash of what determines the tokens of the rows and their masks, 16 hexadecimal digits.
 
-    That is `input_ids`, `special_tokens_mask` and `example_id` (else the row's index). Of rows that are neither a
-    `datasets.Dataset` nor a list it takes `at_most`, spread evenly: each may be costly.
+    It covers `input_ids`, `special_tokens_mask` and `example_id` (by default the row's index). Of rows that are neither
+    a `datasets.Dataset` nor a list it covers `at_most`, spread evenly, since each may be slow to get.
 
     >>> rows = [{"input_ids": [101, 102], "special_tokens_mask": [1, 1], "example_id": 0}]
     >>> fingerprint(rows) == fingerprint(Dataset.from_list(rows))
@@ -233,7 +235,7 @@ def fingerprint(rows: Any, at_most: int = 1000) -> str:
 
 
 def _in_columns(rows: Any, at_most: int, size: int = 10_000) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Yield lengths, ids, special tokens and example ids of `size` rows after the other, flat."""
+    """Yield lengths, ids, special tokens and example ids as flat arrays, of `size` rows at a time."""
     rows = rows.rows if isinstance(rows, NumberedRows) else rows
     if isinstance(rows, Dataset):
         first = 0
@@ -259,7 +261,7 @@ def _in_columns(rows: Any, at_most: int, size: int = 10_000) -> Iterator[tuple[A
 
 
 def with_example_id(rows: Any) -> Any:
-    """Return `rows`, a data set or any other sequence of rows, with an `example_id` in each: its own, or its index."""
+    """Return `rows`, a data set or another sequence, with an `example_id` in each row: its own, or else its index."""
     if isinstance(rows, Dataset):
         return rows if "example_id" in rows.column_names else rows.add_column("example_id", list(range(len(rows))))
     return rows if len(rows) and hasattr(rows[0], "keys") and "example_id" in rows[0] else NumberedRows(rows)

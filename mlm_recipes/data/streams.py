@@ -1,9 +1,9 @@
-"""A text that is never read whole: held out by a rule, shuffled in blocks, as long as a run takes.
+"""A text that is read while training: paragraphs are held out by a rule, and rows are shuffled in blocks.
 
-The text is cut into blocks of so many paragraphs. A block is tokenized, and its rows are put in an order that is a
-function of the seed, the epoch and their numbers: none is carried over to the next, so none can be lost, and a run that
-is resumed has only to find its block again. Where the text ends, its next epoch begins. The main process alone reads,
-and deals each process its rows.
+The text is cut into blocks of a fixed number of paragraphs. A block is tokenized, and the order of its rows is a
+function of the seed, the epoch and the rows' numbers. No row is carried over to the next block, so none can be lost,
+and a resumed run only has to find its block again. At the end of the text the next epoch begins. The main process alone
+reads, and sends each process its rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..masking.keys import Bools, order_keys, sequence_keys
 from .rows import fingerprint, to_rows
 from .text_cache import digests
 
-#: How many of its first paragraphs stand for a stream: to learn a tokenizer from, to count words in.
+#: How many paragraphs from the beginning of a stream are its sample: for learning a tokenizer and counting words.
 SAMPLE = 10_000
 
 
@@ -29,15 +29,15 @@ T = TypeVar("T")
 
 
 class HeldOut:
-    """Which paragraphs of a stream are not trained on: a rule on the text alone, so that no duplicate slips through.
+    """A rule that says which paragraphs of a stream are held out; it depends on their text alone.
 
     Args:
-        fraction: share of the distinct paragraphs, in [0, 1).
-        seed: which.
-        texts: paragraphs that are held out besides.
+        fraction: share of the distinct paragraphs to hold out, in [0, 1).
+        seed: decides which.
+        texts: other paragraphs to hold out.
 
-    Called with a list of paragraphs it returns True for each that is held out, shape `(paragraphs,)`. Paragraphs that
-    are equal but for case and white space are held out together.
+    Called with a list of paragraphs, it returns True for each that is held out, shape `(paragraphs,)`. Paragraphs that
+    are equal, ignoring case and white space, are either all held out or none of them.
 
     >>> HeldOut(texts=["To be"])(["or not", "to  be"]).tolist()
     [False, True]
@@ -47,15 +47,15 @@ class HeldOut:
         self.fraction, self.seed, self.texts = fraction, seed, np.unique(digests(texts))
 
     def __call__(self, paragraphs: Iterable[str]) -> Bools:
-        """Tell of each paragraph whether it is held out."""
+        """Tell for each paragraph whether it is held out."""
         found = digests(paragraphs)
-        # As load_corpus ranks them: the lowest keys are held out.
+        # As in load_corpus, paragraphs with the lowest keys are held out.
         return (sequence_keys(self.seed, 0, found) < np.uint64(self.fraction * 2.0**64)) | np.isin(found, self.texts)
 
     def choose(self, paragraphs: Iterable[str], at_most: int = 2_000) -> list[str]:
-        """Return the first paragraphs that are held out, and read no further; the others are not measured either.
+        """Return the first held-out paragraphs, and read no further. Held-out paragraphs after them are not used.
 
-        Raises: ValueError where there are none.
+        Raises: ValueError if there are none.
         """
         parts = _parts(paragraphs, 1000)
         found = itertools.chain.from_iterable(itertools.compress(part, self(part)) for part in parts)
@@ -64,19 +64,19 @@ class HeldOut:
             raise ValueError(
                 f"validation_fraction: with {self.fraction} no paragraph of the stream is held out, so there is "
                 "nothing to measure on. Accepted: a text and a fraction that give at least one. Raise "
-                "--validation_fraction, name a --validation_corpus, or leave --streaming out for a text so small."
+                "--validation_fraction, name a --validation_corpus, or leave out --streaming for such a small text."
             )
         return chosen
 
 
 @dataclass(frozen=True)
 class TextStream:
-    """A text for MLMTrainer's `train_dataset` that is read as it is needed, with `MLMConfig(streaming=True)`.
+    """A text for MLMTrainer's `train_dataset` that is read while training, with `MLMConfig(streaming=True)`.
 
     Args:
         read: opens the text and yields its paragraphs, in the same order each time; called once an epoch, in the main
             process alone.
-        held_out: which paragraphs are left out; by default none.
+        held_out: which paragraphs are not trained on; by default none.
 
     >>> stream = TextStream(lambda: iter(["to be", "or not", "to be"]), HeldOut(texts=["or not"]))
     >>> stream.first(10)
@@ -96,7 +96,7 @@ class TextStream:
         return list(itertools.compress(paragraphs, ~self.held_out(paragraphs)))
 
     def facts(self, make_rows: Callable[[list[str]], list[Row]]) -> dict[str, Any]:
-        """Return what a resumed run must have in common with the one it goes on with: how the text begins, as rows."""
+        """Return what a resumed run must have in common with the run before: the first rows, and what is held out."""
         held_out = self.held_out
         rule = [held_out.fraction, held_out.seed, fingerprint([{"input_ids": held_out.texts}])]
         return {
@@ -106,9 +106,13 @@ class TextStream:
 
 
 class Place(NamedTuple):
-    """Where a block begins: its epoch, how many texts and rows of that epoch lie before it, and of the run, rows.
+    """Where a block begins.
 
-    A row's number in its epoch is its `example_id`, its number in the run its position.
+    Args:
+        epoch: its epoch, from 0.
+        texts: how many paragraphs of this epoch are before it.
+        rows: how many rows of this epoch are before it. A row's number in its epoch is its `example_id`.
+        position: how many rows of the run are before it.
     """
 
     epoch: int = 0
@@ -129,20 +133,20 @@ def blocks(
     shuffle: bool = True,
     start: Place = START,
 ) -> Iterator[tuple[Place, list[Row]]]:
-    """Yield each block's place and its rows in the order they are trained on, epoch after epoch, without end.
+    """Yield each block's place and its rows in training order, epoch after epoch, without end.
 
     Args:
         stream: the text.
-        make_rows: makes rows with `input_ids` of a block's paragraphs; how many is up to it.
-        size: paragraphs of a block, held-out ones included.
-        seed: of the order.
-        shuffle: whether there is one besides the text's own.
-        start: where to begin. The paragraphs before it are read and nothing else.
+        make_rows: makes any number of rows with `input_ids` from the paragraphs of a block.
+        size: paragraphs in a block, including those that are held out.
+        seed: decides the order.
+        shuffle: whether to shuffle the rows of a block.
+        start: where to begin. The paragraphs before it are read and skipped.
 
-    Each row has an `example_id`, its number among the epoch's rows in the order of the text, and its `epoch`. A block
-    as large as the text makes `EpochSampler`'s order of its rows.
+    Each row has its `epoch` and an `example_id`: its number in the epoch, in the order of the text. If one block holds
+    the whole text, the order is that of `EpochSampler`.
 
-    Raises: ValueError where all is held out, or the text ends before `start`.
+    Raises: ValueError if every paragraph is held out, or if the text ends before `start`.
 
     >>> stream, make_rows = TextStream(lambda: "abcde"), lambda texts: [{"input_ids": [ord(text)]} for text in texts]
     >>> for place, rows in itertools.islice(blocks(stream, make_rows, size=3, seed=0), 3):
@@ -157,8 +161,8 @@ def blocks(
         passed = sum(1 for _ in itertools.islice(texts, place.texts))
         if passed < place.texts:
             raise ValueError(
-                f"corpus: the stream ends after {passed:,} paragraphs, and the checkpoint was made beyond "
-                f"{place.texts:,}. Accepted: the text that the run was begun with. Put it back, or start a new run."
+                f"corpus: the stream ends after {passed:,} paragraphs, but the checkpoint was made after "
+                f"{place.texts:,}. Accepted: the text with which the run began. Put it back, or start a new run."
             )
         for part in _parts(texts, size):
             kept = stream.kept(part)
@@ -169,16 +173,16 @@ def blocks(
             place = Place(place.epoch, place.texts + len(part), place.rows + len(rows), place.position + len(rows))
         if not place.rows:
             raise ValueError(
-                f"corpus: of the stream's {place.texts:,} paragraphs none is left to train on. Accepted: a text with "
+                f"corpus: none of the stream's {place.texts:,} paragraphs is left to train on. Accepted: a text with "
                 "at least one that is not held out. Check the corpus, or lower --validation_fraction."
             )
         place = Place(place.epoch + 1, position=place.position)
 
 
 def rows_of(texts: list[str], tokenizer: Any, max_length: int, **how: Any) -> list[Row]:
-    """Return the rows of some paragraphs, as `mlm_recipes.data.rows.to_rows` makes them; nothing is written to disk.
+    """Return the rows of some paragraphs, as from `mlm_recipes.data.rows.to_rows`, without writing them to disk.
 
-    Each has `input_ids` and `special_tokens_mask`, arrays of int32 and int8. `how` is what `to_rows` takes besides.
+    Each has `input_ids` and `special_tokens_mask`, arrays of int32 and int8. `how`: the other arguments of `to_rows`.
 
     >>> from mlm_recipes import train_tokenizer
     >>> rows_of(["to be"], train_tokenizer(["to be"] * 2, vocab_size=200), max_length=8)[0]["input_ids"][::3]
@@ -195,7 +199,7 @@ def rows_of(texts: list[str], tokenizer: Any, max_length: int, **how: Any) -> li
 
 
 def _parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of `size` items, the last one shorter.
+    """Yield lists of `size` items; the last one may be shorter.
 
     >>> list(_parts("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]

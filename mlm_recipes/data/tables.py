@@ -1,4 +1,4 @@
-"""From a table (JSON lines, JSON, CSV, TSV, Parquet, Arrow) to the texts in one of its columns."""
+"""Read the texts in one column of a table: JSON lines, JSON, CSV, TSV, Parquet or Arrow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .text_files import lines_of, open_bytes, text_blocks
+from .text_blocks import lines_of, open_bytes, text_blocks
 
 Row = Mapping[str, Any]
 
-#: Rows that are looked at to find the column that holds the text.
+#: How many rows are examined to find the column that holds the text.
 _SAMPLE = 200
 
 
@@ -34,13 +34,13 @@ def read_table(
 
     Args:
         kind: `jsonl`, `json`, `csv`, `tsv`, `parquet` or `arrow`.
-        counts: gets `rows_without_text`, and `text_column: NAME` for the column that was taken.
-        text_column: by default `text`, or else the column of strings that holds the longest ones.
-        encoding, encoding_errors, position: as for `mlm_recipes.data.text_files.text_blocks`; Parquet and Arrow have
-            their own.
+        counts: gets `rows_without_text`, and `text_column: NAME` for the column that is read.
+        text_column: by default `text`, or else the column with the longest strings.
+        encoding, encoding_errors, position: as for `mlm_recipes.data.text_blocks.text_blocks`; they do not apply to
+            Parquet and Arrow.
 
-    Raises: ValueError for a file that is damaged (with its line, where it has lines), a column that is not there, or
-    none that holds text.
+    Raises: ValueError for a file that is damaged (with the line or row, if known), a missing column, or a table without
+    a column of text.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "notes.jsonl"
@@ -57,7 +57,7 @@ def read_table(
     start = list(islice(rows, _SAMPLE))
     if not start:
         return
-    # Rows of JSON need not have the same keys: one that is asked for by name may come later.
+    # Rows of JSON may have different keys: the column that was named may come later.
     column = text_column if text_column is not None and kind in ("json", "jsonl") else None
     column = column or choose_column(start, text_column, str(path))
     counts[f"text_column: {column}"] += 1
@@ -67,7 +67,7 @@ def read_table(
         if value is None or (isinstance(value, str) and not value.strip()):
             missing += 1
         elif isinstance(value, str):
-            whole = value.encode("utf-8", "replace").decode()  # JSON may write half of a surrogate pair
+            whole = value.encode("utf-8", "replace").decode()  # JSON can hold half of a surrogate pair
             counts["undecodable_replaced"] += whole != value
             yield whole
         else:
@@ -77,14 +77,14 @@ def read_table(
                 "text."
             )
     if not found:
-        choose_column(start, text_column, str(path))  # says so
+        choose_column(start, text_column, str(path))  # raises
     counts["rows_without_text"] += missing
 
 
 def choose_column(rows: Iterable[Row], text_column: str | None, name: str) -> str:
-    """Return the column that holds the text: the one that is asked for, `text`, or the one with the longest strings.
+    """Return the column that holds the text: `text_column`, or `text`, or the one with the longest strings.
 
-    Raises: ValueError where there is none.
+    Raises: ValueError if there is none.
 
     >>> choose_column([{"id": "a", "body": "to be or not"}], None, "notes.jsonl")
     'body'
@@ -121,7 +121,7 @@ def _json_lines(path: Path, text: Iterable[str]) -> Iterator[Row]:
             except (ValueError, RecursionError) as error:
                 raise ValueError(
                     f"corpus: {path}, line {number}: not JSON ({error}). Accepted: one object a line, such as "
-                    '{"text": "..."}. Mend or remove that line.'
+                    '{"text": "..."}. Correct or remove that line.'
                 ) from None
             yield _object(row, f"{path}, line {number}")
 
@@ -132,12 +132,12 @@ def _json(path: Path, text: Iterable[str]) -> Iterator[Row]:
         found = json.loads(whole)
     except (ValueError, RecursionError) as error:
         if _parses(whole.lstrip().split("\n", 1)[0]):
-            yield from _json_lines(path, [whole])  # JSON lines by another name
+            yield from _json_lines(path, [whole])  # JSON lines with the ending .json
             return
         raise ValueError(
-            f"corpus: {path}: not JSON ({error}). Accepted: an array of objects, or one object a line. Mend it there."
+            f"corpus: {path}: not JSON ({error}). Accepted: an array of objects, or one object a line. Correct it."
         ) from None
-    if isinstance(found, dict):  # {"data": [{...}, ...]}, as some exports have it; or a single document
+    if isinstance(found, dict):  # {"data": [{...}, ...]}, as in some exports; or a single document
         lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
         texts = [value for value in found.values() if isinstance(value, str) and len(value) > 200]
         found = lists[0] if len(lists) == 1 and not texts and "text" not in found else [found]
@@ -159,7 +159,7 @@ def _object(row: Any, where: str) -> Row:
     if not isinstance(row, dict):
         raise ValueError(
             f"corpus: {where}: holds {type(row).__name__}, not an object. Accepted: objects such as "
-            '{"text": "..."}. If it is plain text, give the file the ending .txt.'
+            '{"text": "..."}. If it is plain text, rename the file to end in .txt.'
         )
     return row
 
@@ -193,7 +193,7 @@ def _tsv(path: Path, text: Iterable[str]) -> Iterator[Row]:
 
 
 def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Row]:
-    """Yield rows with the columns of strings; a batch at a time is in memory."""
+    """Yield rows with the columns of strings; one batch at a time is in memory."""
     with open_bytes(path) as file:
         try:
             if kind == "parquet":
@@ -219,8 +219,8 @@ def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Row]
                 done += batch.num_rows
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(
-                f"corpus: {path} cannot be read as {kind} ({str(error).splitlines()[0]}). Accepted: a file that is "
-                "whole. Write or fetch it again."
+                f"corpus: {path} cannot be read as {kind} ({str(error).splitlines()[0]}). Accepted: a complete "
+                "file. Write or download it again."
             ) from error
 
 
@@ -235,14 +235,14 @@ def _first_undecodable(batch: pa.RecordBatch) -> int:
 
 
 def _is_string(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):  # what pandas calls a category
+    if pa.types.is_dictionary(kind):  # a category in pandas
         kind = kind.value_type
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _arrow_batches(file: Any) -> tuple[Callable[..., Iterator[Any]], pa.Schema]:
     try:
-        reader = pa.ipc.open_stream(file)  # as datasets writes them
+        reader = pa.ipc.open_stream(file)  # as written by datasets
     except pa.ArrowInvalid:
         file.seek(0)
         reader = pa.ipc.open_file(file)

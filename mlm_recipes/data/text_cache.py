@@ -1,4 +1,4 @@
-"""Paragraphs, read once: an Arrow file on disk with what is known of them, found again by what they were read from."""
+"""A cache of paragraphs on disk: an Arrow file and its counts, found again by what was read and how."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset
 
-#: Part of every key: what an earlier version of the reading wrote is not taken for this one's.
+#: Part of every key, so that paragraphs read by an earlier version of this code are not used.
 _VERSION = 1
 
 _SCHEMA = pa.schema({"text": pa.large_string(), "example_id": pa.int64(), "digest": pa.int64(), "words": pa.int32()})
 
-# What is in memory at a time: paragraphs, and characters.
+# Upper bounds for what is in memory at a time: paragraphs and characters.
 _BATCH, _CHARACTERS = 10_000, 4_000_000
 
 
 def read_once(key: Any, read: Callable[[Counter[str]], Iterable[str]]) -> tuple[Dataset, dict[str, int]]:
-    """Return the paragraphs that `read` yields, and what it counted; from disk, where they were read before.
+    """Return the paragraphs that `read` yields, and what it counted; from disk, if they were read before.
 
     Args:
-        key: plain data that says what is read and how: paths with size and time of change, options.
-        read: yields paragraphs and counts what it drops; not called where the key is known.
+        key: plain data that says what is read and how: paths with size and modification time, options.
+        read: yields paragraphs and counts what it drops; not called if the key is in the cache.
 
-    The data set lies in the cache of `datasets` and is not held in memory. It has `text`, `example_id` (the row's
-    number), `digest` (int64; equal for texts that are equal but for case and white space) and `words`; the counts get
-    `paragraphs`, `words` and `fingerprint` (sha256 of all text).
+    The data set is in the cache of `datasets` on disk, not in memory. Its columns are `text`, `example_id` (the row's
+    number), `digest` (int64; the same for texts that are equal, ignoring case and white space) and `words`. The counts
+    also have `paragraphs`, `words` and `fingerprint` (sha256 of all text).
 
     >>> rows, counts = read_once("an example", lambda counts: ["To be", "or  not", "to BE "])
     >>> rows["digest"][0] == rows["digest"][2], counts["words"]
@@ -50,11 +50,11 @@ def read_once(key: Any, read: Callable[[Counter[str]], Iterable[str]]) -> tuple[
         try:
             counts = _write(read, aside / "text.arrow")
             (aside / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
-            aside.chmod(0o777 & ~_umask())  # not for one person alone, as a temporary folder is
+            aside.chmod(0o777 & ~_umask())  # a temporary folder is readable by its owner alone
             try:
                 os.replace(aside, folder)
             except OSError:
-                if not (folder / "counts.json").is_file():  # another process was not faster
+                if not (folder / "counts.json").is_file():  # no other process was faster
                     raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -1,188 +1,23 @@
-"""From a text file to its paragraphs, with a count of all that was dropped or changed on the way."""
+"""From a text file to its paragraphs, counting what is dropped or changed."""
 
 from __future__ import annotations
 
-import bz2
-import codecs
-import gzip
-import io
-import itertools
-import lzma
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import pyarrow as pa
+from .text_blocks import lines_of, text_blocks
 
 #: What a paragraph of a text file is.
 SAMPLE_BY = ("auto", "line", "paragraph", "document")
 
-#: A paragraph of more characters than this is cut, at white space where there is some: one at a time is in memory.
+#: A longer paragraph is cut, at white space if possible, since a paragraph has to fit in memory. In characters.
 LONGEST = 100_000
 
 _GUTENBERG = re.compile(r"\*\*\* ?(START|END) OF (?:THE|THIS) PROJECT GUTENBERG EBOOK", re.IGNORECASE)
-_BLOCK = 2**20
-
-# By their first bytes, whatever they are called.
-_COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
-    b"\x1f\x8b": gzip.open,
-    b"\x28\xb5\x2f\xfd": lambda path: pa.CompressedInputStream(str(path), "zstd"),
-    **{b"BZh%d1AY&SY" % size: bz2.open for size in range(1, 10)},
-    b"\xfd7zXZ": lzma.open,
-}
-_NO_TEXT = {
-    b"%PDF": ("a PDF", "Take its text out first: pdftotext FILE text.txt"),
-    b"PK\x03\x04": (
-        "an archive or an office document",
-        "Unpack it, or save it as plain text, and name the folder or the file",
-    ),
-}
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for reading, decompressed if its first bytes are those of gzip, zstd, bzip2 or xz.
-
-    Raises: ValueError for a PDF, an archive, or what is neither a file nor readable.
-    """
-    try:
-        if not path.is_file():
-            raise OSError("it is not a regular file" if path.exists() else "there is nothing at the end of its links")
-        with path.open("rb") as file:
-            start = file.read(10)
-    except OSError as error:
-        raise ValueError(
-            f"corpus: {path} cannot be read ({error.strerror or error}). Accepted: a file that you may read; text from "
-            "a pipe comes as --corpus -. Check its permissions and its links."
-        ) from error
-    for magic, (what, mend) in _NO_TEXT.items():
-        if start.startswith(magic):
-            raise ValueError(f"corpus: {path} is {what}. Accepted: plain text, JSON lines, CSV, Parquet. {mend}.")
-    for magic, decompress in _COMPRESSED.items():
-        if start.startswith(magic):
-            return decompress(path)
-    return path.open("rb")
-
-
-def blocks(path: Path, position: Callable[[int], Any] = lambda _: None) -> Iterator[bytes]:
-    """Yield a file's bytes, decompressed, about a megabyte at a time, each block but the last up to a line's end.
-
-    `position` is told how many bytes were taken from the disk so far.
-
-    Raises: ValueError for a compressed file that breaks off or is damaged.
-    """
-    with open_bytes(path) as file:
-        rest: list[bytes] = []
-        done = 0
-        while block := _read(file, path):
-            done += len(block)
-            position(done)
-            cut = block.rfind(b"\n") + 1
-            if cut:
-                yield b"".join([*rest, block[:cut]])
-                rest = []
-            rest.append(block[cut:])
-        if last := b"".join(rest):
-            yield last
-
-
-def _read(file: IO[bytes], path: Path) -> bytes:
-    try:
-        return file.read(_BLOCK)
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(
-            f"corpus: {path} cannot be read to its end ({error}). Accepted: a file that is whole. "
-            "Fetch or compress it again."
-        ) from error
-
-
-def text_blocks(
-    path: Path,
-    counts: Counter[str],
-    encoding: str = "utf-8",
-    encoding_errors: str = "strict",
-    position: Callable[[int], Any] = lambda _: None,
-) -> Iterator[str]:
-    """Yield a file's text, about a megabyte at a time; lines end with `\n`, whatever they ended with in the file.
-
-    Args:
-        counts: gets `undecodable_replaced`, where `encoding_errors` is `replace`.
-        encoding: a codec of Python's; a byte order mark is no text.
-
-    Raises: ValueError for bytes that are not of the encoding, with file, line and byte, and for NUL characters.
-    """
-    replaced = 0
-
-    def replace(error: UnicodeError) -> tuple[str, int]:
-        nonlocal replaced
-        assert isinstance(error, UnicodeDecodeError)
-        replaced += 1
-        return "\ufffd", error.end
-
-    handler = encoding_errors
-    if encoding_errors == "replace":  # ours also counts
-        handler = "mlm_recipes.replace"
-        codecs.register_error(handler, replace)
-    # Incremental: a block may end within a character of UTF-16, and some encodings shift between alphabets.
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(handler), translate=True)
-    lines = done = 0
-    for number, block in enumerate(itertools.chain(blocks(path, position), [b""])):
-        try:
-            text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            raise ValueError(_undecodable(path, error, encoding, done + len(block))) from None
-        done += len(block)
-        if number == 0:
-            text = text.removeprefix("\ufeff")
-        if "\0" in text:
-            line = lines + text[: text.index("\0")].count("\n") + 1
-            raise ValueError(
-                f"corpus: {path}, line {line}: a NUL character, which no text has. Accepted: text. If it is UTF-16 or "
-                "UTF-32, name that: --encoding utf-16."
-            )
-        lines += text.count("\n")
-        yield text
-    counts["undecodable_replaced"] += replaced
-
-
-def _undecodable(path: Path, error: UnicodeDecodeError, encoding: str, read: int) -> str:
-    """Say where a wrong byte stands; `read` bytes of the file were read when the decoder gave up."""
-    offset, wrong = read - len(error.object) + error.start, error.object[error.start]
-    utf16 = offset == 0 and error.object.startswith((b"\xff\xfe", b"\xfe\xff"))
-    likely = "utf-16" if utf16 else "cp1252" if encoding.lower().replace("-", "") in ("utf8", "utf8sig") else "utf-8"
-    where, place = str(path), f"byte {offset + 1} of the file"
-    if "\n".encode(encoding) == b"\n":
-        line, column = _line_and_column(path, offset)
-        where, place = f"{path}, line {line}", f"byte 0x{wrong:02x} at position {column} of the line"
-    return (
-        f"corpus: {where}: not {encoding.upper()} ({place}). Accepted: text in the encoding that is named. If it is "
-        f"{likely}, say so: --encoding {likely}; --encoding_errors replace puts \ufffd for each byte that is wrong."
-    )
-
-
-def _line_and_column(path: Path, offset: int) -> tuple[int, int]:
-    line, begins, done = 1, 0, 0
-    for block in blocks(path):
-        before = block[: max(0, offset - done)]
-        if b"\n" in before:
-            line, begins = line + before.count(b"\n"), done + before.rfind(b"\n") + 1
-        done += len(block)
-        if done > offset:
-            break
-    return line, offset - begins + 1
-
-
-def lines_of(text: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a text that comes in blocks."""
-    rest = ""
-    for block in text:
-        *lines, rest = (rest + block if rest else block).split("\n")
-        yield from lines
-    if rest:
-        yield rest
 
 
 def read_text(
@@ -199,8 +34,8 @@ def read_text(
         counts: gets `blank_lines_dropped`, `gutenberg_lines_dropped` (header and footer of Project Gutenberg),
             `very_long_cut` (paragraphs of more than `LONGEST` characters), `undecodable_replaced`, and
             `files_read_by_line`, `files_read_by_paragraph` or `files_read_by_document`.
-        sample_by: `line`; `paragraph`: what stands between blank lines, its lines joined; `document`: the whole file.
-            `auto` is `paragraph` where the text was wrapped (`are_wrapped`, of its first 10,000 lines), else `line`.
+        sample_by: what a paragraph is: `line`; `paragraph`, the lines between two blank lines, joined; `document`, the
+            whole file; or `auto`: `paragraph` if the first 10,000 lines are wrapped (`are_wrapped`), else `line`.
         encoding, encoding_errors, position: as for `text_blocks`.
 
     >>> import tempfile
@@ -226,10 +61,13 @@ def read_text(
 
 
 def are_wrapped(lines: list[str]) -> bool:
-    """Tell whether `lines` are those of paragraphs that were wrapped, with blank lines between the paragraphs.
+    """Tell whether `lines` are paragraphs that were wrapped, with blank lines between the paragraphs.
 
-    Then there are three or more of them between two blank lines on average, the long ones have at most 120 characters,
-    and of those that another follows four in five are three quarters as long as the long ones.
+    They are if
+
+    - there are on average three or more lines between two blank lines
+    - the long lines (the 90th percentile) have at most 120 characters
+    - of the lines that another line follows, four in five are at least three quarters as long as the long lines
 
     >>> are_wrapped(["some words", "and others", "end", "", "once again", "some words", "end"])
     True
@@ -242,7 +80,7 @@ def are_wrapped(lines: list[str]) -> bool:
     if len(filled) == len(lengths) or starts < 2 or len(filled) < 3 * starts:
         return False
     long = filled[len(filled) * 9 // 10]
-    followed = [now for now, after in itertools.pairwise(lengths) if now and after]
+    followed = [now for now, after in pairwise(lengths) if now and after]
     return long <= 120 and sum(length >= 0.75 * long for length in followed) >= 0.8 * len(followed)
 
 
@@ -273,14 +111,14 @@ def _by_document(lines: Iterable[str], counts: Counter[str]) -> Iterator[str]:
 
 
 def _without_gutenberg(lines: Iterator[str], counts: Counter[str]) -> Iterator[str]:
-    """Leave out what Project Gutenberg sets before and after its texts; several may stand in one file."""
+    """Leave out the header and footer of Project Gutenberg's texts; a file may hold several texts."""
     head = list(islice(lines, 1000))
     marks = [i for i, line in enumerate(head) if _GUTENBERG.match(line)]
     if not marks:
         yield from head
         yield from lines
         return
-    # What stands before the header is the person's own; before a mark that ends, it is the book.
+    # Lines before the header were added by the user. If the first mark is that of the end, the book is before it.
     begins = next((i for i, line in enumerate(head[: marks[0]]) if "project gutenberg" in line.lower()), marks[0])
     if not _starts(head[marks[0]]):
         begins = marks[0]

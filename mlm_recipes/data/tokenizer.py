@@ -1,4 +1,4 @@
-"""From text to token ids: load a model's tokenizer, or learn one from the corpus."""
+"""Load a model's tokenizer, or learn one from the corpus."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 from ..sources import remote_code
 from ..sources.model_folder import model_folder
 
-# BERT's own layout: what code written for bert-base-uncased takes for granted holds for a tokenizer trained here.
-PAD, UNK, CLS, SEP, MASK = 0, 100, 101, 102, 103
+# BERT's own ids, 0 and 100 to 103: code that was written for bert-base-uncased works with a tokenizer trained here.
 _FIRST_IDS = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def has_tokenizer(name: str | Path, revision: str | None = None) -> bool:
-    """Tell whether a model brings a tokenizer of its own; `mini-random` does not, it learns one from each corpus.
+    """Tell whether a model comes with a tokenizer; `mini-random` does not, and learns one from each corpus.
 
     >>> has_tokenizer("mini"), has_tokenizer("mini-random")
     (True, False)
@@ -30,11 +29,11 @@ def has_tokenizer(name: str | Path, revision: str | None = None) -> bool:
 def load_tokenizer(
     name: str | Path, revision: str | None = None, trust_remote_code: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model: a built-in name, a local folder or a hub id, there at a `revision`.
+    """Load the tokenizer of a model: a built-in name, a local folder, or a hub id with an optional `revision`.
 
-    Code that it brings is run only if `trust_remote_code` is the model's name.
+    The model's own code is run only if `trust_remote_code` is the model's name.
 
-    Raises: ValueError where there is none, it cannot be loaded, it needs its own code, or it has no mask token.
+    Raises: ValueError if there is none, or it cannot be loaded, needs code that may not be run, or has no mask token.
     """
     return require_mask_token(load_any_tokenizer(name, revision, trust_remote_code), name)
 
@@ -42,7 +41,7 @@ def load_tokenizer(
 def load_any_tokenizer(
     name: str | Path, revision: str | None = None, trust_remote_code: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """Load as `load_tokenizer` does, also one without a mask token."""
+    """Load a tokenizer as `load_tokenizer` does, even one without a mask token."""
     if not has_tokenizer(name, revision):
         raise ValueError(
             f"model: {str(name)!r} has no tokenizer of its own. Accepted: a model saved together with its tokenizer. "
@@ -69,9 +68,9 @@ def load_or_train_tokenizer(
     revision: str | None = None,
     trust_remote_code: str | None = None,
 ) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model, or learn one from `texts` where it brings none or starts `from_scratch`.
+    """Load the tokenizer of a model, or learn one from `texts` if the model has none or starts `from_scratch`.
 
-    Raises: ValueError where one has to be learned and there are no `texts`; else as `load_tokenizer`.
+    Raises: ValueError if one has to be learned and `texts` is None; and as `load_tokenizer`.
 
     >>> load_or_train_tokenizer("mini-random", ["to be or not to be"] * 2).tokenize("To be")
     ['to', 'be']
@@ -80,7 +79,7 @@ def load_or_train_tokenizer(
         return load_tokenizer(name, revision, trust_remote_code)
     if texts is None:
         raise ValueError(
-            f"processing_class: received None, and {str(name)!r} brings no tokenizer to use. Accepted: a tokenizer, or "
+            f"processing_class: received None, and {str(name)!r} has no tokenizer. Accepted: a tokenizer, or "
             "a train_dataset with `text` to learn one from. Pass processing_class=train_tokenizer(texts)."
         )
     return train_tokenizer(texts, vocab_size)
@@ -101,12 +100,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
     """Learn a lower-casing WordPiece (BERT; Devlin et al. 2019) with BERT's own id layout.
 
     Args:
-        texts: what to learn from; the training split alone, or the held-out text leaks into the vocabulary.
-        vocab_size: how many tokens to learn, at least 200; a small text fills less, since a piece must occur twice to
-            be kept, and a text with more different characters than that gets a token for each.
+        texts: what to learn from: the training split alone, or else held-out text leaks into the vocabulary.
+        vocab_size: size of the vocabulary, at least 200. A small text gives fewer tokens, since a piece must occur
+            twice; a text with more different characters than this gets a token for each.
 
-    [PAD]=0, [unused0]..[unused98]=1..99, [UNK]=100, [CLS]=101, [SEP]=102, [MASK]=103. The same texts give the same
-    tokenizer, to the last id, in every process.
+    The first ids are [PAD]=0, [unused0]..[unused98]=1..99, [UNK]=100, [CLS]=101, [SEP]=102, [MASK]=103. The same texts
+    give exactly the same tokenizer in every process.
 
     Raises: ValueError for a `vocab_size` below 200.
 
@@ -120,12 +119,12 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
             "unused tokens); 8192 suits a book, 30522 is bert-base-uncased's."
         )
     if isinstance(texts, Iterator):
-        texts = list(texts)  # it is gone through twice
+        texts = list(texts)  # it is read twice
     normalizer = normalizers.BertNormalizer(lowercase=True)
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    # The trainer numbers the word-internal characters ("##a") in the order of a hash table, which differs from run to
-    # run, and breaks ties between merges by those numbers: the same text gives another vocabulary each time. Handing
-    # it these tokens in a fixed order, as if they were special, takes that freedom away.
+    # The trainer numbers the word-internal characters ("##a") in the order of a hash table, which differs between runs,
+    # and breaks ties between merges by these numbers, so the same text would give another vocabulary each time. Passing
+    # these tokens in a fixed order, as if they were special, prevents that.
     # Upstream: tokenizers, trainers/bpe.rs, `tokenize_words` iterating over a HashMap.
     inner: set[str] = set()
     for text in texts:
@@ -142,5 +141,5 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
             show_progress=False,
         ),
     )
-    # ModernBERT, the shape of `mini`, has no segment embeddings: no token_type_ids for it.
+    # ModernBERT, the architecture of `mini`, has no segment embeddings, so it takes no token_type_ids.
     return BertTokenizer(vocab=learner.get_vocab(), model_input_names=["input_ids", "attention_mask"])

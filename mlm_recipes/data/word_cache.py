@@ -1,4 +1,4 @@
-"""Token ids word by word, each distinct word tokenized once."""
+"""Token ids by word: each distinct word is tokenized once."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import numpy.typing as npt
 
 Tokens = npt.NDArray[np.int32]
 
-#: Characters of the words that are kept, each word counting for 16 more: some tens of megabytes. When there are more
-#: the cache begins anew, and the commonest come back at once.
+#: Upper bound for the characters of all words in the cache, plus 16 a word: some tens of megabytes. A full cache is
+#: emptied; the common words are back at once.
 _MOST = 5_000_000
 
-#: Characters of text that are looked at in one go.
+#: Characters of text that are tokenized together.
 _CHARACTERS = 2_000_000
 
 
 class TokenIds:
-    """Return the ids of texts, without special tokens: what the tokenizer gives, looked up word by word if it can be.
+    """Return the ids of texts, without special tokens: those that the tokenizer returns, looked up word by word.
 
-    A text has far fewer distinct words than words, and looking one up costs a small part of what the tokenizer takes.
+    A text has far fewer distinct words than words, and looking one up takes a fraction of the time of tokenizing it.
     Where a space always ends a token (BERT's WordPiece, the byte-level BPE of RoBERTa and ModernBERT), the ids of a
-    text are those of its words, joined; `why_not` says why another tokenizer is given each text whole.
+    text are the ids of its words, joined. Any other tokenizer is given whole texts, and `why_not` says why.
 
     Args:
         tokenizer: one of transformers'.
-        by_word: look words up, where the tokenizer lets us; False for the plain way.
+        by_word: look words up, if the tokenizer allows it; False to tokenize whole texts.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
@@ -42,15 +42,15 @@ class TokenIds:
 
     def __init__(self, tokenizer: Any, by_word: bool = True) -> None:
         self.tokenizer = tokenizer
-        self.why_not = why_not_by_word(tokenizer) if by_word else "not asked for"
+        self.why_not = why_not_by_word(tokenizer) if by_word else "not requested"
         self._first: dict[str, bytes] = {}
-        # Byte-level tokens contain the space before a word, so that a text's first word is another than the same later.
+        # Byte-level tokens contain the space before a word, so a word at the beginning of a text has other ids.
         self._space = " " if self.why_not is None and _kind(tokenizer) == "ByteLevel" else ""
         self._later: dict[str, bytes] = {} if self._space else self._first
         self._size = 0
         added = tokenizer.added_tokens_decoder.values() if self.why_not is None else ()
         reaching = [t.content for t in added if t.lstrip or t.rstrip or t.single_word or " " in t.content]
-        # Two spaces and more, or a token that takes the space beside it along: such a text goes the plain way.
+        # Several spaces, or a token that includes the space beside it: then the whole text is tokenized.
         self._odd = re.compile("|".join(map(re.escape, ["  ", *reaching])))
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
@@ -84,7 +84,7 @@ class TokenIds:
 
     def _learn(self, known: dict[str, bytes], words: set[str], before: str) -> None:
         new = [word for word in words if word not in known]
-        backend = self.tokenizer.backend_tokenizer  # by way of transformers a word takes ten times as long
+        backend = self.tokenizer.backend_tokenizer  # through transformers a word takes ten times as long
         backend.no_truncation()
         backend.no_padding()
         found = backend.encode_batch_fast([before + word for word in new], add_special_tokens=False)
@@ -99,13 +99,13 @@ class TokenIds:
 
 
 def why_not_by_word(tokenizer: Any) -> str | None:
-    """Return why a text's ids may not be those of its words, or None if they are."""
+    """Return why the ids of a text may differ from those of its words, or None if they do not."""
     kind = _kind(tokenizer)
     return None if kind in ("BertPreTokenizer", "ByteLevel") else f"its words are found by {kind}"
 
 
 def _kind(tokenizer: Any) -> str:
-    """Return how the tokenizer finds words."""
+    """Return the name of the step by which the tokenizer finds words, or of what prevents using it."""
     if not tokenizer.is_fast:
         return "Python code"
     state = json.loads(tokenizer.backend_tokenizer.to_str())

@@ -16,6 +16,7 @@ from ..data.corpus import Corpus, check_held_out, load_corpus, load_paragraphs
 from ..data.paragraphs import stream_paragraphs
 from ..data.rows import lost_and_split, to_rows
 from ..data.streams import HeldOut, TextStream, rows_of
+from ..data.text_source import Reading, Version, resolve
 from ..data.tokenizer import load_or_train_tokenizer
 from ..evaluation.before_after import Measured
 from ..evaluation.measured_text import MeasuredText
@@ -114,16 +115,19 @@ class _Stream:
     @classmethod
     def open(cls, config: MLMConfig) -> _Stream:
         check_held_out(config.validation_fraction, config.max_eval_samples)
-        read, facts = stream_paragraphs(config.corpus, config.reading(), **config.where())
+        reading, version = Reading(**config.reading()), Version(**config.where())
+        source = resolve(config.corpus, reading, version, for_streaming=True)
+        read, facts = stream_paragraphs(source), source.facts() | {"streamed": True}
         if config.validation_corpus is None:
             held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
             chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))
             validation = Dataset.from_dict({"text": chosen, "example_id": list(range(len(chosen)))})
         else:
             with config.main_process_first(desc="loading validation corpus"):
-                validation = load_paragraphs(config.validation_corpus, **config.reading())
+                validation_source = resolve(config.validation_corpus, reading)
+                validation = load_paragraphs(validation_source)
             held_out = HeldOut(texts=validation["text"])
-            facts["validation_corpus"] = {"name": without_credentials(config.validation_corpus)}
+            facts["validation_corpus"] = validation_source.facts()
         text = TextStream(read, held_out)
         corpus = Corpus(validation=validation)
         corpus.facts = facts | {"validation": len(validation)}
@@ -168,7 +172,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         corpus.facts |= {"max_length": max_length} | lost
         random_weights = starts_random(config.model, config.from_scratch)
         if config.general_corpus.lower() != "none" and not random_weights:  # else there is nothing to forget
-            text = load_paragraphs(config.general_corpus, **config.reading())
+            text = load_paragraphs(resolve(config.general_corpus, Reading(**config.reading())))
             rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
             corpus.facts["general"] = without_credentials(config.general_corpus)
     if config.prompts is None:

@@ -1,23 +1,15 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-import re
 from collections import Counter
 from pathlib import Path
 
-import datasets
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from text_server import Server
 
 from mlm_recipes import load_corpus
-from mlm_recipes.data import paragraphs as paragraphs_module
-from mlm_recipes.data.corpus import load_paragraphs
-from mlm_recipes.data.paragraphs import CORPORA, known_corpora
-
-WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?")
+from mlm_recipes.data.text_source import CORPORA
 
 
 def paragraphs(corpus):
@@ -28,41 +20,6 @@ def paragraphs(corpus):
 def write(path: Path, *lines: str) -> str:
     path.write_text("\n".join(lines), encoding="utf-8")
     return str(path)
-
-
-# The bundled text
-
-
-def test_the_bundled_text_is_what_its_sidecar_says():
-    facts = known_corpora()["meditations"]
-    text = (CORPORA / "meditations.txt").read_bytes()
-    lines = text.decode("ascii").splitlines()
-    assert hashlib.sha256(text).hexdigest() == facts["sha256"]
-    assert len(lines) == facts["paragraphs"] >= 240
-    assert len(text.split()) == facts["words"] >= 14_000
-    assert facts["licence"] == "CC0-1.0"
-    ends = [facts["books"][book] for book in range(1, 13)]
-    assert ends[0][0] == 1
-    assert ends[-1][1] == len(lines)
-    assert all(after[0] == before[1] + 1 for before, after in itertools.pairwise(ends))
-
-
-def test_no_two_bundled_paragraphs_share_eight_words_in_a_row():
-    seen: dict[tuple[str, ...], int] = {}
-    for number, line in enumerate((CORPORA / "meditations.txt").read_text("ascii").splitlines(), start=1):
-        words = WORDS.findall(line.lower())
-        for run in {tuple(words[i : i + 8]) for i in range(len(words) - 7)}:
-            assert seen.setdefault(run, number) == number, f"lines {seen[run]} and {number} share: {' '.join(run)}"
-
-
-def test_the_ordinary_language_is_what_its_sidecar_says_and_can_be_loaded_whole():
-    facts = known_corpora()["general-english"]
-    text = (CORPORA / "general-english.txt").read_bytes()
-    assert hashlib.sha256(text).hexdigest() == facts["sha256"]
-    assert (len(text.decode("ascii").splitlines()), len(text.split())) == (facts["paragraphs"], facts["words"])
-    rows = load_paragraphs("general-english")
-    assert list(rows["text"]) == text.decode("ascii").splitlines()
-    assert rows["example_id"] == list(range(60))
 
 
 # The split
@@ -176,13 +133,6 @@ def test_wrapped_lines_are_joined(tmp_path):
     assert paragraphs(load_corpus(path, sample_by="line")) == [*block, *other]
 
 
-def test_what_does_not_apply_is_refused(tmp_path):
-    path = write(tmp_path / "notes.txt", "one", "two")
-    for option in ("config", "split", "revision", "sha256"):
-        with pytest.raises(ValueError, match=f"corpus_{option}: received 'x' for .*notes.txt', which is not a"):
-            load_corpus(path, **{option: "x"})
-
-
 def test_a_byte_order_mark_and_windows_line_ends_are_not_text(tmp_path):
     (tmp_path / "notes.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\n")
     assert paragraphs(load_corpus("notes.txt")) == ["one", "two"]
@@ -232,17 +182,6 @@ def test_a_file_that_cannot_serve_is_refused(tmp_path, content, says):
         load_corpus("notes.txt")
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "./notes", "texts/deep/notes.txt", "~/no-such-notes.txt"])
-def test_a_missing_file_is_named(name):
-    with pytest.raises(FileNotFoundError, match=re.escape(repr(name))):
-        load_corpus(name)
-
-
-def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"Did you mean 'meditations'\?.*meditations, meditations-long"):
-        load_corpus("meditation")
-
-
 def test_a_folder_without_text_and_a_pdf_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"the folder 'empty' holds no text.*\.txt"):
@@ -261,89 +200,3 @@ def test_a_fraction_must_leave_something_on_both_sides(fraction):
 def test_a_hub_id_without_a_network_says_what_to_do():
     with pytest.raises(ValueError, match=r"'someone/texts'.*hub cannot be reached.*bundled `meditations`"):
         load_corpus("someone/texts")
-
-
-# Data sets of the hub (what load_dataset returns; reaching the hub is tested by the errors above)
-
-
-def from_hub(monkeypatch, **splits):
-    splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(columns) for name, columns in splits.items()})
-    monkeypatch.setattr(paragraphs_module, "load_splits", lambda name, **asked: splits)
-
-
-def test_a_hub_data_set_keeps_its_own_validation_split(monkeypatch):
-    from_hub(monkeypatch, train={"body": ["one", "two", "", "THREE"]}, validation={"body": ["three", "four"]})
-    corpus = load_corpus("someone/texts", text_column="body")
-    assert corpus["train"]["text"] == ["one", "two"]  # "THREE" is held out already
-    assert corpus["validation"]["text"] == ["three", "four"]
-    assert corpus["validation"]["example_id"] == [0, 1]
-    assert corpus.facts["dropped_as_duplicate_of_validation"] == 1
-    assert corpus.facts["rows_without_text"] == 1
-
-
-def test_a_hub_data_set_without_one_is_split(monkeypatch):
-    from_hub(
-        monkeypatch, train={"text": ["one", "two", "three"], "label": [0, 1, 0]}, test={"text": ["x"], "label": [0]}
-    )
-    corpus = load_corpus("someone/texts")
-    assert sorted(paragraphs(corpus)) == ["one", "three", "two"]
-    assert corpus["train"].column_names == ["text", "example_id"]
-
-
-def test_a_hub_data_set_without_the_column_or_the_split_is_refused(monkeypatch):
-    from_hub(monkeypatch, train={"body": ["one", "two"], "label": [0, 1]})
-    with pytest.raises(ValueError, match=r"no column 'text'. Accepted: one of body, label"):
-        load_corpus("someone/texts", text_column="text")
-    with pytest.raises(
-        ValueError, match=r"the column 'label' of 'someone/texts' holds Value.*Accepted: a column of str"
-    ):
-        load_corpus("someone/texts", text_column="label")
-    from_hub(monkeypatch, train={"text": ["one", "two"]}, validation={"text": ["two", "one"]})
-    with pytest.raises(ValueError, match="nothing to train on"):
-        load_corpus("someone/texts")
-    from_hub(monkeypatch, test={"text": ["one", "two"]})
-    with pytest.raises(ValueError, match=r"has the splits test, not 'train'"):
-        load_corpus("someone/texts")
-
-
-# A corpus fetched on demand, from a real server
-
-
-@pytest.fixture
-def server():
-    server = Server(b"one\ntwo\nthree")
-    yield server
-    server.close()
-
-
-def name_it(monkeypatch, url, sha256):
-    sidecar = {"source": "a test", "licence": "none", "url": url, "sha256": sha256}
-    monkeypatch.setattr(paragraphs_module, "known_corpora", lambda: {"remote": sidecar})
-
-
-def test_a_remote_corpus_is_fetched_once_and_checked(monkeypatch, server):
-    name_it(monkeypatch, server.url, hashlib.sha256(server.text).hexdigest())
-    assert paragraphs(load_corpus("remote")) == ["one", "two", "three"]
-    assert paragraphs(load_corpus("remote")) == ["one", "two", "three"]
-    assert server.requests == 1
-    assert load_corpus("remote").facts["source"] == server.url
-
-
-def test_a_remote_corpus_with_another_content_is_refused_and_forgotten(monkeypatch, server):
-    name_it(monkeypatch, server.url, "0" * 64)
-    with pytest.raises(ValueError, match=r"its sha256 is [0-9a-f]{64}. Accepted: 0{64}"):
-        load_corpus("remote")
-    name_it(monkeypatch, server.url, hashlib.sha256(server.text).hexdigest())
-    assert paragraphs(load_corpus("remote")) == ["one", "two", "three"]
-
-
-def test_a_remote_corpus_out_of_reach_says_what_to_do(monkeypatch, server):
-    name_it(monkeypatch, "http://127.0.0.1:9/clean.txt", "0" * 64)
-    with pytest.raises(ValueError, match=r"cannot be fetched: no connection.*name its path instead"):
-        load_corpus("remote")
-
-
-@pytest.mark.network
-def test_meditations_long_is_the_tutorials_text(monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
-    assert load_corpus("meditations-long").facts["paragraphs"] == 507

@@ -79,7 +79,7 @@ def test_packing_refuses_what_leaves_no_room(corpus, tokenizer):
 def test_packing_refuses_a_tokenizer_with_other_ends(corpus, tokenizer):
     endless = copy.deepcopy(tokenizer)
     endless.backend_tokenizer.post_processor = TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 102)])
-    with pytest.raises(ValueError, match="sets 1 special tokens around a text"):
+    with pytest.raises(ValueError, match="adds 1 special tokens to a text"):
         pack(corpus["validation"], endless, 16)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -19,11 +20,13 @@ from same_run import assert_same_run
 from stream_processes import BATCH, BUFFER, PARAGRAPHS, STEPS, Reader, texts_and_tokenizer, train
 from transformers import DataCollatorForLanguageModeling
 
+import mlm_recipes
 from mlm_recipes import MLMConfig, MLMTrainer, TextStream, evaluate, load_corpus, reference, tokenize, verify
-from mlm_recipes.data import corpus, paragraphs
+from mlm_recipes.data.corpus import load_paragraphs
+from mlm_recipes.data.paragraphs import stream_paragraphs
 from mlm_recipes.data.streams import START, HeldOut, blocks, rows_of
+from mlm_recipes.data.text_source import resolve
 from mlm_recipes.recipes.prepare import prepare
-from mlm_recipes.recipes.train import train as recipe_train
 from mlm_recipes.training import streamed_rows, trainer
 from mlm_recipes.training.order import EpochSampler
 from mlm_recipes.training.streamed_rows import StreamedRows, StreamState
@@ -145,14 +148,14 @@ def test_a_block_as_large_as_the_text_has_the_order_of_an_ordinary_epoch():
 
 
 def test_a_stream_without_a_paragraph_to_train_on_is_an_error():
-    with pytest.raises(ValueError, match="of the stream's 2 paragraphs none is left to train on"):
+    with pytest.raises(ValueError, match="none of the stream's 2 paragraphs is left to train on"):
         next(blocks(stream_of(2, {0, 1}), numbers, size=1, seed=0, start=START._replace(texts=2)))
-    with pytest.raises(ValueError, match="of the stream's 0 paragraphs"):
+    with pytest.raises(ValueError, match="none of the stream's 0 paragraphs"):
         next(blocks(stream_of(0), numbers, size=1, seed=0))
 
 
 def test_a_text_that_has_become_shorter_is_an_error():
-    with pytest.raises(ValueError, match=r"ends after 5 paragraphs, and the checkpoint was made beyond 6"):
+    with pytest.raises(ValueError, match=r"ends after 5 paragraphs, but the checkpoint was made after 6"):
         next(blocks(stream_of(5), numbers, size=2, seed=0, start=START._replace(texts=6, rows=8, position=8)))
 
 
@@ -173,7 +176,7 @@ def test_the_rows_are_those_of_tokenize_and_nothing_is_written(data, tmp_path):
 def load_text(folder, texts):
     path = folder / "text.txt"
     path.write_text("\n".join(texts), encoding="utf-8")
-    return corpus.load_paragraphs(path)
+    return load_paragraphs(resolve(str(path)))
 
 
 def test_what_is_held_out_depends_on_the_text_alone_and_duplicates_share_a_side(data):
@@ -192,7 +195,7 @@ def test_what_is_held_out_depends_on_the_text_alone_and_duplicates_share_a_side(
 def test_a_stream_holds_out_what_load_corpus_would(data):
     """Both take the paragraphs of the lowest keys: one of a fraction in number, the other below a threshold."""
     texts = load_corpus("meditations", seed=7)["validation"]["text"]
-    read, _ = paragraphs.stream_paragraphs("meditations", {})
+    read = stream_paragraphs(resolve("meditations", for_streaming=True))
     for fraction, contains in ((0.05, set.issuperset), (0.2, set.issubset)):
         assert contains(set(texts), set(HeldOut(fraction, seed=7).choose(read())))
 
@@ -206,43 +209,6 @@ def test_choosing_reads_no_further_than_it_must():
 def test_a_text_too_small_to_hold_anything_out_is_an_error():
     with pytest.raises(ValueError, match=r"validation_fraction: with 0\.01 no paragraph of the stream is held out"):
         HeldOut(0.01).choose(["to be", "or not"])
-
-
-# The text
-
-
-def test_paragraphs_are_those_of_load_corpus(tmp_path):
-    path = tmp_path / "texts"
-    path.mkdir()
-    (path / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\n\r\ntwo\n  \n")
-    (path / "b.txt").write_bytes(b" three \nfour")
-    read, facts = paragraphs.stream_paragraphs(str(path), {})
-    assert list(read()) == list(read()) == ["one", "two", " three ", "four"]
-    assert facts == {"name": "texts", "source": str(path), "streamed": True}
-    assert list(read()) == corpus.load_paragraphs(path)["text"][:]
-    assert paragraphs.stream_paragraphs("meditations", {})[1]["licence"] == "CC0-1.0"
-
-
-@pytest.mark.parametrize(
-    ("name", "error", "says"),
-    [
-        ("owner/name", ValueError, r"'owner/name'.*hub cannot be reached"),
-        ("-", ValueError, "'-' cannot be streamed: .*leave --streaming out for standard input"),
-        ("no/such/file.txt", FileNotFoundError, "there is no such file or folder"),
-        ("a.zip", ValueError, "an archive"),
-    ],
-)
-def test_what_cannot_be_streamed(tmp_path, name, error, says):
-    Path("a.zip").write_bytes(b"PK\x03\x04")
-    with pytest.raises(error, match=says):
-        next(paragraphs.stream_paragraphs(name, {})[0]())
-
-
-def test_a_line_that_is_not_utf8_is_named(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_bytes(b"one\ntwo\xff\n")
-    with pytest.raises(ValueError, match=r"text\.txt, line 2: not UTF-8 \(byte 0xff at position 4"):
-        list(paragraphs.stream_paragraphs(str(path), {})[0]())
 
 
 # Training
@@ -420,7 +386,7 @@ def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
         "corpus": str(short_text), "model": str(checkpoint), "streaming": True, "stream_buffer": 8, "max_steps": 3,
         "per_device_train_batch_size": 4, "output_dir": str(tmp_path / "run"), "use_cpu": True, "max_length": 64,
     }  # fmt: skip
-    result = recipe_train("quickstart", **values)
+    result = mlm_recipes.train("quickstart", **values)
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     facts = metrics["corpus"]
     assert facts["streamed"] is True
@@ -436,17 +402,22 @@ def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
     assert again.metrics["evaluation"]["loss"] == metrics["after"]["loss"]  # the same batches in the same process
 
 
-def test_a_text_of_its_own_is_held_out_of_a_stream(checkpoint, short_text, tmp_path):
+@pytest.mark.parametrize("name", ["held_out.txt", "-"])
+def test_a_text_of_its_own_is_held_out_of_a_stream(checkpoint, short_text, tmp_path, monkeypatch, name):
     held_out = tmp_path / "held_out.txt"
     lines = short_text.read_text("utf-8").splitlines()
     held_out.write_text("\n".join(lines[:9]), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(held_out.read_bytes())))
     config = MLMConfig(
-        corpus=str(short_text), validation_corpus=str(held_out), model=str(checkpoint), streaming=True, use_cpu=True,
+        corpus=str(short_text), validation_corpus=name, model=str(checkpoint), streaming=True, use_cpu=True,
     )  # fmt: skip
     run = prepare(config)
     assert len(run.measured.held_out.rows) == 9
     assert run.train_rows.first() == lines[9:]
     assert "notes: read as a stream; 9 held out." in run.announcement()
+    facts = run.corpus.facts["validation_corpus"]
+    assert facts["name"] == ("stdin" if name == "-" else "held_out")
+    assert Path(facts["source"]).read_bytes() == held_out.read_bytes()  # what recipe.yaml names, to repeat the run
 
 
 def test_verbs_that_cannot_stream_say_so():

@@ -25,9 +25,11 @@ from mlm_recipes.sources import hub
 from mlm_recipes.sources.hub import fetch_model
 from mlm_recipes.sources.hub_datasets import load_splits
 from mlm_recipes.data.paragraphs import stream_paragraphs
-def twice(name):
-    read, facts = stream_paragraphs(name, {})
-    return [facts["source"], list(read()), list(read())]
+from mlm_recipes.data.text_source import Version, resolve
+def twice(name, **version):
+    source = resolve(name, version=Version(**version), for_streaming=True)
+    read = stream_paragraphs(source)
+    return [source.source, list(read()), list(read())]
 def texts(*arguments, **more):
     return {split: [row["text"] for row in rows] for split, rows in load_splits(*arguments, **more).items()}
 for line in sys.stdin:
@@ -356,7 +358,7 @@ def test_a_stream_downloads_nothing(hub, client, home):
     assert client("twice('someone/stream')") == ["hub:someone/stream", ["a", "b"], ["a", "b"]]
     assert "test.jsonl" not in hub.fetched
     assert not list((home / "hub").glob("*stream*/blobs/*"))
-    assert "has no split 'valid'" in client("list(stream_paragraphs('someone/stream', {}, split='valid')[0]())")
+    assert "has no split 'valid'" in client("twice('someone/stream', split='valid')")
 
 
 def test_a_data_set_with_another_sha256_or_cut_is_refused_and_fetched_again(hub, client, home):
