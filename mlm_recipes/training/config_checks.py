@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..masking.collator import check_masking
 from ..sources.remote_code import require_name
 from .order import STRATEGIES
 
-if TYPE_CHECKING:
-    from .config import MLMConfig
-
-# The value of transformers that a run cannot have, and why the other.
+#: Values of transformers that a run cannot have, and why.
 _REFUSED = {
     "auto_find_batch_size": (True, ": a smaller batch in the middle of a run would make it another run"),
     "average_tokens_across_devices": (False, ", or the loss of a step would depend on the number of processes"),
@@ -25,8 +22,8 @@ _REFUSED = {
 }
 
 
-def check(config: MLMConfig) -> None:
-    """Raise ValueError for the first value that is out of range, or does not go with another one."""
+def check(config: Any) -> None:
+    """Raise ValueError for the first value of an MLMConfig that is out of range or does not go with another one."""
     check_masking(
         config.mlm_probability,
         config.mask_replace_prob,
@@ -91,7 +88,7 @@ def check(config: MLMConfig) -> None:
     _check_stream(config)
 
 
-def _check_stream(config: MLMConfig) -> None:
+def _check_stream(config: Any) -> None:
     if config.stream_buffer < 1:
         raise ValueError(
             f"stream_buffer: received {config.stream_buffer}. Accepted: 1 or more paragraphs; the default is 10000."

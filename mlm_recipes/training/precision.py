@@ -1,14 +1,12 @@
-"""Which precision this machine is fast in."""
+"""Whether this machine is fast at bfloat16."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from .config import MLMConfig
+from transformers import TrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +26,7 @@ def has_fast_bf16(use_cpu: bool) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def warn_of_slow_bf16(args: MLMConfig) -> None:
+def warn_of_slow_bf16(args: TrainingArguments) -> None:
     """Say, in the main process, that bf16 was asked for where the hardware does not multiply it."""
     if args.bf16 and not has_fast_bf16(args.use_cpu) and args.process_index == 0:
         logger.warning(
