@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from datasets import Dataset
 
+from ..data.rows import with_example_id
 from ..data.streams import TextStream
 from .config import MLMConfig
 from .processes import from_main
@@ -56,3 +57,36 @@ def from_text(rows: Any) -> Any:
         if isinstance(rows[0], dict) and "text" in rows[0] and "input_ids" not in rows[0]:
             return Dataset.from_list(list(rows))
     return rows
+
+
+def token_rows(rows: Any, name: str, tokenize: Callable[[Any], Any]) -> Any:
+    """Return rows of token ids, each with its `example_id`: those that are given, or what `tokenize` makes of text.
+
+    None stays None, a stream of training text stays a stream, and a dict of data sets becomes one of rows. `name` is
+    the argument's, for messages.
+
+    Raises: ValueError for rows without a length, none at all, or without `text` or `input_ids`.
+    """
+    if rows is None or (isinstance(rows, dict) and not rows):
+        return None
+    if name == "train_dataset" and isinstance(rows, TextStream):
+        return rows
+    if isinstance(rows, dict):
+        return {key: token_rows(value, f"{name}[{key!r}]", tokenize) for key, value in rows.items()}
+    if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
+        raise ValueError(
+            f"{name}: received {type(rows).__name__}, which has no length. Accepted: a datasets.Dataset or a "
+            "sequence of rows. Turn it into a list first."
+        )
+    if len(rows) == 0:
+        raise ValueError(f"{name}: received no rows. Accepted: at least one. Check what was loaded.")
+    rows = from_text(rows)
+    columns = rows.column_names if isinstance(rows, Dataset) else getattr(rows[0], "keys", lambda: ["input_ids"])()
+    if "input_ids" in columns:
+        return with_example_id(rows)
+    if "text" not in columns:
+        raise ValueError(
+            f"{name}: received the columns {', '.join(columns)}. Accepted: `text` or `input_ids`. "
+            'Rename the one that holds the text, in a data set by rows.rename_column("...", "text").'
+        )
+    return tokenize(rows)

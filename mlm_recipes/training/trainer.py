@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,15 +11,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from datasets import Dataset
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, TrainerState, set_seed
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..checkpoints.contract import ResumeContract, find_checkpoint, resume_request
-from ..checkpoints.storage import newest_whole
-from ..checkpoints.tensor_files import require_tensors_only
-from ..data.rows import NumberedRows, RowsOfEpoch, fingerprint, to_rows, with_example_id
-from ..data.streams import START, Row, TextStream, blocks, rows_of
+from ..data.rows import fingerprint, to_rows
+from ..data.streams import Row, TextStream, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, require_mask_token
 from ..evaluation.metric import compute
 from ..evaluation.passes import all_example_sums
@@ -32,20 +27,17 @@ from ..model.loading import load_model
 from ..model.loss import masked_lm_loss
 from ..model.positions import first_position, usable_length
 from ..model.sparse_prediction import only_at
-from .allocator import kept_memory
 from .computed_tokens import ComputedTokens
 from .config import MLMConfig
 from .fast_paths import can_be_padding_free, can_be_sparse, compiled_for_any_shape
-from .inputs import check_stream, from_text, texts_of
+from .inputs import check_stream, from_text, texts_of, token_rows
 from .muon import muon_with_adamw
-from .nonfinite import SkippedSteps, infectious
-from .order import NO_EXAMPLE, EpochSampler, StepSeeds
+from .nonfinite import infectious
 from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
-from .robust_trainer import RobustTrainer
+from .resumable_trainer import ResumableTrainer
 from .signals import goes_by_what_is_measured
-from .streamed_rows import StreamedRows, StreamState
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +48,7 @@ _NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_ve
 _NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
 
 
-class MLMTrainer(RobustTrainer):
+class MLMTrainer(ResumableTrainer):
     """Train a masked-language model; Trainer and accelerate own the loop, the devices and the optimizer.
 
     Args:
@@ -170,39 +162,15 @@ class MLMTrainer(RobustTrainer):
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
         use_fast_dropout(model)
         self.computed = ComputedTokens()
-        self._step_seeds = StepSeeds()
-        self.add_callback(self._step_seeds)
-        self._contract = ResumeContract(args.to_recipe, self._facts)
-        self.add_callback(self._contract)
-        self._stream = StreamState()
-        self._stream_start = START
-        if isinstance(self.train_dataset, TextStream):
-            self.add_callback(self._stream)
 
     def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
-        if rows is None or (isinstance(rows, dict) and not rows):
-            return None
-        if name == "train_dataset" and isinstance(rows, TextStream):
-            return rows
-        if isinstance(rows, dict):
-            return {key: self._rows(value, tokenizer, f"{name}[{key!r}]") for key, value in rows.items()}
-        if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
-            raise ValueError(
-                f"{name}: received {type(rows).__name__}, which has no length. Accepted: a datasets.Dataset or a "
-                "sequence of rows. Turn it into a list first."
-            )
-        if len(rows) == 0:
-            raise ValueError(f"{name}: received no rows. Accepted: at least one. Check what was loaded.")
-        rows = from_text(rows)
-        columns = rows.column_names if isinstance(rows, Dataset) else getattr(rows[0], "keys", lambda: ["input_ids"])()
-        if "input_ids" not in columns:
-            if "text" not in columns:
-                raise ValueError(
-                    f"{name}: received the columns {', '.join(columns)}. Accepted: `text` or `input_ids`. "
-                    'Rename the one that holds the text, in a data set by rows.rename_column("...", "text").'
-                )
-            return to_rows(rows, tokenizer, self._max_length, **self._how_to_rows)
-        return with_example_id(rows)
+        return token_rows(rows, name, lambda text: to_rows(text, tokenizer, self._max_length, **self._how_to_rows))
+
+    def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        try:
+            return super()._train(*args, **kwargs)
+        finally:
+            self.progress.close()
 
     def undivided(self, num_items_in_batch: Any) -> str | None:
         """Say why a micro-batch cannot be computed in parts, if it cannot: another loss may be a mean."""
@@ -247,12 +215,12 @@ class MLMTrainer(RobustTrainer):
         with only_at(self.model, inputs["labels"] != -100):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
-    def _facts(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with the one it goes on with, besides the config's values."""
         collator, model, rows = self.data_collator, cast(Any, self.model), cast(Any, self.train_dataset)
         if isinstance(rows, TextStream):
             stream = rows  # for mypy, which forgets it inside the lambda
-            text = from_main(lambda: stream.facts(self._rows_of))
+            text = from_main(lambda: stream.facts(self.stream_rows))
         else:
             text = {"training text": f"{len(rows)} rows, {fingerprint(rows)}"}
         masking: Any = type(collator).__name__
@@ -271,96 +239,9 @@ class MLMTrainer(RobustTrainer):
             "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
         }
 
-    def _rows_of(self, texts: list[str]) -> list[Row]:
+    def stream_rows(self, texts: list[str]) -> list[Row]:
+        """Return the rows of some paragraphs of a stream."""
         return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
-
-    @property
-    def epochs(self) -> float:
-        """How often the text was trained on; a stream, how often to its end."""
-        return self._stream.place.epoch if isinstance(self.train_dataset, TextStream) else self.state.epoch or 0.0
-
-    @property
-    def resumed(self) -> list[dict[str, Any]]:
-        """Each time this run was resumed: the step it went on from, and the values that were changed."""
-        return self._contract.resumed
-
-    def check_resume(self, checkpoint: Path) -> tuple[str, int]:
-        """Return in words what differs from a checkpoint's run and may, and the steps that are left.
-
-        Raises: ValueError if it would be another run, or one that ends before the checkpoint, or if reading it could
-        run code (`mlm_recipes.checkpoints.tensor_files`).
-        """
-        assert isinstance(self.args, MLMConfig)
-        require_tensors_only(checkpoint)
-        changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
-        step = self.resumed[-1]["step"]
-        total = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
-        if step > total:
-            raise ValueError(
-                f"resume_from_checkpoint: {str(checkpoint)!r} has {step} steps behind it, and the run is to have "
-                f"{total}. Accepted: as many or more. Choose an earlier checkpoint, or raise max_steps or "
-                "num_train_epochs."
-            )
-        return changed, total - step
-
-    def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train, or go on with a run from a checkpoint: its path, its run folder, or True for the newest one.
-
-        "auto" is the newest one if there is any. By default what `args.resume_from_checkpoint` says.
-
-        On a CPU a resumed run ends with the weights of one that was never interrupted, to the last bit.
-
-        Raises: FileNotFoundError where there is no checkpoint; ValueError where it belongs to another run
-        (`mlm_recipes.checkpoints.contract` says which values must stay, which may change if asked for, which are free).
-        """
-        assert isinstance(self.args, MLMConfig)
-        if self.args.train_minutes is not None:
-            raise ValueError(
-                f"train_minutes: received {self.args.train_minutes:g}. Accepted here: None, since the number of steps "
-                "is chosen before there is a trainer. Pass max_steps, or call mlm_recipes.train(train_minutes=...)."
-            )
-        if resume_from_checkpoint is None:
-            resume_from_checkpoint = self.args.resume_from_checkpoint
-        asked = resume_request(resume_from_checkpoint)
-        if asked == "auto":
-            newest = from_main(lambda: newest_whole(Path(str(self.args.output_dir))))
-            asked = False if newest is None else str(newest)
-        if asked is False:
-            self._contract.resumed, self._skipped.steps, self._stream_start = [], [], START
-            return self._train(None, *args, **kwargs)
-        checkpoint = from_main(lambda: find_checkpoint(asked, str(self.args.output_dir)))
-        changed, left = self.check_resume(checkpoint)
-        if changed:
-            logger.warning("Resuming with changed values: %s.", changed)
-        if not isinstance(self.data_collator, DataCollatorForMaskedLM):
-            logger.warning(
-                "%s draws its masks from a generator, so the resumed run will not be the one that was interrupted; "
-                "with DataCollatorForMaskedLM it is, to the last bit.", type(self.data_collator).__name__
-            )  # fmt: skip
-        self._skipped.steps = SkippedSteps.saved_in(checkpoint)
-        if not left:  # upstream would take one more step (transformers 5.23)
-            self._load_from_checkpoint(str(checkpoint))
-            self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-            if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
-                self._load_best_model()
-            return TrainOutput(self.state.global_step, 0.0, {})
-        if isinstance(self.train_dataset, TextStream):
-            self._stream_start = StreamState.saved_in(checkpoint)
-        return self._train(str(checkpoint), *args, **kwargs)
-
-    def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        try:
-            with kept_memory() if self.args.device.type == "cpu" else nullcontext():
-                return super().train(*args, **kwargs)
-        finally:
-            self.progress.close()
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # A tied weight is stored once, under its other name; upstream reports it missing at every resume
-        # (https://github.com/huggingface/transformers/issues/27972).
-        tied = getattr(self.model, "all_tied_weights_keys", {})
-        missing = [name for name in load_result.missing_keys if name not in tied]
-        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, and keep its values: those that a checkpoint brings along would replace them."""
@@ -389,91 +270,6 @@ class MLMTrainer(RobustTrainer):
         if self.args.decay_bias_and_norm:
             return [name for name, _ in model.named_parameters()]
         return super().get_decay_parameter_names(model)
-
-    def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
-        """Return the training batches, in an order that is a function of the seed and the global batch size."""
-        if self.train_dataset is None:
-            return super().get_train_dataloader()  # which says so
-        args = self.args
-        rows: Any = self.train_dataset
-        ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
-        if isinstance(rows, TextStream):
-            return self._loader(self._streamed(rows, plain=not ours), None)
-        # Another's collator knows neither epochs nor missing examples; accelerate then repeats some at the end.
-        if not ours and isinstance(rows, NumberedRows):
-            rows = rows.rows
-        self._step_seeds.sampler = self.epoch_sampler(rows, args.world_size if ours else 1)
-        if not self._step_seeds.sampler:
-            raise ValueError(
-                f"dataloader_drop_last: received True, and {len(rows)} rows do not fill one step of "
-                f"{self.get_total_train_batch_size(args)}. Accepted: more text, a smaller "
-                "--per_device_train_batch_size, or --dataloader_drop_last false."
-            )
-        return self._loader(RowsOfEpoch(rows, plain=not ours), self._step_seeds.sampler)
-
-    def _loader(
-        self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None
-    ) -> torch.utils.data.DataLoader[Any]:
-        """Return batches of `rows` in the sampler's order, or in their own; accelerate gives each process its part."""
-        args = self.args
-        loader = torch.utils.data.DataLoader(
-            rows,
-            batch_size=self._train_batch_size,
-            sampler=sampler,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-            prefetch_factor=args.dataloader_prefetch_factor,
-            multiprocessing_context=args.dataloader_multiprocessing_context,
-            in_order=args.dataloader_in_order,
-            worker_init_fn=self._signals.in_workers,
-        )
-        return self.accelerator.prepare(loader)
-
-    def _streamed(self, stream: TextStream, plain: bool) -> StreamedRows:
-        """Return the rows of all steps by their position: step k of n rows has those from k * n on."""
-        args = self.args
-        assert isinstance(args, MLMConfig)
-        size, seed = args.stream_buffer, args.seed if args.data_seed is None else args.data_seed
-        shuffle = str(args.train_sampling_strategy) == "random"
-        self._stream.rows_a_step = self.get_total_train_batch_size(args)
-        self._stream.rows = StreamedRows(
-            lambda place: blocks(stream, self._rows_of, size=size, seed=seed, shuffle=shuffle, start=place),
-            length=args.max_steps * self._stream.rows_a_step,
-            processes=args.world_size,
-            known=self._stream_start,
-            plain=plain,
-        )
-        return self._stream.rows
-
-    def epoch_sampler(self, rows: Any, processes: int) -> EpochSampler:
-        """Return the order of `rows`, filled up so that each of `processes` takes as many batches as the others."""
-        args, strategy = self.args, str(self.args.train_sampling_strategy)
-        return EpochSampler(
-            len(rows),
-            args.seed if args.data_seed is None else args.data_seed,
-            strategy=strategy,
-            global_batch_size=self.get_total_train_batch_size(args),
-            drop_last=args.dataloader_drop_last,
-            multiple_of=self._train_batch_size * processes if processes > 1 else 1,
-            lengths=[len(row["input_ids"]) for row in rows] if strategy == "group_by_length" else None,
-        )
-
-    def examples_of(self, micro_batch: int) -> str:
-        """Say which examples a micro-batch of the step that is being taken has in this process, for a message."""
-        args, step, size = self.args, self.state.global_step, self._train_batch_size
-        accumulation = args.gradient_accumulation_steps
-        if isinstance(self.train_dataset, TextStream) or self._step_seeds.sampler is None:
-            return super().examples_of(micro_batch)
-        sampler, rows = self._step_seeds.sampler, cast(Any, self.train_dataset)
-        batches = -(-len(sampler) // (size * args.world_size))  # of an epoch, in each process
-        batch = step % -(-batches // accumulation) * accumulation + micro_batch
-        first = (batch * args.world_size + args.process_index) * size
-        places = [place % sampler.num_examples for place in list(sampler)[first : first + size] if place != NO_EXAMPLE]
-        ids = [rows[place].get("example_id", place) if hasattr(rows[place], "get") else place for place in places]
-        shown = ", ".join(str(example) for example in ids[:16])
-        return f"example_id {shown}{', ...' if len(ids) > 16 else ''}"
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader[Any]:
         """Return the evaluation batches, with frozen masks."""

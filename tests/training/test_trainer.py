@@ -258,7 +258,7 @@ def test_arguments_that_do_not_fit_are_refused(tiny_bert, tokenizer, rows, argum
 
 
 def test_mini_random_without_text_has_nothing_to_learn_a_tokenizer_from(rows):
-    with pytest.raises(ValueError, match="'mini-random' brings no tokenizer"):
+    with pytest.raises(ValueError, match="'mini-random' has no tokenizer"):
         MLMTrainer("mini-random", args=config(), train_dataset=rows)
 
 
