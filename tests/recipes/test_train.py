@@ -307,7 +307,7 @@ def test_no_verb_writes_to_a_config(written, checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_length": 32, **SHORT_EVALUATION}
     steps = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
     run = train("adapt", train_minutes=0.001, **values, **steps).output_dir
-    train("adapt", output_dir=run, overwrite=True, resume_from_checkpoint=True, **values, **steps)
+    train(run, overwrite=True, resume_from_checkpoint=run / "checkpoint-1")
     evaluate("adapt", **values)
     reference("tutorial", num_train_epochs=1, **values)
     inspect_corpus("adapt", **values)
