@@ -81,7 +81,7 @@ def test_corpora_and_models_are_listed(capsys):
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed[:2]] == ["mini", "mini-random"]
     assert "4 layers x 256, modernbert, trained weights" in listed[0]
-    assert "random weights; learns its tokenizer" in listed[1]
+    assert "random weights; its tokenizer is trained on the corpus" in listed[1]
 
 
 @pytest.mark.parametrize("verb", ["train", "reference", "evaluate"])

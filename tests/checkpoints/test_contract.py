@@ -160,7 +160,7 @@ def test_a_schedule_that_follows_the_measured_loss_can_only_be_made_longer(token
         (tmp_path, {"lr_scheduler_type": "linear"}),
         (begun[0], PLATEAU),
     ):
-        with pytest.raises(ValueError, match=r"change_on_resume: received .* reduce_lr_on_plateau.* its own count"):
+        with pytest.raises(ValueError, match=r"change_on_resume: received .* reduce_lr_on_plateau.* its own step count"):
             make_trainer(tokenizer, numbered, tmp_path, change_on_resume=names, **values).train(folder / "checkpoint-2")
     with pytest.raises(ValueError, match="eval_steps was 1 and is now 2"):  # it decides when the rate falls
         make_trainer(tokenizer, numbered, tmp_path, **(PLATEAU | {"eval_steps": 2})).train(tmp_path / "checkpoint-2")
@@ -279,7 +279,7 @@ def test_the_newest_checkpoint_is_the_one_with_the_highest_step(tmp_path):
     for asked in (True, "True", "no/such/place"):
         with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*--save_strategy epoch"):
             find_checkpoint(asked, "no/place")
-    beside = r"it has no manifest.json.*Beside it there are .*checkpoint-2, .*checkpoint-10\. Name another"
+    beside = r"it has no manifest.json.*The same folder also holds .*checkpoint-2, .*checkpoint-10\. Name another"
     with pytest.raises(ValueError, match=beside):
         find_checkpoint(tmp_path / "checkpoint-11", "")
 
@@ -291,7 +291,7 @@ def test_a_checkpoint_without_a_contract_is_refused(tokenizer, numbered, begun, 
     del state["stateful_callbacks"]["ResumeContract"]
     path.write_text(json.dumps(state))
     reseal(path.parent)
-    with pytest.raises(ValueError, match=r"does not say what run it belongs to.*--model .*checkpoint-2"):
+    with pytest.raises(ValueError, match=r"does not record which run it belongs to.*--model .*checkpoint-2"):
         make_trainer(tokenizer, numbered, tmp_path).train(resume_from_checkpoint=True)
 
 

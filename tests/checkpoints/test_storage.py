@@ -80,8 +80,8 @@ def test_the_newest_that_is_whole_is_taken_and_the_others_are_named(tmp_path, ca
     flipped.write_bytes(b"mOments")
     (tmp_path / "checkpoint-13").write_text("a file")
     assert newest_whole(tmp_path).name == "checkpoint-10"
-    assert "checkpoint-12 is passed over: it has no manifest.json" in caplog.text
-    assert "checkpoint-11 is passed over: optimizer.pt is damaged" in caplog.text
+    assert "checkpoint-12 is skipped: it has no manifest.json" in caplog.text
+    assert "checkpoint-11 is skipped: optimizer.pt is damaged" in caplog.text
     assert newest_whole(tmp_path / "nowhere") is None
 
 

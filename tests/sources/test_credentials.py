@@ -92,8 +92,8 @@ def test_no_secret_is_written_or_shown(server, checkpoint, tmp_path, monkeypatch
     for again in (["--output_dir", "again"], ["--resume_from_checkpoint", "true"]):
         assert cli.main(["train", str(run), *again]) == 2
         error = capsys.readouterr().err
-        assert "an address without its credentials, as recipe.yaml holds it" in error
-        assert "Give it again: --corpus" in error
+        assert "is a URL without its credentials: recipe.yaml has" in error
+        assert "Pass it again: --corpus" in error
     assert cli.main(["train", str(run), "--resume_from_checkpoint", "true", *texts]) == 0
     assert_no_canary(tmp_path, *capsys.readouterr())
     (run / "metrics.json").unlink()

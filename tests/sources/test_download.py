@@ -69,5 +69,5 @@ def test_standard_input_becomes_a_file(monkeypatch):
 
 def test_standard_input_is_for_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="in several processes"):
+    with pytest.raises(ValueError, match="with several processes"):
         from_standard_input()

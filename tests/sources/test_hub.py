@@ -213,7 +213,7 @@ def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
     assert not hub.asked
     assert not offline.said()
     assert cut_off("fetch_model('someone/tiny')") == folder
-    assert "hub cannot be reached; what was fetched before is used (revision main, commit" in cut_off.said()
+    assert "hub cannot be reached; using the cached files (revision main, commit" in cut_off.said()
     pinned = load_file(f"{os.path.dirname(folder)}/{old}/model.safetensors")["bert.embeddings.word_embeddings.weight"]
     newest = load_file(f"{folder}/model.safetensors")["bert.embeddings.word_embeddings.weight"]
     assert not torch.equal(pinned, newest)
@@ -243,8 +243,8 @@ def test_a_connection_cut_in_the_middle_of_the_weights_leaves_nothing_half(hub, 
     client("hub._fetch_model.cache_clear()")
     hub.cut["model.safetensors"] = 50_000
     error = client("fetch_model('someone/cut')")
-    assert error.startswith("ValueError: model: fetching 'someone/cut' from the hub broke off (")
-    assert "Nothing of what came in part is used: run again" in error
+    assert error.startswith("ValueError: model: fetching 'someone/cut' from the hub was interrupted (")
+    assert "Partial files are not used. Run again" in error
     assert not list((home / "hub/models--someone--cut").rglob("*.incomplete"))
     assert [path.parent.name for path in home.glob("hub/*--cut/snapshots/*/model.safetensors")] == [old]
     # The branch is where it was when it was whole.
@@ -328,7 +328,7 @@ def test_a_data_set_is_fetched_once_pinned_to_a_commit_and_used_offline(hub, cli
     assert "HubUnreachableError" in offline("texts('someone/else')")
     assert not hub.asked
     assert cut_off("texts('someone/texts', config='plain')") == plain
-    assert f"what was fetched before is used (revision main, commit {new[:7]})" in cut_off.said()
+    assert f"using the cached files (revision main, commit {new[:7]})" in cut_off.said()
 
 
 def test_another_commit_is_not_taken_for_the_one_asked_for(hub, client):
@@ -365,7 +365,7 @@ def test_a_data_set_with_another_sha256_or_cut_is_refused_and_fetched_again(hub,
     hub.commit("dataset", "someone/wrong", {"train.jsonl": jsonl("a", "b"), "test.jsonl": jsonl("c" * 1000)})
     hub.cut["test.jsonl"] = 500
     error = client("load_splits('someone/wrong')")
-    assert error.startswith("ValueError: corpus: fetching 'someone/wrong' from the hub broke off (")
+    assert error.startswith("ValueError: corpus: fetching 'someone/wrong' from the hub was interrupted (")
     hub.mend()
     hub.wrong["test.jsonl"] = jsonl("d" * 1000)
     error = client("load_splits('someone/wrong')")

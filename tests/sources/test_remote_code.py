@@ -54,11 +54,11 @@ def test_it_is_refused_in_a_sentence_and_nobody_is_asked(model, short_text, caps
     ):
         assert cli.main(arguments) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"mlm-recipes: error: model: {model!r} brings code of its own")
+        assert error.startswith(f"mlm-recipes: error: model: {model!r} needs its own code")
         assert f"--trust_remote_code {model}." in error
         assert len(error.splitlines()) == 1
     for load in (lambda: load_tokenizer(model), lambda: load_model(model, None), lambda: MLMTrainer(model)):
-        with pytest.raises(ValueError, match="brings code of its own"):
+        with pytest.raises(ValueError, match="needs its own code"):
             load()
     assert not Path("canary").exists()
 
@@ -71,7 +71,7 @@ def test_only_the_tokenizer_brings_it(checkpoint, tmp_path):
     try:
         load_tokenizer(str(folder))  # transformers reads tokenizer.json instead, where it can
     except ValueError as error:
-        assert "brings code of its own" in str(error)  # noqa: PT017
+        assert "needs its own code" in str(error)  # noqa: PT017
     assert not Path("canary").exists()
     load_tokenizer(str(folder), trust_remote_code=str(folder))
     assert Path("canary").exists()
@@ -89,7 +89,7 @@ def test_the_one_that_was_named_is_run(model, short_text):
     assert Path("canary").exists()
     assert "trust_remote_code" not in Path("run/recipe.yaml").read_text()
     # and what it leaves is a model of its own, to be trusted by its own name
-    with pytest.raises(ValueError, match="'run' brings code of its own"):
+    with pytest.raises(ValueError, match="'run' needs its own code"):
         evaluate("run")
     with pytest.raises(ValueError, match=r"received .* for the model 'run'"):
         evaluate("run", trust_remote_code=model)
@@ -108,7 +108,7 @@ def test_a_switch_is_refused(value, model, capsys):
 
 
 def test_another_models_name_trusts_nobody(model):
-    with pytest.raises(ValueError, match="Accepted: the name of the model itself"):
+    with pytest.raises(ValueError, match="Accepted: the name of this model"):
         train("adapt", model=model, trust_remote_code="someone/else")
     assert not Path("canary").exists()
 
@@ -124,7 +124,7 @@ def test_a_recipe_cannot_say_whom_to_trust(model):
 
 def test_trust_does_not_reach_into_another_repository(checkpoint, tmp_path):
     folder = brings_code(tmp_path / "odd", checkpoint, tmp_path / "canary", where="someone/else--")
-    with pytest.raises(ValueError, match=r"takes its code from someone/else.*Copy its .py files there"):
+    with pytest.raises(ValueError, match=r"takes its code from someone/else.*Copy the .py files there"):
         load_model(folder, None, trust_remote_code=folder)
 
 
