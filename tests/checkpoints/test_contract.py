@@ -160,7 +160,7 @@ def test_a_schedule_that_follows_the_measured_loss_can_only_be_made_longer(token
         (tmp_path, {"lr_scheduler_type": "linear"}),
         (begun[0], PLATEAU),
     ):
-        with pytest.raises(ValueError, match=r"change_on_resume: received .* reduce_lr_on_plateau.* its own step count"):
+        with pytest.raises(ValueError, match=r"change_on_resume: received .* reduce_lr_on_plateau.* own step count"):
             make_trainer(tokenizer, numbered, tmp_path, change_on_resume=names, **values).train(folder / "checkpoint-2")
     with pytest.raises(ValueError, match="eval_steps was 1 and is now 2"):  # it decides when the rate falls
         make_trainer(tokenizer, numbered, tmp_path, **(PLATEAU | {"eval_steps": 2})).train(tmp_path / "checkpoint-2")

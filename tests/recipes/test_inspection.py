@@ -321,11 +321,11 @@ def test_short_paragraphs_and_few_masks_are_warned_of(small, tmp_path):
     found = inspect_corpus(timing=False, **values).facts
     short = found["masking"]["rows_below_three_maskable"]["sum"]
     assert short == sum(line != "by thoughts" for line in load_corpus("short.txt")["train"]["text"])
-    assert any("fewer than three tokens" in warning or "Everything is" in warning for warning in found["warnings"])
-    assert any("will be masked and measured; 200 are the least" in warning for warning in found["warnings"])
+    assert any("fewer than three tokens" in warning or "Every row is" in warning for warning in found["warnings"])
+    assert any("a meaningful interval needs at least 200" in warning for warning in found["warnings"])
     (tmp_path / "shorter.txt").write_text("the soul\nthe thought\nis dyed\n")
     found = inspect_corpus(timing=False, **values | {"corpus": "shorter.txt"}).facts
-    assert found["warnings"][0].startswith("Everything is shorter than three tokens")
+    assert found["warnings"][0].startswith("Every row is shorter than three tokens")
 
 
 def test_a_sound_text_has_no_warning():

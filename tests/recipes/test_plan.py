@@ -85,7 +85,7 @@ def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(
     result = train("runs/mine", overwrite=True, save_steps=3, **earlier, **changed)
     kept = [path.name for path in list_checkpoints(Path("runs/mine"))]
     assert kept == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
-    assert "Changed after step 2: learning_rate from 1e-05 to 0.0001; recipe.yaml holds the last values" in (
+    assert "Changed after step 2: learning_rate from 1e-05 to 0.0001; recipe.yaml has the latest values" in (
         " ".join(str(result).split())
     )
     assert yaml.safe_load(Path("runs/mine/recipe.yaml").read_text())["learning_rate"] == 1e-4

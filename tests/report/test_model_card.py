@@ -118,7 +118,7 @@ def test_what_makes_figures_doubtful_is_said():
     found["change"]["held_out"]["distinct_tokens"] = 150
     assert "only 150 masked tokens: a hint, not a result" in model_card.card(found)
     assert data(found)["model-index"][0]["results"][0]["metrics"][0]["name"] == (
-        "loss (nats), a hint from only 150 masked tokens"
+        "loss (nats), only a hint: 150 masked tokens"
     )
 
 

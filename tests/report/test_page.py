@@ -20,18 +20,18 @@ def drawn():
 @pytest.mark.parametrize(
     "said",
     [
-        "The held-out loss fell by 1.50 nats a token (95% interval 1.20 to 1.80)",
+        "The held-out loss fell by 1.50 nats per token (95% interval 1.20 to 1.80)",
         "loss (nats) 3.000 2.500 -0.500 -0.60 to -0.40 6.000",
         "top-5 accuracy 50.0% 51.0% no measurable change -1.0 to +3.0",
         "in the text: soul, 12.5% before, 50.0% after",
         "cut off 1,234 tokens, the ends of 3 paragraphs longer than 512 tokens",
         "split 7 paragraphs longer than 512 tokens",
         "padding 10,000 tokens, 10.0% of what training computed",
-        "lines of Project Gutenberg's frame 40",
+        "lines of Project Gutenberg's header and footer 40",
         "Looked for and not found: blank lines; near duplicates.",
-        "speed 2.5 steps a second, 2,250 tokens a second",
-        "share of the machine's limit 25%: 40 of the 160 GFLOP/s of a matrix product alone, in bfloat16",
-        "most memory 3.2 GB (resident, the main process)",
+        "speed 2.5 steps per second, 2,250 tokens per second",
+        "share of the machine's limit 25%: 40 of the 160 GFLOP/s that a matrix product reaches, bfloat16",
+        "peak memory 3.2 GB (resident memory of the main process)",
         "mlm-recipes train --corpus '<b>.txt'",
         "fingerprint of the text 0000000000",
         "licence CC0-1.0",
@@ -140,7 +140,7 @@ def test_a_stream_has_a_page():
         del values["corpus"][name]
     values["corpus"] |= {"streamed": True, "cut_off_tokens": None, "cut_off_paragraphs": None, "split_paragraphs": None}
     text = Page(page.page(values)).text()
-    assert "size not known: read as a stream" in text
+    assert "size unknown: read as a stream" in text
     assert "not counted: the text was read as a stream" in text
     assert "tokens cut off" not in text
 

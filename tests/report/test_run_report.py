@@ -28,7 +28,7 @@ def test_it_reads_only_the_run_folders_files_and_can_be_redrawn(tmp_path):
         "6.500",
         "-1.500",
         "403.4",
-        "fell by 1.50 nats a token (95% interval 1.20 to 1.80) on 500 masked tokens of 20 paragraphs",
+        "fell by 1.50 nats per token (95% interval 1.20 to 1.80) on 500 masked tokens of 20 paragraphs",
         "random weights",
         "1,234",
         "8.100 at step 1, 6.200 at step 2",
@@ -70,7 +70,7 @@ def test_a_run_that_got_worse_says_so_and_fits_the_table():
     values = metrics()
     values["after"] |= {"loss": 400.0, "perplexity": 1e173}
     values["gain"] |= {"loss": -392.0, "low": -393.0, "high": -391.0}
-    assert "rose by 392.00 nats a token (95% interval 391.00 to 393.00)" in wording.note(values)
+    assert "rose by 392.00 nats per token (95% interval 391.00 to 393.00)" in wording.note(values)
     assert "Try a lower --learning_rate" in wording.note(values)
     assert "1.0e+173" in last_screen.summary(values)
     assert max(map(len, last_screen.summary(values).splitlines())) <= 110
@@ -83,13 +83,13 @@ def test_packed_rows_are_not_called_paragraphs():
     values["gain"]["rows"] = values["gain"].pop("paragraphs")
     assert "on 500 masked tokens of 20 rows, the same before and after" in wording.headline(values)
     values["gain"]["rows"] = 1
-    assert "changed by -1.50 nats a token on 500 masked tokens of 1 row," in wording.headline(values)
+    assert "changed by -1.50 nats per token on 500 masked tokens of 1 row," in wording.headline(values)
 
 
 def test_a_handful_of_paragraphs_has_no_interval():
     values = metrics()
     values["gain"]["paragraphs"] = 9
-    assert "changed by -1.50 nats a token on 500 masked tokens of 9 paragraphs" in wording.headline(values)
+    assert "changed by -1.50 nats per token on 500 masked tokens of 9 paragraphs" in wording.headline(values)
     assert "interval" not in wording.headline(values).replace("too few for an interval", "")
 
 
@@ -143,7 +143,7 @@ def test_few_masked_tokens_are_said():
     values = metrics()
     assert "few" not in wording.note(values)
     values["after"]["masked_tokens"] = 150
-    assert "That is few" in wording.note(values)
+    assert "These are few tokens" in wording.note(values)
 
 
 def test_a_pretrained_model_is_not_told_to_use_one():
@@ -188,7 +188,7 @@ def test_few_masked_tokens_are_a_row_of_the_table_on_every_page(tmp_path, tokens
     run_report.write(tmp_path)
     for name in run_report.FILES:
         assert (says in (tmp_path / name).read_text("utf-8")) is warned
-    assert ("That is few" in wording.note(values)) is warned
+    assert ("These are few tokens" in wording.note(values)) is warned
 
 
 def test_the_model_cards_table_has_as_many_columns_as_its_header(tmp_path):

@@ -31,11 +31,11 @@ def test_runs_on_the_same_masked_tokens_lie_side_by_side(tmp_path, monkeypatch, 
     screen = capsys.readouterr().out
     assert max(map(len, screen.splitlines())) <= columns
     flat = " ".join(screen.split())
-    assert "The lowest held-out loss has second: 2.250 nats, 0.250 below first" in flat
-    assert "none is of the difference between two runs" in flat
+    assert "second has the lowest held-out loss: 2.250 nats, 0.250 below first" in flat
+    assert "None is for the difference between two runs" in flat
     assert "Held-out text first second" in flat
     assert "loss (nats), after 2.500 2.250" in flat
-    assert "What their recipes say differently first second learning_rate 0.001 0.0003" in flat
+    assert "Recipe values that differ first second learning_rate 0.001 0.0003" in flat
     assert "seed" not in flat
     page = Page((tmp_path / "side.html").read_text("utf-8"))
     assert "loss (nats), after 2.500 2.250" in page.text()
@@ -56,7 +56,7 @@ def test_other_masked_tokens_are_refused_as_a_comparison(tmp_path, capsys):
     [
         ({"corpus": {"fingerprint": "9" * 64}}, "text (first: 00000000, second: 99999999)"),
         ({"corpus": {"validation": 51}}, "held-out paragraphs (first: 2, second: 51)"),
-        ({"corpus": {"max_length": 128}}, "tokens of a row at most (first: 512, second: 128)"),
+        ({"corpus": {"max_length": 128}}, "maximum tokens per row (first: 512, second: 128)"),
         ({"after": {"masked_tokens": 1741}}, "masked tokens (first: 500, second: 1,741)"),
     ],
 )
