@@ -329,7 +329,7 @@ def test_where_it_cannot_be_used_it_says_why(tokenizer, rows, caplog):
     model = make_bert(tokenizer)
     trainer = MLMTrainer(model, args, Own(tokenizer), rows, processing_class=tokenizer)
     assert not trainer.padding_free
-    assert "padding_free is off: Own is a collator of your own" in caplog.text
+    assert "padding_free is off: Own is your own collator" in caplog.text
     caplog.clear()
     asked = MLMConfig(padding="max_length", max_length=16, save_strategy="no")
     assert not MLMTrainer(model, asked, train_dataset=rows, processing_class=tokenizer).padding_free
@@ -345,7 +345,7 @@ def test_an_attention_of_its_own_gets_parts_of_like_length(tokenizer, caplog, mo
         args = {"max_steps": 2, "per_device_train_batch_size": 6, "padding_free": asked}
         weights.append(trained(model, tokenizer, rows, **args)[1])
     assert "padding_free is off: MPNetForMaskedLM has an attention of its own" in caplog.text
-    assert "Batches are padded, in parts of like length; the loss is the same." in caplog.text
+    assert "Batches are padded, in parts of similar length; the loss is the same." in caplog.text
     assert [shape for shape in shapes if shape[1] > 4] == [(3, 82), (3, 7)] * 2 + [(6, 82)] * 2
     assert_same_weights(*weights, make_model("mpnet", tokenizer), steps=2)
 

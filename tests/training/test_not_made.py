@@ -46,7 +46,7 @@ def there(*names):
 def said_of(what, shown):
     """Return the one line that says that something was not made, without the beginning that all have."""
     (line,) = [line for line in shown.splitlines() if line.startswith(f"mlm-recipes: error: {what}: not made.")]
-    assert line.endswith(" What happened: RuntimeError: the dog ate it")
+    assert line.endswith(" The error: RuntimeError: the dog ate it")
     return line
 
 
@@ -153,7 +153,7 @@ def test_a_model_that_cannot_be_measured_is_on_the_disk(what, flags, monkeypatch
             patch.setattr(run_folder, "write_metrics", fail)
         assert cli.main(flags) == 3
     said = capsys.readouterr().err
-    assert "The model is trained, and whole in run, but what follows failed: RuntimeError: the dog ate it" in said
+    assert "The model is trained and saved in run, but the rest of the run failed: RuntimeError: the dog ate it" in said
     assert "`mlm-recipes evaluate run` measures it" in said
     assert there(*MODEL)
     assert not there("metrics.json")
@@ -172,7 +172,7 @@ def test_a_model_that_is_being_measured_survives_an_interrupt_and_the_run_goes_o
     monkeypatch.setattr(State, "of", interrupted)
     assert cli.main([*flags, "--save_strategy=steps", "--save_steps=2"]) == 130
     said = capsys.readouterr().err
-    assert "The model is trained, and whole in run; what follows was interrupted." in said
+    assert "The model is trained and saved in run; the rest of the run was interrupted." in said
     assert there(*MODEL)
     assert not there("metrics.json")
     weights = Path("run/model.safetensors").read_bytes()

@@ -70,8 +70,8 @@ def test_oom_injected_leaves_the_run_as_it_was(tokenizer, many_rows, layout, cap
         assert memory.failures == np.log2(parts)
         rows = wording.count(-(-batch // parts), "row")
         assert [message for message in caplog.messages if "Out of memory" in message] == [
-            f"Out of memory in step {step + 1}: from here on a micro-batch is {rows} in place of {batch}, "
-            f"accumulated {accumulation * parts} times in place of {accumulation}. The global batch and the result "
+            f"Out of memory in step {step + 1}: from now on a micro-batch is {rows} instead of {batch}, "
+            f"accumulated {accumulation * parts} times instead of {accumulation}. The global batch and the result "
             "stay the same."
         ]
 
@@ -124,7 +124,7 @@ def test_oom_injected_in_one_of_two_processes_leaves_the_run_as_it_was(two, case
 @pytest.mark.slow
 def test_one_row_that_does_not_fit_ends_every_process_with_the_same_sentence(two):
     for found in two:
-        assert found["error"].startswith("per_device_train_batch_size: received 8, and not even one row at a time fits")
+        assert found["error"].startswith("per_device_train_batch_size: received 8, but not even a single row fits")
     assert ["in another process" in found["error"] for found in two] == [True, False]
 
 
@@ -164,9 +164,7 @@ def test_parts_double_again_where_it_takes_it_and_are_kept_for_a_resumed_run(tok
 
 
 def test_a_row_that_does_not_fit_alone_is_a_sentence(tokenizer, many_rows):
-    with pytest.raises(
-        MemoryError, match=r"received 16, and not even one row at a time .*could not create a primitive"
-    ):
+    with pytest.raises(MemoryError, match=r"received 16, but not even a single row .*could not create a primitive"):
         train(many_rows, tokenizer, "padding-free", LittleMemory(0))
 
 

@@ -76,7 +76,7 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(tokenizer, num
     trainer = make_trainer(tokenizer, numbered, callback=At(3, receive(number)))
     with pytest.raises(
         Interrupted,
-        match=rf"stopped by {number.name}, after saving run/checkpoint-3\. To go on: mlm-recipes train run --resume",
+        match=rf"stopped by {number.name}, after saving run/checkpoint-3\. To resume: mlm-recipes train run --resume",
     ):
         trainer.train()
     assert signal.getsignal(number) == before
@@ -415,7 +415,7 @@ def test_more_than_may_be_left_out_stop_the_run(tokenizer, numbered):
             spoil(torch.nan)(model)
 
     trainer = make_trainer(tokenizer, numbered, callback=Always(), on_nonfinite="skip", max_skipped_steps=2)
-    with pytest.raises(ValueError, match=r"at step 3 .*that were left out: 1, 2\).*--max_skipped_steps"):
+    with pytest.raises(ValueError, match=r"at step 3 .*which were skipped: 1, 2\).*--max_skipped_steps"):
         trainer.train()
 
 
