@@ -125,7 +125,7 @@ def bad_files(tmp_path, tokenizer):
         (["train", "--mlm_probability", "0"], "mlm_probability: received 0"),
         (["train", "--mlm_probability", "1.01"], "mlm_probability: received 1.01"),
         (["train", "--model", "maskless"], "has no mask token"),
-        (["train", "--model", "weightless"], "'weightless' holds a config but no weights"),
+        (["train", "--model", "weightless"], "'weightless' has a config but no usable weights"),
         (["train", "--max_length", "2000"], "max_length: received 2000. Accepted: 3 to 1024"),
         (["train", "--learning_rat", "1"], "learning_rat: no such value. Did you mean 'learning_rate'?"),
         (["train", "quickstar"], "there is no recipe 'quickstar'"),

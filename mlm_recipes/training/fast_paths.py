@@ -58,7 +58,7 @@ def can_be_padding_free(
 def compiled_for_any_shape(args: MLMConfig) -> Iterator[None]:
     """Let accelerate, which is set up inside `with`, compile the model once for batches of any shape.
 
-    Nearly every batch has its own shape, unless rows are packed. accelerate reads this setting only from the environment.
+    Nearly every batch has its own shape, unless rows are packed. accelerate reads this from the environment only.
     """
     name = "ACCELERATE_DYNAMO_USE_DYNAMIC"
     compiled = args.torch_compile or args.torch_compile_backend or args.torch_compile_mode

@@ -89,7 +89,7 @@ def test_a_missing_head_is_said(checkpoint, tokenizer, tmp_path, tiny_bert, capl
 def test_a_folder_without_weights_is_not_filled_with_random_ones(checkpoint, tokenizer, tmp_path):
     shutil.copytree(checkpoint, tmp_path / "copy")
     (tmp_path / "copy" / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="holds a config but no weights"):
+    with pytest.raises(ValueError, match="has a config but no usable weights"):
         load_model(tmp_path / "copy", tokenizer)
     load_model(tmp_path / "copy", tokenizer, from_scratch=True)
 

@@ -436,7 +436,7 @@ def test_another_file_is_never_replaced(content, checkpoint, short_text, monkeyp
         patch.setattr(inspection, "inspect_corpus", None)  # it is refused before the work
         assert cli.main([*arguments, "mine.json"]) == 2
         assert cli.main([*arguments, "."]) == 2
-    assert "'mine.json' is there already, and is not an inspection" in capsys.readouterr().err
+    assert "'mine.json' already exists and is not an inspection" in capsys.readouterr().err
     Path("runs").mkdir()
     Path("runs/notes-inspection.json").write_text(content)
     assert cli.main(arguments[:-1]) == 2

@@ -116,7 +116,7 @@ def test_a_persons_own_files_are_not_written_over(checkpoint, short_text, tmp_pa
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("precious")
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
-    with pytest.raises(FileExistsError, match=r"would write over \(README.md\)"):
+    with pytest.raises(FileExistsError, match=r"would overwrite \(README.md\)"):
         train("adapt", output_dir="mine", **values)
     assert (tmp_path / "mine" / "README.md").read_text() == "precious"
 

@@ -113,8 +113,8 @@ def test_checkpoints_are_sent_only_if_the_strategy_says_so(runs):
 def test_a_run_that_could_not_be_sent_is_finished_and_says_how_to_send_it(runs):
     hub, folder, done, environment = runs
     error = done.stderr[done.stderr.index("mlm-recipes: error: the copy on the hub: not made.") :]
-    assert "OSError: push_to_hub: 'my-team/fails' was not written to: " in error
-    assert "The run itself is finished, and whole in fails." in error
+    assert "OSError: push_to_hub: 'my-team/fails' could not be written to: " in error
+    assert "The run itself is finished and complete in fails." in error
     for name in ("model.safetensors", "metrics.json", "report.html", "README.md", "recipe.yaml"):
         assert (folder / "fails" / name).is_file()
     assert "Everything is in fails" in " ".join(done.stdout.split())  # the last screen, though the sending failed
@@ -140,7 +140,7 @@ def test_who_may_not_write_hears_it_before_anything_is_trained(runs):
 def test_without_a_hub_a_finished_run_stays_and_the_token_is_not_in_the_command(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     upload = Upload("me/mine", token=TOKEN, revision="dev")
-    with pytest.raises(OSError, match=r"was not written to: .*HF_HUB_OFFLINE") as error:
+    with pytest.raises(OSError, match=r"could not be written to: .*HF_HUB_OFFLINE") as error:
         upload.send(tmp_path)
     assert f"hf upload me/mine {tmp_path} . --revision dev --include config.json" in str(error.value)
     assert TOKEN not in str(error.value) + repr(upload)

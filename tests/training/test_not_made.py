@@ -192,7 +192,7 @@ def test_a_model_that_cannot_be_moved_is_where_it_was_written(flags, monkeypatch
 
     monkeypatch.setattr(os, "replace", refuse)
     assert cli.main(flags) == 2
-    assert "It is whole in 'run/.staged/model'" in capsys.readouterr().err
+    assert "It is complete in 'run/.staged/model'" in capsys.readouterr().err
     assert there(".staged/model/model.safetensors")
 
 
@@ -207,7 +207,7 @@ def test_what_was_there_says_nothing_of_a_model_that_has_taken_its_place(values,
         return measure(*given) if len(measured) == 1 else fail()
 
     monkeypatch.setattr(State, "of", only_once)
-    with pytest.raises(NotMadeError, match="whole in run"):
+    with pytest.raises(NotMadeError, match="saved in run"):
         train("adapt", overwrite=True, **values)
     assert not there("metrics.json")
     assert there(*MODEL)
