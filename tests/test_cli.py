@@ -215,7 +215,7 @@ def test_torchrun_trains_two_processes_together(short_text):
 
 
 @pytest.mark.slow
-def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text):
+def test_accelerate_launches_two_cpu_processes_with_the_loss_of_one(short_text):
     config = ROOT / "recipes/accelerate/two_cpu_processes.yaml"
     whole = {"max_length": 32, "vocab_size": 500, "max_steps": 3, "bf16": False, "general_corpus": "none"}
     flags = [f"--{name}={value}" for name, value in whole.items()]

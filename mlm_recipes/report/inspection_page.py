@@ -34,7 +34,7 @@ def page(facts: dict[str, Any]) -> str:
     corpus, model, recipe = facts["corpus"], facts["model"]["name"], facts["recipe"]["name"]
     licence = f", {corpus['licence']}" if "licence" in corpus else ""
     parts = [
-        terminal.wrapped(f"{corpus['name']} ({corpus['source']}{licence}) for {model} by the recipe {recipe}"),
+        terminal.wrapped(f"{corpus['name']} ({corpus['source']}{licence}) for {model} with the recipe {recipe}"),
         terminal.table([("text", "", ""), *_text(facts)], right=range(1, 2)),
         terminal.table([("length", "paragraphs", "of all tokens"), *_histogram(facts)], right=range(2, 3)),
         terminal.wrapped(_longest(facts)),
@@ -66,7 +66,11 @@ def _text(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "tokens", f"{lengths['tokens']:,}", f"plus {ends:,} special tokens at the ends of paragraphs"
     duplicates = facts["duplicates"]
     yield "duplicates", f"{duplicates['exact']:,}", "paragraphs equal to another except for case and white space"
-    yield "near duplicates", f"{duplicates['near']:,}", "paragraphs similar to an earlier one; --deduplicate near"
+    yield (
+        "near duplicates",
+        f"{duplicates['near']:,}",
+        "paragraphs like an earlier one; --deduplicate near drops them",
+    )
     leaked = duplicates["dropped_as_duplicate_of_validation"]
     yield "also held out", f"{leaked:,}", "paragraphs; dropped from training"
     near = duplicates["near_duplicates_of_validation"]

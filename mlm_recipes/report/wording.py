@@ -65,7 +65,7 @@ def note(metrics: dict[str, Any]) -> str:
             what = ", ".join(f"{name} from {old} to {new}" for name, (old, new) in each["changed"].items())
             where += f" Changed after step {each['step']}: {what}; recipe.yaml has the latest values."
     if measured_tokens(metrics) < FEW:
-        where += " These are few tokens: treat the numbers as a hint, not a result."
+        where += " There are few masked tokens: treat the numbers as a hint, not a result."
     if not train["random_weights"]:
         return where + _forgotten(metrics)
     words = corpus["word_frequencies"]["loss"]

@@ -84,7 +84,7 @@ def test_a_malicious_pickle_is_not_run(name, make, begun, capsys, tmp_path):
         assert code == 0
 
 
-def test_the_pickle_does_run_where_there_is_no_care(tmp_path):
+def test_the_malicious_pickle_runs_without_the_check(tmp_path):
     """Else the tests above would show nothing."""
     for number, make in enumerate((by_torch, by_pickle)):
         canary = tmp_path / f"canary-{number}"
@@ -98,12 +98,12 @@ def test_the_pickle_does_run_where_there_is_no_care(tmp_path):
         assert canary.exists()
 
 
-def test_what_was_saved_is_read(begun):
+def test_a_saved_checkpoint_passes_the_check(begun):
     require_tensors_only(begun / "checkpoint-2")
     assert (begun / "checkpoint-2" / "rng_state.pth").exists()  # with NumPy's generator in it
 
 
-def test_weights_are_safetensors_here_too(begun):
+def test_weights_of_a_checkpoint_must_be_safetensors(begun):
     shutil.copytree(begun / "checkpoint-2", "checkpoint-2")
     Path("checkpoint-2/model.safetensors").unlink()
     torch.save({"weight": torch.zeros(2)}, "checkpoint-2/pytorch_model.bin")

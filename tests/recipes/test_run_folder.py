@@ -48,7 +48,7 @@ def test_a_name_cannot_leave_runs(name, folder):
     assert claim(None, name) == Path("runs") / folder
 
 
-def test_what_is_there_is_refused_and_what_is_not_is_fine(tmp_path):
+def test_a_folder_with_a_run_is_refused_and_an_empty_one_accepted(tmp_path):
     refuse_to_overwrite(None)
     refuse_to_overwrite("new")
     (tmp_path / "old").mkdir()
@@ -75,11 +75,11 @@ def test_the_files_are_plain_data(tmp_path):
         write_metrics(tmp_path, {"loss": float("nan")})
 
 
-def test_versions_name_what_decides_the_numbers():
+def test_versions_name_what_affects_the_numbers():
     assert {"python", "torch", "transformers", "mlm-recipes"} <= set(versions())
 
 
-def test_a_folder_is_one_runs_at_a_time(tmp_path):
+def test_a_folder_is_locked_by_one_run(tmp_path):
     with held(tmp_path), pytest.raises(OSError, match="another run is using"), held(tmp_path):
         pass
     with held(tmp_path):
@@ -104,7 +104,7 @@ with held(Path(sys.argv[1])):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
-def test_a_killed_process_lets_it_go_and_a_forked_one_does_not_keep_it(tmp_path):
+def test_a_killed_process_releases_the_lock_and_a_forked_one_does_not_keep_it(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as holder:
@@ -121,7 +121,7 @@ def test_a_killed_process_lets_it_go_and_a_forked_one_does_not_keep_it(tmp_path)
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_file_system_without_locks_is_said_and_leaves_no_mark(tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_logged_and_leaves_no_mark(tmp_path, monkeypatch, caplog):
     def refuse(*given):
         raise OSError(errno.ENOSYS, "Function not implemented")
 

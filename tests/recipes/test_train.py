@@ -275,7 +275,7 @@ def test_a_note_of_a_few_lines_is_enough(tmp_path, checkpoint):
     result = train("adapt", model=str(checkpoint), corpus="note.txt", save_strategy="no", **SHORT_EVALUATION)
     assert "general" not in result.metrics["after"]
     assert result.metrics["after"]["masked_tokens"] >= 1
-    assert "These are few tokens" in str(result)
+    assert "There are few masked tokens" in str(result)
     assert "of 1 paragraph, masked 2 times, the same before and after. These are too few for an interval." in " ".join(
         str(result).split()
     )

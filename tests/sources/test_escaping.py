@@ -162,7 +162,7 @@ ATTEMPTS = [pytest.param(text, marks=pytest.mark.slow if i % 5 else (), id=str(i
 
 
 @pytest.mark.parametrize("text", ATTEMPTS)
-def test_no_report_obeys_a_string(text, harmless, inspected, tmp_path, checkpoint):
+def test_no_report_interprets_a_hostile_string(text, harmless, inspected, tmp_path, checkpoint):
     values = hostile_metrics(text)
     page, card = drawn(tmp_path / "run", values)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8")) == values
@@ -202,7 +202,7 @@ def test_no_report_obeys_a_string(text, harmless, inspected, tmp_path, checkpoin
         assert yaml.safe_load((tmp_path / "recipe.yaml").read_text("utf-8")) == recipe
 
 
-def test_what_people_write_stays_as_it_is():
+def test_ordinary_text_is_not_changed():
     assert (
         terminal("a\tb\n\U0001f469\u200d\U0001f467 caf\u00e9 \u05d0")
         == "a\tb\n\U0001f469\u200d\U0001f467 caf\u00e9 \u05d0"
@@ -237,7 +237,7 @@ def shown_as_it_is(text):
         assert visible(markdown(text)) == shown
 
 
-def test_what_is_replaced_in_all_leaves_the_rest():
+def test_in_all_escapes_strings_and_leaves_other_values():
     values = {"a": ["x", 1, None, True, ("y",)], "x": {"b": 1.5}}
     before = copy.deepcopy(values)
     assert in_all(values, str.upper) == {"A": ["X", 1, None, True, ("Y",)], "X": {"B": 1.5}}

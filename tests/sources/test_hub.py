@@ -220,7 +220,7 @@ def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
 
 
 @pytest.mark.slow
-def test_a_models_code_comes_with_the_one_that_is_trusted_at_the_same_commit(hub, client, files, tmp_path):
+def test_code_is_fetched_for_a_trusted_model_only_from_the_same_commit(hub, client, files, tmp_path):
     canary = tmp_path / "canary"
     code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()\nfrom transformers import BertForMaskedLM as Odd"
     own = {"auto_map": {"AutoModelForMaskedLM": "someone/odd--odd.Odd"}}
@@ -236,7 +236,7 @@ def test_a_models_code_comes_with_the_one_that_is_trusted_at_the_same_commit(hub
     assert hub.fetched["odd.py"] == 1
 
 
-def test_a_connection_cut_in_the_middle_of_the_weights_leaves_nothing_half(hub, client, offline, home, files):
+def test_a_connection_cut_within_the_weights_leaves_no_partial_file(hub, client, offline, home, files):
     old = hub.commit("model", "someone/cut", {"config.json": b"{}", "model.safetensors": b"old"})
     assert client("fetch_model('someone/cut')").endswith(old)
     hub.commit("model", "someone/cut", files)
@@ -256,7 +256,7 @@ def test_a_connection_cut_in_the_middle_of_the_weights_leaves_nothing_half(hub, 
     assert hub.fetched == {"model.safetensors": 1}  # what had come whole was kept
 
 
-def test_a_connection_cut_once_is_taken_up_where_it_broke(hub, client, files):
+def test_a_download_cut_once_is_continued_where_it_broke(hub, client, files):
     hub.commit("model", "someone/resumed", files)
     hub.cut_once["model.safetensors"] = 50_000
     folder = client("fetch_model('someone/resumed')")
@@ -277,7 +277,7 @@ def test_weights_with_another_sha256_are_refused_and_fetched_again(hub, client, 
     assert Path(folder, "model.safetensors").read_bytes() == right
 
 
-def test_the_rest_of_a_broken_download_is_checked_all_the_same(hub, client, files):
+def test_complete_files_of_a_broken_download_are_checked_too(hub, client, files):
     """The next run takes a file that is there for checked."""
     split = {"model-00001-of-00002.safetensors": b"a" * 1000, "model-00002-of-00002.safetensors": b"b" * 1000}
     hub.commit("model", "someone/both", {"config.json": b"{}"} | split)
@@ -290,7 +290,7 @@ def test_the_rest_of_a_broken_download_is_checked_all_the_same(hub, client, file
         assert "model-00001-of-00002.safetensors of 'someone/both' arrived with the sha256" in error
 
 
-def test_what_the_hub_does_not_have_or_not_for_everyone(hub, client, files):
+def test_missing_and_gated_repositories_are_refused(hub, client, files):
     hub.commit("model", "someone/known", files)
     hub.commit("model", "someone/gated", files, gated=True)
     hub.commit("dataset", "someone/gated", {"train.jsonl": jsonl("a")}, gated=True)
@@ -331,7 +331,7 @@ def test_a_data_set_is_fetched_once_pinned_to_a_commit_and_used_offline(hub, cli
     assert f"using the cached files (revision main, commit {new[:7]})" in cut_off.said()
 
 
-def test_another_commit_is_not_taken_for_the_one_asked_for(hub, client):
+def test_another_cached_commit_is_not_used_instead(hub, client):
     """Left to itself `datasets` loads the newest of its cache, of any commit, where it meets an error on the way."""
     hub.commit("dataset", "someone/moving", two_configurations("old"))
     assert client("texts('someone/moving', config='plain', split='train')") == {"train": ["old train"]}
@@ -410,7 +410,7 @@ def test_a_data_set_that_cannot_be_read_says_why(hub, client):
 
 
 @pytest.mark.slow
-def test_a_run_by_hub_ids_from_the_command_line(hub, environment, tmp_path, files, short_text):
+def test_a_run_with_hub_ids_on_the_command_line(hub, environment, tmp_path, files, short_text):
     lines = short_text.read_text("utf-8").splitlines()
     hub.commit("dataset", "someone/notes", {"train.jsonl": jsonl(*lines[:50]), "validation.jsonl": jsonl(*lines[50:])})
     hub.commit("model", "someone/tiny-bert", files)

@@ -43,7 +43,7 @@ def model(tmp_path, checkpoint):
     return brings_code(tmp_path / "odd", checkpoint, tmp_path / "canary")
 
 
-def test_it_is_refused_in_a_sentence_and_nobody_is_asked(model, short_text, capsys, monkeypatch):
+def test_untrusted_code_is_refused_without_a_prompt(model, short_text, capsys, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
     for arguments in (
         ["train", "--corpus", str(short_text), "--model", model],
@@ -63,7 +63,7 @@ def test_it_is_refused_in_a_sentence_and_nobody_is_asked(model, short_text, caps
     assert not Path("canary").exists()
 
 
-def test_only_the_tokenizer_brings_it(checkpoint, tmp_path):
+def test_code_of_a_tokenizer_only(checkpoint, tmp_path):
     folder = tmp_path / "odd"
     brings_code(folder, checkpoint, tmp_path / "canary", kind="bert")
     own = {"AutoTokenizer": ["odd.OddTokenizer", None]}
@@ -83,7 +83,7 @@ def test_an_architecture_that_transformers_has_needs_no_code(checkpoint, tmp_pat
     assert not Path("canary").exists()
 
 
-def test_the_one_that_was_named_is_run(model, short_text):
+def test_code_of_the_named_model_is_run(model, short_text):
     values = {"corpus": str(short_text), "max_length": 32, "max_steps": 1, "general_corpus": "none"}
     result = train("adapt", model=model, trust_remote_code=model, output_dir="run", **values)
     assert Path("canary").exists()
@@ -107,13 +107,13 @@ def test_a_switch_is_refused(value, model, capsys):
     assert not Path("canary").exists()
 
 
-def test_another_models_name_trusts_nobody(model):
+def test_another_models_name_is_refused(model):
     with pytest.raises(ValueError, match="Accepted: the name of this model"):
         train("adapt", model=model, trust_remote_code="someone/else")
     assert not Path("canary").exists()
 
 
-def test_a_recipe_cannot_say_whom_to_trust(model):
+def test_a_recipe_file_cannot_set_trust_remote_code(model):
     Path("recipe.yaml").write_text(f"model: {model}\ntrust_remote_code: {model}\n")
     with pytest.raises(ValueError, match="whose code is run is said by who runs it"):
         read_config("recipe.yaml")
@@ -122,7 +122,7 @@ def test_a_recipe_cannot_say_whom_to_trust(model):
     assert read_config(given, {"model": "mini"}).trust_remote_code is None
 
 
-def test_trust_does_not_reach_into_another_repository(checkpoint, tmp_path):
+def test_trust_does_not_extend_to_another_repository(checkpoint, tmp_path):
     folder = brings_code(tmp_path / "odd", checkpoint, tmp_path / "canary", where="someone/else--")
     with pytest.raises(ValueError, match=r"takes its code from someone/else.*Copy the .py files there"):
         load_model(folder, None, trust_remote_code=folder)

@@ -50,7 +50,7 @@ def said_of(what, shown):
     return line
 
 
-def test_remarks_that_fail_are_missing_in_metrics_and_nothing_else_is(flags, monkeypatch, capsys):
+def test_optional_metrics_that_fail_are_the_only_ones_missing(flags, monkeypatch, capsys):
     pieces = {
         (result_module, "machine_limit"): "the machine's limit",
         (result_module, "command_line"): "the command line",
@@ -92,7 +92,7 @@ def test_pages_that_cannot_be_drawn_are_drawn_later(flags, monkeypatch, capsys):
     assert there("report.html", "README.md")
 
 
-def test_before_and_after_stay_where_they_cannot_be_compared(flags, monkeypatch, capsys):
+def test_measurements_are_kept_if_the_comparison_fails(flags, monkeypatch, capsys):
     monkeypatch.setattr("mlm_recipes.evaluation.before_after.gain", fail)
     assert cli.main(flags) == 3
     shown = capsys.readouterr()
@@ -108,7 +108,7 @@ def test_before_and_after_stay_where_they_cannot_be_compared(flags, monkeypatch,
     assert evaluate("run").metrics["evaluation"]["loss"] == pytest.approx(metrics["after"]["loss"], abs=1e-6)
 
 
-def test_a_copy_that_could_not_be_sent_loses_nothing(flags, monkeypatch, capsys):
+def test_a_failed_upload_loses_nothing(flags, monkeypatch, capsys):
     monkeypatch.setattr(Upload, "open", lambda *given: Upload("me/mine"))
     monkeypatch.setattr(Upload, "send", fail)
     assert cli.main([*flags, "--push_to_hub=true"]) == 3
@@ -117,7 +117,7 @@ def test_a_copy_that_could_not_be_sent_loses_nothing(flags, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("event", ["on_log", "on_train_end"])
-def test_a_tracker_that_fails_is_left_out(event, flags, monkeypatch, capsys):
+def test_a_tracker_that_fails_gets_no_more_events(event, flags, monkeypatch, capsys):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from transformers.integrations import TensorBoardCallback
 
@@ -131,7 +131,7 @@ def test_a_tracker_that_fails_is_left_out(event, flags, monkeypatch, capsys):
     assert ("not_made" in run_report.read_metrics("run")) is (event != "on_train_end")  # it closes after metrics.json
 
 
-def test_the_last_screen_is_no_condition(flags, monkeypatch, capsys):
+def test_a_run_finishes_if_the_last_screen_fails(flags, monkeypatch, capsys):
     monkeypatch.setattr(last_screen, "summary", fail)
     assert cli.main(flags) == 3
     assert "Its figures are in run/metrics.json." in said_of("the last screen", capsys.readouterr().err)
@@ -139,7 +139,7 @@ def test_the_last_screen_is_no_condition(flags, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("what", ["measure", "metrics"])
-def test_a_model_that_cannot_be_measured_is_on_the_disk(what, flags, monkeypatch, capsys):
+def test_a_model_that_cannot_be_measured_is_saved(what, flags, monkeypatch, capsys):
     measure, measured = State.of, []
 
     def only_once(*given):
@@ -160,7 +160,7 @@ def test_a_model_that_cannot_be_measured_is_on_the_disk(what, flags, monkeypatch
     assert cli.main(["evaluate", "run"]) == 0
 
 
-def test_a_model_that_is_being_measured_survives_an_interrupt_and_the_run_goes_on(flags, values, monkeypatch, capsys):
+def test_an_interrupt_while_measuring_keeps_the_model_and_the_run_can_resume(flags, values, monkeypatch, capsys):
     measure, measured = State.of, []
 
     def interrupted(*given):
@@ -182,7 +182,7 @@ def test_a_model_that_is_being_measured_survives_an_interrupt_and_the_run_goes_o
     assert Path("run/model.safetensors").read_bytes() == weights
 
 
-def test_a_model_that_cannot_be_moved_is_where_it_was_written(flags, monkeypatch, capsys):
+def test_a_model_that_cannot_be_moved_stays_in_the_staging_folder(flags, monkeypatch, capsys):
     replace = os.replace
 
     def refuse(source, place):
@@ -197,7 +197,7 @@ def test_a_model_that_cannot_be_moved_is_where_it_was_written(flags, monkeypatch
 
 
 @pytest.mark.slow
-def test_what_was_there_says_nothing_of_a_model_that_has_taken_its_place(values, monkeypatch):
+def test_earlier_results_are_removed_when_a_new_model_replaces_the_old(values, monkeypatch):
     train("adapt", **values)
     assert there("metrics.json", "report.html")
     measure, measured = State.of, []
@@ -224,7 +224,7 @@ def test_the_loop_by_hand_is_as_careful(checkpoint, short_text, monkeypatch, cap
     assert not Path("run/.staged").exists()
 
 
-def test_where_one_process_fails_the_others_do_not_speak(tmp_path, caplog):
+def test_if_one_process_fails_the_others_report_nothing(tmp_path, caplog):
     quiet = not_made.NotMade(tmp_path, main=False)
     with quiet.noting("report.html"):
         fail()
@@ -254,7 +254,7 @@ runpy.run_module("mlm_recipes", run_name="__main__", alter_sys=True)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.slow
-def test_a_checkout_that_is_not_installed_trains_to_the_end_on_a_screen_that_is_gone(flags):
+def test_an_uninstalled_checkout_finishes_training_without_a_screen(flags):
     """In a process of its own, whose standard output takes nothing, as a full disk behind `>`."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(

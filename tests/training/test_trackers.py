@@ -62,7 +62,7 @@ def assert_before_and_after(found, metrics):
 
 
 @pytest.mark.slow
-def test_tensorboard_has_before_and_after_beside_trainers_own(run):
+def test_tensorboard_has_before_and_after_besides_trainers_figures(run):
     found = scalars(run.output_dir)
     assert_before_and_after(found, run.metrics)
     logged = [(entry["step"], pytest.approx(entry["loss"], rel=1e-6)) for entry in run.metrics["train"]["history"]]
@@ -71,13 +71,13 @@ def test_tensorboard_has_before_and_after_beside_trainers_own(run):
 
 
 @pytest.mark.slow
-def test_it_is_all_in_one_place_in_the_run_folder(run):
+def test_all_tracker_files_are_in_the_run_folder(run):
     assert len({path.parent for path in run.output_dir.rglob("events.out.tfevents.*")}) == 1
     assert not list(Path.cwd().iterdir())
 
 
 @pytest.mark.slow
-def test_a_resumed_run_has_them_too(run, short_text):
+def test_a_resumed_run_is_tracked_too(run, short_text):
     resumed = train(run.output_dir, resume_from_checkpoint=str(run.output_dir / "checkpoint-2"), output_dir="resumed")
     found = scalars("resumed")
     assert_before_and_after(found, resumed.metrics)
@@ -117,7 +117,7 @@ def test_a_tracker_is_closed_when_training_fails(short_text, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mlflow", "trackio", "wandb"])
-def test_a_missing_tracker_is_a_sentence_before_any_work(name, monkeypatch):
+def test_a_missing_tracker_is_an_error_before_any_work(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr("importlib.util.find_spec", lambda given, *more: None)
     with pytest.raises(ValueError, match=f"'{name}', which is not installed here.*pip install {name}"):
@@ -125,7 +125,7 @@ def test_a_missing_tracker_is_a_sentence_before_any_work(name, monkeypatch):
     assert not list(Path.cwd().iterdir())
 
 
-def test_a_name_that_is_no_tracker_is_refused_with_the_nearest():
+def test_an_unknown_tracker_is_refused_with_a_suggestion():
     with pytest.raises(ValueError, match="Did you mean 'tensorboard'"):
         train("quickstart", corpus="no-such-corpus", report_to="tensorbord")
     refuse_missing([])
