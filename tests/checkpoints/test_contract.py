@@ -123,7 +123,7 @@ def test_a_changed_schedule_is_refused_unless_named(tokenizer, numbered, begun, 
 
 
 def test_named_values_take_effect(tokenizer, numbered, begun, tmp_path):
-    """A checkpoint brings its optimizer's and its schedule's values along; they must not win."""
+    """A checkpoint restores its optimizer's and schedule's values; they must not win."""
     trainer = make_trainer(
         tokenizer, numbered, tmp_path, learning_rate=1e-4, max_steps=8, weight_decay=0.5, adam_beta2=0.9,
         change_on_resume=["learning_rate", "max_steps", "weight_decay", "adam_beta2"],
@@ -250,7 +250,7 @@ def test_a_harmless_change_is_allowed_takes_effect_and_is_reported(tokenizer, nu
 
 
 def test_a_finished_run_takes_no_further_step(tokenizer, numbered, begun, tmp_path):
-    """Upstream takes one more: here four steps of two an epoch, and the same within an epoch of eight."""
+    """Stock Trainer takes one more step: here after four steps of two per epoch, and within an epoch of eight."""
     trainer = make_trainer(tokenizer, numbered, begun[0])
     assert trainer.train(resume_from_checkpoint=True).global_step == 4
     for a, b in zip(trainer.model.parameters(), begun[1].model.parameters(), strict=True):
@@ -296,7 +296,7 @@ def test_a_checkpoint_without_a_contract_is_refused(tokenizer, numbered, begun, 
 
 
 def test_a_checkpoint_without_an_optimizer_is_refused(tokenizer, numbered, tmp_path):
-    """Upstream goes on with a new one, and says nothing."""
+    """Stock Trainer silently continues with a new optimizer."""
     make_trainer(tokenizer, numbered, tmp_path, save_only_model=True).train()
     with pytest.raises(ValueError, match=r"holds no optimizer.*without --save_only_model"):
         make_trainer(tokenizer, numbered, tmp_path).train(resume_from_checkpoint=tmp_path / "checkpoint-2")

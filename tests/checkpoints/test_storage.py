@@ -111,7 +111,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_kill_at_any_moment_of_a_commit_leaves_a_complete_checkpoint_or_none(tmp_path, monkeypatch, existing):
-    """After each of the calls that change something on the disk, in turn."""
+    """After each call that changes the disk, in turn."""
     calls = 0
     for point in range(100):
         run = tmp_path / str(point)

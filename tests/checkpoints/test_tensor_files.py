@@ -1,4 +1,4 @@
-"""Nothing that lies in a checkpoint is run when it is read."""
+"""No code in a checkpoint is run when it is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = (*READ, "training_args.bin")
 
 
 class Canary:
-    """Unpickled without care, it leaves a file."""
+    """Writes a file when it is unpickled without the check."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -42,7 +42,7 @@ def by_pickle(path):
 
 
 def replace_file(checkpoint, name, content):
-    """Put a file into a checkpoint as if it had been saved with it: the manifest says so too."""
+    """Put a file into a checkpoint as if it had been saved there, with an entry in the manifest."""
     staged = checkpoint.with_name("staged")
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(checkpoint, staged, ignore=shutil.ignore_patterns(MANIFEST))
@@ -85,7 +85,7 @@ def test_a_malicious_pickle_is_not_run(name, make, begun, capsys, tmp_path):
 
 
 def test_the_malicious_pickle_runs_without_the_check(tmp_path):
-    """Else the tests above would show nothing."""
+    """Otherwise the tests above would prove nothing."""
     for number, make in enumerate((by_torch, by_pickle)):
         canary = tmp_path / f"canary-{number}"
         (tmp_path / "file").write_bytes(make(canary))

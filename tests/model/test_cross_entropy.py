@@ -1,4 +1,4 @@
-"""The cross-entropy in parts beside torch's own: the same values, the same gradients, less memory."""
+"""The cross-entropy in parts, compared with torch's own: the same values and gradients, less memory."""
 
 from __future__ import annotations
 

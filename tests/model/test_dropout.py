@@ -22,7 +22,7 @@ def test_dropout_has_the_right_rate_and_preserves_the_mean(dtype, p):
 
 
 def test_neighbouring_elements_are_independent():
-    """Four elements share a random word, and every row is drawn anew."""
+    """Four elements share a random 64-bit word, and every row has new noise."""
     torch.manual_seed(0)
     kept = (Dropout(0.3)(torch.ones(1000, 400)) != 0).double() - 0.7
     for lag in (1, 2, 3, 4, 400):

@@ -1,4 +1,4 @@
-"""Joined in one row or padded: the same hidden states, loss and gradients; and nothing is seen across a border."""
+"""Joined or padded, batches have the same hidden states, loss and gradients; sequences do not see each other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rows_of(lengths):
 
 
 class Tokenizer:
-    """What the collator asks of one, for the vocabulary of 120 that the architectures here have."""
+    """What the collator needs from a tokenizer, for the vocabulary of 120 that these architectures have."""
 
     mask_token_id, pad_token_id, eos_token_id, sep_token_id, pad_token_type_id = 4, PAD, 2, 2, 0
     all_special_ids, added_tokens_decoder, model_max_length, padding_side = [0, 1, 2, 4], {}, LONGEST, "right"
@@ -56,7 +56,7 @@ class Tokenizer:
 
 
 def both(architecture, mlm_probability, lengths=LENGTHS):
-    """Return a model that takes either, and the same examples padded and joined."""
+    """Return a model that takes both kinds of batch, and the same examples padded and joined."""
     model = make(architecture)
     assert use_padding_free(model) is None
     values = {"mlm_probability": mlm_probability, "static_masks": True}
@@ -123,7 +123,7 @@ def test_a_model_with_its_own_attention_is_left_unchanged(architecture):
 
 
 def test_a_model_that_mixes_neighbouring_tokens_is_left_unchanged():
-    """MobileBERT joins each token's embedding with those of the tokens beside it: across every border."""
+    """MobileBERT combines each token's embedding with its neighbours', across sequence boundaries."""
     from transformers import MobileBertConfig, MobileBertForMaskedLM
 
     set_seed(0)
@@ -146,7 +146,7 @@ def test_a_model_that_drops_the_sequence_boundaries_is_detected():
 
 
 def test_padded_batches_still_work():
-    """Nobody has to change a trained model back: `fill_mask` and the user's own code give it padded ones."""
+    """A trained model does not need to be changed back: `fill_mask` and user code pass padded batches."""
     model = make("modernbert")
     plain = copy.deepcopy(model)
     assert use_padding_free(model) is None
@@ -201,7 +201,7 @@ def test_gradients_of_attention(dropout, window):
 
 @pytest.mark.parametrize("window", [None, 5])
 def test_bf16_attention_is_close_to_float32(window):
-    """Sequences are read on beyond their end there, into the next one: nothing of that may show."""
+    """In bf16, sequences are extended into the next one; this must not affect the result."""
     lengths, found = [6, 13, 1, 32], []
     for dtype in (torch.float32, torch.bfloat16):
         each, _ = heads(lengths, dtype)
@@ -215,7 +215,7 @@ def test_bf16_attention_is_close_to_float32(window):
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_sequences_of_equal_length_are_multiplied_together(monkeypatch, dtype, window):
-    """As packed rows are: the same attention and gradients as one after the other."""
+    """Like packed rows: the same attention and gradients as one sequence at a time."""
     lengths, found, calls = [32] * 3, [], []
     apply = _Attention.apply
     monkeypatch.setattr(_Attention, "apply", lambda *args: calls.append(args[3]) or apply(*args))
@@ -353,7 +353,7 @@ def test_a_model_with_its_own_attention_gets_parts_of_similar_length(tokenizer, 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own, about torch and transformers
 def test_a_compiled_run_is_the_same(tokenizer, corpus):
-    """Batches of ever new lengths, compiled once."""
+    """Batches of always new lengths, compiled once."""
     rows = corpus["train"].select(range(60))
     losses = []
     for compiled in (False, True):
@@ -371,7 +371,7 @@ def test_a_compiled_run_is_the_same(tokenizer, corpus):
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bf16"])
 def test_joined_equals_padded_on_a_gpu(architecture, half):
-    """In float32 attention is padded, in bf16 it is flash attention by lengths."""
+    """In float32 attention is padded; in bf16 it is variable-length flash attention."""
     model = make(architecture).cuda()
     assert use_padding_free(model) is None
     values = {"mlm_probability": 0.3, "static_masks": True}
@@ -390,7 +390,7 @@ def test_joined_equals_padded_on_a_gpu(architecture, half):
 
 @pytest.mark.slow
 def test_in_bf16_the_loss_follows_that_of_float32(tokenizer, corpus):
-    """Fifty steps, dropout and all: each loss within two per cent."""
+    """Fifty steps with dropout: each loss within two per cent."""
     rows = corpus["train"].select(range(80))
     losses = []
     for bf16 in (False, True):

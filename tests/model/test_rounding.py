@@ -12,7 +12,7 @@ from mlm_recipes.model.rounding import rounding_bound, summed_terms
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("terms", [100, 10_000, 1_000_000])
 def test_a_different_order_of_a_sum_stays_within_the_bound(terms, dtype):
-    """One after the other, the order that rounds worst; a thousandth of the bound is sometimes passed."""
+    """A sequential sum, the order with the largest rounding; it sometimes exceeds a thousandth of the bound."""
     generator = np.random.default_rng(0)
     far = 0.0
     for _ in range(20 if terms < 1_000_000 else 3):

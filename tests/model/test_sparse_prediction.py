@@ -1,4 +1,4 @@
-"""The head on masked positions only gives the loss and the gradients of the head on all, in every architecture."""
+"""The head on masked positions gives the same loss and gradients as on all positions, in every architecture."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def trained(tokenizer, rows, **changes):
 
 
 def test_a_run_is_the_same_with_and_without_it(tokenizer, rows):
-    """Dropout and all: the encoder draws the same numbers."""
+    """With dropout: the encoder draws the same numbers."""
     with_it, weights = trained(tokenizer, rows)
     without, expected = trained(tokenizer, rows, sparse_prediction=False)
     assert (with_it.sparse_prediction, without.sparse_prediction) == (True, False)

@@ -1,4 +1,4 @@
-"""The playground: its words and answers here; the page itself in a real browser, marked `browser`."""
+"""The playground: its words and answers; tests of the page in a real browser are marked `browser`."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ HOSTILE = "<img src=x onerror=document.title='hacked'> ${document.title='hacked'
 
 @contextmanager
 def served(run):
-    """The playground as a person starts it, in a process that ends where it connects to another machine."""
+    """The playground as a user starts it, in a process that ends if it connects to another machine."""
     code = (
         "import os, sys\n"
         "def watch(event, given):\n"
@@ -192,7 +192,7 @@ def driver():
 
 
 class Page:
-    """The page as a person sees it."""
+    """The page as a user sees it."""
 
     def __init__(self, driver, address, width=1280):
         self.driver = driver
@@ -211,7 +211,7 @@ class Page:
 
     @property
     def words(self):
-        """What can be clicked, read at one moment: the page draws its words anew after each change."""
+        """The words that can be clicked, read at once, since the page redraws them after each change."""
         script = "return [...document.querySelectorAll('#words label')].map(label => label.innerText.trim())"
         return self.driver.execute_script(script)
 

@@ -1,4 +1,4 @@
-"""What `inspect` says, against figures worked out by hand, by enumeration or by the parts of a real run."""
+"""`inspect`, compared with figures computed by hand, by enumeration or with the parts of a real run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINES = ["the soul is dyed by thoughts", "the soul", "by thoughts", "the zebra",
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Six paragraphs, one held out, and a model whose vocabulary can be kept in mind."""
+    """Six paragraphs, one held out, and a model with a small vocabulary."""
     folder = tmp_path_factory.mktemp("small")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "soul", "is", "dyed", "by", "thought", "##s"]
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})

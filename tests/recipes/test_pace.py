@@ -96,7 +96,7 @@ def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_m
 
 
 def test_really_timed_a_run_is_its_recipes_to_the_last_bit(values):
-    """Dropout and all: what the timed steps have drawn leaves no trace."""
+    """With dropout: the random numbers that timed steps draw have no effect."""
     run = train("adapt", train_minutes=0.001, max_steps=2, output_dir="timed", **values)
     again = train(run.output_dir / "recipe.yaml", output_dir="again")
     assert again.metrics["train"]["history"] == run.metrics["train"]["history"]
@@ -111,7 +111,7 @@ def test_a_warning_is_logged_once_with_several_trainers(values, monkeypatch, cap
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkeypatch, capsys, stop, signals_as_ever):
-    """Nor does it name a checkpoint that is gone."""
+    """It does not name a checkpoint that no longer exists either."""
     monkeypatch.setattr(pace._Clock, "on_step_end", lambda *_, **__: os.kill(os.getpid(), stop))
     given = [f"--{name}={value}" for name, value in values.items()]
     assert cli.main(["train", "adapt", "--train_minutes", "1", *given]) == 130

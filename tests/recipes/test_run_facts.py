@@ -55,7 +55,7 @@ def test_the_peak_is_that_of_this_process():
 
 
 def test_the_operations_equal_torchs_count(tokenizer):
-    """On rows of one token attention between tokens is small; the head is asked for every token here."""
+    """With rows of one token, attention between tokens is negligible; the head runs on every token here."""
     from torch.utils.flop_counter import FlopCounterMode
 
     model = make_bert(tokenizer)

@@ -1,4 +1,4 @@
-"""What a run sends to the hub: real runs and the real client against a hub on this machine."""
+"""Uploads to the hub: real runs and the real client against a local hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report.html: what it shows, that it loads nothing, and that everybody can read it."""
+"""report.html: its content, that it loads nothing, and that it is accessible."""
 
 from __future__ import annotations
 

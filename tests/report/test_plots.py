@@ -15,7 +15,7 @@ def markup(plot):
 
 
 def points(plot):
-    """The points of the line of a plot, as it is painted."""
+    """Return the points of a plot's line, as drawn."""
     paths = [path for path in plot.svg.iter("path") if "clip-path" in path.attrib]
     (line,) = [path.get("d") for path in paths if "var(--after)" in path.get("style")]
     return [tuple(map(float, pair)) for pair in re.findall(r"[ML] (-?[\d.]+) (-?[\d.]+)", line)]

@@ -1,4 +1,4 @@
-"""What is secret stays out of everything that is written, shown or passed on."""
+"""Secrets stay out of everything that is written, shown or sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENVIRONMENT = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "W
 
 @pytest.fixture
 def server(short_text):
-    """A text that only one who knows the password and the signature is given."""
+    """A text that is served only with the password and the signature."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

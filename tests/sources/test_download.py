@@ -1,4 +1,4 @@
-"""Against a real server on this machine, with the faults that real ones have."""
+"""Downloads from a real local server, with the faults of real servers."""
 
 from __future__ import annotations
 

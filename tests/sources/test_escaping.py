@@ -1,4 +1,4 @@
-"""Hostile strings through everything that a person reads: none is obeyed, by a browser, a renderer or a terminal."""
+"""Hostile strings in everything that people read: no browser, renderer or terminal interprets them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def in_values(values, text, but=()):
 
 
 class Tags(HTMLParser):
-    """What a browser would make of a page: its tags, with the names of their attributes; what stands in them."""
+    """A page as a browser parses it: its tags with attribute names, and the attribute values."""
 
     def __init__(self, page):
         super().__init__(convert_charrefs=True)
@@ -115,7 +115,7 @@ class Tags(HTMLParser):
 
 
 def blocks(page):
-    """What a renderer would make of a Markdown page: its blocks and what is inside them, without the words."""
+    """A Markdown page as a renderer parses it: its blocks and inline elements, without the words."""
     found = []
     for token in MarkdownIt("commonmark", {"linkify": False}).enable(["table", "strikethrough"]).parse(page):
         found.append(token.type)
@@ -125,7 +125,7 @@ def blocks(page):
 
 
 def visible(page):
-    """The words that a renderer would show."""
+    """Return the words that a renderer would show."""
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)
     return " ".join("".join(c.content for c in token.children) for token in tokens if token.type == "inline")
 

@@ -1,4 +1,4 @@
-"""Models and data sets by id: the real clients, in processes of their own, against a hub on this machine."""
+"""Models and data sets by id: the real clients, in separate processes, against a local hub."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ for line in sys.stdin:
 
 
 class Client:
-    """A process in which the hub's clients run; it answers one expression after the other."""
+    """A process that runs the hub's clients and evaluates one expression after another."""
 
     def __init__(self, environment, **more):
         self.errors = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
@@ -61,7 +61,7 @@ class Client:
         return json.loads(answer)
 
     def said(self):
-        """Return what it has written to standard error since this was last asked."""
+        """Return what the process has written to standard error since the last call."""
         return self.written.read()
 
     def __enter__(self):
@@ -115,7 +115,7 @@ def hub():
 
 @pytest.fixture(scope="module")
 def elsewhere():
-    """A proxy, for whatever is not on this machine."""
+    """A proxy for everything that is not on this machine."""
     with Hub() as elsewhere:
         yield elsewhere
 
@@ -130,7 +130,7 @@ def _nothing_past_the_hub(hub, elsewhere):
 
 @pytest.fixture(scope="module")
 def environment(hub, elsewhere):
-    """Return the environment of a process that has its cache in a folder."""
+    """Return the environment of a process whose cache is in a folder."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     proxies = {"HTTPS_PROXY": elsewhere.url, "HTTP_PROXY": elsewhere.url, "NO_PROXY": "127.0.0.1"}
     settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -144,14 +144,14 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(environment, home):
-    """One process for many tests, each with a repository of its own."""
+    """One process for many tests, each with its own repository."""
     with Client(environment(home)) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def again(environment, home):
-    """Another with the same cache, that has asked for nothing yet."""
+    """Another process with the same cache, which has fetched nothing yet."""
     with Client(environment(home)) as again:
         yield again
 
@@ -164,7 +164,7 @@ def offline(environment, home):
 
 @pytest.fixture(scope="module")
 def cut_off(environment, home):
-    """One that may ask, and gets no answer."""
+    """A process that may contact the hub but gets no answer."""
     with Client(environment(home), HF_ENDPOINT="http://127.0.0.1:9") as cut_off:
         yield cut_off
 
@@ -278,7 +278,7 @@ def test_weights_with_another_sha256_are_refused_and_fetched_again(hub, client, 
 
 
 def test_complete_files_of_a_broken_download_are_checked_too(hub, client, files):
-    """The next run takes a file that is there for checked."""
+    """The next run assumes that an existing file has been checked."""
     split = {"model-00001-of-00002.safetensors": b"a" * 1000, "model-00002-of-00002.safetensors": b"b" * 1000}
     hub.commit("model", "someone/both", {"config.json": b"{}"} | split)
     hub.wrong["model-00001-of-00002.safetensors"] = b"c" * 1000
@@ -332,7 +332,7 @@ def test_a_data_set_is_fetched_once_pinned_to_a_commit_and_used_offline(hub, cli
 
 
 def test_another_cached_commit_is_not_used_instead(hub, client):
-    """Left to itself `datasets` loads the newest of its cache, of any commit, where it meets an error on the way."""
+    """On its own, after an error, `datasets` loads the newest commit in its cache."""
     hub.commit("dataset", "someone/moving", two_configurations("old"))
     assert client("texts('someone/moving', config='plain', split='train')") == {"train": ["old train"]}
     hub.commit("dataset", "someone/moving", two_configurations("new"))

@@ -73,7 +73,7 @@ def test_a_typing_error_gets_a_suggestion():
 
 
 def ask(name, tmp_path, endpoint):
-    """Ask for a model in a process of its own: the hub's client reads its endpoint once, when it is imported."""
+    """Fetch a model in a separate process, since the hub's client reads its endpoint only when it is imported."""
     code = (
         "import sys, logging; from mlm_recipes.sources.model_folder import model_folder\n"
         "try: print(sorted(path.name for path in model_folder(sys.argv[1]).iterdir()))\n"
@@ -114,7 +114,7 @@ def test_a_model_that_the_hub_does_not_have(hub, tmp_path):
 
 
 class HangsUp(socketserver.ThreadingTCPServer):
-    """A hub that hangs up on each caller, and counts them."""
+    """A hub that hangs up on each client and counts them."""
 
     daemon_threads, calls = True, 0
 
@@ -123,7 +123,7 @@ class HangsUp(socketserver.ThreadingTCPServer):
 
 
 def test_a_hub_that_hangs_up_is_asked_at_most_twice(tmp_path):
-    """Stock transformers asks again and again, with pauses, for 23 s."""
+    """Stock transformers retries for 23 s."""
     with HangsUp(("127.0.0.1", 0), socketserver.BaseRequestHandler) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         answer = ask("someone/tiny", tmp_path, f"http://127.0.0.1:{hub.server_address[1]}")

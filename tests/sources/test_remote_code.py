@@ -1,4 +1,4 @@
-"""A model's own code: never run, unless it is that of the one model that was named."""
+"""A model's own code is run only if it is the model that was named."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def edit(path, **values):
 
 
 def brings_code(folder, checkpoint, canary, where="", kind="odd"):
-    """A model with a file of Python that leaves a canary when it is run."""
+    """Make a model with a Python file that writes a canary file when it is run."""
     shutil.copytree(checkpoint, folder)
     (folder / "odd.py").write_text(CODE.format(canary=str(canary)))
     auto_map = {"AutoConfig": f"{where}odd.OddConfig", "AutoModelForMaskedLM": f"{where}odd.OddForMaskedLM"}

@@ -1,4 +1,4 @@
-"""Freed memory is kept within, and given back afterwards."""
+"""Freed memory is kept within `with`, and returned afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that a run can do without loses it: each of these fails here once, after the last step."""
+"""No optional output can lose a run: each of them fails here once, after the last step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def there(*names):
 
 
 def said_of(what, shown):
-    """Return the one line that says that something was not made, without the beginning that all have."""
+    """Return the one line that reports that something was not made, without the common prefix."""
     (line,) = [line for line in shown.splitlines() if line.startswith(f"mlm-recipes: error: {what}: not made.")]
     assert line.endswith(" The error: RuntimeError: the dog ate it")
     return line
@@ -255,7 +255,7 @@ runpy.run_module("mlm_recipes", run_name="__main__", alter_sys=True)
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.slow
 def test_an_uninstalled_checkout_finishes_training_without_a_screen(flags):
-    """In a process of its own, whose standard output takes nothing, as a full disk behind `>`."""
+    """In a separate process whose standard output is full, like a full disk behind `>`."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", NOT_INSTALLED, *flags], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=full,

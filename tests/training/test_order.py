@@ -13,7 +13,7 @@ from mlm_recipes.training.order import NO_EXAMPLE, STRATEGIES, EpochSampler
 
 
 def steps(sampler, batch, accumulation, processes):
-    """Return the keys of each optimizer step of an epoch, dealt out to processes as accelerate does."""
+    """Return the keys of each optimizer step of an epoch, distributed to processes as accelerate does."""
     batches = list(BatchSampler(sampler, batch, drop_last=False))
     assert len(batches) % processes == 0, "a process would wait for another's batch"
     per_step = accumulation * processes
@@ -60,7 +60,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 
 
 def test_every_position_is_equally_likely_for_every_example():
-    """Over many epochs the mean place of each example is the middle."""
+    """Over many epochs, the mean position of each example is the middle."""
     sampler, places = EpochSampler(20, seed=0), torch.zeros(20)
     for epoch in range(2000):
         sampler.set_epoch(epoch)

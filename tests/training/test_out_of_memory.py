@@ -1,4 +1,4 @@
-"""Memory runs out, in truth and as injected: the run is that of one that had enough."""
+"""Memory runs out, really or injected: the run is the same as with enough memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def many_rows(tokenizer):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Let a short batch make several parts; free nothing, since nothing is short: it takes a fifth of a second."""
+    """Let a short batch make several parts; skip freeing memory, which takes 0.2 s and is not needed here."""
     monkeypatch.setitem(layout.PRICE, "cpu", 8)
     monkeypatch.setattr("mlm_recipes.training.out_of_memory.clear_device_cache", lambda garbage_collection: None)
 
@@ -78,9 +78,9 @@ def test_an_injected_oom_does_not_change_the_run(tokenizer, many_rows, layout, c
 
 @pytest.mark.slow
 def test_real_memory_exhaustion():
-    """Of a process with an upper limit (RLIMIT_AS), for torch's own allocator.
+    """In a process with a memory limit (RLIMIT_AS), for torch's own allocator.
 
-    With the threshold malloc gives large blocks back; kept for itself, they would count, and oneDNN gets none.
+    With this threshold malloc returns large blocks to the system; otherwise they would count, and oneDNN would get none.
     """
     done = run(ROOT / "tests/real_memory.py", "found.json", MALLOC_MMAP_THRESHOLD_="65536")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -103,7 +103,7 @@ def two(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_an_injected_oom_in_one_of_two_processes_does_not_change_the_run(two, case):
-    """Also in a backward pass of which some gradients were already on their way; nobody waits for ever."""
+    """Also in a backward pass that has already sent some gradients; no process waits forever."""
     (who, where, step, _), changes = CASES[case]
     whole, begun = two[0][changes.get("gradient_accumulation_steps", 1)], make_model("bert", two_tokenizer())
     assert whole["parts"] == 1
@@ -137,7 +137,7 @@ def test_two_processes_end_with_the_same_weights_as_one(two):
 
 @pytest.mark.slow
 def test_parts_double_until_they_fit_and_are_kept_for_a_resumed_run(tokenizer, many_rows, tmp_path, caplog):
-    """To the last bit, with dropout."""
+    """Bit for bit, with dropout."""
     values = {"dropout": 0.1, "save_strategy": "steps", "save_steps": 1, "max_steps": 4, "output_dir": str(tmp_path)}
     memory = LittleMemory(9, since=0)
     trained = train(many_rows, tokenizer, "padding-free and sparse", memory, per_device_train_batch_size=18, **values)

@@ -10,7 +10,7 @@ from mlm_recipes.training import progress
 
 
 class Clock:
-    """Half a second between each two looks at it."""
+    """A clock that advances half a second per reading."""
 
     now = 0.0
 

@@ -1,4 +1,4 @@
-"""What a run does when it is told to stop, when the disk is full, and when a number is not finite."""
+"""What a run does on a stop signal, on a full disk, and with a number that is not finite."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_an_interrupted_run_is_the_same_with_any_saving_and_evaluation(tokenizer
 
 @pytest.mark.slow
 def test_an_evaluation_is_interrupted(tokenizer, numbered, monkeypatch):
-    """It may take longer than the system waits before it kills."""
+    """It may take longer than the system waits before it kills the process."""
     trainer = make_trainer(tokenizer, numbered, eval_strategy="steps", eval_steps=3, per_device_eval_batch_size=1)
     passes = []
 
@@ -225,7 +225,7 @@ def test_workers_ignore_signals_during_training(tokenizer, numbered, context):
 
 
 def test_a_worker_can_be_terminated_after_training(tokenizer, numbered):
-    """Python ends its processes by SIGTERM and waits for them: for ever, if they do not listen."""
+    """Python ends its processes with SIGTERM and waits for them, forever if they ignore it."""
     values = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True, "max_steps": 1}
     trainer = make_trainer(tokenizer, numbered, **values)
     trainer.train()
@@ -367,7 +367,7 @@ def test_an_infinite_loss_with_a_finite_gradient_stops_the_run_too(tokenizer, nu
 
 
 def test_the_examples_of_any_micro_batch_are_known(tokenizer, numbered):
-    """Also after a resume, and where the last step of an epoch has fewer micro-batches than the others."""
+    """Also after a resume, and if the last step of an epoch has fewer micro-batches than the others."""
     seen = []
     values = {"gradient_accumulation_steps": 3, "per_device_train_batch_size": 1, "max_steps": 7}
     trainer = make_trainer(tokenizer, numbered, **values)

@@ -17,7 +17,7 @@ SHORT = {"max_steps": 3, "per_device_train_batch_size": 4, "max_length": 32, "lo
 
 
 def scalars(folder):
-    """What TensorBoard itself reads in a run folder: the points of each name, as (step, value)."""
+    """Return what TensorBoard reads from a run folder: the points of each name, as (step, value)."""
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
     )
@@ -95,7 +95,7 @@ def test_measuring_a_tracked_run_again_writes_nothing(run):
 
 @pytest.mark.slow
 def test_a_tracker_opens_before_the_first_figure_and_closes_after_the_last(short_text, monkeypatch):
-    """MLflow and Trackio, once closed, begin another run for what comes after."""
+    """Once closed, MLflow and Trackio start another run for later figures."""
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     events = []
     for event in ("on_train_begin", "on_log", "on_train_end"):
@@ -148,7 +148,7 @@ QUICK = {"max_eval_samples": 4, "general_corpus": "none"}
 
 @pytest.mark.slow
 def test_a_run_without_a_tracker_opens_no_connection(short_text):
-    """In a process that ends where a socket is connected or a name is looked up, and without the offline switch."""
+    """In a process that ends if a socket is connected or a name is looked up, without the offline switch."""
     code = (
         "import os, sys\n"
         "def watch(event, given):\n"
