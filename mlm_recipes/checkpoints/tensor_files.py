@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers.trainer_pt_utils import safe_globals  # allows the state of NumPy's generator
 
-#: Trainer pickles its arguments beside the model, and `hub_token` is among them. Nothing reads the file: it is removed
-#: where it was written, not read where it comes from another trainer, and never uploaded.
+#: Trainer pickles its arguments, including `hub_token`, beside the model. This library removes that file after it is
+#: written, does not read it in a checkpoint of another trainer, and never uploads it.
 PICKLED_ARGUMENTS = "training_args.bin"
 
 

@@ -80,7 +80,7 @@ def test_an_injected_oom_does_not_change_the_run(tokenizer, many_rows, layout, c
 def test_real_memory_exhaustion():
     """In a process with a memory limit (RLIMIT_AS), for torch's own allocator.
 
-    With this threshold malloc returns large blocks to the system; otherwise they would count, and oneDNN would get none.
+    With this threshold malloc returns large blocks to the system; otherwise they would count and oneDNN get none.
     """
     done = run(ROOT / "tests/real_memory.py", "found.json", MALLOC_MMAP_THRESHOLD_="65536")
     assert done.returncode == 0, done.stderr[-3000:]
