@@ -20,7 +20,7 @@ help:  ## list the targets
 
 setup: $(VENV)/ready  ## create .venv and install what training needs
 
-inspect: setup  ## tell what will happen to CORPUS, before a model is trained on it
+inspect: setup  ## show what will happen to CORPUS before a model is trained on it
 	@$(BIN)/mlm-recipes inspect $(if $(RECIPE),--recipe "$(RECIPE)") $(VALUES)
 
 train: setup  ## train a model on CORPUS and show what it learned
@@ -37,15 +37,15 @@ reference: setup  ## run the tutorial's own loop on CORPUS
 evaluate: setup  ## measure MODEL (a run folder, say) on CORPUS's held-out text
 	@$(BIN)/mlm-recipes evaluate $(RECIPE) $(VALUES)
 
-demo: $(VENV)/ready-demo  ## a page on this machine to try RUN's model, before and after training
+demo: $(VENV)/ready-demo  ## try RUN's model on a local page, before and after training
 	@test -n "$(RUN)" || { echo "Which run? make demo RUN=runs/meditations"; exit 2; }
 	@$(BIN)/mlm-recipes demo "$(RUN)" $(ARGS)
 
-report: setup  ## draw report.html of RUN again
+report: setup  ## redraw the report.html of RUN
 	@test -n "$(RUN)" || { echo "Which run? make report RUN=runs/meditations"; exit 2; }
 	@$(BIN)/mlm-recipes report "$(RUN)"
 
-compare: setup  ## lay runs side by side: RUNS="runs/meditations runs/meditations-2"; writes compare.html
+compare: setup  ## show runs side by side: RUNS="runs/meditations runs/meditations-2"; writes compare.html
 	@test -n "$(RUNS)" || { echo 'Which runs? make compare RUNS="runs/meditations runs/meditations-2"'; exit 2; }
 	@$(BIN)/mlm-recipes compare $(RUNS) --output compare.html
 

@@ -1,6 +1,6 @@
-"""The command line: verbs and parsing only; the work is in recipes.py.
+"""The command line: verbs and argument parsing only; `mlm_recipes.recipes` does the work.
 
-Nothing heavy is imported up here, so that `mlm-recipes --help` answers at once.
+Nothing heavy is imported at module level, so that `mlm-recipes --help` answers at once.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ EXAMPLES = """\
 examples:
   mlm-recipes train                                   the quickstart: about a minute, no download
   mlm-recipes inspect notes.txt                       what will happen to your text, before you train on it
-  mlm-recipes train --corpus notes.txt                your own text; docs/text.md says what else it takes
+  mlm-recipes train --corpus notes.txt                your own text; docs/text.md lists the other formats
   mlm-recipes train recipes/adapt.yaml --corpus notes.txt
                                                       continue training bert-base-uncased on it
   mlm-recipes train runs/meditations --resume_from_checkpoint true
-                                                      go on with an interrupted run
-  mlm-recipes evaluate runs/meditations               measure a finished run once more
+                                                      resume an interrupted run
+  mlm-recipes evaluate runs/meditations               measure a finished run again
   mlm-recipes compare runs/meditations runs/meditations-2
                                                       two runs side by side
   mlm-recipes fill runs/meditations "The [MASK] of man."
-  mlm-recipes demo runs/meditations                   a page to try it on, before and after side by side
+  mlm-recipes demo runs/meditations                   a local page to try the model, before and after training
   mlm-recipes train --help                            every value a recipe can set
 """
 
@@ -41,18 +41,19 @@ RECIPE_VERBS = {
     "train": "train a model, and measure it before and after",
     "reference": "run the tutorial's own loop, in plain torch",
     "evaluate": "measure a model on held-out text",
-    "inspect": "what will happen to a text: before you train on it",
+    "inspect": "show what will happen to a text before you train on it",
     "verify": "check a recipe's numbers: accumulation, masks, evaluation, kill and resume",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0; 1 for what `verify`, `inspect`, `compare` find; 2: can be mended.
+    """Run one command and return its exit code.
 
-    3 for a run whose model is trained and on the disk, but which lacks something that follows, as it said. 75 for one
-    that was told to stop (SIGINT, SIGTERM, SIGUSR1) and has saved a checkpoint; 130 for any other that was interrupted.
+    0: success. 1: `verify`, `inspect` or `compare` found a problem. 2: an error that the user can fix. 3: the model is
+    trained and saved, but something after that failed, as the run reported. 75: the run was stopped (SIGINT, SIGTERM,
+    SIGUSR1) and has saved a checkpoint. 130: any other interruption.
 
-    With MLM_RECIPES_DEBUG=1 in the environment an error keeps its traceback.
+    With MLM_RECIPES_DEBUG=1 in the environment, an error keeps its traceback.
     """
     take_any_letter()
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         parser.print_help()
         return 0
-    # What follows these verbs is a recipe and the recipe's values, some 130 of them: config.py knows those.
+    # These verbs take a recipe and its values, some 130 of them, which training/config.py defines.
     verb = None if given[0] in RECIPE_VERBS else parser.parse_args(given)
     try:
         if verb is None:
@@ -69,11 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, MemoryError, NotMadeError) as error:
         if os.environ.get("MLM_RECIPES_DEBUG") == "1":
             raise
-        if os.environ.get("RANK", "0") == "0":  # one process of many speaks for all
+        if os.environ.get("RANK", "0") == "0":  # only the main process reports
             say(f"mlm-recipes: error: {_shown(error)}", error=True)
         return not_made.EXIT_CODE if isinstance(error, NotMadeError) else 2
     except KeyboardInterrupt as interrupt:
-        said = str(interrupt)  # what mlm_recipes.training.signals.Interrupted says: a checkpoint is saved
+        said = str(interrupt)  # set by mlm_recipes.training.signals.Interrupted: a checkpoint was saved
         if os.environ.get("RANK", "0") == "0":
             say(f"mlm-recipes: {said or 'interrupted'}", error=True)
         if not said:
@@ -103,21 +104,21 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("model", help="a run folder, another local folder, or a hub id")
     verb.add_argument("prompts", nargs="+", metavar="PROMPT", help='a sentence such as "The [MASK] of man."')
     verb.add_argument("--top_k", type=int, default=5, help="how many tokens to show (default: %(default)s)")
-    verb.add_argument("--trust_remote_code", metavar="NAME", help="the model's name, if its own code may be run here")
+    verb.add_argument("--trust_remote_code", metavar="NAME", help="the model's name, to allow its own code to run")
     verb.set_defaults(run=_fill)
-    verb = verbs.add_parser("demo", help="a page on this machine to try a run, before and after", allow_abbrev=False)
+    verb = verbs.add_parser("demo", help="try a run's model on a local page, before and after", allow_abbrev=False)
     verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
-    verb.add_argument("--port", type=int, help="of 127.0.0.1 (default: the first free one from 7860 on)")
+    verb.add_argument("--port", type=int, help="port on 127.0.0.1 (default: the first free one from 7860)")
     verb.set_defaults(run=_demo)
-    verb = verbs.add_parser("report", help="draw report.html and README.md of a run again", allow_abbrev=False)
+    verb = verbs.add_parser("report", help="redraw a run's report.html and README.md", allow_abbrev=False)
     verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
     verb.set_defaults(run=_report)
-    verb = verbs.add_parser("compare", help="lay runs side by side", allow_abbrev=False)
-    verb.add_argument("folders", nargs="+", metavar="RUN", help="run folders, such as runs/meditations; two or more")
-    verb.add_argument("--output", metavar="FILE", help="write a page there too, such as compare.html")
+    verb = verbs.add_parser("compare", help="show runs side by side", allow_abbrev=False)
+    verb.add_argument("folders", nargs="+", metavar="RUN", help="two or more run folders, such as runs/meditations")
+    verb.add_argument("--output", metavar="FILE", help="also write an HTML page, such as compare.html")
     verb.set_defaults(run=_compare)
-    verbs.add_parser("corpora", help="list the corpora known by name").set_defaults(run=_corpora)
-    verbs.add_parser("models", help="list the models built in").set_defaults(run=_models)
+    verbs.add_parser("corpora", help="list the corpora available by name").set_defaults(run=_corpora)
+    verbs.add_parser("models", help="list the built-in models").set_defaults(run=_models)
     return parser
 
 
@@ -130,10 +131,10 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
 
     from .recipes.arguments import parse_arguments
 
-    recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # else the function's own default
+    recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # otherwise the function's default
     result = getattr(mlm_recipes, verb)(*recipe, **parse_arguments(rest))
     if os.environ.get("RANK", "0") != "0":
-        return 0  # it has nothing to show, and the main process may be at work still: an error code would end that
+        return 0  # nothing to show; an error code would end the main process, which may still be working
     if not isinstance(result, mlm_recipes.RunResult) or result.output_dir is None:
         print(f"\n{_shown(result)}")
         return 1 if verb == "verify" and not result.ok else 0
@@ -164,7 +165,7 @@ def _inspect(rest: list[str]) -> int:
             "the other out."
         )
     if own.output is not None:
-        refuse_to_replace(own.output)  # here it comes before the work
+        refuse_to_replace(own.output)  # checked before the work starts
     result = inspect_corpus(own.recipe, timing=not own.no_timing, **values, **corpus)
     print(_shown(f"\n{result}\n\nAll figures are in {result.write(own.output)}"))
     return 0 if result.ok else 1
@@ -208,7 +209,7 @@ def _compare(options: argparse.Namespace) -> int:
         if page.suffix != ".html":
             raise ValueError(f"--output: received {options.output!r}. Accepted: a name that ends in .html.")
         page.write_text(found.html(), encoding="utf-8")
-        print(_shown(f"\nThe same as a page: {page}"))
+        print(_shown(f"\nAlso written as a page: {page}"))
     return 0 if found.comparable else 1
 
 
@@ -216,12 +217,12 @@ def _corpora(options: argparse.Namespace) -> None:
     from .data.text_source import known_corpora
 
     for name, facts in known_corpora().items():
-        origin = "fetched when asked for" if "url" in facts else "bundled"
+        origin = "downloaded on first use" if "url" in facts else "bundled"
         print(
             f"{name:18} {facts['paragraphs']:>5} paragraphs  {facts['words']:>7,} words  {facts['licence']}, {origin}"
         )
         print(f"{'':18} {facts['title']}")
-    print("\nOr a file (text, JSON lines, CSV, Parquet ...), a folder, a pattern, an address, or a hub id owner/name.")
+    print("\nAlso: a file (text, JSON Lines, CSV, Parquet ...), a folder, a pattern, a URL, or a hub id owner/name.")
 
 
 def _models(options: argparse.Namespace) -> None:
@@ -231,9 +232,9 @@ def _models(options: argparse.Namespace) -> None:
     for name in built_in_models():
         config = json.loads((model_folder(name) / "config.json").read_text("utf-8"))
         shape = f"{config['num_hidden_layers']} layers x {config['hidden_size']}, {config['model_type']}"
-        start = "trained weights" if has_weights(name) else "random weights; learns its tokenizer from the corpus"
+        start = "trained weights" if has_weights(name) else "random weights; its tokenizer is trained on the corpus"
         print(f"{name:18} {shape}, {start}")
-    print("\nOr a local folder, or a hub id such as google-bert/bert-base-uncased.")
+    print("\nAlso: a local folder, or a hub id such as google-bert/bert-base-uncased.")
 
 
 def _print_values(verb: str) -> None:
@@ -245,21 +246,21 @@ def _print_values(verb: str) -> None:
         flags = "[--recipe RECIPE] [--output FILE] [--no_timing]"
         print(f"usage: mlm-recipes inspect [CORPUS] {flags} [--name value ...]\n")
         print("CORPUS: as for --corpus. RECIPE: " + recipe)
-        print("Trains nothing; prints a page and writes FILE, by default runs/CORPUS-inspection.json, where an earlier")
-        print("inspection is replaced. --no_timing: do not time a few steps. Exit code 1 if training would not start.")
+        print("Trains nothing. Prints a page and writes FILE, by default runs/CORPUS-inspection.json; an earlier")
+        print("inspection is replaced. --no_timing: do not time any steps. Exit code 1 if training could not start.")
     else:
         print(f"usage: mlm-recipes {verb} [RECIPE] [--name value ...]\n")
         print("RECIPE: " + recipe)
     if verb == "verify":
         print(
-            "Trains a few steps on ten of its paragraphs, in a minute or so, and prints what was found: the batch whole"
+            "Trains a few steps on ten of its paragraphs, which takes about a minute, and prints what it checked: whole"
         )
-        print("and split, padding, masks, order, evaluation, killed and resumed. Exit code 1 if a property fails.")
-    print("Then any value of the recipe, which it replaces; a recipe's values replace the defaults shown here:\n")
+        print("and split batches, padding, masks, order, evaluation, kill and resume. Exit code 1 if a check fails.")
+    print("Each --name value overrides the recipe's value, which overrides the default shown here:\n")
     own, ours = own_fields(), MLMConfig.__annotations__
     for name, item in own.items():
         print(f"  --{name:22} {item.metadata['help']} (default: {item.default})")
-    print("\nand every field of transformers' TrainingArguments:\n")
+    print("\nEvery field of transformers' TrainingArguments is accepted too:\n")
     for name in field_names():
         if name not in own:
             what = MLMConfig.__dataclass_fields__[name].metadata.get("help", "") if name in ours else ""
@@ -267,14 +268,14 @@ def _print_values(verb: str) -> None:
 
 
 def _quiet_libraries() -> None:
-    """Show what this library says, and of the others only warnings: not a bar for each file that is read."""
-    # Only while nothing has been said about it: a person's own settings win.
+    """Show this library's messages, and only warnings from the others; no progress bar for each file that is read."""
+    # setdefault, so that the user's own settings win.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # Nor is anyone told: datasets has each load counted at s3.amazonaws.com, huggingface_hub asks who is calling.
+    # No telemetry: datasets reports each load to s3.amazonaws.com, and huggingface_hub reports its callers.
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # mlflow, where it is the tracker, tells its makers
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # mlflow, as a tracker, reports to its developers
     import datasets
     import transformers
 
@@ -293,7 +294,7 @@ class _Screen(logging.Handler):
 
 
 def _shown(what: object) -> str:
-    """Return text as it may be printed: nothing in it commands the terminal, and no address shows its credentials."""
+    """Return text that is safe to print: without terminal control characters and without credentials in URLs."""
     return terminal(without_credentials(str(what)))
 
 

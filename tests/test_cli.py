@@ -1,4 +1,4 @@
-"""The command line, as processes of their own."""
+"""The command line, in separate processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(*command, **environment):
 
 
 def test_help_answers_at_once():
-    """It imports nothing that takes long: torch alone takes seconds."""
+    """It imports nothing slow; torch alone takes seconds."""
     code = "import sys; from mlm_recipes import cli; cli.main([]); print(*sys.modules)"
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0
@@ -81,7 +81,7 @@ def test_corpora_and_models_are_listed(capsys):
     listed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in listed[:2]] == ["mini", "mini-random"]
     assert "4 layers x 256, modernbert, trained weights" in listed[0]
-    assert "random weights; learns its tokenizer" in listed[1]
+    assert "random weights; its tokenizer is trained on the corpus" in listed[1]
 
 
 @pytest.mark.parametrize("verb", ["train", "reference", "evaluate"])
@@ -125,7 +125,7 @@ def bad_files(tmp_path, tokenizer):
         (["train", "--mlm_probability", "0"], "mlm_probability: received 0"),
         (["train", "--mlm_probability", "1.01"], "mlm_probability: received 1.01"),
         (["train", "--model", "maskless"], "has no mask token"),
-        (["train", "--model", "weightless"], "'weightless' holds a config but no weights"),
+        (["train", "--model", "weightless"], "'weightless' has a config but no usable weights"),
         (["train", "--max_length", "2000"], "max_length: received 2000. Accepted: 3 to 1024"),
         (["train", "--learning_rat", "1"], "learning_rat: no such value. Did you mean 'learning_rate'?"),
         (["train", "quickstar"], "there is no recipe 'quickstar'"),
@@ -157,7 +157,7 @@ def test_a_traceback_is_kept_on_request(monkeypatch):
 
 @pytest.mark.slow
 def test_an_unreachable_hub_is_one_clear_error(tmp_path):
-    """Without the offline switch, in a real process; how often it is asked, test_sources.py counts."""
+    """Without the offline switch, in a real process; tests/sources counts the requests."""
     environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}
     done = run(MLM_RECIPES, "train", "--corpus", "someone/texts", **environment)
     assert (done.returncode, done.stdout) == (2, "")
@@ -178,7 +178,7 @@ def assert_two_trained_together(folder: Path, done) -> None:
 
 
 def assert_evaluated_once(folder: str) -> None:
-    """Evaluation in two processes is of the same text, counted once: what one process finds."""
+    """Evaluation in two processes counts the same text once, with the same result as one process."""
     metrics = json.loads(Path(folder, "metrics.json").read_text())
     alone = evaluate(folder).metrics["evaluation"]
     bound = loss_bound(AutoModelForMaskedLM.from_pretrained(folder))
@@ -188,7 +188,7 @@ def assert_evaluated_once(folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_agree_on_the_steps_that_fit_into_a_time(short_text):
-    """Each in a folder of its own, as on two machines, where nothing but the run's own folder is shared."""
+    """Each in its own folder, as on two machines that share only the run folder."""
     launch = ["--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
     done = run(
         sys.executable, "-m", "torch.distributed.run", *launch, "-m", "mlm_recipes", "train", "quickstart",
@@ -215,7 +215,7 @@ def test_torchrun_trains_two_processes_together(short_text):
 
 
 @pytest.mark.slow
-def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_text):
+def test_accelerate_launches_two_cpu_processes_with_the_loss_of_one(short_text):
     config = ROOT / "recipes/accelerate/two_cpu_processes.yaml"
     whole = {"max_length": 32, "vocab_size": 500, "max_steps": 3, "bf16": False, "general_corpus": "none"}
     flags = [f"--{name}={value}" for name, value in whole.items()]
@@ -236,7 +236,7 @@ def test_accelerate_launches_two_cpu_processes_whose_loss_is_that_of_one(short_t
 
 @pytest.mark.slow  # two are above
 def test_accelerate_launches_one_process(short_text):
-    """The launcher is called here, which has imported accelerate already; the process that it starts is a real one."""
+    """The launcher is called in this process, which has imported accelerate already; it starts a real process."""
     recipe = str(ROOT / "recipes/quickstart.yaml")
     command = ["-m", "mlm_recipes", "train", recipe, "--corpus", str(short_text), *QUICK]
     launch_command(launch_command_parser().parse_args(command))  # raises where the process fails

@@ -87,7 +87,7 @@ def test_modules_import_and_the_quickstart_trains_where_a_system_has_less(tmp_pa
     metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
     assert metrics["train"]["peak_memory"] is None  # nobody counts it there
     assert "not_made" not in metrics
-    assert "most memory" not in (folder / "report.html").read_text("utf-8")
+    assert "peak memory" not in (folder / "report.html").read_text("utf-8")
 
 
 def test_a_path_of_windows_is_no_hub_id(monkeypatch):
@@ -128,7 +128,7 @@ def test_what_cannot_be_printed_is_said_once_and_ends_nothing(monkeypatch, capsy
     monkeypatch.setattr(sys, "stdout", Gone())
     screen.say("hello")
     assert capsys.readouterr().err == (
-        "mlm-recipes: error: nothing can be printed any more ([Errno 32] Broken pipe). What was begun goes on.\n"
+        "mlm-recipes: error: nothing more can be printed ([Errno 32] Broken pipe). The command continues.\n"
     )
 
 

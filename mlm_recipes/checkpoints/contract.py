@@ -1,4 +1,4 @@
-"""Going on with a run: which checkpoint, and whether it is still the same run."""
+"""Resuming a run: find the checkpoint, and check that it belongs to the same run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from transformers.trainer_callback import ExportableState
 
 from .storage import MANIFEST, fault, list_checkpoints, newest_whole
 
-#: Values that make a run the run it is. What follows from several of them (the text, the global batch, the model's
-#: shape, the masks) is compared as a fact beside them.
+#: Values that define a run. What several of them determine together (the text, the global batch, the model's shape,
+#: the masks) is compared separately, as a fact.
 FIXED = frozenset(
     {
         "data_seed",
@@ -38,13 +38,13 @@ FIXED = frozenset(
     }
 )
 
-#: How a corpus becomes rows.
+#: Values that determine how a corpus becomes rows.
 READING = (
     *("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split", "deduplicate", "encoding"),
     *("encoding_errors", "long_text", "max_eval_samples", "packing", "sample_by", "stride", "text_column"),
 )
 
-#: Values that change nothing in what is learned: where files lie, what is printed or saved, how the work is dealt out.
+#: Values that do not affect what is learned: file locations, what is printed or saved, how the work is distributed.
 ALLOWED = frozenset(
     {
         *("accelerator_config", "activation_checkpointing", "activation_checkpointing_kwargs", "debug", "deepspeed"),
@@ -64,26 +64,26 @@ ALLOWED = frozenset(
         *("logging_steps", "logging_strategy", "project", "prompts", "report_to", "run_name", "skip_memory_metrics"),
         *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
         *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
-        # Compared by what follows from them: the text, the global batch.
+        # Compared through the facts that they determine: the text, the global batch.
         *("corpus", "general_corpus", "max_length", "num_proc", "train_minutes", *READING),
         *("validation_corpus", "validation_fraction", "vocab_size"),
         *("gradient_accumulation_steps", "per_device_train_batch_size"),
     }
 )
 
-#: Where facts differ, these may be why.
+#: Values that can explain a difference between facts.
 _CAUSES = {
     *("corpus", "from_scratch", "max_length", "model", "model_revision", *READING),
     *("validation_corpus", "validation_fraction", "vocab_size"),
 }
 
-#: Schedules that follow a measured loss; they keep their own count, which no new value can be fitted to.
+#: Schedules that follow a measured loss. They keep their own step count, which cannot be adapted to new values.
 METRIC_DRIVEN = {"greedy", "reduce_lr_on_plateau"}
 
-#: What contracts of version 0.1.0 call DataCollatorForMaskedLM: the module that it lay in then.
+#: The name of DataCollatorForMaskedLM in contracts of version 0.1.0: its module path at that time.
 _FORMER_COLLATOR = "mlm_recipes.collator.DataCollatorForMaskedLM"
 
-#: What a schedule or an optimizer is made of: a checkpoint brings the old values along, which must not win.
+#: Values that a schedule or an optimizer is built from. A checkpoint restores the old ones, which must not win.
 _REMADE = frozenset(
     {
         "adam_beta1",
@@ -101,9 +101,9 @@ _REMADE = frozenset(
 
 
 def kind(name: str) -> str:
-    """Return what a changed value means on a resume: `fixed`, `allowed`, or `named`: refused unless asked for by name.
+    """Return how a resume treats a changed value: `fixed` (refused), `allowed`, or `named` (refused unless named).
 
-    A value that nobody has thought of is `named`.
+    A value in neither list is `named`.
 
     >>> kind("seed"), kind("logging_steps"), kind("learning_rate")
     ('fixed', 'allowed', 'named')
@@ -123,40 +123,40 @@ def resume_request(value: str | Path | bool | None) -> str | bool:
 
 
 def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
-    """Return the checkpoint to go on from, in which nothing is wrong (`mlm_recipes.checkpoints.storage.fault`).
+    """Return the checkpoint to resume from, checked for damage (`mlm_recipes.checkpoints.storage.fault`).
 
     Args:
-        asked: a checkpoint's folder, a run folder (its newest checkpoint that is whole), or True: the newest in
-            `output_dir`. What is passed over is logged.
+        asked: a checkpoint's folder, a run folder (its newest complete checkpoint), or True: the newest in
+            `output_dir`. Checkpoints that are skipped are logged.
 
-    Raises: FileNotFoundError where there is none; ValueError where the one that is named is not what was saved.
+    Raises: FileNotFoundError if there is none; ValueError if the named one is incomplete or damaged.
     """
     place = Path(output_dir) if resume_request(asked) is True else Path(str(asked)).expanduser()
     if (newest := newest_whole(place)) is not None:
         return newest
     beside = ", ".join(str(path) for path in list_checkpoints(place.parent) if path != place)
-    others = f"Beside it there are {beside}. " if beside else ""
+    others = f"The same folder also holds {beside}. " if beside else ""
     if place.is_dir() and ((place / MANIFEST).exists() or re.fullmatch(r"checkpoint-\d+", place.name)):
         wrong = fault(place)
         if wrong is None:
             return place
         raise ValueError(
-            f"resume_from_checkpoint: {str(place)!r} is not what was saved: {wrong}. Accepted: a checkpoint that is "
-            f"whole. {others}Name another, or the run folder for the newest that is whole."
+            f"resume_from_checkpoint: {str(place)!r} is incomplete or damaged: {wrong}. Accepted: a complete "
+            f"checkpoint. {others}Name another, or the run folder for its newest complete checkpoint."
         )
     raise FileNotFoundError(
-        f"resume_from_checkpoint: there is no checkpoint in {str(place)!r}. Accepted: a folder checkpoint-N that is "
-        "whole, a run folder that holds one, or true for the newest in --output_dir. "
+        f"resume_from_checkpoint: there is no checkpoint in {str(place)!r}. Accepted: a complete checkpoint-N folder, "
+        "a run folder that holds one, or true for the newest in --output_dir. "
         + (
             others.rstrip()
-            or "A run saves them with --save_strategy epoch, or steps with --save_steps; start it again without "
-            "--resume_from_checkpoint."
+            or "Start the run again without --resume_from_checkpoint. To save checkpoints, pass --save_strategy epoch, "
+            "or steps with --save_steps."
         )
     )
 
 
 def saved_values(checkpoint: Path) -> dict[str, Any]:
-    """Return the config's values that a checkpoint was saved with; none of a checkpoint that does not say them."""
+    """Return the config values that a checkpoint was saved with; empty if it does not record them."""
     contract = _saved_contract(_saved_state(checkpoint))
     return {} if contract is None else contract["values"]
 
@@ -177,14 +177,14 @@ def _saved_contract(state: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class ResumeContract(TrainerCallback, ExportableState):
-    """Keep with each checkpoint what its run is, and hold a resumed run to it.
+    """Record in each checkpoint what defines its run, and hold a resumed run to it.
 
     Args:
-        values: gives every value of the config.
-        facts: gives what follows from them and from the data: the text's fingerprint, the global batch, the model's
-            shape. Asked for once, when training begins, since it reads the data.
+        values: returns every value of the config.
+        facts: returns what these and the data determine: the text's fingerprint, the global batch, the model's shape.
+            Called once, when training begins, since it reads the data.
 
-    The contract lies in the checkpoint's trainer_state.json, among `stateful_callbacks`.
+    The contract is stored in the checkpoint's trainer_state.json, under `stateful_callbacks`.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class ResumeContract(TrainerCallback, ExportableState):
     ) -> None:
         self._values, self._facts = values, facts
         self._known_facts: Mapping[str, Any] | None = None
-        #: One entry for each time the run was resumed: the step, and what was changed.
+        #: One entry for each resume: the step, and what was changed.
         self.resumed: list[dict[str, Any]] = []
         self._remake = False
         self.optimizer_groups: list[dict[str, Any]] = []
@@ -206,14 +206,14 @@ class ResumeContract(TrainerCallback, ExportableState):
         return json.loads(json.dumps({"values": self._values(), "facts": self._known_facts}, default=str))
 
     def state(self) -> dict[str, Any]:
-        """Return what is saved."""
+        """Return what a checkpoint stores."""
         return {"args": {}, "attributes": {"contract": self.terms() | {"resumed": self.resumed}}}
 
     def check(self, checkpoint: Path, change: Iterable[str] = ()) -> str:
-        """Compare this run with the checkpoint's; return in words what differs and may.
+        """Compare this run with the checkpoint's; return a description of the differences that are allowed.
 
-        `change` names the values that are meant to be different now. A value or a fact that only one side has, from
-        another version of transformers, is not compared.
+        `change` names the values that are changed on purpose. A value or fact that only one side has, because it comes
+        from another version of transformers, is not compared.
 
         Raises: ValueError for any other difference, with the old and the new value.
         """
@@ -225,12 +225,12 @@ class ResumeContract(TrainerCallback, ExportableState):
             anew += " --from_scratch false"
         if old is None:
             raise ValueError(
-                f"resume_from_checkpoint: {str(checkpoint)!r} does not say what run it belongs to. Accepted: a "
-                f"checkpoint of MLMTrainer. Or {anew}."
+                f"resume_from_checkpoint: {str(checkpoint)!r} does not record which run it belongs to. Accepted: "
+                f"a checkpoint saved by MLMTrainer. Or {anew}."
             )
         if not any(checkpoint.glob("optimizer*")) and not any(checkpoint.glob("global_step*")):  # DeepSpeed's name
             raise ValueError(
-                f"resume_from_checkpoint: {str(checkpoint)!r} holds no optimizer. Accepted: a checkpoint that was "
+                f"resume_from_checkpoint: {str(checkpoint)!r} holds no optimizer state. Accepted: a checkpoint "
                 f"saved without --save_only_model. Or {anew}."
             )
         values = {
@@ -246,7 +246,7 @@ class ResumeContract(TrainerCallback, ExportableState):
         if fixed:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} belongs to another run: {_listed(fixed)}. Accepted: the "
-                f"values it was begun with. Put them back{batch}, or {anew}."
+                f"values that run was started with. Restore them{batch}, or {anew}."
             )
         schedules = {str(side["values"].get("lr_scheduler_type")) for side in (old, new)}
         follows_metric = bool(schedules & METRIC_DRIVEN) or new["values"].get("load_best_model_at_end")
@@ -255,18 +255,18 @@ class ResumeContract(TrainerCallback, ExportableState):
         unasked = sorted(named.keys() - set(change))
         if unasked:
             raise ValueError(
-                f"resume_from_checkpoint: {str(checkpoint)!r} was made with other values: "
-                f"{_listed({name: named[name] for name in unasked})}. Accepted: the values it was begun with. Put them "
-                f"back, or change them on purpose: --change_on_resume {' '.join(sorted({*change, *unasked}))}."
+                f"resume_from_checkpoint: {str(checkpoint)!r} was saved with other values: "
+                f"{_listed({name: named[name] for name in unasked})}. Accepted: the values it was saved with. Restore "
+                f"them, or change them on purpose: --change_on_resume {' '.join(sorted({*change, *unasked}))}."
             )
         remade = sorted(_REMADE & named.keys())
         if schedules & METRIC_DRIVEN:
-            remade = [name for name in remade if name not in ("max_steps", "num_train_epochs")]  # it knows neither
+            remade = [name for name in remade if name not in ("max_steps", "num_train_epochs")]  # it depends on neither
             if remade:
                 raise ValueError(
                     f"change_on_resume: received {' '.join(remade)} with the schedule "
-                    f"{' and '.join(sorted(schedules))}, which keeps its own count. Accepted: another number of steps. "
-                    "Put the values back."
+                    f"{' and '.join(sorted(schedules))}, which keeps its own step count. Accepted: another number of "
+                    "steps. Restore the old values."
                 )
         self.resumed = [*old["resumed"], {"step": state["global_step"], "changed": named}]
         self._remake = bool(remade)
@@ -281,13 +281,13 @@ class ResumeContract(TrainerCallback, ExportableState):
         lr_scheduler: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Make today's values win over those that came with the checkpoint."""
+        """Let the current values override those that the checkpoint restored."""
         if not self.resumed:
             return
         state.compute_steps(args, state.max_steps)  # the steps between logs, evaluations and checkpoints
         if not self._remake:
             return
-        assert isinstance(lr_scheduler, LambdaLR), "check() lets no other be changed"
+        assert isinstance(lr_scheduler, LambdaLR), "check() refuses changes to any other schedule"
         for group, made in zip(optimizer.param_groups, self.optimizer_groups, strict=True):
             group.update(made | {"initial_lr": made["lr"]})
         lr_scheduler.base_lrs = [made["lr"] for made in self.optimizer_groups]
@@ -297,11 +297,11 @@ class ResumeContract(TrainerCallback, ExportableState):
         ]
         for group, rate in zip(optimizer.param_groups, now, strict=True):
             group["lr"] = rate
-        lr_scheduler._last_lr = now  # what get_last_lr() says, and Trainer logs
+        lr_scheduler._last_lr = now  # what get_last_lr() returns and Trainer logs
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return old and new value of each name that both have and in which they differ; mappings inside are gone into.
+    """Return the old and the new value of each name whose values differ, if both sides have it; mappings may be nested.
 
     >>> _differences({"seed": 1, "model": {"layers": 4, "width": 8}}, {"seed": 1, "model": {"layers": 6, "new": 8}})
     {'model.layers': [4, 6]}
@@ -317,7 +317,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, li
 
 
 def _same_batch(pair: list[int] | None, values: Mapping[str, Any]) -> str:
-    """Say how the global batch can be had again, where it can, with the processes there are.
+    """Return how to get the same global batch with the current number of processes, or that it is not possible.
 
     >>> _same_batch([16, 4], {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 1})
     ' (the same global batch: --per_device_train_batch_size 4 --gradient_accumulation_steps 4)'

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or not there: written aside, listed with their sha256, then put in place by one rename.
+"""Atomic checkpoints: written to a staging folder, listed with their sha256, then moved into place by one rename.
 
-What lies in a run folder under `checkpoint-N` has been on the disk, complete, before it got that name. A process that
-is killed at any moment leaves the checkpoints it found, and at most a folder `.staged`, which the next save clears.
+A folder gets the name `checkpoint-N` only when all its files are on disk. A process that is killed at any moment
+leaves earlier checkpoints intact, and at most a folder `.staged`, which the next save clears.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-#: What a checkpoint holds: the size and the sha256 of each of its files.
+#: Lists a checkpoint's files, with the size and the sha256 of each.
 MANIFEST = "manifest.json"
 
-#: Where a checkpoint is written before it has its name, in the folder of its run.
+#: The folder within a run folder where a checkpoint is written before it is renamed.
 STAGED = ".staged"
 
 Facts = dict[str, int | str]
 
 
 def commit(staged: Path, place: Path) -> None:
-    """Put a folder that has been written in its place, whole: all of it is on the disk before it bears the name.
+    """Move a finished folder to `place`, after all of it has been flushed to disk.
 
-    What stood at `place` is gone afterwards. Both must be on one file system.
+    A folder that is already at `place` is removed. Both must be on the same file system.
 
     Raises: OSError.
     """
@@ -45,10 +45,10 @@ def commit(staged: Path, place: Path) -> None:
 
 
 def fault(checkpoint: Path, content: bool = True) -> str | None:
-    """Return what is wrong with a checkpoint, or None: every file must be there and be what the manifest says.
+    """Return what is wrong with a checkpoint, or None: every file must exist and match the manifest.
 
-    A file removed, cut short or changed in a single bit is found, the manifest itself among them. Without `content`
-    only names and sizes are compared, in no time. Files that the manifest does not list are not looked at.
+    A file that is missing, truncated or changed in a single bit is detected, including the manifest itself. Without
+    `content` only names and sizes are compared, which takes no time. Files that the manifest does not list are ignored.
     """
     try:
         text = (checkpoint / MANIFEST).read_text(encoding="utf-8")
@@ -64,16 +64,16 @@ def fault(checkpoint: Path, content: bool = True) -> str | None:
         path = checkpoint / name
         try:
             if (size := path.stat().st_size) != written:
-                return f"{name} has {size:,} bytes and was written with {written:,}"
+                return f"{name} has {size:,} bytes instead of {written:,}"
             if content and _sha256(path) != files[name]["sha256"]:
-                return f"{name} is damaged: its sha256 is not the one it was written with"
+                return f"{name} is damaged: its sha256 is not the one in the manifest"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
     return None
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run folder, oldest first: those whose files are there, in the size they had.
+    """Return the checkpoints of a run folder, oldest first: those whose files all exist, with the recorded sizes.
 
     >>> list_checkpoints(Path("nowhere"))
     []
@@ -82,20 +82,20 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """Return the newest checkpoint of a run folder in which nothing is wrong; log which newer ones are passed over."""
+    """Return the newest complete, undamaged checkpoint of a run folder; log the newer ones that are skipped."""
     for path in reversed(_numbered(folder)):
         wrong = fault(path)
         if wrong is None:
             return path
-        logger.warning("%s is passed over: %s.", path, wrong)
+        logger.warning("%s is skipped: %s.", path, wrong)
     return None
 
 
 def rotate(folder: Path, limit: int | None, newest: Path, best: Path | None = None) -> None:
-    """Remove the oldest checkpoints of a run folder beyond `limit`; the `newest` and the `best` are kept in any case.
+    """Remove the oldest checkpoints of a run folder beyond `limit`; `newest` and `best` are always kept.
 
-    The newest is the one just saved, which need not have the highest number: the run may go on from an earlier one.
-    Folders that are no checkpoints, or not whole, neither count nor are removed.
+    `newest` is the one just saved. It may not have the highest number: a run can be resumed from an earlier one.
+    Folders that are not complete checkpoints are neither counted nor removed.
     """
     if not limit or limit < 0:
         return
@@ -108,7 +108,7 @@ def rotate(folder: Path, limit: int | None, newest: Path, best: Path | None = No
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint; one that is half removed, because the process was killed, is none any more."""
+    """Remove a checkpoint; if the process is killed halfway, what is left no longer counts as a checkpoint."""
     aside = folder.parent / STAGED / f"removed-{folder.name}"
     aside.parent.mkdir(exist_ok=True)
     shutil.rmtree(aside, ignore_errors=True)
@@ -117,7 +117,7 @@ def remove(folder: Path) -> None:
 
 
 def clear_staged(folder: Path) -> None:
-    """Remove what a save that did not come to its end has left in a run folder."""
+    """Remove what an interrupted save has left in a run folder."""
     shutil.rmtree(folder / STAGED, ignore_errors=True)
 
 
@@ -129,12 +129,12 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files in a folder and below it."""
+    """Return the total size of all files in and below a folder, in bytes."""
     return sum(path.stat().st_size for path in _files(folder))
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """Return what bears a checkpoint's name, oldest first."""
+    """Return the folders that are named like a checkpoint, oldest first."""
     named = {
         int(match[1]): path
         for path in folder.glob("checkpoint-*")
@@ -148,13 +148,13 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _settled(path: Path) -> Facts:
-    """Return the size and the sha256 of a file that is on the disk."""
+    """Flush a file to disk and return its size and sha256."""
     _sync(path)
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def _manifest(files: dict[str, Facts]) -> str:
-    """Return a manifest's text; it holds a sha256 of itself, and only in this form is it one."""
+    """Return a manifest's text, which includes a sha256 of its own list; any other form of it counts as damaged."""
     listed = json.dumps(files, sort_keys=True)
     content: dict[str, Any] = {"files": files, "sha256": hashlib.sha256(listed.encode()).hexdigest()}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
@@ -169,12 +169,12 @@ def _sha256(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to the disk now."""
+    """Flush a file, or a folder's list of names, to disk."""
     try:
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows settles what may be written
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows flushes only writable files
     except PermissionError:
         if path.is_dir():
-            return  # Windows opens no folder, and keeps a journal of its names
+            return  # Windows cannot open a folder, and journals its names
         raise
     try:
         os.fsync(descriptor)

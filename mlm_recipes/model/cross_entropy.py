@@ -1,4 +1,4 @@
-"""The cross-entropy of masked tokens on a CPU, a few rows at a time: the logits are the largest tensor of a step."""
+"""The cross-entropy of masked tokens on a CPU, a few rows at a time, since the logits are a step's largest tensor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-#: So many logits are worked on at a time by each thread: in float32 they are 1 MiB, which a core's cache holds.
+#: The number of logits that each thread processes at a time: in float32 they take 1 MiB, which fits a core's cache.
 _AT_A_TIME = 2**18
 
 
@@ -17,10 +17,10 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     Args:
         logits: shape `(rows, vocab)`, of any floating type; the arithmetic is float32.
-        labels: shape `(rows,)`; -100 in a row that has no loss.
+        labels: shape `(rows,)`; -100 for a row without a loss.
 
-    Returns float32, shape `(rows,)`. On a CPU nothing of the logits' size is allocated but their gradient; there is no
-    second derivative. On another device, and while compiling, it is torch's own.
+    Returns float32, shape `(rows,)`. On a CPU, the gradient is the only tensor of the logits' size that is allocated;
+    there is no second derivative. On other devices, and while compiling, torch's own function is used.
 
     >>> cross_entropy(torch.zeros(2, 8), torch.tensor([5, -100])).tolist()  # log(8)
     [2.079441547393799, 0.0]
@@ -32,7 +32,7 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _parts(*rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield the same few rows of each; the first has the vocabulary's width."""
+    """Yield the same few rows of each tensor; the first tensor has the vocabulary's width."""
     count = max(1, torch.get_num_threads() * _AT_A_TIME // max(1, rows[0].shape[1]))
     return zip(*(each.split(count) for each in rows), strict=True)
 
@@ -54,7 +54,7 @@ class _CrossEntropy(torch.autograd.Function):
         to_logits = torch.empty_like(logits)
         gradient = gradient.where(labels != -100, 0.0)
         for part, label, given, result in _parts(logits, labels, gradient, to_logits):
-            # What the probabilities are above what they should be: 1 for the label, 0 for all others.
+            # The probabilities minus their targets: 1 for the label, 0 for all others.
             in_place = result.dtype == torch.float32
             above = torch.softmax(part, -1, dtype=torch.float32, out=result if in_place else None)
             above[torch.arange(len(label)), label.clamp_min(0)] -= 1

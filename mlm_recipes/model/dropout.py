@@ -1,4 +1,4 @@
-"""Dropout for training on a CPU, where drawing the noise costs torch as much as a matrix product."""
+"""Dropout for training on a CPU, where torch's random noise costs as much as a matrix product."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-#: A number of 16 bits decides for each element: the probability is a multiple of 1 / 65,536.
+#: A 16-bit number decides for each element, so the probability is a multiple of 1 / 65,536.
 _LEVELS = 2**16
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -17,10 +17,10 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 class Dropout(torch.nn.Dropout):
     """`torch.nn.Dropout` that draws its noise four elements at a time (Srivastava et al. 2014).
 
-    In training on a CPU each element is zeroed with probability `p`, rounded to a multiple of 1 / 65,536, and the
-    others are divided by the probability to stay: the mean is exact. The noise comes from torch's generator, in
-    another order than `torch.nn.Dropout` draws it. Anywhere else (in evaluation, on another device, while compiling)
-    it is `torch.nn.Dropout` itself.
+    In training on a CPU, each element is zeroed with probability `p`, rounded to a multiple of 1 / 65,536, and the
+    others are divided by the probability of being kept, so the mean is exact. The noise comes from torch's generator,
+    but in a different order than `torch.nn.Dropout` draws it. Otherwise (in evaluation, on another device, while
+    compiling) `torch.nn.Dropout` itself is used.
 
     >>> _ = torch.manual_seed(0)
     >>> Dropout(p=0.5)(torch.ones(8))
@@ -36,7 +36,7 @@ class Dropout(torch.nn.Dropout):
 
 
 def use_fast_dropout(model: torch.nn.Module) -> None:
-    """Put `Dropout` in the place of every `torch.nn.Dropout` of a model.
+    """Replace every `torch.nn.Dropout` of a model by `Dropout`.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.1))
     >>> use_fast_dropout(model)
@@ -52,7 +52,7 @@ def use_fast_dropout(model: torch.nn.Module) -> None:
 
 
 def can_draw(p: float) -> bool:
-    """Tell whether `noise` knows this probability; 0 and 1, and what rounds to them, need none.
+    """Tell whether `noise` supports this probability; 0 and 1, and values that round to them, need no noise.
 
     >>> can_draw(0.1), can_draw(0.0), can_draw(1.0)
     (True, False, False)
@@ -61,30 +61,30 @@ def can_draw(p: float) -> bool:
 
 
 def noise(shape: torch.Size, p: float) -> tuple[torch.Tensor, float]:
-    """Draw which elements stay: int16 for `drop_`, and the factor that keeps the mean.
+    """Draw which elements are kept: int16 for `drop_`, and the factor that preserves the mean.
 
     >>> kept, factor = noise(torch.Size([2, 3]), 0.5)
     >>> kept.shape, factor
     (torch.Size([2, 3]), 2.0)
     """
-    threshold = round(p * _LEVELS) - _LEVELS // 2  # of a signed number
+    threshold = round(p * _LEVELS) - _LEVELS // 2  # as a signed number
     words = torch.empty(-(-math.prod(shape) // 4), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.int16)[: math.prod(shape)].view(shape)
-    kept.clamp_(threshold - 1, threshold)  # the lower where it is dropped, the upper where it stays
+    kept.clamp_(threshold - 1, threshold)  # the lower if dropped, the upper if kept
     return kept.neg_().add_(threshold - 1), _LEVELS / (_LEVELS // 2 - threshold)  # 0, or all bits
 
 
 def drop_(x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """Zero the elements of `x` that do not stay, in place, and return it."""
-    bits = _BITS[x.dtype.itemsize]  # to multiply by booleans takes several times as long
+    """Zero the elements of `x` that are not kept, in place, and return it."""
+    bits = _BITS[x.dtype.itemsize]  # multiplying by booleans takes several times as long
     x.view(bits).bitwise_and_(kept.to(bits))
     return x
 
 
 def drop_by_sign_(x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """Give the elements of `x`, none of which is negative, that do not stay a minus sign, in place, and return it.
+    """Negate the elements of `x` that are not kept, in place, and return it; none may be negative before.
 
-    It then holds its own values and the noise: `x.clamp_min(0)` is what is left, `x.abs()` what there was.
+    `x` then holds both its values and the noise: `x.clamp_min(0)` is the result of dropout, `x.abs()` its input.
 
     >>> drop_by_sign_(torch.tensor([1.0, 2.0]), torch.tensor([0, -1], dtype=torch.int16))
     tensor([-1.,  2.])
@@ -95,7 +95,7 @@ def drop_by_sign_(x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
 
 
 def drop_where_negative_(x: torch.Tensor, signed: torch.Tensor) -> torch.Tensor:
-    """Zero the elements of `x` where `signed` has a minus sign, -0 too, in place, and return it."""
+    """Zero the elements of `x` where `signed` has a minus sign, including -0, in place, and return it."""
     bits = _BITS[x.dtype.itemsize]
     x.view(bits).bitwise_and_((signed.view(bits) >> (8 * x.dtype.itemsize - 1)).bitwise_not_())
     return x

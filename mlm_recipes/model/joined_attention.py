@@ -1,9 +1,9 @@
-"""Attention for sequences that are joined in one row, of which none attends to another.
+"""Attention for sequences that are joined in one row, without attention between sequences.
 
-Everything in an encoder but attention works on each token by itself, so a joined row costs what its real tokens cost.
-The attention function is registered with transformers (`AttentionInterface`) and finds the sequences by
-`cu_seq_lens_q`, which the model hands on from the batch; without it, it is transformers' own SDPA. Joining sequences
-this way is MosaicBERT's and ModernBERT's unpadding (https://arxiv.org/abs/2312.17482, 2412.13663).
+Except for attention, an encoder processes each token separately, so a joined row costs only its real tokens. The
+attention function is registered with transformers (`AttentionInterface`). It finds the sequences by `cu_seq_lens_q`,
+which the model passes on from the batch; without it, transformers' own SDPA is used. MosaicBERT and ModernBERT call
+this unpadding (https://arxiv.org/abs/2312.17482, 2412.13663).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from transformers.masking_utils import sdpa_mask
 
 from .dropout import can_draw, drop_by_sign_, drop_where_negative_, noise
 
-#: The attention implementation's name. Names with sdpa, flash or flex in them have a meaning to transformers.
+#: The attention implementation's name. Names that contain sdpa, flash or flex have a special meaning in transformers.
 NAME = "padding_free"
 
 
 _MULTIPLE = 16
 
 
-#: Up to that many tokens sequences of one length are multiplied together, beyond it their scores leave the cache.
+#: Sequences of equal length are multiplied together up to this many tokens; beyond it their scores exceed the cache.
 _SHORT = 128
 
 
-#: Beyond that many tokens attention without dropout is left to torch, which keeps no probabilities.
+#: Beyond this many tokens, attention without dropout uses torch's function, which does not store the probabilities.
 _LONG = 1024
 
 
@@ -48,25 +48,25 @@ def attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend within each sequence of a joined row, as transformers' `AttentionInterface` asks for it.
+    """Attend within each sequence of a joined row, with the signature of transformers' `AttentionInterface`.
 
     Args:
         module: the attention layer.
         query, key, value: shape `(1, heads, tokens, head_dim)`; key and value may have fewer heads.
-        attention_mask: not looked at in a joined row; else as for `sdpa`.
-        dropout: of the attention probabilities.
-        scaling: of the scores, by default `head_dim ** -0.5`.
-        cu_seq_lens_q: where each sequence begins, and the row's end: int32, shape `(sequences + 1,)`.
-        max_length_q: tokens of the longest sequence.
-        sliding_window: a token attends to those less than this many tokens away.
+        attention_mask: ignored for a joined row; otherwise as for `sdpa`.
+        dropout: the dropout of the attention probabilities.
+        scaling: the factor of the scores, by default `head_dim ** -0.5`.
+        cu_seq_lens_q: the start of each sequence, and the end of the row: int32, shape `(sequences + 1,)`.
+        max_length_q: the number of tokens in the longest sequence.
+        sliding_window: a token attends to tokens less than this many positions away.
 
-    Returns `(1, tokens, heads, head_dim)` and None for the probabilities, which are not kept.
+    Returns `(1, tokens, heads, head_dim)`, and None for the probabilities, which are not kept.
     """
     if cu_seq_lens_q is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    assert query.shape[0] == 1, "joined sequences stand in one row"
+    assert query.shape[0] == 1, "joined sequences form one row"
     if key.shape[1] != query.shape[1]:
         key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
@@ -82,10 +82,10 @@ def attention(
 
 
 AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)  # or padding would be attended to in a padded batch
+AttentionMaskInterface.register(NAME, sdpa_mask)  # otherwise a padded batch would attend to its padding
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over lengths that no two batches share
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # a loop over lengths, which differ in every batch
 def _one_by_one(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -95,8 +95,8 @@ def _one_by_one(
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
-    """Attend in each sequence by itself, the fastest on a CPU; all are `(heads, tokens, head_dim)`."""
-    # Whether gradients are wanted may decide only where nothing is drawn: a checkpointed layer is run twice.
+    """Attend in each sequence separately, which is fastest on a CPU; all are `(heads, tokens, head_dim)`."""
+    # The choice may depend on gradients only without dropout: a checkpointed layer runs twice and must draw the same.
     learning = torch.is_grad_enabled() and not dropout and max(lengths) <= _LONG
     if can_draw(dropout) or learning:
         heads = query.shape[0]
@@ -105,7 +105,7 @@ def _one_by_one(
             query, key, value = (
                 each.unflatten(1, (len(lengths), lengths[0])).flatten(0, 1) for each in (query, key, value)
             )
-        with torch.autocast(query.device.type, enabled=False):  # it would make copies in float32
+        with torch.autocast(query.device.type, enabled=False):  # autocast would make copies in float32
             attended = _Attention.apply(
                 query, key, value, lengths[:1] if batched else lengths, dropout, scaling, window
             )
@@ -126,13 +126,13 @@ def _one_by_one(
 
 
 def _as_one_batch(lengths: list[int]) -> bool:
-    """Tell whether sequences lie in a row as a batch does and are short: then one product for all is the fastest."""
+    """Tell whether sequences are short and equally long, like a batch: then a single product for all is fastest."""
     length = lengths[0]
     return len(lengths) > 1 and len(set(lengths)) == 1 and length % _MULTIPLE == 0 and 0 < length <= _SHORT
 
 
 def _near(length: int, window: int, device: torch.device) -> torch.Tensor:
-    """Return who sees whom in a sliding window: bool, shape `(length, length)`."""
+    """Return the mask of a sliding window: bool, shape `(length, length)`."""
     place = torch.arange(length, device=device)
     return (place[:, None] - place).abs() < window
 
@@ -146,7 +146,7 @@ def _by_flash(
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
-    """Attend by torch's flash attention by lengths, which knows no dropout; all are `(heads, tokens, head_dim)`."""
+    """Attend with torch's variable-length flash attention, without dropout; all are `(heads, tokens, head_dim)`."""
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (each.transpose(0, 1) for each in (query, key, value))
@@ -167,12 +167,12 @@ def _padded(
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
-    """Pad the sequences for attention alone; all are `(heads, tokens, head_dim)`. Nothing waits for the device."""
+    """Pad the sequences for attention only; all are `(heads, tokens, head_dim)`. Nothing waits for the device."""
     heads, tokens, _ = query.shape
     sequences = len(cu_seq_lens) - 1
     place = torch.arange(tokens, device=query.device)
     sequence = torch.bucketize(place, cu_seq_lens[1:], right=True)
-    index = sequence * longest + place - cu_seq_lens[sequence]  # (tokens,): where each stands when padded
+    index = sequence * longest + place - cu_seq_lens[sequence]  # (tokens,): the index of each token when padded
 
     def pad(each: torch.Tensor) -> torch.Tensor:  # (sequences, heads, longest, head_dim)
         rows = each.new_zeros(sequences * longest, heads, each.shape[-1])
@@ -181,7 +181,7 @@ def _padded(
     within = torch.arange(longest, device=query.device) < cu_seq_lens.diff()[:, None]
     mask = within[:, None, None, :]  # (sequences, 1, 1, longest)
     if window is not None and longest > window:
-        # A row of padding may see nothing; then its own place, or a softmax over nothing would be NaN.
+        # A padding position may see nothing; let it see itself, since a softmax over nothing would be NaN.
         mask = mask & _near(longest, window, query.device) | torch.eye(longest, dtype=torch.bool, device=query.device)
     attended = scaled_dot_product_attention(
         pad(query), pad(key), pad(value), attn_mask=mask, dropout_p=dropout, scale=scaling
@@ -190,13 +190,13 @@ def _padded(
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(query key' * scaling), some of it dropped, times value: for each sequence.
+    """softmax(query key' * scaling), with dropout, times value, for each sequence.
 
-    torch's own SDPA leaves its fast path on a CPU when there is dropout, and that path's backward pass is slow. What is
-    kept for the backward pass is one tensor of the probabilities' size: what was dropped has a minus sign in it.
+    On a CPU, torch's own SDPA does not use its fast path with dropout, and that path's backward pass is slow. This
+    function stores one tensor of the probabilities' size for the backward pass, in which dropped elements are negative.
 
-    For bfloat16 oneDNN compiles a kernel for each length that it meets, which takes longer than the product: a sequence
-    is therefore read on to a multiple of 16, into what follows it, and what is read too much is blotted out.
+    For bfloat16, oneDNN compiles a kernel for each new length, which takes longer than the product. A sequence is
+    therefore extended to a multiple of 16 tokens, into those that follow it, and the extra tokens are masked out.
     """
 
     @staticmethod
@@ -217,12 +217,12 @@ class _Attention(torch.autograd.Function):
         for (q, k, v), result in zip(_read(lengths, *rows), attended.split(lengths, dim=1), strict=True):
             length = result.shape[1]
             scores = torch.bmm(q, k.mT)  # (heads, read, read)
-            scores[:, :, length:] = -torch.inf  # what was read too much is not attended to
+            scores[:, :, length:] = -torch.inf  # the extra tokens are not attended to
             if window is not None and length > window:
                 far = ~_near(scores.shape[-1], window, scores.device)
                 scores += torch.zeros_like(scores[0]).masked_fill_(far, -torch.inf)
             probabilities = scores.softmax(-1)
-            probabilities[:, length:] = 0  # and attends to nothing
+            probabilities[:, length:] = 0  # and attend to nothing
             if dropout:
                 kept, factor = noise(probabilities.shape, dropout)
                 drop_by_sign_(probabilities, kept)
@@ -235,7 +235,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
-        query, key, value, *signed = ctx.saved_tensors  # once: a checkpointed layer gives them no second time
+        query, key, value, *signed = ctx.saved_tensors  # read once: a checkpointed layer does not allow a second read
         lengths, scaling, factor, dropout = ctx.constants
         gradients = tuple(gradient.new_empty(*gradient.shape[:2], each.shape[-1]) for each in (query, key, value))
         each_gradient = zip(*(each.split(lengths, dim=1) for each in gradients), strict=True)
@@ -255,13 +255,13 @@ class _Attention(torch.autograd.Function):
 
 
 def _readable(rows: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-    """Return `(heads, tokens, head_dim)`, in order, with room to read beyond the end where that will be done."""
+    """Return `(heads, tokens, head_dim)`, with extra rows at the end if sequences will be extended past it."""
     beyond = rows.dtype.itemsize == 2 and any(length % _MULTIPLE for length in lengths)
     return torch.nn.functional.pad(rows, (0, 0, 0, _MULTIPLE - 1)) if beyond else rows
 
 
 def _read(lengths: list[int], *rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield each sequence's part of `rows`, read on to a multiple of 16 where they are readable so far."""
+    """Yield each sequence's part of `rows`, extended to a multiple of 16 tokens if they are 16-bit."""
     multiple = _MULTIPLE if rows[0].dtype.itemsize == 2 else 1
     start = 0
     for length in lengths:

@@ -1,4 +1,4 @@
-"""The model: load one, and its loss."""
+"""Loads a model, and reports which of its weights are missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def has_weights(name: str | Path, revision: str | None = None) -> bool:
-    """Tell whether a model brings trained weights, as safetensors; `mini-random` is a shape, and has none.
+    """Tell whether a model has trained weights, as safetensors; `mini-random` is only a config and has none.
 
     >>> has_weights("mini"), has_weights("mini-random")
     (True, False)
@@ -26,7 +26,7 @@ def has_weights(name: str | Path, revision: str | None = None) -> bool:
 
 
 def starts_random(name: str | Path, from_scratch: bool = False) -> bool:
-    """Tell whether `load_model` gives a model random weights.
+    """Tell whether `load_model` initialises a model with random weights.
 
     >>> starts_random("mini"), starts_random("mini", from_scratch=True), starts_random("mini-random")
     (False, True, True)
@@ -42,12 +42,12 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: str | None = None,
 ) -> PreTrainedModel:
-    """Load a masked-language model, in float32: a built-in name, a local folder or a hub id, there at a `revision`.
+    """Load a masked-language model in float32: a built-in name, a local folder, or a hub id at a `revision`.
 
-    A built-in model without weights, or any with `from_scratch`, gets random ones (from torch's generator: seed it
-    first) in the shape its config.json names, with as many embeddings as `tokenizer` has tokens.
+    A built-in model without weights, or any model with `from_scratch`, gets random weights (from torch's generator:
+    seed it first) in the shape of its config.json, with one embedding for each token of `tokenizer`.
 
-    Weights are read from safetensors only. Code that the model brings is run only if `trust_remote_code` is its name.
+    Weights are read from safetensors only. The model's own code is run only if `trust_remote_code` is its name.
 
     Raises: ValueError for a folder without such weights, a model that needs its own code, one that transformers
     cannot load with a masked-language-modelling head, or one with fewer embeddings than the tokenizer has tokens.
@@ -60,7 +60,7 @@ def load_model(
 
 
 def warn_of_missing(name: str | Path, missing: list[str]) -> None:
-    """Say which weights of a model start from random values, if any; `load_model_and_missing` names them."""
+    """Log which weights of a model start from random values, if any; `load_model_and_missing` returns them."""
     if missing:
         logger.warning(
             "%s has no trained masked-language-modelling head: %d weights start from random values (%s).",
@@ -78,9 +78,9 @@ def load_model_and_missing(
     revision: str | None = None,
     trust_remote_code: str | None = None,
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Load as `load_model` does; return also the names of the weights that the checkpoint lacks, sorted.
+    """Load as `load_model` does; also return the sorted names of the weights that are missing from the checkpoint.
 
-    These start from random values. Of a model that is to start from random ones as a whole none is missing.
+    These start from random values. If the whole model starts from random weights, the list is empty.
     """
     trusted = remote_code.is_trusted(str(name), trust_remote_code)
     folder, random = model_folder(name, revision, with_code=trusted), starts_random(name, from_scratch)
@@ -115,7 +115,7 @@ def load_model_and_missing(
     if embeddings < len(tokenizer):
         raise ValueError(
             f"model: {str(name)!r} has {embeddings} token embeddings but its tokenizer has {len(tokenizer)} tokens. "
-            "Accepted: a tokenizer that belongs to the model. Use the one saved with it, or call "
+            "Accepted: the model's own tokenizer. Use the one saved with it, or call "
             "model.resize_token_embeddings(len(tokenizer))."
         )
     return model, missing
@@ -123,11 +123,11 @@ def load_model_and_missing(
 
 def _without_safetensors(name: str | Path, folder: Path) -> ValueError:
     pickled = sorted(path.name for path in folder.glob("*.bin"))
-    # Of a model on the hub no .bin is fetched, so it is not known here whether there is one.
-    found = f"only {', '.join(pickled)}, which can run code when it is read" if pickled else "no weights that are used"
+    # A .bin is never fetched from the hub, so it is not known here whether there is one.
+    found = f"only {', '.join(pickled)}, which can run code when it is read" if pickled else "no usable weights"
     return ValueError(
-        f"model: {str(name)!r} holds a config but {found} ({folder}). Accepted: weights as safetensors "
-        "(model.safetensors). Have a pytorch_model.bin rewritten, where it can do no harm: python -c "
+        f"model: {str(name)!r} has a config but {found} ({folder}). Accepted: weights as safetensors "
+        "(model.safetensors). Convert a pytorch_model.bin, where it can do no harm: python -c "
         "\"from transformers import AutoModelForMaskedLM as M; M.from_pretrained('OLD').save_pretrained('NEW')\". Or "
         "start from random weights: --from_scratch."
     )

@@ -14,18 +14,18 @@ def masked_lm_loss(
 ) -> torch.Tensor:
     """Return the cross-entropy in nats, summed over the labelled positions and divided once by their number.
 
-    A float64 scalar (float32 on MPS, which has no other).
+    A float64 scalar (float32 on MPS, which has no float64).
 
     Args:
-        outputs: a model's output with `logits`, shape `(batch, seq_len, vocab)`, or of the labelled positions alone,
+        outputs: a model's output with `logits`, shape `(batch, seq_len, vocab)`, or only at the labelled positions,
             `(1, labelled, vocab)`, as within `mlm_recipes.model.sparse_prediction.only_at`.
         labels: shape `(batch, seq_len)`; -100 where there is no loss.
-        num_items_in_batch: the labelled positions of the whole optimizer step, over all its micro-batches and
-            processes, as Trainer counts them; by default those of `labels`.
+        num_items_in_batch: the number of labelled positions in the whole optimizer step, over all its micro-batches and
+            processes, as Trainer counts them; by default that of `labels`.
 
-    A batch in which nothing is labelled has the loss 0, not NaN. Written for Trainer's `compute_loss_func`: left to
-    itself, Trainer takes the mean loss of BERT-like heads for one that is already normalised, and multiplies it by
-    the accumulation steps and the processes (https://github.com/huggingface/transformers/issues/47688).
+    A batch without labels has the loss 0, not NaN. This is for Trainer's `compute_loss_func`: on its own, Trainer
+    assumes that the mean loss of BERT-like heads is already normalised, and multiplies it by the number of accumulation
+    steps and processes (https://github.com/huggingface/transformers/issues/47688).
 
     >>> from types import SimpleNamespace
     >>> outputs = SimpleNamespace(logits=torch.zeros(1, 3, 8))
@@ -38,7 +38,7 @@ def masked_lm_loss(
     logits = outputs.logits
     logits = logits[labelled] if logits.shape[:2] == labels.shape else logits.flatten(0, 1)  # (labelled, vocab)
     nats = cross_entropy(logits, labels[labelled])  # (labelled,)
-    # In double precision, where there is one: else the sum would tell one split of the step from another.
+    # In double precision if available: otherwise the sum would depend on how the step is split.
     nats = nats.sum(dtype=torch.float32 if nats.device.type == "mps" else torch.float64)
     count = labelled.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=nats.device)
     return nats / count.clamp(min=1)

@@ -1,4 +1,4 @@
-"""Let a model take padding-free batches, whose sequences are joined in one row, and ask it whether it can."""
+"""Makes a model accept padding-free batches, whose sequences are joined in one row, after testing that it can."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .positions import first_position, max_positions
 
 
 def use_padding_free(model: Any) -> str | None:
-    """Let a model take padding-free batches, and padded ones as before; return why it cannot, or None if it can.
+    """Make a model accept padding-free batches, and padded ones as before; return why it cannot, or None if it can.
 
-    A model that cannot is left as it was. Whether it can, it is asked itself: a few short sequences, joined and padded.
+    A model that cannot is left unchanged. The model itself is tested, on a few short sequences, joined and padded.
 
     >>> from transformers import BertConfig, BertForMaskedLM
     >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -23,12 +23,12 @@ def use_padding_free(model: Any) -> str | None:
     (None, 'padding_free')
     """
     if not getattr(model, "_supports_attention_backend", False):
-        return f"{type(model).__name__} has an attention of its own, which takes no other"
+        return f"{type(model).__name__} has its own attention, which cannot be replaced"
     before = model.config._attn_implementation
     if before == NAME:
         return None
     if before != "sdpa":
-        return f"attn_implementation is {before!r}, and what stands in the place of 'sdpa' is not that"
+        return f"attn_implementation is {before!r}, and only 'sdpa' can be replaced"
     model.set_attn_implementation(NAME)
     was_training = model.training
     model.eval()
@@ -45,12 +45,12 @@ def use_padding_free(model: Any) -> str | None:
 
 @torch.no_grad()
 def _difference(model: Any) -> str | None:
-    """Return in which way joined sequences differ from padded ones, or None."""
+    """Return how joined sequences differ from padded ones, or None if they do not."""
     device, start = next(model.parameters()).device, first_position(model)
     window = getattr(model.config, "sliding_window", None) or 0
     lengths = [5, min(max_positions(model), 512, window + 9), 1]
-    # From the vocabulary's end downwards, since special tokens stand at its beginning (and ESM's at its end, which
-    # looks at a whole row's masks): what depends on them shall show.
+    # From the end of the vocabulary downwards, since special tokens are at its beginning (at its end in ESM, which
+    # looks at the masks of a whole row): a dependence on them must show.
     last, pad = model.get_input_embeddings().num_embeddings - 1, model.config.pad_token_id
     parts = [(last - torch.arange(length, device=device)) % (last + 1) for length in lengths]
     parts = [part.where(part != pad, last) for part in parts]
@@ -60,7 +60,7 @@ def _difference(model: Any) -> str | None:
     joined = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}
     ids = torch.cat(parts).unsqueeze(0)
     for half, bound in ((False, 1e-4), (True, 1e-1)):
-        if half and device.type != "cuda":  # where bf16 has an attention of its own
+        if half and device.type != "cuda":  # bf16 has its own attention on CUDA
             continue
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             expected = model(input_ids=padded, attention_mask=real.long()).logits[real].float()

@@ -1,4 +1,4 @@
-"""Positions: how long a model's input may be, how it numbers them, and those of sequences joined in one row."""
+"""Positions: how long a model's input may be, and the number of its first position."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 def max_positions(model: PreTrainedModel) -> int:
     """Return the longest input, in tokens, that the model has positions for.
 
-    RoBERTa-like models number their positions from `padding_idx + 1`, so 514 position embeddings serve 512 tokens.
+    RoBERTa-like models number their positions from `padding_idx + 1`, so 514 position embeddings allow 512 tokens.
     """
     table = _position_table(model)
     if table is not None:
@@ -29,22 +29,22 @@ def first_position(model: PreTrainedModel) -> int:
 
 
 def _position_table(model: PreTrainedModel) -> torch.nn.Embedding | None:
-    """Return the learned positions, where a model has some; rotary and relative ones have no table."""
+    """Return the table of learned positions, if the model has one; rotary and relative positions have none."""
     tables = (getattr(module, "position_embeddings", None) for module in model.base_model.modules())
     return next((table for table in tables if isinstance(table, torch.nn.Embedding)), None)
 
 
 def usable_length(max_length: int | None, model: PreTrainedModel, default: int = 512) -> int:
-    """Return the length to cut at: `max_length`, or by default 512 or what the model has positions for, if less.
+    """Return the length to cut at: `max_length`, or by default 512 or the model's number of positions, if less.
 
-    Raises: ValueError if `max_length` is above the model's positions, or too short to hold a word.
+    Raises: ValueError if `max_length` exceeds the model's positions, or is too short for a word.
     """
     limit = max_positions(model)
     if max_length is None:
         return min(default, limit)
     if not 3 <= max_length <= limit:
         raise ValueError(
-            f"max_length: received {max_length}. Accepted: 3 to {limit}, the positions this model has. "
+            f"max_length: received {max_length}. Accepted: 3 to {limit}, this model's positions. "
             f"Pass --max_length {min(limit, default)}, or leave it out."
         )
     return max_length

@@ -1,4 +1,4 @@
-"""The vocabulary head on masked positions only: the same loss for a seventh of the head's work."""
+"""Runs the vocabulary head on masked positions only: the same loss for a seventh of the head's work."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 
 @contextmanager
 def only_at(model: Any, where: torch.Tensor) -> Iterator[None]:
-    """Let the head of `model`, any `AutoModelForMaskedLM`, see only some positions.
+    """Run the head of `model`, any `AutoModelForMaskedLM`, only at some positions.
 
     Args:
         where: bool, shape `(batch, seq_len)`: the positions, such as `labels != -100`.
 
-    Within it the model's logits have the shape `(1, positions, vocab)`, in the order of `where.nonzero()`. The encoder
-    computes what it always does; its output is thinned out before the head, which works on each position by itself
-    (`sparse_prediction` in ModernBERT, https://arxiv.org/abs/2412.13663).
+    Within `with`, the model's logits have the shape `(1, positions, vocab)`, in the order of `where.nonzero()`. The
+    encoder is unchanged; positions are selected from its output before the head, which processes each position
+    separately (`sparse_prediction` in ModernBERT, https://arxiv.org/abs/2412.13663).
 
     >>> from transformers import BertConfig, BertForMaskedLM
     >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -44,12 +44,12 @@ def only_at(model: Any, where: torch.Tensor) -> Iterator[None]:
 
 @torch.no_grad()
 def unsupported(model: Any, bound: float = 1e-4) -> str | None:
-    """Return why `only_at` cannot be used with `model`, or None if it can: asked of the model itself, on four tokens.
+    """Return why `only_at` cannot be used with `model`, or None if it can; the model itself is tested, on four tokens.
 
-    The model is left in the mode it was in.
+    The model keeps its mode (training or evaluation).
     """
     if model.base_model is model:
-        return "it has no encoder apart from its head"
+        return "it has no encoder separate from its head"
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -60,11 +60,11 @@ def unsupported(model: Any, bound: float = 1e-4) -> str | None:
         with only_at(model, where):
             sparse = model(input_ids=ids, attention_mask=attended).logits
     except (RuntimeError, TypeError, KeyError, IndexError) as error:
-        return f"its head fails on chosen positions ({str(error).splitlines()[0]})"
+        return f"its head fails on selected positions ({str(error).splitlines()[0]})"
     finally:
         model.train(was_training)
     if sparse.shape != (1, *dense.shape):
-        return f"its head gives logits of the shape {tuple(sparse.shape)}"
+        return f"its head returns logits of the shape {tuple(sparse.shape)}"
     difference = float((sparse[0] - dense).abs().max())
     same = difference <= bound * max(1.0, float(dense.abs().max()))
     return None if same else f"its logits differ by {difference:.1e}"

@@ -1,4 +1,4 @@
-"""The playground: a page on this machine where a sentence is filled in by a run's model before and after training."""
+"""The playground: a local page where a run's model fills in sentences, before and after training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..model.loading import load_model, starts_random
 MASK = "[MASK]"
 WORD = re.compile(rf"{re.escape(MASK)}|{CHARACTER}|[^\W_]+(?:['\u2019-][^\W_]+)*")
 
-#: As many words can be clicked; a longer text can still be typed.
+#: The most words that can be clicked; a longer text can still be typed.
 MOST_WORDS = 200
 
 STYLE = """
@@ -55,9 +55,9 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Playground:
-    """A run's model before and after training, and prompts to begin with.
+    """A run's model before and after training, and example prompts.
 
-    `examples` are sentences with the place of one word in each: `words_of(sentence)[place]` is to be masked first.
+    `examples` are sentences, each with the index of one word: `words_of(sentence)[place]` is masked first.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Playground:
     def open(cls, run: str | Path) -> Playground:
         """Load both models of a run folder.
 
-        Raises: FileNotFoundError where it is no finished run; ValueError for a model that cannot be loaded.
+        Raises: FileNotFoundError if it is not a finished run; ValueError for a model that cannot be loaded.
         """
         folder = Path(run)
         for name in ("metrics.json", "recipe.yaml"):
@@ -84,7 +84,7 @@ class Playground:
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
         tokenizer = load_tokenizer(folder)
         start = {"from_scratch": recipe.get("from_scratch", False), "revision": recipe.get("model_revision")}
-        set_seed(recipe.get("seed", 42))  # the random weights that training began with, if it did
+        set_seed(recipe.get("seed", 42))  # for the random weights that training began with, if any
         before = load_model(recipe["model"], tokenizer, **start)
         random = ", random weights" if starts_random(recipe["model"], start["from_scratch"]) else ""
         return cls(
@@ -98,13 +98,13 @@ class Playground:
         )
 
     def fill(self, sentence: str, chosen: Collection[int], top_k: int = 5) -> str:
-        """Return what the model says before and after, side by side, as HTML; or why it can say nothing.
+        """Return the model's answers before and after training, side by side, as HTML; or why there are none.
 
-        `chosen` are the places of the words that are masked (`words_of`).
+        `chosen` are the indices of the masked words (`words_of`).
         """
         text = mask_words(sentence, chosen)
         if MASK not in text.replace(self.tokenizer.mask_token, MASK):
-            return _trouble(f"No word is masked. Type {MASK} where one is to be filled in, or click a word.")
+            return _trouble(f"No word is masked. Type {MASK} in place of a word, or click a word.")
         try:
             (before,), (after,) = (
                 fill_mask(model, self.tokenizer, [text], top_k) for model in (self.before, self.after)
@@ -115,12 +115,12 @@ class Playground:
         answers = [words[place] for place in sorted(chosen)] if len(set(chosen)) == len(before) else [""] * len(before)
         longest = max(probability for masks in (before, after) for guesses in masks for _, probability in guesses)
         columns = _column("Before", before, answers, longest) + _column("After", after, answers, longest)
-        legend = "<p>\u2713 the word that stood there</p>" if "\u2713" in columns else ""
+        legend = "<p>\u2713 the original word</p>" if "\u2713" in columns else ""
         return f'<div class="both">{columns}</div>{legend}'
 
 
 def words_of(sentence: str) -> list[str]:
-    """Return the words that can be masked, in order; in scripts without spaces, the characters.
+    """Return the words that can be masked, in order; in scripts without spaces, the single characters.
 
     >>> words_of("The soul's [MASK], it is good.")
     ['The', "soul's", '[MASK]', 'it', 'is', 'good']
@@ -129,7 +129,7 @@ def words_of(sentence: str) -> list[str]:
 
 
 def mask_words(sentence: str, chosen: Collection[int]) -> str:
-    """Return a sentence with [MASK] in the place of the words at the places `chosen`.
+    """Return a sentence in which [MASK] replaces the words with the indices `chosen`.
 
     >>> mask_words("Be content, then.", [1])
     'Be [MASK], then.'
@@ -139,18 +139,18 @@ def mask_words(sentence: str, chosen: Collection[int]) -> str:
 
 
 def serve(run: str | Path, port: int | None = None) -> None:
-    """Show a run's playground at 127.0.0.1, until it is interrupted.
+    """Serve a run's playground at 127.0.0.1, until it is interrupted.
 
     Args:
         run: a finished run's folder.
-        port: by default the first free one from 7860 on.
+        port: by default the first free one from 7860.
 
-    Raises: ValueError where gradio is not installed; OSError where no port is free; else as `Playground.open`.
+    Raises: ValueError if gradio is not installed; OSError if no port is free; otherwise as `Playground.open`.
     """
     if importlib.util.find_spec("gradio") is None:
         raise ValueError(
             "demo: the playground needs gradio, which is not installed here. Accepted: this library with its extra. "
-            "pip install 'mlm-recipes[demo]', or from a checkout: make demo RUN=runs/meditations."
+            "Run pip install 'mlm-recipes[demo]', or in a checkout: make demo RUN=runs/meditations."
         )
     playground = Playground.open(run)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -169,11 +169,11 @@ def serve(run: str | Path, port: int | None = None) -> None:
         pwa=False,
         mcp_server=False,
         enable_monitoring=False,
-        # The fonts that are there: gradio's own would be fetched.
+        # System fonts: gradio would download its own.
         theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css=STYLE,
     )
-    print(f"{playground.name} before and after: {address}  (Ctrl-C ends it)", flush=True)
+    print(f"{playground.name} before and after: {address}  (Ctrl-C stops it)", flush=True)
     page.block_thread()
 
 
@@ -183,11 +183,11 @@ def build(playground: Playground) -> Any:
 
     def changed(text: str, sentence: str, chosen: list[int]) -> tuple[Any, Any]:
         if text == mask_words(sentence, chosen):
-            return gr.skip(), gr.skip()  # it was not typed: a click brought it about
+            return gr.skip(), gr.skip()  # not typed, but caused by a click
         return text, chips(text, masked_places(text))
 
     def clicked(sentence: str, chosen: list[int]) -> tuple[str, Any, str]:
-        chosen = sorted({*chosen, *masked_places(sentence)})  # a [MASK] that was typed has no word to go back to
+        chosen = sorted({*chosen, *masked_places(sentence)})  # a typed [MASK] has no original word
         return mask_words(sentence, chosen), chips(sentence, chosen), playground.fill(sentence, chosen)
 
     def asked(text: str, sentence: str, chosen: list[int]) -> tuple[str, str, Any, str]:
@@ -209,14 +209,14 @@ def build(playground: Playground) -> Any:
 
     with gr.Blocks(title=f"{playground.name}: before and after", analytics_enabled=False) as page:
         gr.HTML(f"<h1>{escape(playground.name)}</h1><p>{escape(playground.about)}</p>", elem_id="about")
-        sentence = gr.State("")  # what stands in the box, with the words that are masked
+        sentence = gr.State("")  # the text of the box, with the masked words
         text = gr.Textbox(
             label=f"A sentence with {MASK}", lines=2, max_lines=6, elem_id="text", placeholder=f"The {MASK} of man."
         )
-        words = gr.CheckboxGroup([], label="Click a word to mask it, and again to bring it back", elem_id="words")
+        words = gr.CheckboxGroup([], label="Click a word to mask it; click again to restore it", elem_id="words")
         button = gr.Button("Fill in", variant="primary", elem_id="fill")
         answers = gr.HTML(elem_id="answers")
-        # Not an endpoint for others; and of several clicks while one is answered, the last counts.
+        # Not a public endpoint; of several clicks during one answer, only the last counts.
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last"}
         text.change(changed, [text, sentence, words], [sentence, words], **quiet)  # typed, pasted or spoken
         words.input(clicked, [sentence, words], [text, words, answers], **quiet)
@@ -231,7 +231,7 @@ def build(playground: Playground) -> Any:
 
 
 def masked_places(sentence: str) -> list[int]:
-    """Return the places of the masks among a sentence's words.
+    """Return the indices of the masks among a sentence's words.
 
     >>> masked_places("The [MASK] of man.")
     [1]
@@ -240,7 +240,7 @@ def masked_places(sentence: str) -> list[int]:
 
 
 def _example(entry: dict[str, Any], mask_token: str) -> tuple[str, int]:
-    """Return a prompt with its answer in its place, and that place; the mask stays where there is no answer."""
+    """Return a prompt with its answer filled in, and the index of that word; without an answer, the mask stays."""
     head, _, tail = entry["prompt"].replace(mask_token, MASK).partition(MASK)
     return f"{head}{entry['answer'] or MASK}{tail}", len(words_of(head))
 

@@ -1,4 +1,4 @@
-"""`inspect_corpus`: what will happen to a text, told before anything is trained on it."""
+"""`inspect_corpus`: reports what will happen to a text before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from .arguments import default_recipe, read_config
 from .pace import fit, time_steps
 from .prepare import load_text
 
-#: What says that a JSON file is an inspection, which the next one may replace.
+#: Marks a JSON file as an inspection, which the next one may replace.
 _WRITTEN_BY = "mlm-recipes inspect"
 
 #: No paragraph is as long as this, in tokens.
 _WHOLE = 2**31 - 1
 
-#: Steps before the clock counts, and steps that are timed.
+#: Warm-up steps, and timed steps.
 _WARM_UP, _TIMED = 2, 5
 
 
@@ -56,7 +56,7 @@ class InspectionResult:
 
     @property
     def ok(self) -> bool:
-        """Tell whether training would start: nothing stands in its way."""
+        """Tell whether training could start: there are no problems."""
         return not self.facts["problems"]
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class InspectionResult:
 
 
 def refuse_to_replace(path: str | Path) -> None:
-    """Raise FileExistsError if something is at `path` that is not an inspection."""
+    """Raise FileExistsError if `path` exists and is not an inspection."""
     path = Path(path)
     if not path.exists():
         return
@@ -88,7 +88,7 @@ def refuse_to_replace(path: str | Path) -> None:
         ours = False
     if not ours:
         raise FileExistsError(
-            f"output: {str(path)!r} is there already, and is not an inspection. Accepted: a new file, or an earlier "
+            f"output: {str(path)!r} already exists and is not an inspection. Accepted: a new file, or an earlier "
             "inspection, which is replaced. Name another file with --output."
         )
 
@@ -96,17 +96,17 @@ def refuse_to_replace(path: str | Path) -> None:
 def inspect_corpus(
     recipe: str | Path | MLMConfig | None = None, *, timing: bool = True, **overrides: Any
 ) -> InspectionResult:
-    """Tell what a recipe would do to a text: what is cut, padded, unknown or never masked, and how long it would take.
+    """Report what a recipe would do to a text: what is cut, padded, unknown or never masked, and the time it takes.
 
     Args:
-        recipe, overrides: as for `train`; `corpus` and `model` say what is inspected.
-        timing: whether to time a few optimizer steps, with a copy of the model that is thrown away.
+        recipe, overrides: as for `train`; `corpus` and `model` are inspected.
+        timing: whether to time a few optimizer steps, with a copy of the model that is discarded.
 
-    Every ratio in the result's `facts` is a `sum` and a `count`, divided once. What stands in the way of training (a
-    tokenizer without a mask token, say) is among its `problems`. Trains nothing, writes nothing.
+    Every ratio in the result's `facts` is a `sum` and a `count`, divided once. Anything that prevents training (such as
+    a tokenizer without a mask token) is listed in its `problems`. Trains nothing, writes nothing.
 
-    Raises: as `load_corpus`, for a text that it refuses; ValueError for a model that is not there, or in more than one
-    process.
+    Raises: as `load_corpus`, for a text that it refuses; ValueError for a model that does not exist, or with more than
+    one process.
 
     >>> inspect_corpus(corpus="meditations", timing=False).facts["lengths"]["longest"]
     173
@@ -147,7 +147,7 @@ def inspect_corpus(
 
 
 def _asked_for(config: MLMConfig) -> dict[str, Any]:
-    """Return the values that say how the text is read and held out, where they are not the defaults."""
+    """Return the values that determine how the text is read and held out, if they are not the defaults."""
     usual = MLMConfig.__dataclass_fields__
     names = ("validation_corpus", "validation_fraction", *sorted(READING))
     given = {name: getattr(config, name) for name in names if getattr(config, name) != usual[name].default}
@@ -156,12 +156,12 @@ def _asked_for(config: MLMConfig) -> dict[str, Any]:
 
 @dataclass
 class _Subject:
-    """The text and the model, as a run would have them, or what keeps it from having them."""
+    """The text and the model, as a run would load them, or the problems that prevent it."""
 
     config: MLMConfig
     corpus: Corpus
     tokenizer: Any
-    model: Any  # None where it cannot be loaded
+    model: Any  # None if it cannot be loaded
     missing_weights: list[str]
     max_length: int
     problems: list[str]
@@ -184,7 +184,7 @@ class _Subject:
         model: Any = None
         missing: list[str] = []
         said = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()  # the page says which weights are missing
+        transformers_logging.set_verbosity_error()  # the page lists the missing weights
         try:
             model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
         except ValueError as error:
@@ -195,7 +195,7 @@ class _Subject:
         return cls(config, corpus, tokenizer, model, missing, max_length, problems)
 
     def model_facts(self) -> dict[str, Any]:
-        """Return what is said of the model."""
+        """Return the facts about the model."""
         positions = None if self.model is None else max_positions(self.model)
         inside = "" if self.model is None else f"{self.model.base_model_prefix}."
         return {
@@ -211,7 +211,7 @@ class _Subject:
         }
 
     def collator(self) -> DataCollatorForMaskedLM | None:
-        """Return the run's collator; None, with a problem more, for a tokenizer that it cannot work with."""
+        """Return the run's collator; for an unsuitable tokenizer, None and one more problem."""
         if self.tokenizer.mask_token_id is None:
             return None
         try:
@@ -222,7 +222,7 @@ class _Subject:
 
 
 def _text(subject: _Subject) -> tuple[Ints, dict[str, Any]]:
-    """Measure the text as it is, and return the tokens of each paragraph too, shape `(paragraphs,)`, none cut off."""
+    """Measure the text as it is; also return the tokens of each uncut paragraph, shape `(paragraphs,)`."""
     whole = {name: tokenize(rows, subject.tokenizer, _WHOLE, "truncate") for name, rows in subject.corpus.items()}
     measured = {name: per_row(rows, subject.tokenizer) for name, rows in whole.items()}
     lengths, special, unknown, _ = (np.concatenate(column) for column in zip(*measured.values(), strict=True))
@@ -249,7 +249,7 @@ def _text(subject: _Subject) -> tuple[Ints, dict[str, Any]]:
 
 
 def _rows(subject: _Subject) -> dict[str, Any]:
-    """Measure the rows that a run would see: what is cut off, what padding adds, and what masking leaves alone."""
+    """Measure the rows that a run would see: what is cut off, what padding adds, and what is never masked."""
     config = subject.config
     rows = {
         name: to_rows(text, subject.tokenizer, subject.max_length, **config.rows())
@@ -282,7 +282,7 @@ def _rows(subject: _Subject) -> dict[str, Any]:
 
 
 def _layout(subject: _Subject) -> str:
-    """Return how the run lays its batches out, a key of facts["padding"]."""
+    """Return the run's batch layout, a key of facts["padding"]."""
     config = subject.config
     if config.padding != "longest":
         return "max_length"
@@ -300,13 +300,13 @@ def _held_out_masked(subject: _Subject, rows: Dataset) -> int | None:
     if not masked:
         subject.problems.append(
             "evaluation: none of the held-out tokens can be masked, so there is nothing to measure. Accepted: held-out "
-            "text with at least one known token. Give more text, raise --validation_fraction, or choose another model."
+            "text with at least one known token. Add text, raise --validation_fraction, or choose another model."
         )
     return masked
 
 
 def _duplicates(corpus: Corpus) -> dict[str, Any]:
-    """Count repetitions: equal but for case and white space, and nearly equal."""
+    """Count duplicates, which are equal except for case and white space, and near duplicates."""
     return {
         "exact": corpus.facts["duplicates"],
         "near": corpus.facts["near_duplicates"],
@@ -316,7 +316,7 @@ def _duplicates(corpus: Corpus) -> dict[str, Any]:
 
 
 def _recommended(subject: _Subject, facts: dict[str, Any], lengths: Ints) -> dict[str, Any]:
-    """Return the recipe, and the values of it that this text wants otherwise."""
+    """Return the recommended recipe, and the values that should differ for this text."""
     found = advice.advised_recipe(facts, subject.config.model in built_in_models())
     usual = read_config(found["recipe"])
     length = usual.max_length if usual.packing else None
@@ -331,13 +331,13 @@ def _recommended(subject: _Subject, facts: dict[str, Any], lengths: Ints) -> dic
 
 
 def _time(subject: _Subject, examples: int) -> dict[str, Any]:
-    """Take the run's own first steps and time them; with `train_minutes`, in the batch that a run would choose."""
+    """Time the run's own first steps; with `train_minutes`, with the batch size that a run would choose."""
     config, rows = replace(subject.config, max_length=subject.max_length), subject.corpus["train"]
     timed: list[float] = []
 
     def time_step(batch: int) -> float:
         values = replace(config, per_device_train_batch_size=batch)
-        said = bool(timed)  # by the first trainer
+        said = bool(timed)  # the first trainer has already warned
         timed[:] = time_steps(subject.model, values, rows, subject.tokenizer, _WARM_UP, _TIMED, quiet=said)
         return median(timed)
 

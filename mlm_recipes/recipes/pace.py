@@ -1,4 +1,4 @@
-"""How fast this machine trains: a few steps, timed on a model that is thrown away."""
+"""How fast this machine trains: times a few steps on a model that is discarded."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ..training.progress import TrainingProgress
 from ..training.short_run import cut_short
 from ..training.trainer import MLMTrainer
 
-#: The seconds after which one timed step has to do.
+#: The number of seconds after which a single timed step must suffice.
 SECONDS = 20.0
 
-#: Where there is room for fewer steps than this, more and smaller ones teach more in the same time (docs/LOG.md); below
-#: so many rows it no longer pays.
+#: If fewer steps than FEWEST fit, more and smaller steps teach more in the same time (docs/LOG.md); batches below
+#: SMALLEST rows no longer help.
 FEWEST, SMALLEST = 100, 8
 
 
@@ -34,18 +34,18 @@ def time_steps(
 ) -> list[float]:
     """Take a run's own first steps and return the seconds of each timed one; the same in all processes.
 
-    The model is trained by it, so hand over a copy that nobody needs. Nothing is logged, saved or reported.
+    This trains the model, so pass a copy that is not needed. Nothing is logged, saved or reported.
 
     Args:
         model: the model.
-        config: the run's; its batch size, precision, optimizer and fast paths are what is timed.
-        rows: what it trains on.
-        tokenizer: the model's.
-        warm_up: steps before the clock counts: a first step allocates, compiles and fills caches.
-        timed: steps after these. One has to do where they take longer than SECONDS together.
-        quiet: warn of nothing, where another trainer of the same values does so.
+        config: the run's config; its batch size, precision, optimizer and fast paths are timed.
+        rows: the training rows.
+        tokenizer: the model's tokenizer.
+        warm_up: untimed steps first: a first step allocates, compiles and fills caches.
+        timed: the number of timed steps after these; only one if they would take longer than SECONDS.
+        quiet: suppress warnings that another trainer with the same values already gives.
 
-    Raises: KeyboardInterrupt if the process is told to stop meanwhile.
+    Raises: KeyboardInterrupt if the process is asked to stop meanwhile.
     """
     with tempfile.TemporaryDirectory(prefix="mlm-recipes-pace-") as folder, _hushed() if quiet else nullcontext():
         args = cut_short(config, warm_up + timed, output_dir=folder, logging_strategy="no")
@@ -70,7 +70,7 @@ def _hushed() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What fits into a time: so many `steps`, of `batch` rows in each process, each `seconds_per_step` long."""
+    """What fits into a time: a number of `steps` of `batch` rows in each process, `seconds_per_step` each."""
 
     steps: int
     batch: int
@@ -78,16 +78,16 @@ class Plan:
 
 
 def fit(minutes: float, at_most: int, batch: int, time_step: Callable[[int], float]) -> Plan:
-    """Return the number of steps, and the batch, that fit into a time.
+    """Return the number of steps, and the batch size, that fit into a time.
 
-    Where the batch that was asked for leaves room for fewer than FEWEST steps (the paragraphs are long, or the machine
-    is slow), it is made smaller until there is room for them, down to SMALLEST rows: the same tokens in more steps.
+    If fewer than FEWEST steps of the requested batch fit (the paragraphs are long, or the machine is slow), the batch
+    is made smaller until they fit, down to SMALLEST rows: the same tokens in more steps.
 
     Args:
         minutes: the time.
-        at_most: steps that are enough; -1 where there is no limit.
-        batch: rows of a step in each process.
-        time_step: returns the seconds that a step of so many rows takes.
+        at_most: the most steps to take; -1 for no limit.
+        batch: the rows of a step in each process.
+        time_step: returns the seconds that a step with this number of rows takes.
 
     >>> fit(1, at_most=130, batch=32, time_step=lambda rows: 0.01 * rows)
     Plan(steps=130, batch=32, seconds_per_step=0.32)
@@ -97,21 +97,21 @@ def fit(minutes: float, at_most: int, batch: int, time_step: Callable[[int], flo
     enough = FEWEST if at_most < 1 else min(FEWEST, at_most)
     seconds = time_step(batch)
     while (steps := int(60 * minutes / seconds)) < enough and batch > SMALLEST:
-        # What a step costs besides its rows does not shrink with them; so it is timed again, and may shrink once more.
+        # A step's fixed cost does not shrink with its rows, so it is timed again, and may shrink further.
         batch = max(SMALLEST, min(batch - 1, math.ceil(batch * steps / enough)))
         seconds = time_step(batch)
     return Plan(max(1, steps if at_most < 1 else min(steps, at_most)), batch, seconds)
 
 
 class _Clock(TrainerCallback):
-    """Note when each step ends; stop where steps are so slow that one has to do."""
+    """Record when each step ends; stop early if the steps are so slow that one must suffice."""
 
     def __init__(self, warm_up: int) -> None:
         self._warm_up = warm_up
         self._times: list[float] = []
 
     def timed(self) -> list[float]:
-        """Return the seconds of each step, those before the clock counts left out."""
+        """Return the seconds of each step, without the warm-up steps."""
         seconds = np.diff(self._times).tolist()
         return seconds[min(self._warm_up, len(seconds) - 1) :]
 
@@ -129,5 +129,5 @@ class _Clock(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._note(args)
         slow = len(self._times) > 2 and self._times[-1] - self._times[0] > SECONDS
-        if args.world_size == 1 and slow:  # of several processes one might stop alone
+        if args.world_size == 1 and slow:  # with several processes, one might stop alone
             control.should_training_stop = True

@@ -1,7 +1,6 @@
-"""The tutorial's training loop by hand, in plain torch: what MLMTrainer is measured against.
+"""The tutorial's training loop by hand, in plain torch: the baseline for MLMTrainer.
 
-Each step stands in the tutorial's own order; docs/tutorial.md walks through them. Nothing here is fast, and nothing
-is hidden.
+The steps are in the tutorial's order; docs/tutorial.md walks through them. The code is plain, not fast.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ def encode(paragraphs: Sequence[str], tokenizer: Any, max_length: int = 512) -> 
         list(paragraphs), return_tensors="pt", max_length=max_length, truncation=True, padding="max_length"
     )
     input_ids, attention_mask = inputs["input_ids"], inputs["attention_mask"]
-    labels = input_ids.detach().clone()  # every position is a label, padding too
+    labels = input_ids.detach().clone()  # every position is a label, including padding
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
 def mask(inputs: Encodings, tokenizer: Any, mlm_probability: float = 0.15) -> Encodings:
-    """Replace each token but CLS, SEP and PAD by the mask token with probability `mlm_probability`, in place.
+    """Replace each token except CLS, SEP and PAD by the mask token with probability `mlm_probability`, in place.
 
-    The masks are drawn once, from torch's generator, and stay for all epochs.
+    The masks are drawn once, from torch's generator, and are used in all epochs.
     """
     input_ids = inputs["input_ids"]
     rand = torch.rand(input_ids.shape)  # (paragraphs, max_length)
@@ -73,7 +72,7 @@ def train_loop(
 ) -> list[float]:
     """Train `model` in place and return the loss of each step, in nats.
 
-    `show` draws the bar; by default where there is a terminal. Without one, each epoch prints one line.
+    `show` draws a progress bar; by default if there is a terminal. Without a bar, each epoch prints one line.
     """
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=shuffle)
     device = torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")

@@ -1,4 +1,4 @@
-"""What a run says about how it was started and what it took: command line, memory, share of the machine's limit."""
+"""Facts about a run for metrics.json: its command line, peak memory, and share of the machine's limit."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import torch
 from ..sources.credentials import HIDDEN, without_credentials
 from ..sources.escaping import shell
 
-#: Flags whose value is nobody else's business, in --flag value and --flag=value.
+#: Flags whose value is secret, as --flag value or --flag=value.
 _SECRET = re.compile(r"^--[\w-]*(token|secret|password|api_key)[\w-]*", re.IGNORECASE)
 
 
 def command_line(argv: Sequence[str] | None = None) -> str | None:
-    """Return the command line that started this run, as a shell takes it; None where it was not one of ours.
+    """Return the command line that started this run, quoted for a shell; None if it was not this library's.
 
-    What a person typed is all there is: where the program lies is left out, and so are tokens and passwords.
-    `argv` is by default that of this process.
+    It contains what the user typed, without the program's location, tokens and passwords. `argv` is by default that of
+    this process.
 
     >>> command_line(["/opt/venv/bin/mlm-recipes", "train", "--corpus", "my notes.txt", "--hub_token=abc"])
     "mlm-recipes train --corpus 'my notes.txt' '--hub_token=***'"
@@ -47,7 +47,7 @@ def command_line(argv: Sequence[str] | None = None) -> str | None:
 
 
 def peak_memory(device: torch.device) -> dict[str, Any] | None:
-    """Return the most memory that this process has had so far: `bytes`, and `of` what; None where nobody counts.
+    """Return this process's peak memory so far: `bytes`, and `of` what; None if the system does not count it.
 
     >>> sorted(peak_memory(torch.device("cpu")) or {"bytes": 0, "of": "process"})
     ['bytes', 'of']
@@ -65,16 +65,16 @@ def peak_memory(device: torch.device) -> dict[str, Any] | None:
 def machine_limit(
     model: torch.nn.Module, tokens: int, masked: float, seconds: float, processes: int, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Return what metrics.json has under `train.machine_limit`: the run's and the machine's operations a second.
+    """Return what metrics.json has under `train.machine_limit`: the run's and the machine's operations per second.
 
     Args:
-        model: what was trained.
-        tokens: real tokens in training, of all processes; padding is waste and not counted.
-        masked: how many of them the head was needed for.
-        seconds: what training took, evaluation in between too: the share is rather too low than too high. The machine
-            is measured for a fiftieth of that, and 0.2 s at most.
-        processes: how many trained, each with a rate as is measured here.
-        dtype: what the products were computed in.
+        model: the trained model.
+        tokens: the real tokens in training, over all processes; padding is not counted.
+        masked: how many of these the head was needed for.
+        seconds: the duration of training, including evaluation during it, so the share may be too low but not too high.
+            The machine is measured for a fiftieth of this, and 0.2 s at most.
+        processes: the number of processes, each assumed to have the rate measured here.
+        dtype: the dtype of the products.
     """
     device = next(model.parameters()).device
     return {
@@ -85,10 +85,10 @@ def machine_limit(
 
 
 def model_flops(model: torch.nn.Module, tokens: int, masked: float) -> float:
-    """Return the operations that training needs at least: six for each weight of a matrix, and token.
+    """Return the minimum number of operations that training needs: six per matrix weight and token.
 
-    Two forward, four backward (Kaplan et al. 2020, https://arxiv.org/abs/2001.08361). The head's on masked tokens
-    only; what attention does between tokens is not counted, which for long rows is much.
+    Two forward, four backward (Kaplan et al. 2020, https://arxiv.org/abs/2001.08361). The head's weights count for
+    masked tokens only. Attention between tokens is not counted, although it is considerable for long rows.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(10, 20), torch.nn.ReLU(), torch.nn.Linear(20, 5))
     >>> model.base_model = model[0]
@@ -103,12 +103,12 @@ def model_flops(model: torch.nn.Module, tokens: int, masked: float) -> float:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:
-    """Return how many operations a second a product of two square matrices gets, the fastest of `seconds` of them.
+    """Return the operations per second of a product of two square matrices: the fastest within `seconds`.
 
     >>> matrix_rate(torch.device("cpu"), torch.float32, seconds=0.01) > 1e6
     True
     """
-    size = 1024 if device.type == "cpu" else 8192  # enough for each to be busy
+    size = 1024 if device.type == "cpu" else 8192  # enough to keep either busy
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:

@@ -1,4 +1,4 @@
-"""The folder of a run: claim one, never write over a finished one, and write the files that are read later."""
+"""The folder of a run: claim one, never overwrite a finished one, and write the files that are read later."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ..training.processes import all_or_none
 
 logger = logging.getLogger(__name__)
 
-#: What tells that a run is at work in a folder; it is gone when the run is, or may be left empty where it was killed.
+#: The lock file of a run that uses a folder; removed when the run ends, but may be left empty if the run is killed.
 LOCK = ".lock"
 
 WRITTEN = (
@@ -50,17 +50,17 @@ def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> N
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(
-            f"output_dir: {str(folder)!r} is a file. Accepted: a folder, there or not. Name another one."
+            f"output_dir: {str(folder)!r} is a file. Accepted: a new or an existing folder. Name another one."
         )
     held = [name for name in WRITTEN if any(folder.glob(name))]
     if held and "metrics.json" not in held and (newest := list_checkpoints(folder)):
         raise FileExistsError(
-            f"output_dir: {str(folder)!r} holds a run that was interrupted, with {newest[-1].name} the newest. "
-            "Accepted: an empty or new folder. Go on with that run: --resume_from_checkpoint true. Or name another "
-            "folder; --overwrite removes these checkpoints and begins anew."
+            f"output_dir: {str(folder)!r} holds an interrupted run, whose newest checkpoint is "
+            f"{newest[-1].name}. Accepted: an empty or new folder. Resume that run with --resume_from_checkpoint true, "
+            "or name another folder; --overwrite removes these checkpoints and starts over."
         )
     if held:
-        what = "a finished run" if "metrics.json" in held else "files that a run would write over"
+        what = "a finished run" if "metrics.json" in held else "files that a run would overwrite"
         raise FileExistsError(
             f"output_dir: {str(folder)!r} already holds {what} ({', '.join(held)}). Accepted: an empty or new folder. "
             "Name another one, leave --output_dir out, or allow it with --overwrite."
@@ -68,7 +68,7 @@ def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> N
 
 
 def find_unfinished(values: Mapping[str, Any]) -> list[Path]:
-    """Return the folders under runs/ of unfinished runs whose recipe.yaml has these values."""
+    """Return the folders of unfinished runs under runs/ whose recipe.yaml has these values."""
     return [path.parent for path in sorted(Path("runs").glob("*/recipe.yaml")) if is_unfinished(path.parent, values)]
 
 
@@ -81,9 +81,9 @@ def is_unfinished(folder: Path, values: Mapping[str, Any]) -> bool:
 
 
 def claim(folder: str | Path | None, name: str) -> Path:
-    """Make a run's folder and return it, the same one in every process.
+    """Create a run's folder and return it, the same one in every process.
 
-    Without a `folder` it is `runs/<name>`, or the first free one of `runs/<name>-2`, `-3`, ...
+    Without a `folder` it is `runs/<name>`, or the first unused one of `runs/<name>-2`, `-3`, ...
     """
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def claim(folder: str | Path | None, name: str) -> Path:
         while not claimed[0]:
             free = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
             try:
-                free.mkdir(parents=True)  # two runs started at once cannot both succeed here
+                free.mkdir(parents=True)  # of two runs started at once, only one succeeds here
                 claimed[0] = str(free)
             except FileExistsError:
                 number += 1
@@ -104,7 +104,7 @@ def claim(folder: str | Path | None, name: str) -> Path:
 
 
 def file_stem(name: str) -> str:
-    """Return a name as a file or folder may have it.
+    """Return a name as a valid file or folder name.
 
     >>> file_stem("owner/my notes")
     'owner-my-notes'
@@ -114,18 +114,18 @@ def file_stem(name: str) -> str:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep a run's folder to this run while `with` lasts; a process that is killed lets it go.
+    """Lock a run's folder for this run within `with`; the lock is released if the process is killed.
 
-    Raises: OSError, in all processes, if another run has it.
+    Raises: OSError, in all processes, if another run has locked it.
     """
-    # The system's own lock, and nothing in its stead: a mark in a file would outlive a process that is killed.
+    # Only the system's own lock: a soft lock, a mark in a file, would outlive a killed process.
     lock = FileLock(folder / LOCK, fallback_to_soft=False)
     try:
         all_or_none(lambda: _lock(lock, folder) if PartialState().is_main_process else None)
         yield
     finally:
         if lock.is_locked:
-            with suppress(OSError):  # an open file cannot be removed on Windows; there releasing it does
+            with suppress(OSError):  # Windows cannot remove an open file; there, releasing the lock removes it
                 (folder / LOCK).unlink()
             lock.release()
 
@@ -135,11 +135,11 @@ def _lock(lock: FileLock, folder: Path) -> None:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise OSError(
-            f"output_dir: another run is at work in {str(folder)!r}. Accepted: a folder of its own. Wait for that run, "
-            "or name another --output_dir."
+            f"output_dir: another run is using {str(folder)!r}. Accepted: a folder that no other run uses. Wait for "
+            "that run, or name another --output_dir."
         ) from error
     except OSError as error:
-        logger.warning("Nobody can tell whether another run is at work in %s: it cannot be locked (%s).", folder, error)
+        logger.warning("%s cannot be locked (%s). Make sure that no other run uses it.", folder, error)
 
 
 def give_back(folder: Path) -> None:
@@ -149,7 +149,7 @@ def give_back(folder: Path) -> None:
 
 
 def remove_checkpoints(folder: Path, checkpoints: Iterable[Path]) -> None:
-    """Remove checkpoints of an earlier run, which would pass for this one's."""
+    """Remove checkpoints of an earlier run, which could be mistaken for this one's."""
     for path in checkpoints:
         assert path.parent == folder, path
         assert re.fullmatch(r"checkpoint-\d+", path.name), path
@@ -157,53 +157,53 @@ def remove_checkpoints(folder: Path, checkpoints: Iterable[Path]) -> None:
 
 
 def write_recipe(folder: Path, values: dict[str, Any]) -> None:
-    """Write recipe.yaml, which repeats the run."""
+    """Write recipe.yaml, which reproduces the run."""
     _write(folder / "recipe.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def begin(folder: Path, values: dict[str, Any]) -> None:
-    """Write recipe.yaml, and remove what says that a run in this folder has finished."""
+    """Write recipe.yaml, and remove the files that mark the run in this folder as finished."""
     write_recipe(folder, values)
     for name in ("metrics.json", *run_report.FILES):
         (folder / name).unlink(missing_ok=True)
 
 
 class RecipeWithCheckpoint(TrainerCallback):
-    """Write recipe.yaml with the first checkpoint, so that a run killed before it is resumed as it was."""
+    """Write a resumed run's recipe.yaml with its first checkpoint; if it is killed before, the old recipe fits."""
 
     def __init__(self, folder: Path, values: dict[str, Any]) -> None:
         self.folder, self.values = folder, values
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write it."""
+        """Write recipe.yaml."""
         begin(self.folder, self.values)
 
 
 def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics.json, which says that the run has finished."""
+    """Write metrics.json, which marks the run as finished."""
     _write(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file such that it is there whole, or as it was before."""
+    """Write a file atomically: afterwards it is either complete or unchanged."""
     aside = path.with_name(f".{path.name}")
-    # JSON's escape for half a character (a lone surrogate), as stands in the name of a file that is not UTF-8.
+    # JSON's escape for a lone surrogate, which the name of a file that is not UTF-8 contains.
     aside.write_text(text, encoding="utf-8", errors="backslashreplace")
     os.replace(aside, path)
 
 
 def staging(folder: Path, clear: bool = True) -> Path:
-    """Return where a run's model is written before it is moved into its folder; `clear` removes what is left there."""
+    """Return where a run's model is written before it is moved into its folder; `clear` removes leftovers."""
     if clear:
         clear_staged(folder)
     return folder / STAGED / "model"
 
 
 def take_in(staged: Path, folder: Path, values: dict[str, Any]) -> list[Path]:
-    """Move a model that was written whole, and what belongs to it, into the run's folder; `staged` is gone then.
+    """Move a completely written model and its other files from `staged` into the run's folder, and remove `staged`.
 
-    The folder is one of an unfinished run with these `values` until it gets its metrics.json. Returns the files' new
-    places. Raises: OSError, which says where the model is, if that cannot be done.
+    Until the folder gets its metrics.json, it holds an unfinished run with these `values`. Returns the files' new
+    paths. Raises: OSError, which says where the model is, if the files cannot be moved.
     """
     try:
         begin(folder, values)
@@ -212,8 +212,8 @@ def take_in(staged: Path, folder: Path, values: dict[str, Any]) -> list[Path]:
             os.replace(staged / place.name, place)
     except OSError as error:
         raise OSError(
-            f"output_dir: the trained model could not be moved into {str(folder)!r} ({error}). It is whole in "
-            f"{str(staged)!r}, but for files that were moved before. Accepted: a folder whose files can be replaced. "
+            f"output_dir: the trained model could not be moved into {str(folder)!r} ({error}). It is complete "
+            f"in {str(staged)!r}, except for files already moved. Accepted: a folder whose files can be replaced. "
             f"Move the rest by hand; `mlm-recipes evaluate {folder}` then measures it."
         ) from error
     clear_staged(folder)
@@ -221,9 +221,9 @@ def take_in(staged: Path, folder: Path, values: dict[str, Any]) -> list[Path]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a run's numbers.
+    """Return the versions of Python and of the packages that affect a run's numbers.
 
-    A package that was not installed, but lies on the path, does not say which version it is: `not known`.
+    A package that is on the path but not installed has no version: `not known`.
 
     >>> sorted(versions())[:3]
     ['accelerate', 'datasets', 'evaluate']

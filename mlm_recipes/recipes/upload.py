@@ -1,4 +1,4 @@
-"""A finished run on the hub: one commit, with the files that the run wrote and no others."""
+"""Uploads a finished run to the hub: one commit, with only the files that the run wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..checkpoints.storage import list_checkpoints
 from ..checkpoints.tensor_files import PICKLED_ARGUMENTS
 from ..sources.escaping import first_line, shell
 
-#: What a run folder has for everybody: people first, then the model. A tokenizer's vocabulary has a name of its own.
+#: The public files of a run folder: pages, then the model. A tokenizer's vocabulary file has its own name.
 _FILES = (
     *("README.md", "report.html", "metrics.json", "recipe.yaml"),
     *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
@@ -23,10 +23,10 @@ _FILES = (
 
 @dataclass(frozen=True)
 class Upload:
-    """Where a run goes on the hub, and what of its checkpoints: `hub_strategy` as transformers names it.
+    """Where a run is uploaded on the hub, and with which checkpoints (transformers' `hub_strategy`).
 
-    `checkpoint` sends the newest one too, as last-checkpoint, `all_checkpoints` all of them; with every other strategy
-    only what is finished is sent. Whatever it is, everything goes at once, at the end.
+    `checkpoint` also sends the newest checkpoint, as last-checkpoint, and `all_checkpoints` all of them; every other
+    strategy sends only the finished run. Everything is sent in one commit, at the end.
     """
 
     repository: str
@@ -36,20 +36,20 @@ class Upload:
 
     @classmethod
     def open(cls, name: str, token: str | None, private: bool | None, revision: str | None, strategy: str) -> Upload:
-        """Make the repository, unless it is there: who may not write to it hears so before hours of training.
+        """Create the repository if it does not exist; a missing permission is thus reported before training.
 
-        Raises: OSError if the hub cannot be reached or does not let us.
+        Raises: OSError if the hub cannot be reached or denies access.
         """
         api = HfApi(token=token)
         try:
             repository = str(api.create_repo(name, private=private, exist_ok=True).repo_id)
             if revision is not None:
                 api.create_branch(repository, branch=revision, exist_ok=True)
-        except Exception as error:  # of httpx, of huggingface_hub, of the system: none of them is one kind
+        except Exception as error:  # httpx, huggingface_hub and the system raise different classes
             raise OSError(
                 f"push_to_hub: {name!r} cannot be written to at {api.endpoint}: {first_line(error)}. Nothing was "
-                "trained yet. Accepted: a name owner/name (--hub_model_id) of a model repository that is yours, with a "
-                "token that may write. Log in with `hf auth login`, or leave --push_to_hub out and send the finished "
+                "trained yet. Accepted: owner/name (--hub_model_id) of a model repository that you own, with a token "
+                "that can write to it. Log in with `hf auth login`, or leave --push_to_hub out and send the finished "
                 "run later."
             ) from error
         return cls(repository, token, revision, strategy)
@@ -68,8 +68,8 @@ class Upload:
             )
         except Exception as error:  # whatever broke, the run is finished
             raise OSError(
-                f"push_to_hub: {self.repository!r} was not written to: {first_line(error)}. The run itself is "
-                f"finished, and whole in {folder}. Once the hub can be reached, send it with\n"
+                f"push_to_hub: {self.repository!r} could not be written to: {first_line(error)}. The run itself is "
+                f"finished and complete in {folder}. When the hub can be reached, send it with\n"
                 f"  {self._again(folder, files)}"
             ) from error
         return str(commit.commit_url)
@@ -86,16 +86,16 @@ class Upload:
         ]
 
     def _again(self, folder: Path, files: list[str]) -> str:
-        """Return the command that sends the same files; the token is not in it."""
+        """Return the command that sends the same files, without the token."""
         include = [word for name in files for word in ("--include", name)]
         revision = [] if self.revision is None else ["--revision", self.revision]
         return shell("hf", "upload", self.repository, str(folder), ".", *revision, *include)
 
 
 def run_files(folder: Path, vocabulary: Iterable[str] = ()) -> list[str]:
-    """Return the names of the files that a finished run wrote into its folder, sorted; what else lies there is private.
+    """Return the sorted names of the files that a finished run wrote into its folder; all others are private.
 
-    A model with code of its own has that too.
+    A model with its own code includes that too.
     """
     patterns = [*_FILES, *vocabulary]
     if (folder / "config.json").is_file() and "auto_map" in json.loads((folder / "config.json").read_text("utf-8")):

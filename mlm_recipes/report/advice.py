@@ -1,4 +1,4 @@
-"""What the figures of an inspection mean: what to train with, and what to look at first."""
+"""Turns an inspection's figures into advice: what to train with, and what to check first."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from . import wording
 #: Fewer held-out masked tokens than this are too few to tell a gain from chance (as on the last screen of a run).
 FEW_MASKED = 200
 
-#: Random weights need this many words to learn more than how often each one occurs; `mini` has read ten million.
+#: Random weights need this many words to learn more than word frequencies; `mini` was trained on ten million.
 _MANY_WORDS = 10_000_000
 _FEW_WORDS = 1_000_000
 
-#: Pieces per word from which a vocabulary counts as another language's: bert-base-uncased has 1.1 to 1.3 on English.
+#: With this many pieces per word, a vocabulary does not fit the text: bert-base-uncased has 1.1 to 1.3 on English.
 _FRAGMENTED = 1.6
 
-#: Examples that the quickstart sees at most: 130 steps of 32.
+#: The most examples that the quickstart trains on: 130 steps of 32.
 _QUICKSTART = 130 * 32
 
 
 def advised_length(lengths: npt.NDArray[np.int64], limit: int, keep: float = 0.99) -> int:
-    """Return the smallest of 64, 128, 256, ... within which a share `keep` of all tokens lies; at most `limit`.
+    """Return the smallest of 64, 128, 256, ... that covers a share `keep` of all tokens; at most `limit`.
 
-    `lengths` are the tokens of each paragraph, shape `(paragraphs,)`.
+    `lengths` is the number of tokens in each paragraph, shape `(paragraphs,)`.
 
     >>> advised_length(np.array([10, 20, 70]), limit=512), advised_length(np.array([10, 900]), limit=512)
     (128, 512)
@@ -38,7 +38,7 @@ def advised_length(lengths: npt.NDArray[np.int64], limit: int, keep: float = 0.9
 
 
 def advised_batch(rows: int, usual: int) -> int:
-    """Return a recipe's usual batch, halved (to 4 at the least) while an epoch of `rows` has fewer than ten steps.
+    """Return a recipe's usual batch size, halved (to no less than 4) while an epoch of `rows` has fewer than ten steps.
 
     >>> advised_batch(486, 32), advised_batch(100, 32), advised_batch(3, 32)
     (32, 8, 4)
@@ -52,7 +52,7 @@ def advised_recipe(facts: dict[str, Any], built_in: bool) -> dict[str, Any]:
     """Return the `recipe` and `model` to use, any other value that it needs, and `why`.
 
     Args:
-        facts: of an inspection: corpus, model, recipe, words, unknown and rows are read.
+        facts: an inspection's; corpus, model, recipe, words, unknown and rows are read.
         built_in: whether the model comes with the library.
     """
     model, words, rows = facts["model"]["name"], facts["corpus"]["words"], facts["rows"]["train"]
@@ -71,8 +71,8 @@ def advised_recipe(facts: dict[str, Any], built_in: bool) -> dict[str, Any]:
         return {
             "recipe": "pretrain",
             "model": "mini-random" if built_in else model,
-            "why": f"{amount} are enough for a vocabulary and a model of their own, and this vocabulary breaks a word "
-            f"into {pieces:.2f} pieces; compare it with the adapt recipe",
+            "why": f"{amount} are enough for a new vocabulary and a new model, and this vocabulary splits a word into "
+            f"{pieces:.2f} pieces on average; compare it with the adapt recipe",
         }
     if not built_in:
         return {"recipe": "adapt", "model": model, "why": "continue training: the model knows its language"}
@@ -81,16 +81,16 @@ def advised_recipe(facts: dict[str, Any], built_in: bool) -> dict[str, Any]:
             "recipe": "quickstart",
             "model": model,
             "num_train_epochs": 1,
-            "why": f"its 130 steps, at most, would see {_QUICKSTART / rows:.0%} of the text; an epoch sees all of it",
+            "why": f"its 130 steps would cover at most {_QUICKSTART / rows:.0%} of the text; an epoch covers all of it",
         }
-    return {"recipe": "quickstart", "model": model, "why": "a built-in model that goes on with your text"}
+    return {"recipe": "quickstart", "model": model, "why": "continue training the built-in model on your text"}
 
 
 def looks_wrapped(lines: dict[str, Any]) -> bool:
     """Tell whether the paragraphs look like the lines of a text that was wrapped at a fixed width.
 
-    Half of them are nearly as long as the longest usual one, which has 40 to 120 characters, and three in ten begin
-    with a small letter.
+    That is: at least half are nearly as long as the longest usual one, which has 40 to 120 characters, and at least
+    three in ten begin with a lower-case letter.
 
     >>> full, small = {"ratio": 0.8}, {"ratio": 0.7}
     >>> looks_wrapped({"usual_longest": 72, "nearly_as_long": full, "begin_with_a_small_letter": small})
@@ -102,18 +102,18 @@ def looks_wrapped(lines: dict[str, Any]) -> bool:
 
 
 def warnings(facts: dict[str, Any]) -> list[str]:
-    """Return what a person should know before training, in sentences, the gravest first."""
+    """Return what the user should know before training, as sentences, the most serious first."""
     masking, model, found = facts["masking"], facts["model"], []
     short, rows = masking["rows_below_three_maskable"]["sum"], masking["rows_below_three_maskable"]["count"]
     if short == rows:
         found.append(
-            "Everything is shorter than three tokens: there is no context to guess a masked token from. Join the lines "
-            "that belong together, or pass --packing."
+            "Every row is shorter than three tokens: there is no context to predict a masked token from. Join the "
+            "lines that belong together, or pass --packing."
         )
     elif short > 0.1 * rows:
         found.append(
-            f"{short:,} of {wording.count(rows, 'row')} have fewer than three tokens that can be masked: they teach "
-            "next to nothing. Join the lines that belong together, or pass --packing."
+            f"{short:,} of {wording.count(rows, 'row')} have fewer than three tokens that can be masked: the model "
+            "learns almost nothing from them. Join the lines that belong together, or pass --packing."
         )
     if model["missing_weights"]:
         names = ", ".join(model["missing_weights"][:2])
@@ -124,26 +124,25 @@ def warnings(facts: dict[str, Any]) -> list[str]:
         )
         found.append(
             f"{model['name']}: {what}. {wording.count(len(model['missing_weights']), 'weight')} start from random "
-            f"values ({names}, ...), so the figures before training are a guess's and the gain looks large. Name the "
-            "masked-language model that it was made from, if there is one, or train longer."
+            f"values ({names}, ...), so the figures before training are no better than guessing, and the gain looks "
+            "large. Use the masked-language model that it was made from, if there is one, or train longer."
         )
     masked = masking["held_out_masked_tokens"]
     if masked is not None and 0 < masked < FEW_MASKED:
         found.append(
-            f"Only {wording.count(masked, 'held-out token')} will be masked and measured; {FEW_MASKED} are the least "
-            "for an interval that says something. Give more text, raise --validation_fraction, or name a "
-            "--validation_corpus."
+            f"Only {wording.count(masked, 'held-out token')} will be masked and measured; a meaningful interval needs "
+            f"at least {FEW_MASKED}. Provide more text, raise --validation_fraction, or pass a --validation_corpus."
         )
     if looks_wrapped(facts["lines"]):
         found.append(
-            f"The paragraphs look like wrapped lines of up to {facts['lines']['usual_longest']} characters: each would "
-            "be trained on by itself. If blank lines stand between paragraphs, pass --sample_by paragraph; else join "
-            "the lines first."
+            f"The paragraphs look like wrapped lines of up to {facts['lines']['usual_longest']} characters: each line "
+            "would be an example of its own. If blank lines separate the paragraphs, pass --sample_by paragraph; "
+            "otherwise join the lines first."
         )
     cut = facts["cut_off"]["tokens"]
     if cut["sum"] > 0.01 * cut["count"]:
         length, limit = facts["recipe"]["max_length"], model["max_positions"]
-        up_to = "any" if limit is None else f"up to {limit:,}"
+        up_to = "any length" if limit is None else f"up to {limit:,}"
         longer = f"Raise --max_length (this model takes {up_to}), or p" if limit is None or length < limit else "P"
         found.append(
             f"{cut['ratio']:.1%} of the tokens are cut off at {length:,}. {longer}ass --long_text split, which loses "
@@ -151,19 +150,19 @@ def warnings(facts: dict[str, Any]) -> list[str]:
         )
     if facts["unknown"]["ratio"] > 0.01:
         found.append(
-            f"{facts['unknown']['ratio']:.1%} of the tokens are unknown to the vocabulary: they are never masked and "
-            "nothing is learned of them. Choose a model whose vocabulary has them."
+            f"{facts['unknown']['ratio']:.1%} of the tokens are not in the vocabulary: they are never masked, and "
+            "the model learns nothing about them. Choose a model whose vocabulary contains them."
         )
     pieces = facts["words"]["pieces_per_word"]["ratio"]
     if pieces >= _FRAGMENTED:
         found.append(
-            f"The vocabulary breaks a word into {pieces:.2f} pieces on average: it was made for another kind of text. "
-            "A model of your field or language will do better."
+            f"The vocabulary splits a word into {pieces:.2f} pieces on average: it was made for another kind of text. "
+            "A model for your field or language will do better."
         )
     duplicates, paragraphs = facts["duplicates"]["exact"], facts["corpus"]["paragraphs"]
     if duplicates > 0.05 * paragraphs:
         found.append(
-            f"{duplicates:,} of {wording.count(paragraphs, 'paragraph')} repeat another one: the model will see "
-            "these more often in each epoch. Leave the repetitions out, unless they are meant."
+            f"{duplicates:,} of {wording.count(paragraphs, 'paragraph')} are duplicates: the model will see these "
+            "more often in each epoch. Remove them, unless they are intended."
         )
     return found

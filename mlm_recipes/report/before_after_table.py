@@ -15,7 +15,7 @@ NO_CHANGE = "no measurable change"
 
 @dataclass(frozen=True)
 class Label:
-    """What people call a measure, and how they write it, its change, and an interval's ends."""
+    """A measure's display name, and how its value, its change and an interval's ends are written."""
 
     name: str
     value: Callable[[float], str]
@@ -46,7 +46,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: a measure's cells; or a `name` alone, which is a `text`'s or a `warning`."""
+    """A row of the table: a measure's cells, or only a `name`, which is a text's heading (`text`) or a `warning`."""
 
     name: str
     before: str = ""
@@ -58,7 +58,7 @@ class Row:
 
 
 def rows(metrics: dict[str, Any]) -> list[Row]:
-    """Return the before/after table: held-out text, and ordinary language where it was measured.
+    """Return the before/after table: held-out text, and ordinary language if it was measured.
 
     The first row names the held-out text. Runs of earlier versions have no intervals.
     """
@@ -86,12 +86,12 @@ def rows(metrics: dict[str, Any]) -> list[Row]:
 
 
 def in_order(measures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the measures that there are, in the order in which every page shows them."""
+    """Yield the measures that are present, in the order in which every page shows them."""
     return ((name, measures[name]) for name in LABELS if name in measures)
 
 
 def row_of(name: str, measure: dict[str, Any], alone: str = "") -> Row:
-    """Return a measure (docs/metrics.md) as a row; a change that cannot be told from none is called that.
+    """Return a measure (docs/metrics.md) as a row; a change that is not measurable is labelled so.
 
     >>> accuracy = {"before": 0.3, "after": 0.31, "change": 0.01, "low": -0.01, "high": 0.03}
     >>> row = row_of("accuracy", accuracy | {"verdict": "no measurable change"})
@@ -107,7 +107,7 @@ def row_of(name: str, measure: dict[str, Any], alone: str = "") -> Row:
 
 
 def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return the before/after table as text: a header, then a row a measure; all have as many cells as the header.
+    """Return the before/after table as text: a header, then a row per measure, all with the same number of cells.
 
     >>> measure = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5, "masked_tokens": 500}
     >>> words = {"word_frequencies": {"loss": 3.0, "accuracy": 0.1}}
@@ -126,7 +126,7 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """Return prompt, answer, how it was chosen, and the first choices before and after of each prompt, as text."""
+    """Return each prompt, its answer, how it was chosen, and the top tokens before and after, as text."""
     return [
         prompt(old) | {"before": join_top(old["top"]), "after": join_top(new["top"])}
         for old, new in zip(metrics["before"]["fill_mask"], metrics["after"]["fill_mask"], strict=True)
@@ -139,10 +139,10 @@ def prompt(entry: dict[str, Any]) -> dict[str, str]:
 
 
 def join_top(top: list[tuple[str, float]]) -> str:
-    """Return the three likeliest tokens in a line.
+    """Return the three most likely tokens in one line.
 
     >>> join_top([("man", 0.41), ("life", 0.05)]) == "man 41% \N{MIDDLE DOT} life 5%"
     True
     """
     first = (f"{token} {p:.0%}" for token, p in top[:3])
-    return " \u00b7 ".join(first)  # not by commas, which are among the commonest tokens
+    return " \u00b7 ".join(first)  # not by commas, which are among the most common tokens

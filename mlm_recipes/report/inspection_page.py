@@ -1,4 +1,4 @@
-"""The page of an inspection: its facts in tables and sentences, from 72 to 110 columns; imports no torch."""
+"""The page of an inspection: tables and sentences, 72 to 110 columns wide; imports no torch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from . import terminal, wording
 #: The widest bar of the histogram, in characters.
 _BAR = 24
 
-#: Counts that have a place of their own on the page; every other count of the corpus is listed by its name.
+#: Counts that the page shows in a row of their own; every other count of the corpus is listed by its name.
 _SHOWN = {"paragraphs", "words", "train", "validation", "duplicates", "dropped_as_duplicate_of_validation"} | {
     "near_duplicates",
     "near_duplicates_of_validation",
 }
 
-#: What the recommended command names, besides the corpus.
+#: Values that the recommended command sets, besides the corpus.
 _FLAGS = ("model", "max_length", "per_device_train_batch_size", "num_train_epochs")
 
 #: How a batch may be laid out.
 _LAYOUTS = {
-    "max_length": "of every row to {max_length} tokens",
-    "longest": "to the longest of a batch of {per_device_train_batch_size}, in random order",
+    "max_length": "with every row padded to {max_length} tokens",
+    "longest": "to the longest row in a batch of {per_device_train_batch_size}, in random order",
     "padding_free": "padding-free",
 }
 
@@ -34,7 +34,7 @@ def page(facts: dict[str, Any]) -> str:
     corpus, model, recipe = facts["corpus"], facts["model"]["name"], facts["recipe"]["name"]
     licence = f", {corpus['licence']}" if "licence" in corpus else ""
     parts = [
-        terminal.wrapped(f"{corpus['name']} ({corpus['source']}{licence}) for {model} by the recipe {recipe}"),
+        terminal.wrapped(f"{corpus['name']} ({corpus['source']}{licence}) for {model} with the recipe {recipe}"),
         terminal.table([("text", "", ""), *_text(facts)], right=range(1, 2)),
         terminal.table([("length", "paragraphs", "of all tokens"), *_histogram(facts)], right=range(2, 3)),
         terminal.wrapped(_longest(facts)),
@@ -59,24 +59,28 @@ def _text(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield (
         "paragraphs",
         f"{corpus['paragraphs']:,}",
-        f"{corpus['train']:,} to train on, {corpus['validation']:,} held out",
+        f"{corpus['train']:,} for training, {corpus['validation']:,} held out",
     )
     yield "words", f"{corpus['words']:,}", ""
     ends = lengths["tokens_with_special"] - lengths["tokens"]
-    yield "tokens", f"{lengths['tokens']:,}", f"and {ends:,} special ones at the ends of paragraphs"
+    yield "tokens", f"{lengths['tokens']:,}", f"plus {ends:,} special tokens at the ends of paragraphs"
     duplicates = facts["duplicates"]
-    yield "repeated", f"{duplicates['exact']:,}", "paragraphs, equal to another but for case and white space"
-    yield "nearly so", f"{duplicates['near']:,}", "more paragraphs, whose like stands before them; --deduplicate near"
+    yield "duplicates", f"{duplicates['exact']:,}", "paragraphs equal to another except for case and white space"
+    yield (
+        "near duplicates",
+        f"{duplicates['near']:,}",
+        "paragraphs like an earlier one; --deduplicate near drops them",
+    )
     leaked = duplicates["dropped_as_duplicate_of_validation"]
-    yield "also held out", f"{leaked:,}", "paragraphs; dropped, so that no held-out text is trained on"
+    yield "also held out", f"{leaked:,}", "paragraphs; dropped from training"
     near = duplicates["near_duplicates_of_validation"]
-    yield "nearly held out", f"{near:,}", "paragraphs trained on, whose like is held out; --deduplicate near drops them"
+    yield "nearly held out", f"{near:,}", "training paragraphs similar to a held-out one; --deduplicate near drops them"
     for name, number in _counts(corpus):
         yield "while reading", f"{number:,}", name
 
 
 def _counts(facts: dict[str, Any], within: str = "") -> Iterator[tuple[str, int]]:
-    """Yield every count above zero that says something was dropped, joined, cut or replaced, in words."""
+    """Yield every nonzero count of what was dropped, joined, cut or replaced, with its name in words."""
     for name, value in facts.items():
         if isinstance(value, dict):
             yield from _counts(value, f"{name}: ".replace("_", " "))
@@ -102,7 +106,7 @@ def _histogram(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _longest(facts: dict[str, Any]) -> str:
     lengths = facts["lengths"]
     return (
-        "Lengths are in tokens, with the special ones at both ends. Half of the paragraphs have "
+        "Lengths are in tokens, including the special ones at both ends. Half of the paragraphs have "
         f"{lengths['median']:,.0f} or fewer; the longest has {lengths['longest']:,}: "
         f"\u201c{lengths['longest_begins']} \u2026\u201d"
     )
@@ -111,8 +115,8 @@ def _longest(facts: dict[str, Any]) -> str:
 def _vocabulary(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     words, unknown = facts["words"], facts["unknown"]
     sample = f" (a sample of {words['counted']:,})" if words["sample"] else ""
-    yield "pieces per word", f"{words['pieces_per_word']['ratio']:.2f}", f"1 is a word that the vocabulary has{sample}"
-    yield "words in pieces", f"{words['broken']['ratio']:.1%}", f"broken into two or more{sample}"
+    yield "pieces per word", f"{words['pieces_per_word']['ratio']:.2f}", f"1 if the vocabulary has the word{sample}"
+    yield "words in pieces", f"{words['broken']['ratio']:.1%}", f"split into two or more{sample}"
     most = ", ".join(f"{found['word']} ({found['count']:,})" for found in words["most_unknown"][:5])
     which = f"{unknown['sum']:,} of {unknown['count']:,}{': ' if most else ''}{most}"
     yield "unknown tokens", f"{unknown['ratio']:.2%}", which
@@ -131,19 +135,19 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     else:
         lost = f"{cut['tokens']['sum']:,} are cut off, {cut['tokens']['ratio']:.1%} of all"
         if not cut["tokens"]["sum"]:
-            lost = "they go on in the next row" if recipe["packing"] else "they are split at the ends of sentences"
+            lost = "they continue in the next row" if recipe["packing"] else "they are split at the ends of sentences"
         beyond = f"paragraphs of the text, by {wording.count(longer['tokens'], 'token')}; {lost}"
     yield "longer than that", f"{longer['paragraphs']:,}", beyond
     for name, how in _LAYOUTS.items():
         share = facts["padding"][name]["ratio"]
-        here = "; so in this run" if name == facts["padding"]["run"] else ""
+        here = "; used in this run" if name == facts["padding"]["run"] else ""
         yield "padding", f"{share:.1%}", how.format(**recipe) + here
     nothing = masking["rows_without_a_mask"]
     expected = f"of the rows: {nothing['sum']:,.1f} in an epoch, at mlm_probability {masking['mlm_probability']:g}"
     yield "nothing masked", f"{nothing['ratio']:.1%}", expected
     yield "under 3 maskable", f"{masking['rows_below_three_maskable']['sum']:,}", "rows too short to learn from"
     if masking["held_out_masked_tokens"] is not None:
-        yield "held-out masks", f"{masking['held_out_masked_tokens']:,}", "tokens on which every evaluation is measured"
+        yield "held-out masks", f"{masking['held_out_masked_tokens']:,}", "tokens that every evaluation measures"
 
 
 def _model(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -155,7 +159,7 @@ def _model(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "parameters", f"{model['parameters'] / 1e6:.1f}M", f"starts from {start}{head}"
         yield "vocabulary", f"{model['vocabulary']:,}", f"tokens; the model has {model['embeddings']:,} embeddings"
         longest = "any" if model["max_positions"] is None else f"{model['max_positions']:,}"
-        yield "positions", longest, "the longest row that it takes"
+        yield "positions", longest, "the longest row that the model takes"
     else:
         yield "vocabulary", f"{model['vocabulary']:,}", "tokens"
     yield "mask token", model["mask_token"] or "none", ""
@@ -171,7 +175,7 @@ def _time(time: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time as one would say it.
+    """Return a time in a suitable unit.
 
     >>> _duration(4.6), _duration(200), _duration(9000)
     ('5 s', '3 min', '2.5 h')
@@ -183,14 +187,14 @@ def _duration(seconds: float) -> str:
 
 def _advice(facts: dict[str, Any]) -> str:
     parts = [terminal.wrapped(f"Cannot train: {problem}") for problem in facts["problems"]]
-    parts += [terminal.wrapped(f"Look at: {warning}") for warning in facts["warnings"]]
+    parts += [terminal.wrapped(f"Warning: {warning}") for warning in facts["warnings"]]
     if facts["problems"]:
         return "\n\n".join(parts)
     advised, within = facts["recommended"], facts["recommended"]["tokens_within_max_length"]["ratio"]
     if advised["packed"]:
         length = f"its rows of {advised['max_length']:,} are packed"
     else:
-        length = f"max_length {advised['max_length']:,} holds {within:.1%} of the tokens"
+        length = f"max_length {advised['max_length']:,} covers {within:.1%} of the tokens"
     parts.append(terminal.wrapped(f"Recommended: {advised['recipe']}: {advised['why']}; {length}."))
     recipe = facts["recipe"]
     values = {"corpus": recipe["corpus"]} | recipe["reading"]
@@ -200,7 +204,7 @@ def _advice(facts: dict[str, Any]) -> str:
 
 
 def _command(start: str, values: dict[str, Any]) -> str:
-    r"""Return a command over as many lines as it needs, which a shell reads as one.
+    r"""Return a command, split over as many lines as it needs, as one shell command.
 
     >>> print(_command("mlm-recipes train", {"corpus": "a long name " * 5, "max_length": 128}))
     mlm-recipes train \

@@ -14,12 +14,12 @@ from .run_report import FILES
 from .terminal import command, make_console, print_table, text_of
 from .wording import FEW, count, note
 
-#: Cells that a terminal of 80 columns has no room for in one line.
+#: Cells that are too wide for one line on a terminal of 80 columns.
 _NARROW = {NO_CHANGE: "no measurable\nchange", "word frequencies alone": "word\nfrequencies\nalone"}
 
 
 def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
-    """Return the last screen of a run as text: the table, the prompts, what it means, and where everything lies."""
+    """Return the last screen of a run as text: the table, the prompts, what they mean, and where the files are."""
     metrics = in_all(metrics, one_line)
     console = make_console()
     if "evaluation" in metrics:
@@ -62,11 +62,11 @@ def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
         console.print(
             Text(
                 f"This model came without a trained masked-language-modelling head: {missing} started from random "
-                "values, and its figures are a guess's."
+                "values, so its figures are no better than guessing."
             )
         )
     if found["random_weights"]:
-        console.print(Text("This model has random weights: it has learned nothing yet, and its figures are a guess's."))
+        console.print(Text("This model has random weights: its figures are no better than guessing."))
 
 
 def _print_prompt(console: Console, row: dict[str, str], what: tuple[str, ...]) -> None:

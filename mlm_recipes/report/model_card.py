@@ -1,4 +1,4 @@
-"""The model card, README.md of a run folder: metadata as the hub wants it, and what can be said honestly."""
+"""The model card, README.md of a run folder: metadata for the hub, and what the figures support."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..sources.escaping import markdown
 from .before_after_table import LABELS, comparison
 from .wording import FEW, count, headline, measured_tokens, note
 
-#: What the hub calls a licence that is not known (https://huggingface.co/docs/hub/repositories-licenses).
+#: The hub's name for an unknown licence (https://huggingface.co/docs/hub/repositories-licenses).
 UNKNOWN = "unknown"
 
 #: A licence as the hub writes it.
@@ -46,10 +46,10 @@ def card(metrics: dict[str, Any]) -> str:
 
 
 def card_data(metrics: dict[str, Any]) -> ModelCardData:
-    """Return the metadata: the base model and the data set only if the hub has them under these names.
+    """Return the metadata; it names the base model and the data set only if they are on the hub under these names.
 
-    The licence is that of the model that training started from; `unknown` if nobody said it, or if the weights were
-    random, for then it is the owner's to choose.
+    The licence is that of the base model; `unknown` if it is not stated, or if the weights were random, since then the
+    owner chooses it.
     """
     train, corpus = metrics["train"], metrics["corpus"]
     more: dict[str, Any] = {}
@@ -77,13 +77,13 @@ def licence_in(readme: Path) -> str | None:
     """
     try:
         stated = (metadata_load(readme) or {}).get("license")
-    except (OSError, ValueError, yaml.YAMLError):  # no card, or one whose metadata nobody can read
+    except (OSError, ValueError, yaml.YAMLError):  # no card, or unreadable metadata
         return None
     return stated if isinstance(stated, str) and _LICENCE.fullmatch(stated) and stated != "other" else None
 
 
 def _source(source: str) -> str:
-    """Leave out in which folder of its owner's disk a text lies: a card is read by everybody."""
+    """Return a source without its local folder: a card is public."""
     return Path(source).name if Path(source).is_absolute() else source
 
 
@@ -93,9 +93,9 @@ def _licence(train: dict[str, Any]) -> str | None:
 
 
 def _results(metrics: dict[str, Any]) -> list[EvalResult]:
-    """Return what the model scores on the held-out text, and on ordinary language."""
+    """Return the model's results on the held-out text, and on ordinary language."""
     few = measured_tokens(metrics)
-    unsure = f", a hint from only {count(few, 'masked token')}" if few < FEW else ""
+    unsure = f", only a hint: {count(few, 'masked token')}" if few < FEW else ""
     texts = [(metrics["corpus"]["name"], metrics["after"], "validation", unsure)]
     if "general" in metrics["after"]:
         texts.append((metrics["corpus"]["general"], metrics["after"]["general"], "test", ""))
@@ -117,10 +117,10 @@ def _results(metrics: dict[str, Any]) -> list[EvalResult]:
 
 
 def _environment() -> Environment:
-    # What Jinja's escaping is for HTML: applied to whatever a template prints, so that none can forget it.
+    # The Markdown counterpart of Jinja's HTML escaping: applied to everything that a template prints.
     return Environment(
         loader=PackageLoader("mlm_recipes.report"),
-        autoescape=select_autoescape(),  # of HTML; Markdown it leaves to `markdown`
+        autoescape=select_autoescape(),  # HTML only; `markdown` escapes Markdown
         finalize=markdown,
         undefined=StrictUndefined,
         trim_blocks=True,

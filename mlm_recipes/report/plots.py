@@ -1,4 +1,4 @@
-"""Plots as SVG that stands in a page: drawn by matplotlib, coloured by the page, the same each time it is drawn."""
+"""SVG plots for a page: drawn by matplotlib, coloured by the page's CSS, and identical each time they are drawn."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Inches: as wide as a phone, so that letters are as large there as on a desktop, where two stand side by side.
+#: Inches: as wide as a phone, so that text is as large there as on a desktop, which shows two plots side by side.
 SIZE = (3.7, 2.35)
 
-#: What matplotlib is told to paint, and what stands in the page instead: CSS then decides, for light, dark and paper.
+#: The colours that matplotlib draws, and their replacements in the page: CSS then decides, for light, dark and print.
 COLOURS = {
     "#000001": "currentColor",
     "#000002": "var(--muted)",
@@ -26,12 +26,12 @@ COLOURS = {
 }
 INK, MUTED, RULE, BEFORE, AFTER, PAPER = COLOURS
 
-#: A line has at most so many points, each the mean of the steps that it stands for; a data table so many rows.
+#: The most points in a line, each the mean of the steps that it represents, and the most rows in a data table.
 POINTS, ROWS = 300, 40
 
 _STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # letters, not outlines: small, sharp, and in the page's own font
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that a plot is laid out alike everywhere
+    "svg.fonttype": "none",  # text, not outlines: small, sharp, and in the page's own font
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,14 +48,14 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "axes.unicode_minus": False,
     "text.parse_math": False,
-    # Powers of ten as letters; mathematical text would be laid out by matplotlib in fonts of its own.
+    # Powers of ten as plain text; matplotlib would set math text in its own fonts.
     "axes.formatter.use_mathtext": False,
 }
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: its `svg`, which a template writes out, and the numbers in it as a table, for those who do not see it."""
+    """A plot: its `svg`, which a template writes out, and its numbers as a table, for readers who cannot see it."""
 
     name: str
     title: str
@@ -66,7 +66,7 @@ class Plot:
 
 
 def training_loss(history: Sequence[dict[str, Any]]) -> Plot | None:
-    """Plot the loss that was logged while the model trained; None for fewer than two entries.
+    """Plot the logged training loss; None for fewer than two entries.
 
     `history` is `train.history` of metrics.json.
     """
@@ -81,13 +81,13 @@ def training_loss(history: Sequence[dict[str, Any]]) -> Plot | None:
         axes.plot(steps, losses, color=MUTED if smooth else AFTER, linewidth=0.8 if smooth else 1.6)
         if smooth:
             axes.plot(steps, smooth, color=AFTER, linewidth=1.8)
-        axes.set(xlabel="step", ylabel="nats a token")
+        axes.set(xlabel="step", ylabel="nats per token")
 
     return Plot(
         "training-loss",
         "Training loss",
-        f"The loss of the training batches, each masked anew{means}: {_from_to(steps, losses)}. It is not to be "
-        "compared with the held-out loss: dropout is on, and the share of masked tokens may be another.",
+        f"The loss of the training batches, each with new masks{means}: {_from_to(steps, losses)}. Do not compare it "
+        "with the held-out loss: dropout is on, and the share of masked tokens may differ.",
         _svg("training-loss", "Training loss", draw),
         ("step", "loss (nats)"),
         [(f"{step:,.0f}", f"{loss:.3f}") for step, loss in thinned(points, ROWS)],
@@ -121,7 +121,7 @@ def learning_rate(history: Sequence[dict[str, Any]]) -> Plot | None:
 def held_out_loss(points: Sequence[tuple[float, float]]) -> Plot | None:
     """Plot the held-out loss on the same masked tokens over training, from `(step, loss)`; None for fewer than three.
 
-    Before and after alone are no curve: the table says them.
+    Before and after alone make no curve; the table shows them.
     """
     if len(points) < 3:
         return None
@@ -129,7 +129,7 @@ def held_out_loss(points: Sequence[tuple[float, float]]) -> Plot | None:
 
     def draw(axes: Axes) -> None:
         axes.plot(steps, losses, color=AFTER, linewidth=1.6, marker="o", markersize=4 if len(points) < 40 else 0)
-        axes.set(xlabel="step", ylabel="nats a token")
+        axes.set(xlabel="step", ylabel="nats per token")
 
     least = min(points, key=lambda point: point[1])
     return Plot(
@@ -144,9 +144,9 @@ def held_out_loss(points: Sequence[tuple[float, float]]) -> Plot | None:
 
 
 def accuracy_by_band(bands: Sequence[dict[str, Any]], header: tuple[str, ...], table: Any) -> Plot | None:
-    """Plot the accuracy before and after by how often training saw the token; None without bands.
+    """Plot the accuracy before and after, by how often the token occurs in training; None without bands.
 
-    `bands` is as in metrics.json; `header` and `table` are the same as text.
+    `bands` is as in metrics.json; `header` and `table` are the same numbers as text.
     """
     if not bands:
         return None
@@ -160,7 +160,7 @@ def accuracy_by_band(bands: Sequence[dict[str, Any]], header: tuple[str, ...], t
         axes.plot(after, places, "D", color=AFTER, markersize=6, label="after")
         axes.set(xlabel="accuracy", xlim=(0, 1.08 * max(*before, *after) or 1), ylim=(len(bands) - 0.5, -0.5))
         axes.set_yticks(list(places), names)
-        axes.set_ylabel("times in training")
+        axes.set_ylabel("occurrences in training")
         axes.xaxis.set_major_formatter(lambda share, _position: f"{share:.0%}")
         axes.grid(axis="y", visible=False)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
@@ -169,8 +169,8 @@ def accuracy_by_band(bands: Sequence[dict[str, Any]], header: tuple[str, ...], t
     return Plot(
         "accuracy-by-band",
         "Accuracy by word frequency",
-        f"The share of masked tokens that was guessed right, before and after, by how often the training text has the "
-        f"token. {said}.",
+        f"The share of masked tokens predicted correctly, before and after, by how often the token occurs in the "
+        f"training text. {said}.",
         _svg("accuracy-by-band", "Accuracy by word frequency", draw),
         header,
         list(table),
@@ -178,7 +178,7 @@ def accuracy_by_band(bands: Sequence[dict[str, Any]], header: tuple[str, ...], t
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """Return at most `most` points, evenly spaced, the first and the last among them.
+    """Return at most `most` points, evenly spaced, including the first and the last.
 
     >>> thinned([(step, 0.0) for step in range(1, 11)], 4)
     [(1, 0.0), (4, 0.0), (7, 0.0), (10, 0.0)]
@@ -189,7 +189,7 @@ def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[floa
 
 
 def _points(history: Sequence[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    """Return step and value of each entry that has it; of many, means of neighbours."""
+    """Return the step and value of each entry that has one; neighbours are averaged if there are many."""
     found = [(float(entry["step"]), float(entry[name])) for entry in history if entry.get(name) is not None]
     together = -(-len(found) // POINTS)
     if together <= 1:
@@ -199,7 +199,7 @@ def _points(history: Sequence[dict[str, Any]], name: str) -> list[tuple[float, f
 
 
 def _running_mean(values: Sequence[float]) -> list[float]:
-    """Return the mean of the fifteenth of the values around each; nothing where there are few."""
+    """Return the running mean over a fifteenth of the values; empty if there are few."""
     reach = len(values) // 30
     if reach < 2:
         return []
@@ -217,7 +217,7 @@ def _svg(name: str, title: str, draw: Callable[[Axes], None]) -> ElementTree.Ele
     from matplotlib.figure import Figure
 
     written = io.StringIO()
-    style: Any = _STYLE | {"svg.hashsalt": name}  # ids that are the same each time, and no other plot's
+    style: Any = _STYLE | {"svg.hashsalt": name}  # stable ids, different from those of other plots
     with matplotlib.rc_context(style):
         figure = Figure(figsize=SIZE, layout="constrained")
         FigureCanvasSVG(figure)
@@ -225,22 +225,22 @@ def _svg(name: str, title: str, draw: Callable[[Axes], None]) -> ElementTree.Ele
         axes.margins(x=0.02)
         axes.tick_params(length=0)
         draw(axes)
-        # No date, no version: the same numbers are the same bytes.
+        # No date, no version: the same numbers give the same bytes.
         about = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(written, format="svg", transparent=True, metadata=about)
     return _for_a_page(written.getvalue(), name, title)
 
 
 def _for_a_page(document: str, name: str, title: str) -> ElementTree.Element:
-    """Return an SVG document as an element of an HTML page: no ids but its own, no colours but the page's."""
+    """Return an SVG document as an element for an HTML page: only ids that it refers to, only the page's colours."""
     svg = ElementTree.fromstring(document)  # noqa: S314  matplotlib has just written it
     used = set(re.findall(r'(?:href="#|url\(#)([\w.-]+)', document))
     for parent in list(svg.iter()):
         for child in list(parent):
-            if child.tag.endswith("}style"):  # it would hold for the whole page
+            if child.tag.endswith("}style"):  # it would apply to the whole page
                 parent.remove(child)
     for element in svg.iter():
-        element.tag = element.tag.split("}")[-1]  # inside HTML an SVG has no name spaces
+        element.tag = element.tag.split("}")[-1]  # inside HTML an SVG has no namespaces
         for key, value in list(element.attrib.items()):
             del element.attrib[key]
             plain = key.split("}")[-1]

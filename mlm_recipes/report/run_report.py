@@ -1,4 +1,4 @@
-"""What a run leaves for people to read: the last screen, and the files drawn from its metrics; imports no torch."""
+"""The files of a run that are drawn from its metrics, for people to read; imports no torch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..sources.escaping import in_all, one_line
 from .model_card import card
 from .page import page
 
-#: What is drawn from metrics.json, and by what.
+#: The files drawn from metrics.json, and the functions that draw them.
 FILES: dict[str, Callable[[dict[str, Any]], str]] = {"report.html": page, "README.md": card}
 
 
 def write(folder: str | Path, names: Iterable[str] = ("report.html", "README.md")) -> list[Path]:
-    """Draw report.html and README.md (the model card) of a run from its metrics.json, or those that `names` says.
+    """Draw a run's report.html and README.md (the model card) from its metrics.json, or only those in `names`.
 
-    Returns the paths written. Raises FileNotFoundError where that, or the recipe.yaml the card speaks of, is missing;
-    ValueError for a metrics.json that is not what a run writes.
+    Returns the paths written. Raises FileNotFoundError if metrics.json is missing, or recipe.yaml, which the card
+    mentions; ValueError for a metrics.json that no run has written.
     """
     folder = Path(folder)
     metrics = read_metrics(folder)
@@ -31,9 +31,9 @@ def write(folder: str | Path, names: Iterable[str] = ("report.html", "README.md"
 
 
 def read_metrics(folder: str | Path) -> dict[str, Any]:
-    """Return what a finished run's metrics.json holds, its strings made harmless to look at.
+    """Return a finished run's metrics.json, with its strings made safe to show.
 
-    Raises: FileNotFoundError for a folder that is not a finished run's; ValueError for a metrics.json that is not one.
+    Raises: FileNotFoundError for a folder that is not a finished run's; ValueError for one that no run has written.
     """
     folder = Path(folder)
     for name in ("metrics.json", "recipe.yaml"):
@@ -50,13 +50,13 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
         missing, failed = {"everything"}, {}
     if missing == {"gain"} and failed:
         raise ValueError(
-            f"report: {str(folder / 'metrics.json')!r} has before and after but no comparison of the two, which "
-            f"failed: {one_line('; '.join(map(': '.join, failed.items())))}. Accepted: the metrics of a run that was "
-            f"compared. `mlm-recipes evaluate {folder}` measures its model again."
+            f"report: {str(folder / 'metrics.json')!r} has the figures before and after but no comparison, which "
+            f"failed: {one_line('; '.join(map(': '.join, failed.items())))}. Accepted: metrics with a comparison. "
+            f"`mlm-recipes evaluate {folder}` measures the model again."
         )
     if missing:
         raise ValueError(
-            f"report: {str(folder / 'metrics.json')!r} is not what a run writes. Accepted: JSON as in docs/metrics.md. "
-            "Run `mlm-recipes train` again, or take the file from a copy."
+            f"report: {str(folder / 'metrics.json')!r} does not hold a run's metrics. Accepted: JSON as in "
+            "docs/metrics.md. Run `mlm-recipes train` again, or restore the file from a copy."
         )
     return cast(dict[str, Any], in_all(metrics, one_line))

@@ -1,4 +1,4 @@
-"""What is printed while a model trains: where it cannot be, the run goes on."""
+"""Printing while a model trains: if it fails, the run continues."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 def say(text: str, error: bool = False) -> None:
     """Print a text, or an `error` to standard error.
 
-    A pipe whose reader has gone, a terminal that was closed, a full disk behind `>`: none of them ends a run. It is
-    said once on standard error, if that is still there, and nothing is printed any more.
+    A broken pipe, a closed terminal or a full disk behind `>` does not end a run. It is reported once on standard
+    error, if that still works, and nothing more is printed.
 
     >>> say("epoch 1/1")
     epoch 1/1
@@ -21,20 +21,20 @@ def say(text: str, error: bool = False) -> None:
     stream: Any = sys.stderr if error else sys.stdout
     try:
         print(text, file=stream, flush=True)
-    except (OSError, ValueError) as failed:  # ValueError: it has been closed
+    except (OSError, ValueError) as failed:  # ValueError: the stream is closed
         _silence(stream)
         if not error:
-            say(f"mlm-recipes: error: nothing can be printed any more ({failed}). What was begun goes on.", error=True)
+            say(f"mlm-recipes: error: nothing more can be printed ({failed}). The command continues.", error=True)
 
 
 def take_any_letter() -> None:
-    """Have letters that the console does not know (cp1252 on Windows, ASCII) printed as their numbers, not refused."""
+    """Print characters that the console cannot encode (cp1252 on Windows, ASCII) as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _silence(stream: Any) -> None:
-    """Send what is printed from now on nowhere: what is still buffered would fail again when Python ends."""
+    """Discard what is printed from now on: what is still buffered would fail again when Python exits."""
     with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,4 +1,4 @@
-"""Runs side by side, and whether their figures may be compared at all; imports no torch."""
+"""Runs side by side, and whether their figures are comparable; imports no torch."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from . import page, run_report, terminal
 from .before_after_table import LABELS, row_of
 from .wording import FEW, count, measured_tokens
 
-#: Runs beside each other on a terminal; more are shown below.
+#: Runs in one table on a terminal; further runs get tables of their own.
 _BESIDE = 4
 
-#: What makes held-out figures those of the same tokens, and where metrics.json has it.
+#: What must be equal if held-out figures are to be of the same tokens, and where metrics.json has it.
 _SAME: dict[str, Callable[[dict[str, Any]], Any]] = {
     "text": lambda metrics: metrics["corpus"].get("fingerprint"),
     "held-out paragraphs": lambda metrics: metrics["corpus"]["validation"],
-    "tokens of a row at most": lambda metrics: metrics["corpus"]["max_length"],
+    "maximum tokens per row": lambda metrics: metrics["corpus"]["max_length"],
     "draws of the masks": lambda metrics: metrics.get("change", {}).get("held_out", {}).get("draws", 1),
     "masked tokens": lambda metrics: metrics["after"]["masked_tokens"],
 }
 
-#: Values of a recipe that decide what is held out and what is masked, where nothing above differs.
+#: Recipe values that decide what is held out and what is masked; compared if nothing above differs.
 _DECIDE = (
     *("model", "from_scratch", "corpus", "validation_corpus", "validation_fraction", "max_eval_samples"),
     *("evaluation_seed", "max_length", "long_text", "packing"),
@@ -36,7 +36,7 @@ _DECIDE = (
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder that was read: its name, metrics.json and recipe.yaml."""
+    """The contents of a run folder: its name, metrics.json and recipe.yaml."""
 
     name: str
     metrics: dict[str, Any]
@@ -47,8 +47,8 @@ class Run:
 class RunsSideBySide:
     """What `compare_runs` returns; `print()` shows it, `html()` is a page.
 
-    `differences` says why the held-out figures of these runs are not those of the same masked tokens; where it is
-    empty they can be compared.
+    `differences` lists why the held-out figures of these runs are not of the same masked tokens; if it is empty, they
+    can be compared.
     """
 
     runs: list[Run]
@@ -56,24 +56,24 @@ class RunsSideBySide:
 
     @property
     def comparable(self) -> bool:
-        """Whether the figures are those of the same masked tokens."""
+        """Whether the figures are of the same masked tokens."""
         return not self.differences
 
     def verdict(self) -> str:
-        """Say whether these runs may be compared, and if so which has the lowest held-out loss."""
+        """Return whether these runs can be compared, and if so which one has the lowest held-out loss."""
         if self.differences:
             return (
                 "These runs cannot be compared with each other: they were not measured on the same masked tokens. "
-                f"What differs: {'; '.join(self.differences)}. Each column stands for itself."
+                f"They differ in: {'; '.join(self.differences)}. Read each column on its own."
             )
         first, second, *_ = sorted(self.runs, key=_loss)
         by = _loss(second) - _loss(first)
         few = measured_tokens(first.metrics)
         return (
-            f"All were measured on the same masked tokens. The lowest held-out loss has {first.name}: "
-            f"{_loss(first):.3f} nats, {by:.3f} below {second.name}. The intervals are of each run's own change, "
-            "before to after; none is of the difference between two runs, so a small one may be chance."
-            + (f" And these are only {count(few, 'masked token')}: a hint, not a result." if few < FEW else "")
+            f"All runs were measured on the same masked tokens. {first.name} has the lowest held-out loss: "
+            f"{_loss(first):.3f} nats, {by:.3f} below {second.name}. Each interval is for one run's own change, before "
+            "to after. None is for the difference between two runs, so a small difference may be due to chance."
+            + (f" There are only {count(few, 'masked token')}: a hint, not a result." if few < FEW else "")
         )
 
     def tables(self) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
@@ -86,7 +86,7 @@ class RunsSideBySide:
         values = [(name, *(_value(run.recipe, name) for run in self.runs)) for name in names]
         differing = [row for row in values if len(set(row[1:])) > 1]
         if differing:
-            yield "What their recipes say differently", differing
+            yield "Recipe values that differ", differing
 
     def __str__(self) -> str:
         parts = [terminal.wrapped(self.verdict())]
@@ -98,7 +98,7 @@ class RunsSideBySide:
         return "\n\n".join(parts)
 
     def html(self) -> str:
-        """Return the same as a page that holds everything it shows."""
+        """Return the same as a self-contained HTML page."""
         return (
             page.environment()
             .get_template("compare.html")
@@ -112,7 +112,7 @@ class RunsSideBySide:
 
 
 def compare_runs(folders: Sequence[str | Path]) -> RunsSideBySide:
-    """Lay finished runs side by side.
+    """Compare finished runs side by side.
 
     Raises: ValueError for fewer than two folders; FileNotFoundError for one that is not a finished run's.
     """
@@ -130,7 +130,7 @@ def compare_runs(folders: Sequence[str | Path]) -> RunsSideBySide:
 
 
 def _names(folders: list[Path]) -> list[str]:
-    """Return the folders' names, or where two have the same one, their paths from where they part."""
+    """Return the folders' names; if two are the same, their paths below the common parent."""
     whole = [folder.resolve() for folder in folders]
     short = [folder.name for folder in whole]
     if len(set(short)) == len(short) or len(set(whole)) == 1:
@@ -140,7 +140,7 @@ def _names(folders: list[Path]) -> list[str]:
 
 
 def _differences(one: Run, other: Run) -> Iterator[str]:
-    """Say what makes the masked tokens of two runs others; nothing if they are the same."""
+    """Yield why the masked tokens of two runs differ; nothing if they are the same."""
     prints = [run.metrics.get("change", {}).get("held_out", {}).get("fingerprint") for run in (one, other)]
     if None not in prints and prints[0] == prints[1]:
         return
@@ -149,7 +149,7 @@ def _differences(one: Run, other: Run) -> Iterator[str]:
         for what, of in _SAME.items()
         if (ours := of(one.metrics)) != (theirs := of(other.metrics))
     ]
-    # Runs of earlier versions have no fingerprint of their masked tokens: then the recipes must be enough.
+    # Runs of earlier versions have no fingerprint of their masked tokens: compare their recipes instead.
     found += [
         f"{name} ({one.name}: {_value(one.recipe, name)}, {other.name}: {_value(other.recipe, name)})"
         for name in _DECIDE
@@ -161,8 +161,8 @@ def _differences(one: Run, other: Run) -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    """Return a value for a sentence: of a fingerprint its beginning."""
-    return value[:8] if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else "not known"
+    """Return a value for a sentence; a fingerprint is shortened."""
+    return value[:8] if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else "unknown"
 
 
 def _value(recipe: dict[str, Any], name: str) -> str:
@@ -222,6 +222,6 @@ def _run(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "epochs", f"{train['epochs']:.3g}"
     yield "time", page.duration(train["seconds"])
     if train.get("tokens_per_second"):
-        yield "tokens a second", f"{train['tokens_per_second']:,.0f}"
+        yield "tokens per second", f"{train['tokens_per_second']:,.0f}"
     if train.get("peak_memory"):
-        yield "most memory", page.size(train["peak_memory"]["bytes"])
+        yield "peak memory", page.size(train["peak_memory"]["bytes"])

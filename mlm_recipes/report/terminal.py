@@ -1,4 +1,4 @@
-"""Text for a terminal: tables and paragraphs as wide as it is; imports no torch."""
+"""Text for a terminal: tables and paragraphs that fit its width; imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def table(rows: list[tuple[str, ...]], right: range = range(0)) -> str:
 
 
 def wrapped(text: str) -> str:
-    """Return a text broken into lines as wide as a table may be.
+    """Return a text wrapped to the width of a table.
 
     >>> max(len(line) for line in wrapped("word " * 40).splitlines()) <= 110
     True
@@ -31,20 +31,20 @@ def wrapped(text: str) -> str:
 
 
 def make_console() -> Console:
-    """Return a console as wide as the terminal, from 72 to 110 columns, that writes into memory."""
+    """Return a console as wide as the terminal, from 72 to 110 columns, that writes to memory."""
     return Console(file=io.StringIO(), width=max(72, min(110, shutil.get_terminal_size().columns)), highlight=False)
 
 
 def text_of(console: Console) -> str:
-    """Return what was printed to a console of `make_console`."""
+    """Return what was printed to a console from `make_console`."""
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().rstrip()
 
 
 def command() -> str:
-    """Return how `mlm-recipes` is to be typed here.
+    """Return how to call `mlm-recipes` on this machine.
 
-    make's virtual environment is not on everybody's path, and a checkout need not be installed.
+    make's virtual environment may not be on PATH, and a checkout may not be installed.
     """
     if shutil.which("mlm-recipes"):
         return "mlm-recipes"
@@ -60,6 +60,6 @@ def print_table(console: Console, rows: list[tuple[str, ...]], right: range = ra
     for index, title in enumerate(rows[0]):
         drawn.add_column(Text(title), justify="right" if index in right else "left", overflow="fold")
     for row in rows[1:]:
-        drawn.add_row(*(Text(cell) for cell in row))  # Text: no cell is read as rich's markup
+        drawn.add_row(*(Text(cell) for cell in row))  # Text: cells are not parsed as rich markup
     console.print(drawn)
     console.print()

@@ -1,15 +1,15 @@
-"""What the numbers of a run allow one to say, in plain words."""
+"""Turns the numbers of a run into plain sentences."""
 
 from __future__ import annotations
 
 from typing import Any
 
-#: Below that many different masked tokens the figures are a hint and not a result.
+#: With fewer distinct masked tokens than this, the figures are a hint and not a result.
 FEW = 200
 
 
 def count(number: int, thing: str) -> str:
-    """Return a number with its thing, in the plural where it should be.
+    """Return a number with its noun, in the plural if needed.
 
     >>> count(1, "step"), count(1200, "step")
     ('1 step', '1,200 steps')
@@ -18,7 +18,7 @@ def count(number: int, thing: str) -> str:
 
 
 def about(seconds: float) -> str:
-    """Return a time as people say it, no more exact than an estimate is.
+    """Return an estimated time in words, rounded.
 
     >>> [about(seconds) for seconds in (0.4, 8.2, 43, 61, 200, 5_400, 200_000)]
     ['a second', '8 seconds', '45 seconds', 'a minute', '3 minutes', '1.5 hours', '2.3 days']
@@ -35,7 +35,7 @@ def about(seconds: float) -> str:
 
 
 def how_long(steps: int, seconds_per_step: float) -> str:
-    """Say how long a run takes.
+    """Return a sentence that says how long a run takes.
 
     >>> how_long(92, 0.65)
     '92 steps take about a minute on this machine (0.65 s each).'
@@ -46,13 +46,13 @@ def how_long(steps: int, seconds_per_step: float) -> str:
 
 
 def measured_tokens(metrics: dict[str, Any]) -> int:
-    """Return how many tokens of the held-out text were masked at least once; of an older run, those of its one draw."""
+    """Return how many held-out tokens were masked at least once; for an older run, in its only draw."""
     change = metrics.get("change")
     return int(change["held_out"]["distinct_tokens"] if change else metrics["after"]["masked_tokens"])
 
 
 def note(metrics: dict[str, Any]) -> str:
-    """Say in plain words what the numbers allow one to say."""
+    """Return what the numbers show, in plain words."""
     corpus, train, loss = metrics["corpus"], metrics["train"], metrics["after"]["loss"]
     resumed = train.get("resumed")
     steps = count(train["steps"], "step")
@@ -63,9 +63,9 @@ def note(metrics: dict[str, Any]) -> str:
     for each in resumed or []:
         if each["changed"]:
             what = ", ".join(f"{name} from {old} to {new}" for name, (old, new) in each["changed"].items())
-            where += f" Changed after step {each['step']}: {what}; recipe.yaml holds the last values."
+            where += f" Changed after step {each['step']}: {what}; recipe.yaml has the latest values."
     if measured_tokens(metrics) < FEW:
-        where += " That is few: read the numbers as a hint, not as a result."
+        where += " There are few masked tokens: treat the numbers as a hint, not a result."
     if not train["random_weights"]:
         return where + _forgotten(metrics)
     words = corpus["word_frequencies"]["loss"]
@@ -78,35 +78,35 @@ def note(metrics: dict[str, Any]) -> str:
         else "So far it has not learned even how often each word occurs"
     )
     return (
-        f"{where}. {learned}: that alone gives a loss of {words:.2f}, and this model's is {loss:.2f}. To teach your "
-        "text's style to a model that already knows the language, adapt a pretrained one: the built-in `mini`, or "
+        f"{where}. {learned}: word frequencies alone give a loss of {words:.2f}, and this model's is {loss:.2f}. To "
+        "start from a model that already knows the language, adapt a pretrained one: the built-in `mini`, or "
         "MODEL=google-bert/bert-base-uncased"
     )
 
 
 def _size(corpus: dict[str, Any]) -> str:
-    """Say how much text there is, where that is known: a stream's end may not have been seen."""
-    return "so little" if corpus.get("streamed") else f"{corpus['words']:,} words"
+    """Return how much text there is, if known: the end of a stream may not have been reached."""
+    return "so little text" if corpus.get("streamed") else f"{corpus['words']:,} words"
 
 
 def headline(metrics: dict[str, Any]) -> str:
-    """Say in a sentence what was gained, on how much text, and how sure that is.
+    """Return one sentence: the gain, how much text it was measured on, and how certain it is.
 
     >>> measured = {"corpus": {"validation": 51}, "train": {}, "after": {"masked_tokens": 741}}
     >>> print(headline(measured | {"gain": {"loss": 0.614, "low": 0.508, "high": 0.702, "paragraphs": 51}}))
-    The held-out loss fell by 0.61 nats a token (95% interval 0.51 to 0.70) on 741 masked tokens of 51 paragraphs, the \
-same before and after.
+    The held-out loss fell by 0.61 nats per token (95% interval 0.51 to 0.70) on 741 masked tokens of 51 paragraphs, \
+the same before and after.
     """
     return _fresh_head(metrics["train"].get("head_initialised") or []) + _gained(metrics)
 
 
 def _fresh_head(missing: list[str]) -> str:
-    """Say that the head was not what the model's name promises, so that nobody takes its training for adaptation."""
+    """Warn that the model had no trained head, so that training the head is not mistaken for adaptation."""
     if not missing:
         return ""
     return (
         f"This model came without a trained masked-language-modelling head: {count(len(missing), 'weight')} started "
-        "from random values, so that before is no measure of what it knew, and much of the gain is the head's. "
+        "from random values. The figures before training do not show what it knew, and much of the gain is the head's. "
     )
 
 
@@ -120,25 +120,26 @@ def _gained(metrics: dict[str, Any]) -> str:
     where = f"on {count(masked, 'masked token')} of {count(examples, unit)}{times}, the same before and after."
     if examples < 10:
         return (
-            f"The held-out loss changed by {-gain['loss']:+.2f} nats a token {where} These are too few for an interval."
+            f"The held-out loss changed by {-gain['loss']:+.2f} nats per token {where} These are too few for an "
+            "interval."
         )
     advice = "Try a lower --learning_rate, fewer steps, or more text."
     if gain["low"] > 0:
-        return f"The held-out loss fell by {gain['loss']:.2f} nats a token ({interval}) {where}"
+        return f"The held-out loss fell by {gain['loss']:.2f} nats per token ({interval}) {where}"
     if gain["high"] < 0:
         interval = f"95% interval {-gain['high']:.2f} to {-gain['low']:.2f}"
         return (
-            f"The held-out loss rose by {-gain['loss']:.2f} nats a token ({interval}) {where} What was learned does "
-            f"not help on text that was held out. {advice}"
+            f"The held-out loss rose by {-gain['loss']:.2f} nats per token ({interval}) {where} What the model "
+            f"learned does not help on held-out text. {advice}"
         )
     return (
-        f"No measurable change: the held-out loss fell by {gain['loss']:.2f} nats a token, and the {interval} includes "
-        f"zero, {where} {advice}"
+        f"No measurable change: the held-out loss fell by {gain['loss']:.2f} nats per token, but the {interval} "
+        f"includes zero, {where} {advice}"
     )
 
 
 def _forgotten(metrics: dict[str, Any]) -> str:
-    """Say what became of the ordinary language, where that was measured."""
+    """Return how the loss on ordinary language changed, if it was measured."""
     if "general" not in metrics["after"]:
         return ""
     before, after = metrics["before"]["general"], metrics["after"]["general"]

@@ -1,1 +1,1 @@
-"""What comes from elsewhere, and what keeps it harmless."""
+"""External sources (the hub, URLs, model folders), and the checks that make them safe to use."""

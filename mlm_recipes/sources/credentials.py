@@ -1,19 +1,19 @@
-"""What may not be written down: the credentials in an address."""
+"""Removes credentials from URLs, so that they are never printed or saved."""
 
 from __future__ import annotations
 
 import re
 
-#: What stands in their place.
+#: Replaces removed credentials.
 HIDDEN = "***"
 
 _USER = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#]*@")
-# Not only the ones called `token` or `sig`: nobody has a list of these names that is whole.
+# The whole query, not only `token` or `sig`: no list of such names is complete.
 _QUERY = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s?#]*)[?#]\S*")
 
 
 def without_credentials(text: str) -> str:
-    """Return a text with user and password, the query and the fragment of every address in it left out.
+    """Return a text without the user, password, query and fragment of every URL in it.
 
     >>> without_credentials("fetching https://me:secret@example.org/a.txt?sig=abc broke off")
     'fetching https://***@example.org/a.txt?*** broke off'
@@ -24,7 +24,7 @@ def without_credentials(text: str) -> str:
 
 
 def are_left_out(address: str) -> bool:
-    """Tell whether an address is one whose credentials were left out.
+    """Tell whether credentials were removed from a URL.
 
     >>> are_left_out("https://example.org/a.txt?***"), are_left_out("https://example.org/a.txt?page=1")
     (True, False)

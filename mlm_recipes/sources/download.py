@@ -1,4 +1,4 @@
-"""Text from elsewhere, as a file on this disk: an http(s) address, standard input."""
+"""External text, saved as a local file: from an http(s) URL or standard input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT = 4
 
 
 def is_url(name: str) -> bool:
-    """Tell whether a name is an http(s) address.
+    """Tell whether a name is an http(s) URL.
 
     >>> is_url("https://example.org/text.txt"), is_url("someone/texts")
     (True, False)
@@ -32,61 +32,58 @@ def is_url(name: str) -> bool:
 
 
 def download(url: str, sha256: str | None = None) -> Path:
-    """Fetch a file and check it before anyone reads it; one that is here already under its sha256 needs no network.
+    """Fetch a file and check it before it is read; a file that is cached under its sha256 needs no network.
 
-    Without a `sha256` the address is asked each time, since what lies there may change, and the one received is logged.
+    Without a `sha256` the file is fetched each time, since it may change, and the sha256 received is logged.
 
-    Raises: ValueError where it cannot be fetched whole, has another sha256, or is an address of which recipe.yaml
-    left the credentials out.
+    Raises: ValueError if the file cannot be fetched completely or has another sha256, or if the URL is one from which
+    recipe.yaml removed the credentials.
     """
     if are_left_out(url):
         raise ValueError(
-            f"corpus: {url} is an address without its credentials, as recipe.yaml holds it: {HIDDEN} stands where they "
-            "stood. Accepted: the whole address. Give it again: --corpus 'https://...' (or --validation_corpus, "
-            "--general_corpus)."
+            f"corpus: {url} is a URL without its credentials: recipe.yaml has {HIDDEN} instead of them. Accepted: the "
+            "complete URL. Pass it again: --corpus 'https://...' (or --validation_corpus, --general_corpus)."
         )
     import pooch
     import requests
 
     said = without_credentials(url)
     name = PurePosixPath(urlsplit(url).path).name or "text"
-    pooch.get_logger().setLevel("ERROR")  # it announces each download
+    pooch.get_logger().setLevel("ERROR")  # it would log each download
     fetch = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)
     with tempfile.TemporaryDirectory(dir=_cache(), prefix="fetching-") as aside:
         folder = Path(aside) if sha256 is None else _cache() / sha256[:32]
         try:
             file = Path(pooch.retrieve(url, sha256, fname=name, path=folder, downloader=fetch))
-        except OSError as error:  # and what requests raises
+        except OSError as error:  # includes what requests raises
             answer = error.response if isinstance(error, requests.HTTPError) else None
             why = f"it answers {answer.status_code} {answer.reason}" if answer is not None else _short(error)
             raise ValueError(
-                f"corpus: {said} cannot be fetched: {why}. Accepted: an address that gives the whole file within "
-                "reason, "
-                "or a copy of the file: name its path instead. Without a network use the bundled `meditations`."
+                f"corpus: {said} cannot be fetched: {why}. Accepted: a URL that returns the complete file, or the path "
+                "of a local copy. Without a network, use the bundled `meditations`."
             ) from error
         except ValueError as error:
             received = re.search(r"but got ([0-9a-f]+)", str(error))
             raise ValueError(
                 f"corpus: {said} was fetched, but its sha256 is {received.group(1) if received else 'another'}. "
-                "Accepted: "
-                f"{sha256}. The file was discarded: run again, and if this repeats, the text at that address has "
+                f"Accepted: {sha256}. The file was discarded. Run again; if this repeats, the text at that URL has "
                 "changed."
             ) from error
         return file if sha256 is not None else _keep(file, said)
 
 
 def from_standard_input() -> Path:
-    """Write what comes from standard input to a file, so that a run can read it more than once.
+    """Write standard input to a file, so that a run can read it more than once.
 
-    Raises: ValueError where it is a terminal, or one of several processes would read it.
+    Raises: ValueError if it is a terminal, or if there are several processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
-            "corpus: received -, standard input, in several processes, of which one would get it. Accepted: a file. "
-            "Write the text to one first."
+            "corpus: received - (standard input) with several processes, of which only one could read it. Accepted: a "
+            "file. Write the text to a file first."
         )
     if sys.stdin is None or sys.stdin.isatty():
-        raise ValueError("corpus: received -, and standard input is a terminal. Accepted: cat FILE | mlm-recipes ...")
+        raise ValueError("corpus: received -, but standard input is a terminal. Accepted: cat FILE | mlm-recipes ...")
     with tempfile.TemporaryDirectory(dir=_cache(), prefix="reading-") as aside:
         file = Path(aside) / "stdin.txt"
         with file.open("wb") as copy:
@@ -95,7 +92,7 @@ def from_standard_input() -> Path:
 
 
 def _keep(file: Path, source: str) -> Path:
-    """Move a file to where it is found again by its content; the same content is kept once."""
+    """Move a file into the cache, under its sha256; the same content is stored once."""
     with file.open("rb") as content:
         digest = hashlib.sha256()
         while block := content.read(2**20):

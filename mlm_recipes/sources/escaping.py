@@ -1,7 +1,7 @@
-"""Text from elsewhere, made harmless for the place where it is shown: a terminal, Markdown.
+"""Escapes untrusted text for where it is shown: a terminal, Markdown, a shell command.
 
-A corpus, a file's name, a model's vocabulary or a recipe may hold anything. HTML is escaped by Jinja, YAML and JSON by
-their writers; what these leave as it is, and what they do not know, is here.
+A corpus, a file name, a model's vocabulary or a recipe may contain anything. Jinja escapes HTML, and the YAML and JSON
+writers escape their formats; this module covers the rest.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-#: What a terminal obeys instead of showing it: C0 and C1 controls (ESC begins a command), and delete; what turns the
-#: direction of a line, so that it reads as something else (https://trojansource.codes); line ends that are none in a
-#: file; characters that are never seen, and half characters (surrogates), which no file can hold.
+#: What a terminal acts on instead of showing it: C0 and C1 controls (ESC starts a command) and delete; characters that
+#: change the direction of a line, so that it reads differently (https://trojansource.codes); line separators that do
+#: not end a line in a file; invisible characters; and lone surrogates, which no file can hold.
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
-#: What opens something in Markdown wherever it stands (a code span, emphasis, a link, a table's cell, a formula).
+#: Markdown syntax that works anywhere in a line (a code span, emphasis, a link, a table cell, a formula).
 _OPENS = re.compile(r"([\\`*_\[\]|#~$])")
 
-#: What opens a list, a heading or a rule at the beginning of a line.
+#: Markdown syntax that works at the beginning of a line (a list, a heading, a rule).
 _BEGINS = re.compile(r"^(\d{1,9}(?=[.)](\s|$))|(?=(?:[-+]|-+|=+)(?:\s|$)))")
 
 
 def terminal(text: str) -> str:
-    r"""Return `text` with everything that a terminal would obey written out; line feeds and tabs stay.
+    r"""Return `text` with everything that a terminal would act on escaped; line feeds and tabs stay.
 
     >>> print(terminal("a\x1b[31mred\x1b[0m\rb"))
     a\x1b[31mred\x1b[0m\x0db
@@ -38,7 +38,7 @@ def terminal(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Return `text` as `terminal` does, in one line: white space of any kind and length is a space.
+    r"""Return `text` as `terminal` does, in one line: any run of white space becomes one space.
 
     >>> one_line("two\r\n  lines\x07")
     'two lines\\x07'
@@ -47,7 +47,7 @@ def one_line(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    r"""Return the first line of what an error says, without its full stop; of one that says nothing, its type.
+    r"""Return the first line of an error's message, without its full stop; its type if there is no message.
 
     >>> first_line(OSError("\nNo space left on device.\n"))
     'No space left on device'
@@ -59,7 +59,7 @@ def first_line(error: BaseException) -> str:
 
 
 def markdown(value: Any) -> str:
-    r"""Return a value as Markdown that shows it as it is, in a paragraph, a heading, a list or a table's cell.
+    r"""Return a value as Markdown that shows it literally, in a paragraph, a heading, a list or a table cell.
 
     Not for code spans, inside which nothing can be escaped.
 
@@ -70,14 +70,14 @@ def markdown(value: Any) -> str:
     """
     text = one_line(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = _OPENS.sub(r"\\\1", text)
-    # GitHub and the hub make links of bare addresses.
+    # GitHub and the hub turn bare URLs into links.
     text = text.replace("://", "&#58;//").replace("@", "&#64;")
     text = re.sub(r"(?i)\b(www)\.", r"\1&#46;", text)
     return _BEGINS.sub(r"\1\\", text)
 
 
 def shell(*words: str) -> str:
-    """Return words as a command line that the shell of this system takes apart into the same words.
+    """Return words as a command line that this system's shell splits into the same words.
 
     >>> print(shell("fill", "The [MASK] of man."))
     fill 'The [MASK] of man.'
@@ -86,7 +86,7 @@ def shell(*words: str) -> str:
 
 
 def in_all(values: Any, escape: Callable[[str], str]) -> Any:
-    r"""Return plain data, as JSON has it, with `escape` applied to every string in it, keys too.
+    r"""Return plain data, as in JSON, with `escape` applied to every string in it, including keys.
 
     >>> in_all({"top": [["a\x1b", 0.5]]}, one_line)
     {'top': [['a\\x1b', 0.5]]}

@@ -1,8 +1,8 @@
-"""The Hugging Face hub: everything that is fetched from it, pinned to a commit and checked before it is used.
+"""Downloads from the Hugging Face hub, pinned to a commit and checked before they are used.
 
-What huggingface_hub does: it writes a file under another name until its size is right, so a broken connection leaves
-no half file in its cache. What it does not do: compare the content with the sha256 that the hub states, which is the
-name under which it files it. That is done here, once, when a file arrives.
+huggingface_hub writes a file under a temporary name until its size is right, so a broken connection leaves no partial
+file in its cache. It does not compare the content with the sha256 that the hub states and that it uses as the file
+name. This module does so, once, when a file arrives.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ logger = logging.getLogger(__name__)
 Kind = Literal["model", "dataset"]
 PATIENCE = 6.0  # seconds for the first answer
 
-# What a person calls it: the field of MLMConfig that named it.
+# The field of MLMConfig that named it, for messages.
 _FIELD = {"model": "model", "dataset": "corpus"}
 _WEIGHTS = "model*.safetensors"
 _BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.codes")
 
 
 class NotOnHubError(ValueError):
-    """The hub answered that it has no such repository."""
+    """The hub reports that it has no such repository."""
 
 
 class HubUnreachableError(ValueError):
-    """The hub did not answer, or may not be asked, and nothing fetched before can take its place."""
+    """The hub did not answer, or access to it is turned off, and the cache does not have the files."""
 
 
 def fetch_model(name: str, revision: str | None = None, *, with_code: bool = False) -> Path:
-    """Return the folder of a model of the hub: its config, tokenizer and weights, fetched unless they are cached.
+    """Return the folder of a hub model: its config, tokenizer and weights, fetched unless they are cached.
 
     Args:
-        name: `owner/name`, or a name alone for the oldest models.
+        name: `owner/name`; the oldest models have no owner.
         revision: a branch, a tag or a commit (7 to 40 hex digits); None is the branch `main`.
-        with_code: fetch its Python files too, for a model whose code is trusted.
+        with_code: also fetch its Python files, for a model whose code is trusted.
 
-    Weights are fetched as safetensors only, never as a `.bin`, which can run code when it is read. Those that arrive
-    are compared with the sha256 that the hub states and discarded if they differ. If the hub does not answer, what was
-    fetched before is used, and a warning says so; with HF_HUB_OFFLINE=1 it is not asked.
+    Weights are fetched as safetensors only, never as a `.bin`, which can run code when it is read. They are compared
+    with the sha256 that the hub states, and discarded if it differs. If the hub does not answer, the cached files are
+    used, with a warning; with HF_HUB_OFFLINE=1 the hub is not contacted.
 
-    Raises: NotOnHubError; HubUnreachableError; ValueError for a gated model, an unknown revision, a connection that
-    broke, or content that is not what the hub states.
+    Raises: NotOnHubError; HubUnreachableError; ValueError for a gated model, an unknown revision, a broken connection,
+    or content that does not match the hub's sha256.
     """
     return _fetch_model(name, revision or "main", with_code)
 
 
-@functools.cache  # a run asks for its model several times
+@functools.cache  # a run needs its model several times
 def _fetch_model(name: str, revision: str, with_code: bool) -> Path:
     wanted = [*_BESIDE_WEIGHTS, _WEIGHTS, *(["*.py"] if with_code else [])]
     info = ask(name, "model", revision)
@@ -74,10 +74,10 @@ def _fetch_model(name: str, revision: str, with_code: bool) -> Path:
 
 
 def ask(name: str, kind: Kind, revision: str) -> ModelInfo | DatasetInfo | None:
-    """Ask the hub, once, for the commit and the files of a repository; None: it does not answer.
+    """Ask the hub, once, for the commit and the files of a repository; return None if it does not answer.
 
-    Left to themselves transformers and datasets retry for 23 to 46 s before they say that there is no network, and
-    wait without end for a hub that accepts the connection and says nothing.
+    On their own, transformers and datasets retry for 23 to 46 s before they report that there is no network, and wait
+    forever for a hub that accepts the connection but does not respond.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
@@ -89,21 +89,21 @@ def ask(name: str, kind: Kind, revision: str) -> ModelInfo | DatasetInfo | None:
     except RevisionNotFoundError as error:
         raise ValueError(
             f"{_FIELD[kind]}_revision: {name!r} has no revision {revision!r} on the hub. Accepted: a branch, a tag, or "
-            'a commit of its own, 7 to 40 hex digits. Look them up under "Files and versions" on its page.'
+            'a commit (7 to 40 hex digits) of this repository. Look them up under "Files and versions" on its page.'
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise NotOnHubError(
-            f"{_FIELD[kind]}: {name!r} is neither a path here nor a {kind.replace('dataset', 'data set')} on the hub. "
-            "Accepted: an id owner/name as its page on the hub shows it. Check the name; a private one needs "
+            f"{_FIELD[kind]}: {name!r} is neither a local path nor a {kind.replace('dataset', 'data set')} on the hub. "
+            "Accepted: an id owner/name, as shown on its hub page. Check the name; a private repository needs "
             "`hf auth login`."
         ) from error
-    except Exception as error:  # offline, no route, no answer, a server error: the client has a class for each
+    except Exception as error:  # offline, no route, no answer, a server error: each has a class of its own
         logger.debug("the hub does not answer: %r", error)
         return None
 
 
 def fetch(name: str, kind: Kind, commit: str, files: Iterable[str]) -> Path:
-    """Fetch the files that are not cached yet, check them, and return the folder they lie in."""
+    """Fetch the files that are not cached yet, check them, and return their folder."""
     from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
     from huggingface_hub.hf_api import RepoFile
 
@@ -120,7 +120,7 @@ def fetch(name: str, kind: Kind, commit: str, files: Iterable[str]) -> Path:
             folder = snapshot_download(
                 name, repo_type=kind, revision=commit, allow_patterns=[glob.escape(file) for file in files]
             )
-        finally:  # also where another file broke off: what has come whole is not fetched again, so not checked again
+        finally:  # even if another file failed: a complete file is not fetched again, so it would never be checked
             for file, sha256 in stated.items():
                 path = try_to_load_from_cache(name, file, repo_type=kind, revision=commit)
                 if isinstance(path, str):
@@ -134,17 +134,17 @@ def _check(path: Path, sha256: str, what: str) -> None:
         while block := content.read(1 << 20):
             digest.update(block)
     if digest.hexdigest() != sha256:
-        path.resolve().unlink()  # what the link in the snapshot points at
+        path.resolve().unlink()  # the target of the snapshot's link
         path.unlink(missing_ok=True)
         raise ValueError(
-            f"{what} arrived with the sha256 {digest.hexdigest()}. Accepted: {sha256}, which the hub states. The file "
-            "was discarded: run again, and if this repeats, ask who runs your proxy or mirror of the hub."
+            f"{what} arrived with the sha256 {digest.hexdigest()}. Accepted: {sha256}, as the hub states. The file was "
+            "discarded. Run again; if this repeats, contact the operator of your proxy or hub mirror."
         )
 
 
 @contextlib.contextmanager
 def broken_connection(name: str, kind: Kind) -> Iterator[None]:
-    """Say in a sentence what broke; huggingface_hub lets the errors of its HTTP client through."""
+    """Turn the HTTP client's errors, which huggingface_hub passes through, into one clear ValueError."""
     from huggingface_hub.errors import GatedRepoError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
@@ -154,19 +154,19 @@ def broken_connection(name: str, kind: Kind) -> Iterator[None]:
         raise gated(name, kind) from error
     except (OSError, httpx.HTTPError) as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise  # the disk's: full, or not ours
+            raise  # a disk error: full, or no permission
         raise ValueError(
-            f"{_FIELD[kind]}: fetching {name!r} from the hub broke off ({first_line(error)}). Accepted: a connection "
-            "that lasts until the end. Nothing of what came in part is used: run again, and only what is missing is "
+            f"{_FIELD[kind]}: fetching {name!r} from the hub was interrupted ({first_line(error)}). Accepted: "
+            "a connection that lasts until the end. Partial files are not used. Run again: only missing files are "
             "fetched."
         ) from error
 
 
 def gated(name: str, kind: Kind) -> ValueError:
-    """Return the error for what is on the hub and needs a permission."""
+    """Return the error for a hub repository that needs permission."""
     return ValueError(
-        f"{_FIELD[kind]}: {name!r} is gated on the hub. Accepted: one that you have access to. Ask for access on its "
-        "page, log in with `hf auth login`, and run again."
+        f"{_FIELD[kind]}: {name!r} is gated on the hub. Accepted: a repository that you have access to. Request access "
+        "on its page, log in with `hf auth login`, and run again."
     )
 
 
@@ -178,18 +178,18 @@ def _storage(name: str, kind: Kind) -> Path:
 
 
 def remember(name: str, kind: Kind, revision: str, commit: str) -> None:
-    """Note which commit a branch or a tag was, as huggingface_hub does, but only now that all of it is here."""
+    """Record which commit a branch or tag points to, as huggingface_hub does, but only after all files arrived."""
     if revision == commit:
         return
     ref = _storage(name, kind) / "refs" / revision
     ref.parent.mkdir(parents=True, exist_ok=True)
     unfinished = ref.with_name(f"{ref.name}.{os.getpid()}")
     unfinished.write_text(commit, encoding="utf-8")
-    unfinished.replace(ref)  # at once: another process may be reading
+    unfinished.replace(ref)  # atomically: another process may be reading
 
 
 def cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
-    """Return the folder of what was fetched before, or say that the hub is needed."""
+    """Return the cached folder, or raise the error that the hub is needed."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_OFFLINE
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -206,7 +206,7 @@ def cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
         raise unreachable(name, kind) from error
     if not HF_HUB_OFFLINE:
         logger.warning(
-            "%s: the hub cannot be reached; what was fetched before is used (revision %s, commit %.7s).",
+            "%s: the hub cannot be reached; using the cached files (revision %s, commit %.7s).",
             name,
             revision,
             Path(folder).name,
@@ -215,14 +215,14 @@ def cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
 
 
 def unreachable(name: str, kind: Kind, what: str = "") -> HubUnreachableError:
-    """Return the error for a hub that does not answer, and what to do without it."""
+    """Return the error for a hub that does not answer, with what to do instead."""
     instead = {
-        "model": "Without a network use the built-in `mini`, or copy the model's folder here from another machine and "
-        "name its path.",
-        "dataset": "Without a network use a text file, a folder, or the bundled `meditations`.",
+        "model": "Without a network, use the built-in `mini`, or copy the model's folder from another machine and pass "
+        "its path.",
+        "dataset": "Without a network, use a text file, a folder, or the bundled `meditations`.",
     }
     return HubUnreachableError(
-        f"{_FIELD[kind]}: {name!r} is not a path here, and the hub cannot be reached to look for it"
-        f"{what or ' (nor was all of it fetched before)'}. Accepted: a network that reaches the hub, or what was "
-        f"fetched before in the same revision. {instead[kind]}"
+        f"{_FIELD[kind]}: {name!r} is not a local path, and the hub cannot be reached"
+        f"{what or ' (and the cache does not have all of it)'}. Accepted: a network that reaches the hub, or a cached "
+        f"copy of the same revision. {instead[kind]}"
     )

@@ -1,4 +1,4 @@
-"""Data sets of the hub: which configuration and splits, pinned, and reused offline."""
+"""Hub data sets: the choice of configuration and splits, pinned to a commit and reused offline."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def load_splits(
     revision: str | None = None,
     streaming: bool = False,
 ) -> Mapping[str, Dataset | IterableDataset]:
-    """Load a data set of the hub: its splits by name.
+    """Load a hub data set and return its splits by name.
 
     Args:
         name: `owner/name`.
-        config: which of its configurations; None is its default one, or the only one.
-        split: return this split alone; None is all that the configuration has.
+        config: the configuration; None is the default one, or the only one.
+        split: return only this split; None is all splits of the configuration.
         revision: a branch, a tag or a commit (7 to 40 hex digits); None is the branch `main`.
-        streaming: read while iterating, and download nothing. Then no sha256 is checked, and a connection that breaks
-            is noticed where the rows are read.
+        streaming: read while iterating, without downloading. Then no sha256 is checked, and a broken connection is
+            noticed only when the rows are read.
 
-    The files of the configuration are fetched first, into huggingface_hub's cache, and those that the hub keeps in LFS
+    The configuration's files are first fetched into huggingface_hub's cache, and those that the hub keeps in LFS are
     compared with the sha256 that it states; then `datasets` reads them from there. If the hub does not answer, the same
-    commit is taken from the cache of `datasets`, and a warning says so; with HF_HUB_OFFLINE=1 the hub is not asked.
+    commit is taken from the cache of `datasets`, with a warning; with HF_HUB_OFFLINE=1 the hub is not contacted.
 
     Raises: NotOnHubError; HubUnreachableError; ValueError for a gated data set, an unknown revision, configuration or
-    split, several configurations of which none is the default, a loading script, files that cannot be read, a
-    connection that broke, or content that is not what the hub states.
+    split, several configurations without a default, a loading script, unreadable files, a broken connection, or
+    content that does not match the hub's sha256.
     """
     assert name.count("/") == 1, name
     import datasets
 
-    # Else each load also knocks at s3.amazonaws.com, whatever HF_ENDPOINT says, to be counted.
+    # Otherwise each load is also reported to s3.amazonaws.com, whatever HF_ENDPOINT is.
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     info = ask(name, "dataset", revision or "main")
     if info is None:
@@ -74,19 +74,19 @@ def _reading(name: str) -> Iterator[None]:
     with broken_connection(name, "dataset"):
         try:
             yield
-        except DatasetNotFoundError as error:  # after the hub said that it has it
+        except DatasetNotFoundError as error:  # although the hub reported that it exists
             raise gated(name, "dataset") from error
         except (DatasetsError, EmptyDatasetError, ValueError) as error:
-            cause = error.__cause__ or error  # datasets wraps what its reader says
+            cause = error.__cause__ or error  # datasets wraps its reader's error
             raise ValueError(
                 f"corpus: the hub data set {name!r} cannot be read ({first_line(cause)}). Accepted: files of one "
-                "kind that datasets reads (parquet, jsonl, csv, text), as its card describes them. Try another "
-                "--corpus_config or --corpus_revision, or save its text to a file and name that."
+                "format that datasets reads (parquet, jsonl, csv, text), as the data set's card describes them. Try "
+                "another --corpus_config or --corpus_revision, or save its text to a file and pass that file."
             ) from error
 
 
 def _hub_builder(name: str, config: str | None, info: Any) -> Any:
-    """Return what `datasets` makes of one commit: which files are which split, and how they are read."""
+    """Return the builder that `datasets` makes for one commit: the files of each split, and how to read them."""
     from datasets import load_dataset_builder
 
     commit = str(info.sha)
@@ -94,23 +94,23 @@ def _hub_builder(name: str, config: str | None, info: Any) -> Any:
         config = _choose_configuration(name, config, fetch(name, "dataset", commit, ["README.md"]))
     try:
         with _reading(name):
-            # A commit, not a branch: nothing changes on the way, and the hub's viewer, another host, is not asked.
+            # A commit, not a branch: it cannot change meanwhile, and the hub's viewer, another host, is not contacted.
             builder = load_dataset_builder(name, config, revision=commit)
     except RuntimeError as error:
         if "script" not in str(error):
             raise
         raise ValueError(
-            f"corpus: {name!r} is a program that makes a data set (a loading script), which datasets no longer runs. "
-            "Accepted: a data set of files (parquet, jsonl, csv, text). Look for a branch that has them, such as "
-            "--corpus_revision refs/convert/parquet, or save its text to a file and name that."
+            f"corpus: {name!r} is a loading script, which datasets no longer runs. Accepted: a data set of files "
+            "(parquet, jsonl, csv, text). Look for a branch that has such files, such as --corpus_revision "
+            "refs/convert/parquet, or save its text to a file and pass that file."
         ) from error
-    if builder.hash != commit:  # where it meets an error, datasets takes the newest in its cache, of whichever commit
-        raise unreachable(name, "dataset", " any more: it stopped answering")
+    if builder.hash != commit:  # after an error, datasets falls back to the newest commit in its cache
+        raise unreachable(name, "dataset", " any more: it stopped responding")
     return builder
 
 
 def _prepare(builder: Any, name: str, commit: str) -> None:
-    """Fetch a builder's files and check them; then `datasets` finds them in the cache, and turns them into Arrow."""
+    """Fetch a builder's files and check them; `datasets` then finds them in the cache and converts them to Arrow."""
     root = f"hf://datasets/{name}@{commit}/"
     files = [str(file) for one in (builder.config.data_files or {}).values() for file in one]
     fetch(name, "dataset", commit, [file.removeprefix(root) for file in files if file.startswith(root)])
@@ -119,7 +119,7 @@ def _prepare(builder: Any, name: str, commit: str) -> None:
 
 
 def _prepared_builder(name: str, config: str | None, revision: str) -> Any:
-    """Return a builder for what `datasets` has prepared from one commit; left to itself it takes the newest of any."""
+    """Return a builder for what `datasets` prepared from this commit; on its own it would take the newest commit."""
     import datasets
     from datasets.naming import camelcase_to_snakecase
     from datasets.packaged_modules.cache.cache import Cache
@@ -131,13 +131,13 @@ def _prepared_builder(name: str, config: str | None, revision: str) -> Any:
     place = Path(datasets.config.HF_DATASETS_CACHE) / f"{owner}___{camelcase_to_snakecase(base)}"
     prepared = list(place.glob(f"{glob.escape(config) if config else '*'}/*/{folder.name}"))
     if len(prepared) != 1:
-        raise unreachable(name, "dataset", f" (what was fetched before lacks its configuration {config!r})")
+        raise unreachable(name, "dataset", f" (and the cache lacks its configuration {config!r})")
     config, version, commit = prepared[0].parts[-3:]
     return Cache(repo_id=name, dataset_name=base, config_name=config, version=version, hash=commit)
 
 
 def _choose_configuration(name: str, config: str | None, folder: Path) -> str | None:
-    """Return which configuration to load, of those that the card lists; it may list none, then there is but one."""
+    """Return the configuration to load, from those that the card lists; if it lists none, there is only one."""
     from datasets.utils.metadata import MetadataConfigs
     from huggingface_hub import DatasetCard
 

@@ -1,4 +1,4 @@
-"""What a typed name means: a thing built in, a path on this disk, or a hub id."""
+"""Resolves a model name: a built-in model, a local path, or a hub id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MODELS = Path(__file__).parent.parent / "bundled/models"
 
 
 def built_in_models() -> list[str]:
-    """Return the names of the models that come with the library.
+    """Return the names of the built-in models.
 
     >>> built_in_models()
     ['mini', 'mini-random']
@@ -21,7 +21,7 @@ def built_in_models() -> list[str]:
 
 
 def source_of(name: str | os.PathLike[str]) -> str:
-    """Return where the model of a name that `model_folder` knows is from: `built in`, `folder` or `hub`.
+    """Return where a model that `model_folder` finds comes from: `built in`, `folder` or `hub`.
 
     >>> source_of("mini"), source_of("google-bert/bert-base-uncased")
     ('built in', 'hub')
@@ -32,13 +32,13 @@ def source_of(name: str | os.PathLike[str]) -> str:
 
 
 def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, with_code: bool = False) -> Path:
-    """Return the local folder of a model: built in, already on this disk, or fetched from the hub (`fetch_model`).
+    """Return the local folder of a model: built in, already on disk, or fetched from the hub (`fetch_model`).
 
-    `revision` is a branch, a tag or a commit on the hub; None is `main`. Only a model of the hub has one. `with_code`
-    fetches its Python files too.
+    `revision` is a branch, a tag or a commit on the hub; None is `main`. Only hub models have revisions. `with_code`
+    also fetches its Python files.
 
-    Raises: ValueError for a name that is nothing known, a folder without a config.json, a revision of what is not on
-    the hub, or a hub that cannot be reached; else as `fetch_model`.
+    Raises: ValueError for an unknown name, a folder without a config.json, a revision of a model that is not on the
+    hub, or a hub that cannot be reached; otherwise as `fetch_model`.
 
     >>> model_folder("mini").name
     'mini'
@@ -47,7 +47,7 @@ def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, w
     folder = Path(name).expanduser()
     if revision is not None and (name in built_in_models() or folder.is_dir()):
         raise ValueError(
-            f"model_revision: received {revision!r} for {name!r}, which is on this disk and has one state only. "
+            f"model_revision: received {revision!r} for {name!r}, which is a local model without revisions. "
             "Accepted: a revision for a hub id such as google-bert/bert-base-uncased. Leave it out."
         )
     if name in built_in_models():
@@ -56,13 +56,13 @@ def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, w
         if not (folder / "config.json").exists():
             raise ValueError(
                 f"model: {name!r} is a folder without a config.json, so it holds no model. "
-                "Accepted: a folder written by save_pretrained, such as a finished run's. "
+                "Accepted: a folder written by save_pretrained, such as the folder of a finished run. "
                 + (_newest_checkpoint_hint(folder) or "Name the folder that holds config.json.")
             )
         return folder
     if looks_like_path(name):
         raise ValueError(
-            f"model: there is no folder {name!r}. Accepted: {_accepted_models()}. Check the path for a typing error."
+            f"model: there is no folder {name!r}. Accepted: {_accepted_models()}. Check the path for typing errors."
         )
     try:
         return fetch_model(name, revision, with_code=with_code)
@@ -74,9 +74,9 @@ def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, w
         ) from error
     except HubUnreachableError as error:
         raise ValueError(
-            f"model: {name!r} is neither built in nor a local folder, and the hub cannot be reached to look there."
-            f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. Without a network use the "
-            "built-in `mini`, or copy the model's folder here from another machine and name its path."
+            f"model: {name!r} is neither built in nor a local folder, and the hub cannot be reached."
+            f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. Without a network, use the "
+            "built-in `mini`, or copy the model's folder from another machine and pass its path."
         ) from error
 
 

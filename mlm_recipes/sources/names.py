@@ -1,4 +1,4 @@
-"""What a name may mean: a path, an identifier on the hub, or a typing error."""
+"""Guesses what a name means: a path, a hub id, or a typing error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STRUCTURED = {".bin", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".pdf", ".ts
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the nearest known word, or `""` where none is near.
+    """Return `" Did you mean 'x'?"` for the closest known word, or `""` if none is close.
 
     >>> did_you_mean("learning_rat", ["learning_rate", "seed"])
     " Did you mean 'learning_rate'?"

@@ -1,4 +1,4 @@
-"""The code that some models bring with them: it is run for the one model that a person names, and for no other."""
+"""Custom code of hub models: it is run only for the one model that the user names."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-#: What people type who take it for a switch, as it is in transformers.
+#: What users pass who take it for a switch, as it is in transformers.
 _SWITCHES = {"", "0", "1", "false", "no", "none", "off", "on", "true", "yes"}
 
 
 def is_trusted(name: str, trust_remote_code: str | None) -> bool:
-    """Tell whether the code of a model may be run: only if it is the very one that was named.
+    """Tell whether a model's code may be run: only if `trust_remote_code` is this model's name.
 
     Raises: ValueError for the name of another model, and as `require_name`.
 
@@ -21,30 +21,30 @@ def is_trusted(name: str, trust_remote_code: str | None) -> bool:
     require_name(trust_remote_code)
     if trust_remote_code is not None and trust_remote_code != name:
         raise ValueError(
-            f"trust_remote_code: received {trust_remote_code!r} for the model {name!r}. Accepted: the name of the "
-            "model itself, since no other's code is run. Make them the same, or leave it out."
+            f"trust_remote_code: received {trust_remote_code!r} for the model {name!r}. Accepted: the name of "
+            "this model, since no other model's code is run. Make the two the same, or leave it out."
         )
     return trust_remote_code is not None
 
 
 def require_name(trust_remote_code: str | None) -> None:
-    """Raise ValueError for a switch in the place of a model's name.
+    """Raise ValueError for a switch instead of a model's name.
 
     >>> require_name("someone/model")
     """
     if str(trust_remote_code).lower() in _SWITCHES and trust_remote_code is not None:
         raise ValueError(
             f"trust_remote_code: received {trust_remote_code!r}. Accepted: the name of the one model whose code may be "
-            "run on this machine. Read that code, and pass --trust_remote_code NAME, or leave it out."
+            "run on this machine. Read that code and pass --trust_remote_code NAME, or leave it out."
         )
 
 
 def loading(name: str, folder: Path, trust_remote_code: str | None) -> dict[str, Any]:
-    """Return the keyword arguments of `from_pretrained` that say whether a model's own code is run.
+    """Return the keyword arguments of `from_pretrained` that decide whether a model's own code is run.
 
-    Where transformers has the architecture itself, its own class is used, and the model needs no trust.
+    If transformers has the architecture, its own class is used, and the model needs no trust.
 
-    Raises: ValueError for a model that needs its own code and is not trusted, one that points at code in another
+    Raises: ValueError for an untrusted model that needs its own code, or one that takes its code from another
     repository, and as `is_trusted`.
     """
     trusted = is_trusted(name, trust_remote_code)
@@ -53,15 +53,15 @@ def loading(name: str, folder: Path, trust_remote_code: str | None) -> dict[str,
     if not trusted:
         if _needs_code(config):
             raise refusal(name)
-        return {"trust_remote_code": False}  # said aloud: by default transformers asks on the terminal
+        return {"trust_remote_code": False}  # explicit: by default transformers asks on the terminal
     elsewhere = {place.split("--")[0] for place in _places(maps) if "--" in place} - {name}
     if elsewhere:
         raise ValueError(
             f"trust_remote_code: the model {name!r} takes its code from {', '.join(sorted(elsewhere))}. Accepted: code "
-            "that lies beside the model. Copy its .py files there, and take the part before -- out of auto_map in its "
-            "config.json."
+            "in the model's own repository. Copy the .py files there, and remove the part before -- from auto_map in "
+            "its config.json."
         )
-    # A snapshot of the hub is named by its commit: the code is taken from the same one.
+    # A hub snapshot is named after its commit; the code is taken from the same commit.
     snapshot = {"code_revision": folder.name} if folder.parent.name == "snapshots" else {}
     return {"trust_remote_code": True} | snapshot
 
@@ -69,8 +69,8 @@ def loading(name: str, folder: Path, trust_remote_code: str | None) -> dict[str,
 def refusal(name: str) -> ValueError:
     """Return the error for a model that cannot be loaded without running its code."""
     return ValueError(
-        f"model: {name!r} brings code of its own, which would be run on this machine. Accepted: a model that "
-        f"transformers knows without it. If you have read that code and trust it: --trust_remote_code {name}."
+        f"model: {name!r} needs its own code, which would be run on this machine. Accepted: a model that "
+        f"transformers supports without it. If you have read that code and trust it: --trust_remote_code {name}."
     )
 
 
@@ -92,7 +92,7 @@ def _places(value: Any) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a JSON file's object; what is wrong with it, transformers says better."""
+    """Return a JSON file's object; empty if it cannot be read, which transformers reports better."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):

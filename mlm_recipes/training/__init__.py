@@ -1,1 +1,1 @@
-"""The training loop, and what keeps it going."""
+"""The training loop, and what makes it robust and fast."""

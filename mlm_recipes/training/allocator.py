@@ -1,4 +1,4 @@
-"""Memory that a step has freed stays with the process, so that the next step need not fetch it anew."""
+"""Keeps memory that a step has freed in the process, so that the next step does not request it again."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from contextlib import contextmanager
 # From glibc's malloc.h; see mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 
-#: Nothing is fetched by itself, and the heap is not cut back.
+#: No allocation gets a mapping of its own, and the heap is not trimmed.
 _KEPT = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}
 
-#: What glibc's own values come to once a process has freed something large.
+#: The values that glibc itself reaches once a process has freed something large.
 _USUAL = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 32 * 2**20, _TRIM_THRESHOLD: 64 * 2**20}
 
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Let the process keep what it frees, and give it back at the end.
+    """Within `with`, let the process keep the memory that it frees; return it to the system at the end.
 
-    glibc hands a tensor of more than 32 MiB back to the system when it is freed, and the next of its size arrives as
-    pages that the system fills with zeros one by one as they are first touched, which took 4 to 8% of a step in
-    float32. Where there is no glibc, or its environment variables say how it should be, nothing happens.
+    glibc returns a tensor of more than 32 MiB to the system when it is freed. The next one of that size gets new pages,
+    which the system zeroes one by one when they are first touched; this took 4 to 8% of a step in float32. Nothing
+    happens without glibc, or if its environment variables are set.
 
     >>> with kept_memory():
     ...     step = [0.0] * 1000

@@ -1,4 +1,4 @@
-"""Which of the ways to compute less a run can go; each is tried on the run's own model, and why not is said."""
+"""Decides which fast paths a run can use: each is tried on the run's model, and if it fails the reason is logged."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ logger = logging.getLogger(__name__)
 
 
 def can_be_sparse(model: Any, args: MLMConfig, own_loss: bool) -> bool:
-    """Tell whether the head is computed on masked positions only; say why not where it was asked for.
+    """Tell whether the head can be computed on masked positions only; log why not, if it was requested.
 
-    `own_loss`: whether the loss is one of the caller's.
+    `own_loss`: whether the loss is the caller's own.
     """
     if not args.sparse_prediction or args.loss_on == "all":
         return False
-    own = "compute_loss_func is one of your own, which may want every position"
+    own = "compute_loss_func is your own, and may need every position"
     why = own if own_loss else unsupported(model)
     if why:
-        logger.warning("sparse_prediction is off: %s. The loss is the same, a step takes longer.", why)
+        logger.warning("sparse_prediction is off: %s. The loss is the same, but a step takes longer.", why)
     return why is None
 
 
 def can_be_padding_free(
     model: Any, args: MLMConfig, collator: DataCollatorForMaskedLM, can_be_parted: bool
 ) -> tuple[bool, bool]:
-    """Tell whether batches are joined in one row, and if not, whether they come in parts of like length instead.
+    """Tell whether batches can be joined in one row, and if not, whether to split them into parts of similar length.
 
-    Says why not, where it was asked for. `can_be_parted`: whether collator and loss are ours, which do not mind. The
-    model's attention takes joined batches from then on, if it can.
+    Logs why not, if it was requested. `can_be_parted`: whether the collator and the loss are this library's, which
+    allow parts. If the model supports joined batches, its attention accepts them from then on.
     """
     if not args.padding_free or collator.padding != "longest" or collator.pad_to_multiple_of is not None:
         return False, False
-    own = f"{type(collator).__name__} is a collator of your own"
+    own = f"{type(collator).__name__} is your own collator"
     why = own if type(collator) is not DataCollatorForMaskedLM else use_padding_free(model)
     if why is None:
         return True, False
-    # FSDP and DeepSpeed gather weights in every pass, in all processes at once: there a batch stays whole.
+    # FSDP and DeepSpeed gather weights in every pass, in all processes at once, so batches are not split.
     in_parts = can_be_parted and not args.fsdp and not args.deepspeed
     logger.warning(
         "padding_free is off: %s. Batches are padded%s; the loss is the same.",
         why,
-        ", in parts of like length" if in_parts else "",
+        ", in parts of similar length" if in_parts else "",
     )
     return False, in_parts
 
 
 @contextmanager
 def compiled_for_any_shape(args: MLMConfig) -> Iterator[None]:
-    """Let accelerate, which is set up inside `with`, have the model compiled once for batches of any shape.
+    """Let accelerate, which is set up inside `with`, compile the model once for batches of any shape.
 
-    Nearly every batch has a shape of its own, unless rows are packed. accelerate takes this from the environment alone.
+    Nearly every batch has its own shape, unless rows are packed. accelerate reads this from the environment only.
     """
     name = "ACCELERATE_DYNAMO_USE_DYNAMIC"
     compiled = args.torch_compile or args.torch_compile_backend or args.torch_compile_mode

@@ -1,4 +1,4 @@
-"""How processes average their gradients: by DDP during the backward pass, and what to do where one fails in it."""
+"""How processes average their gradients: DDP's exchange in the backward pass, and how to finish it after a failure."""
 
 from __future__ import annotations
 
@@ -13,69 +13,69 @@ from .processes import highest
 
 
 class GradientExchange:
-    """The exchange that DDP makes while gradients are computed, one all-reduce for each of its buckets.
+    """DDP's exchange of gradients during the backward pass, with one all-reduce for each of its buckets.
 
-    A process that fails on the way would leave the others waiting for its buckets. This one counts those that were
-    sent, in a communication hook that computes what DDP does without one, to the last bit; so it can send the others.
+    A process that fails in the middle would leave the others waiting for its buckets. This class counts the buckets
+    that were sent, in a communication hook that matches DDP's default bit for bit, so it can send the missing ones.
 
-    For the same reason the model's buffers are no longer broadcast before each pass: an encoder's are constants
+    For the same reason the model's buffers are not broadcast before each pass: an encoder's buffers are constants
     (positions, rotary frequencies).
 
     Args:
         ddp: the model, before its first pass.
-        broadcast_buffers: whether they are nonetheless; then, as with batch normalisation, whose buffers change, and
-            with a static graph, `can_finish` is False and all stays as it was.
+        broadcast_buffers: broadcast the buffers anyway. Then `can_finish` is False and nothing is changed, as with
+            batch normalisation, whose buffers change, and with a static graph.
     """
 
     def __init__(self, ddp: DistributedDataParallel, broadcast_buffers: bool = False) -> None:
         self.ddp = ddp
         changing = any(isinstance(each, _BatchNorm) for each in ddp.modules())
         self.can_finish = not (broadcast_buffers or changing or ddp.static_graph)
-        # A list of its own, which the hook fills: DDP holds the hook, and this would hold DDP.
+        # The hook gets only this list: DDP refers to the hook, and `self` would refer to DDP.
         self._sent: list[torch.futures.Future[torch.Tensor]] = []
         if self.can_finish:
             ddp.broadcast_buffers = False
             ddp.register_comm_hook(self._sent, _average)
 
     def begin(self) -> None:
-        """Count anew: what follows is a pass that exchanges gradients."""
+        """Reset the count: a pass that exchanges gradients follows."""
         self._sent.clear()
 
     def finish(self) -> None:
-        """Send zeros for each bucket that was not sent; what the others receive is of no use to them.
+        """Send zeros for each bucket that was not sent; the other processes discard the result.
 
-        DDP's own way for processes that have run out of batches (`DistributedDataParallel.join`).
+        DDP does the same for processes that have run out of batches (`DistributedDataParallel.join`).
         """
         reducer: Any = self.ddp.reducer
         missing = reducer._get_zeros_like_grad_buckets()[len(self._sent) :]
         for bucket in missing:
             reducer._run_comm_hook(bucket)
-        if missing and self.ddp.find_unused_parameters:  # sent once, behind the last bucket
+        if missing and self.ddp.find_unused_parameters:  # sent once, after the last bucket
             self.ddp._match_unused_params_allreduce()
         for each in self._sent:
             each.wait()
 
     def end(self) -> None:
-        """Take DDP's hooks off the parameters, in which a failed pass has left them waiting for the rest of it.
+        """Remove DDP's hooks from the parameters; after a failed pass they still wait for its remaining gradients.
 
-        From now on gradients are computed by the model inside, and averaged by `average_gradients`.
+        From now on the wrapped model computes gradients, and `average_gradients` averages them.
         """
         ddp: Any = self.ddp
-        ddp.reducer = ddp.logger = None  # both hold the reducer, which takes its hooks along
+        ddp.reducer = ddp.logger = None  # both refer to the reducer; when it is freed, it removes its hooks
 
 
-def _average(sent, bucket):  # type: ignore[no-untyped-def]  # DDP would compare what is written here with its types
+def _average(sent, bucket):  # type: ignore[no-untyped-def]  # DDP would check the annotations against its own types
     gradients = bucket.buffer()
-    gradients.mul_(1.0 / dist.get_world_size())  # as DDP does; to divide would give other bits
+    gradients.mul_(1.0 / dist.get_world_size())  # as DDP does; a division would give different bits
     work: Any = dist.all_reduce(gradients, async_op=True)
     sent.append(work.get_future().then(lambda done: done.value()[0]))
     return sent[-1]
 
 
 def average_gradients(model: torch.nn.Module) -> None:
-    """Average the gradients of a model over all processes, in place; all must call it.
+    """Average the gradients of a model over all processes, in place; all processes must call this.
 
-    A gradient that no process has stays None, so that the optimizer leaves its parameter alone.
+    A gradient that no process has stays None, so that the optimizer does not change its parameter.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     used = highest(*(int(parameter.grad is not None) for parameter in parameters))

@@ -1,4 +1,4 @@
-"""What MLMTrainer is given to train on: text, rows or a stream, checked and brought into one form."""
+"""The training data that MLMTrainer accepts: text, rows or a stream, checked and converted to one form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .processes import from_main
 
 
 def check_stream(train_dataset: Any, args: MLMConfig) -> None:
-    """Raise ValueError where the data set and `MLMConfig(streaming=...)` do not fit together."""
+    """Raise ValueError if the data set and `MLMConfig(streaming=...)` do not match."""
     if train_dataset is None:
         return
     if isinstance(train_dataset, TextStream) != args.streaming:
@@ -27,19 +27,19 @@ def check_stream(train_dataset: Any, args: MLMConfig) -> None:
         return
     if args.max_steps < 1:
         raise ValueError(
-            f"max_steps: received {args.max_steps} with streaming. Accepted: 1 or more: how long a stream is nobody "
-            "knows before its end, and the learning rate is fitted to the number of steps. Pass --max_steps 1000."
+            f"max_steps: received {args.max_steps} with streaming. Accepted: 1 or more, since the length of a "
+            "stream is unknown and the learning-rate schedule needs the number of steps. Pass --max_steps 1000."
         )
     for name in ("eval_strategy", "logging_strategy", "save_strategy"):
-        if getattr(args, name) == "epoch":  # to Trainer the whole run is one: it would save once, at the end
+        if getattr(args, name) == "epoch":  # for Trainer the whole run is one epoch: it would save once, at the end
             raise ValueError(
-                f"{name}: received 'epoch' with streaming. Accepted: steps or no, since nobody knows beforehand where "
-                f"an epoch of a stream ends. Pass --{name} steps."
+                f"{name}: received 'epoch' with streaming. Accepted: steps or no, since it is unknown where an epoch "
+                f"of a stream ends. Pass --{name} steps."
             )
 
 
 def texts_of(rows: Any) -> Iterable[str] | None:
-    """Return what a tokenizer could be learned from; of a stream, read only if it comes to that."""
+    """Return the texts that a tokenizer can be trained on; a stream is read only if it is needed."""
     if isinstance(rows, TextStream):
         return _first(rows)
     return rows["text"] if isinstance(rows, Dataset) and "text" in rows.column_names else None
@@ -50,7 +50,7 @@ def _first(stream: TextStream) -> Iterator[str]:
 
 
 def from_text(rows: Any) -> Any:
-    """Make a data set of rows that hold text: dicts with `text`, or plain strings; leave other rows as they are."""
+    """Convert rows of text (dicts with `text`, or plain strings) to a data set; return other rows unchanged."""
     if isinstance(rows, list | tuple) and len(rows):
         if isinstance(rows[0], str):
             return Dataset.from_dict({"text": list(rows)})

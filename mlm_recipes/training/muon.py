@@ -12,15 +12,15 @@ class MuonWithAdamW(torch.optim.Optimizer):
     """Muon and torch's AdamW as one optimizer, each with its own parameters, both with the same learning rate.
 
     Args:
-        matrices: parameter groups for Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon); all
-            parameters have two dimensions. Their updates are scaled to the size of AdamW's, so that one learning rate
+        matrices: parameter groups for Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with
+            two-dimensional parameters only. Their updates are scaled to the size of AdamW's, so that one learning rate
             suits both (Liu et al. 2025, https://arxiv.org/abs/2502.16982).
         others: parameter groups for AdamW.
         lr: the learning rate.
-        momentum: Muon's, in Nesterov's form.
+        momentum: Muon's Nesterov momentum.
         betas, eps, fused: AdamW's.
-        dtype: of the products that make an update orthogonal. bfloat16 will do where the hardware multiplies it;
-            elsewhere it took forty times as long as float32. (torch.optim.Muon always takes bfloat16.)
+        dtype: the dtype of the products that orthogonalize an update. bfloat16 suffices where the hardware multiplies
+            it; elsewhere it took forty times as long as float32. (torch.optim.Muon always uses bfloat16.)
 
     >>> matrix, bias = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(2))
     >>> optimizer = MuonWithAdamW([{"params": [matrix]}], [{"params": [bias]}], lr=0.1)
@@ -58,7 +58,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             if "momentum" in group:
                 self._step_of_muon(group)
-        # A checkpoint or a schedule may have put others in their place since the last step.
+        # A checkpoint or a schedule may have replaced them since the last step.
         self._adamw.param_groups = [group for group in self.param_groups if "momentum" not in group]
         self._adamw.state = self.state
         self._adamw.step()
@@ -73,7 +73,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(matrix.grad)
             average = state["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
             update = orthogonal(matrix.grad.lerp(average, group["momentum"]), self._dtype)
-            size = 0.2 * max(matrix.shape) ** 0.5  # the root mean square of an update of AdamW's is about 0.2
+            size = 0.2 * max(matrix.shape) ** 0.5  # the root mean square of an AdamW update is about 0.2
             matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"] * size)
 
 
@@ -98,12 +98,12 @@ def orthogonal(matrix: torch.Tensor, dtype: torch.dtype = torch.float32, steps: 
 def muon_with_adamw(
     model: torch.nn.Module, decayed: Collection[str], weight_decay: float, **kwargs: Any
 ) -> MuonWithAdamW:
-    """Return a MuonWithAdamW for `model`: Muon has every matrix but embeddings and the vocabulary's head.
+    """Return a MuonWithAdamW for `model`: Muon gets every matrix except the embeddings and the vocabulary head.
 
     Args:
         model: a transformers model.
         decayed: names of the parameters that weight decay applies to.
-        weight_decay: for these.
+        weight_decay: the weight decay of these.
         kwargs: as for MuonWithAdamW.
 
     >>> from transformers import BertConfig, BertForMaskedLM

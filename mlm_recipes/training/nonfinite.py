@@ -1,4 +1,4 @@
-"""A loss or a gradient that is not finite: noticed before the update, in every process alike."""
+"""A loss or gradient that is not finite: detected before the update, in every process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from transformers.trainer_callback import ExportableState
 
 
 def infectious(loss: torch.Tensor) -> torch.Tensor:
-    """Return the loss, such that one that is NaN or infinite makes every gradient NaN.
+    """Return the loss, changed so that a NaN or infinite loss makes every gradient NaN.
 
-    A loss may be infinite with finite gradients. This one cannot, so that looking at the gradients' norm, which is
-    computed anyway, is enough; and the processes, which add up their gradients, see the same without a word more.
+    Otherwise an infinite loss can have finite gradients. With this change it is enough to check the gradient norm,
+    which is computed anyway. Processes add up their gradients, so all of them see it without further communication.
 
     >>> weight = torch.tensor([2.0, 3.0], requires_grad=True)
     >>> infectious((weight * 4).sum()).backward()
@@ -30,18 +30,18 @@ def infectious(loss: torch.Tensor) -> torch.Tensor:
 
 
 class SkippedSteps(TrainerCallback, ExportableState):
-    """The steps whose update was left out; each checkpoint holds their numbers."""
+    """The numbers of the steps whose update was skipped; each checkpoint stores them."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
 
     def state(self) -> dict[str, Any]:
-        """Return what is saved."""
+        """Return what a checkpoint stores."""
         return {"args": {}, "attributes": {"steps": self.steps}}
 
     @classmethod
     def saved_in(cls, checkpoint: Path) -> list[int]:
-        """Return the steps that had been left out when a checkpoint was saved."""
+        """Return the steps that had been skipped when a checkpoint was saved."""
         state = json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
         saved = state["stateful_callbacks"].get(cls.__name__)
         return list(saved["attributes"]["steps"]) if saved else []
@@ -50,28 +50,28 @@ class SkippedSteps(TrainerCallback, ExportableState):
 def refusal(
     step: int, learning_rate: float, found: list[str], norm: float, checkpoint: Path | None, skipped: list[int]
 ) -> str:
-    """Return what to say of a run that stops at a step that cannot be taken.
+    """Return the error message for a run that stops at a step that is not finite.
 
-    `found` says of each micro-batch with a bad loss which it is; none if all losses are finite, and the gradient alone
-    is not. `checkpoint` is the newest, `skipped` the steps left out before, as many as may be.
+    `found` describes each micro-batch with a loss that is not finite; it is empty if only the gradient is not finite.
+    `checkpoint` is the newest, `skipped` the steps skipped before, if the limit is reached.
 
     >>> bad = ["nan in process 1 (example_id 3, 8)"]
     >>> print(refusal(7, 1e-3, bad, float("nan"), Path("runs/a/checkpoint-5"), []))
     train: at step 7 (learning rate 0.001) the loss is not finite: nan in process 1 (example_id 3, 8). The update was \
 not made: the weights are those after step 6, and the newest checkpoint is runs/a/checkpoint-5. Accepted: a finite \
-loss and gradient. Look at these paragraphs; go on from there with a lower --learning_rate and --change_on_resume \
-learning_rate, or leave such steps out: --on_nonfinite skip.
+loss and gradient. Check these paragraphs; resume from there with a lower --learning_rate and --change_on_resume \
+learning_rate, or skip such steps: --on_nonfinite skip.
     """
     what = (
-        f"the loss is not finite: {'; '.join(found)}" if found else f"the gradient's norm is {norm}, each loss finite"
+        f"the loss is not finite: {'; '.join(found)}" if found else f"the gradient's norm is {norm}, with finite losses"
     )
     kept = "no checkpoint has been saved yet" if checkpoint is None else f"the newest checkpoint is {checkpoint}"
-    before = f" (as at the steps before that were left out: {', '.join(map(str, skipped))})" if skipped else ""
-    start = "start again" if checkpoint is None else "go on from there"
+    before = f" (as at these steps, which were skipped: {', '.join(map(str, skipped))})" if skipped else ""
+    start = "start again" if checkpoint is None else "resume from there"
     lower = "a lower --learning_rate" + ("" if checkpoint is None else " and --change_on_resume learning_rate")
-    more = "leave more such steps out: --max_skipped_steps" if skipped else "leave such steps out: --on_nonfinite skip"
+    more = "skip more such steps: --max_skipped_steps" if skipped else "skip such steps: --on_nonfinite skip"
     return (
         f"train: at step {step} (learning rate {learning_rate:g}) {what}{before}. The update was not made: the weights "
-        f"are those after step {step - 1}, and {kept}. Accepted: a finite loss and gradient. Look at these paragraphs; "
+        f"are those after step {step - 1}, and {kept}. Accepted: a finite loss and gradient. Check these paragraphs; "
         f"{start} with {lower}, or {more}."
     )

@@ -1,8 +1,8 @@
-"""What a run can do without: where such a piece fails, the run is finished all the same, and says what it lacks.
+"""Optional outputs of a run: if one fails, the run still finishes, and reports what is missing.
 
-When the last step is done, the model is put on the disk, then measured, then metrics.json is written. All else is for
-people to look at (pages, trackers, the copy on the hub), or a remark (how fast this machine is): none of it may lose a
-run.
+After the last step the model is saved, then measured, then metrics.json is written. Everything else is for people to
+look at (pages, trackers, the copy on the hub) or extra information (the machine's speed). Its failure must not lose
+the run.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-#: The exit code of a run whose model is trained and on the disk, but which lacks something that follows.
+#: The exit code of a run whose model is trained and saved, but whose later output is incomplete.
 EXIT_CODE = 3
 
 
 class NotMadeError(RuntimeError):
-    """The model is trained and on the disk; it could not be measured, or metrics.json could not be written."""
+    """The model is trained and saved, but it could not be measured, or metrics.json could not be written."""
 
 
 class NotMade:
-    """What the run in `folder` could not make; only the `main` process speaks of it.
+    """The outputs that the run in `folder` could not make; only the `main` process reports them.
 
-    `entries` are what metrics.json has under `not_made`.
+    `entries` is what metrics.json has under `not_made`.
 
     >>> not_made = NotMade(Path("runs/notes"), main=False)
     >>> with not_made.noting("report.html"):
@@ -42,49 +42,49 @@ class NotMade:
 
     @contextmanager
     def noting(self, what: str, next_step: str = "") -> Iterator[None]:
-        """Let what happens while `with` lasts fail: say so, and go on after it.
+        """Report an error within `with`, and continue after it.
 
         Args:
-            what: what is not made then, as the sentence about it names it.
-            next_step: a sentence that says how to make it after all.
+            what: the name of the output, for the report.
+            next_step: a sentence that says how to make it later.
 
-        There must be nothing within that processes do together: the others would wait. A KeyboardInterrupt is no
-        failure and passes.
+        The block must not wait for other processes: after an error, they would wait forever. A KeyboardInterrupt is not
+        caught.
         """
         try:
             yield
-        except Exception as error:  # whatever it is, the run is worth more
+        except Exception as error:  # of any kind: it must not lose the run
             self.entries.append({"what": what, "why": why(error)})
             if self._main:
-                then = f"The run goes on without it. {next_step}".rstrip()
-                _say(f"{what}: not made. {then} What happened: {why(error)}")
+                then = f"The run continues without it. {next_step}".rstrip()
+                _say(f"{what}: not made. {then} The error: {why(error)}")
 
     @contextmanager
     def trained(self) -> Iterator[None]:
-        """Whatever ends the run while `with` lasts, say that the model is on the disk, and what to do with it.
+        """If the run ends within `with`, report that the model is saved, and what to do with it.
 
         Raises: NotMadeError for any error; in all processes, if all call this.
         """
-        where = f"The model is trained, and whole in {self.folder}"
+        where = f"The model is trained and saved in {self.folder}"
         measure = (
-            f"`mlm-recipes evaluate {self.folder}` measures it; where there is a checkpoint, `mlm-recipes train "
-            f"{self.folder} --resume_from_checkpoint true` makes all that is missing, without training again."
+            f"`mlm-recipes evaluate {self.folder}` measures it. If there is a checkpoint, `mlm-recipes train "
+            f"{self.folder} --resume_from_checkpoint true` makes everything that is missing, without training again."
         )
         try:
             yield
         except KeyboardInterrupt:
             if self._main:
-                logger.error("%s; what follows was interrupted. %s", where, measure)
+                logger.error("%s; the rest of the run was interrupted. %s", where, measure)
             raise
         except Exception as error:
-            said = f"{where}, but what follows failed: {why(error)}. {measure}"
-            if not self._main:  # it may fail alone, and the command line has the main process speak for all
+            said = f"{where}, but the rest of the run failed: {why(error)}. {measure}"
+            if not self._main:  # it may fail alone, and the command line reports only the main process's errors
                 _say(said)
             raise NotMadeError(said) from error
 
 
 def why(error: BaseException) -> str:
-    """Return an error's kind and what it says.
+    """Return an error's type and message.
 
     >>> why(KeyError("gain"))
     "KeyError: 'gain'"
@@ -93,5 +93,5 @@ def why(error: BaseException) -> str:
 
 
 def _say(what: str) -> None:
-    """Say it as an error; with MLM_RECIPES_DEBUG=1 in the environment it keeps its traceback."""
+    """Log an error; with MLM_RECIPES_DEBUG=1 in the environment, with its traceback."""
     logger.error(what, exc_info=os.environ.get("MLM_RECIPES_DEBUG") == "1")

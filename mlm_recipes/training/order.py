@@ -1,4 +1,4 @@
-"""What an optimizer step sees, as a function of the seed and the step: its examples, and the noise of its dropout."""
+"""The examples and the dropout noise of each optimizer step, as a function of the seed and the step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from ..masking.keys import dropout_seed, order_keys
 
-#: The key for no example, where a process has one fewer than another.
+#: Stands for no example, if a process has one fewer than another.
 NO_EXAMPLE = -1
 
 
@@ -20,18 +20,18 @@ STRATEGIES = ("random", "sequential", "group_by_length")
 
 
 class EpochSampler(torch.utils.data.Sampler[int]):
-    """Yield every example once an epoch, in an order that depends on seed and epoch alone.
+    """Yield every example once per epoch, in an order that depends only on the seed and the epoch.
 
     Args:
-        num_examples: how many there are.
-        seed: of the order.
+        num_examples: the number of examples.
+        seed: the seed of the order.
         strategy: `random`, `sequential`, or `group_by_length` (transformers' own grouping; needs `lengths`).
-        global_batch_size: examples of an optimizer step, over all its micro-batches and processes. However they are
-            split, step k sees the same examples: 1 x 16, 2 x 8 by accumulation, or 8 each in two processes.
-        drop_last: leave out the examples at the end that do not fill a global batch.
+        global_batch_size: examples per optimizer step, over all its micro-batches and processes. However they are
+            split, step k sees the same examples: 1 x 16, 2 x 8 by accumulation, or 8 in each of two processes.
+        drop_last: drop the examples at the end that do not fill a global batch.
         multiple_of: fill the end with `NO_EXAMPLE` up to a multiple of this: the examples of a micro-batch times the
-            processes. Each process then takes as many batches as the others, and no example is seen twice for it.
-        lengths: tokens of each example.
+            processes. Then every process takes the same number of batches, and no example is repeated.
+        lengths: the number of tokens in each example.
 
     Yields `epoch * num_examples + index`, for `mlm_recipes.data.rows.RowsOfEpoch` to look up.
 
@@ -66,7 +66,7 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration is of."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -88,13 +88,13 @@ class EpochSampler(torch.utils.data.Sampler[int]):
 
 
 class StepSeeds(TrainerCallback):
-    """Tell the sampler the epoch, and seed torch's generators for every step, in each process differently.
+    """Set the sampler's epoch, and seed torch's generators for every step, differently in each process.
 
-    A step's dropout is then a function of (seed, step, process): nothing that happens between two steps, such as an
-    evaluation, a checkpoint or a worker that starts, can change it, and a resumed run need not restore it.
+    A step's dropout is then a function of (seed, step, process). Nothing between two steps, such as an evaluation, a
+    checkpoint or the start of a worker, can change it, and a resumed run does not need to restore it.
 
-    The epoch is told here because accelerate's loaders do not tell a sampler that lies under both a BatchSamplerShard
-    and a SkipBatchSampler: after a resume inside an epoch, on several processes (seen in accelerate 1.15).
+    The epoch is set here because accelerate's loaders do not set it on a sampler under both a BatchSamplerShard and a
+    SkipBatchSampler, after a resume inside an epoch with several processes (seen in accelerate 1.15).
     """
 
     def __init__(self) -> None:
@@ -110,5 +110,5 @@ class StepSeeds(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Seed what the step draws."""
+        """Seed the random numbers of the step."""
         torch.manual_seed(dropout_seed(args.seed, state.global_step, args.process_index))

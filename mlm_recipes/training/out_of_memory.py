@@ -1,7 +1,7 @@
-"""Out of memory: the micro-batch halves, accumulation doubles; global batch, loss and gradients stay what they were.
+"""Out of memory: halve the micro-batch and double accumulation; global batch, loss and gradients stay the same.
 
-The loss is a sum over masked tokens, divided once by their number in the whole optimizer step. So a micro-batch may be
-computed in parts: their losses and gradients add up to its own. Nothing is restarted and no batch is drawn anew.
+The loss is a sum over masked tokens, divided once by their number in the whole optimizer step. So a micro-batch can be
+computed in parts, whose losses and gradients add up to its own. Nothing is restarted and no batch is drawn again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FITS, _TOO_LARGE, _ONE_EXAMPLE = range(3)
 #: The entry of trainer_state.json's `stateful_callbacks` that says how many examples fit.
 _KEPT_AS = "micro_batch_that_fits"
 
-#: What oneDNN and the C++ library say, in full, where torch's own allocator has not been asked (seen under RLIMIT_AS).
+#: The full messages of oneDNN and the C++ library, for allocations outside torch's allocator (seen under RLIMIT_AS).
 _ON_A_CPU = {"could not create a primitive", "std::bad_alloc"}
 
 _SMALLER = (
@@ -38,16 +38,16 @@ _SMALLER = (
 
 
 class MicroBatchParts(TrainerCallback):
-    """Compute each micro-batch of an optimizer step, in `parts` if it does not fit into memory whole.
+    """Compute each micro-batch of an optimizer step, in `parts` if it does not fit into memory at once.
 
-    Where memory runs out, in the forward or the backward pass, the step's gradients are thrown away at its end, `parts`
-    doubles, and all its micro-batches are computed again, until they fit. The number stays for the steps that follow,
-    and for a run that is resumed. A step's dropout is drawn anew from the step's seed: the same as in a run that has
-    had these parts from the start.
+    If memory runs out in the forward or backward pass, the step's gradients are discarded at its end, `parts` doubles,
+    and all its micro-batches are computed again, until they fit. `parts` is kept for the following steps and for a
+    resumed run. Dropout is drawn again from the step's seed, so it is the same as in a run that had these parts from
+    the start.
 
-    Of several processes all have the same `parts`. The one that fails sends zeros for the gradients that DDP expects
-    of it, all hear of it at the step's end and repeat the step; from then on they average their gradients at the end
-    of the backward pass, not during it (`mlm_recipes.training.gradient_exchange`).
+    All processes have the same `parts`. A process that fails sends zeros for the gradients that DDP expects from it;
+    all learn of the failure at the end of the step and repeat the step. From then on they average their gradients at
+    the end of the backward pass, not during it (`mlm_recipes.training.gradient_exchange`).
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class MicroBatchParts(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Go on with the parts that the run had when it was interrupted."""
+        """Restore the number of parts that an interrupted run had."""
         kept: Any = state.stateful_callbacks
         fits = kept.get(_KEPT_AS, args.per_device_train_batch_size)
         while self._examples(args) > fits:
@@ -70,7 +70,7 @@ class MicroBatchParts(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Forget the step before."""
+        """Forget the previous step."""
         self._step = args, state
         self._micro_batches, self._returned, self._failed, self._error = [], 0.0, _FITS, ""
 
@@ -87,16 +87,16 @@ class MicroBatchParts(TrainerCallback):
 
         Args:
             compute: runs both passes and returns the loss, given the model and a batch.
-            model: as accelerate has prepared it.
+            model: as prepared by accelerate.
             inputs: the micro-batch; see `split`.
             last: whether it is the last of its optimizer step.
             whole: why this run's micro-batches cannot be computed in parts, or None if they can.
 
-        The losses that are returned for a step add up to the step's, whatever had to be computed again.
+        The losses returned for a step add up to the step's loss, even if parts of it had to be computed again.
 
-        Raises: MemoryError if one example alone does not fit, or the micro-batch does not and `whole` says why not.
+        Raises: MemoryError if a single example does not fit, or if the micro-batch does not fit and `whole` is given.
         """
-        if self._step is None:  # nobody has said that a step begins: it is not train() that asks
+        if self._step is None:  # no step has begun: the call does not come from train()
             return compute(model, inputs)
         args, _ = self._step
         exchange = None if whole else self._exchange_of(model, args)
@@ -136,7 +136,7 @@ class MicroBatchParts(TrainerCallback):
         return self._exchange
 
     def _attempt(self, compute: Callable[[Any, Any], torch.Tensor], model: Any, micro_batches: list[Any]) -> Any:
-        """Return the loss of micro-batches; if memory runs out, what there is of it, and note that it has."""
+        """Return the loss of micro-batches; if memory runs out, record that and return the loss so far."""
         loss: Any = 0.0
         try:
             for micro_batch in micro_batches:
@@ -147,11 +147,11 @@ class MicroBatchParts(TrainerCallback):
                 raise
             self._failed = _TOO_LARGE if count_examples(micro_batch) > self.parts else _ONE_EXAMPLE
             self._error = first_line(error)
-        # Only here is what the failed pass had computed let go: the exception's traceback held it.
+        # Only here are the failed pass's tensors freed: the exception's traceback held them.
         return loss
 
     def _again(self, compute: Callable[[Any, Any], torch.Tensor], model: Any, worst: int) -> Any:
-        """Return the loss of the whole step, computed in as many parts as it takes."""
+        """Return the loss of the whole step, computed in as many parts as needed."""
         assert self._step is not None
         args, state = self._step
         before, seed = self.parts, dropout_seed(args.seed, state.global_step, args.process_index)
@@ -160,8 +160,8 @@ class MicroBatchParts(TrainerCallback):
         while worst != _FITS:
             if worst == _ONE_EXAMPLE:
                 raise MemoryError(
-                    f"per_device_train_batch_size: received {args.per_device_train_batch_size}, and not even one row "
-                    f"at a time fits into memory ({self._error or 'in another process'}). Accepted: a row that fits. "
+                    f"per_device_train_batch_size: received {args.per_device_train_batch_size}, but not even a single "
+                    f"row fits into memory ({self._error or 'in another process'}). Accepted: rows that fit. "
                     + _SMALLER
                 )
             self.parts *= 2
@@ -174,8 +174,8 @@ class MicroBatchParts(TrainerCallback):
         kept[_KEPT_AS] = self._examples(args)
         if args.process_index == 0:
             logger.warning(
-                "Out of memory in step %d: from here on a micro-batch is %s in place of %d, accumulated %d times "
-                "in place of %d. The global batch and the result stay the same.",
+                "Out of memory in step %d: from now on a micro-batch is %s instead of %d, accumulated %d times "
+                "instead of %d. The global batch and the result stay the same.",
                 state.global_step + 1,
                 count(self._examples(args), "row"),
                 -(-args.per_device_train_batch_size // before),
@@ -189,7 +189,7 @@ class MicroBatchParts(TrainerCallback):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an exception says that memory has run out, of a device or of the machine.
+    """Tell whether an exception means that a device or the machine has run out of memory.
 
     >>> is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
     True
@@ -210,18 +210,18 @@ def _whole(
         if not is_out_of_memory(error):
             raise
         size, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
-        times = next((n for n in range(2, size + 1) if size % n == 0), 1)  # so that the global batch stays
+        times = next((n for n in range(2, size + 1) if size % n == 0), 1)  # keeps the global batch
         smaller = f"Pass --per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}."
         message = (
             f"per_device_train_batch_size: received {size}, which does not fit into memory ({first_line(error)}) and "
-            f"is not computed in parts: {why}. Accepted: what fits. {smaller if size > 1 else _SMALLER}"
+            f"is not computed in parts: {why}. Accepted: a batch that fits. {smaller if size > 1 else _SMALLER}"
         )
-        if args.process_index:  # it may fail alone, and the command line has the main process speak for all
+        if args.process_index:  # it may fail alone, and the command line reports only the main process's errors
             logger.error(message)
         raise MemoryError(message) from error
 
 
 def _free(model: torch.nn.Module) -> None:
-    """Let go of the gradients and of what a failed pass has left."""
+    """Free the gradients and what a failed pass has left."""
     model.zero_grad(set_to_none=True)
     clear_device_cache(garbage_collection=True)

@@ -27,7 +27,7 @@ def has_fast_bf16(use_cpu: bool) -> bool:
 
 
 def warn_of_slow_bf16(args: TrainingArguments) -> None:
-    """Say, in the main process, that bf16 was asked for where the hardware does not multiply it."""
+    """Warn, in the main process, that bf16 was requested but the hardware does not multiply it."""
     if args.bf16 and not has_fast_bf16(args.use_cpu) and args.process_index == 0:
         logger.warning(
             "bf16 is on, but this machine does not multiply bfloat16 in hardware: it is emulated, and a step takes "

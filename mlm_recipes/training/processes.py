@@ -1,4 +1,4 @@
-"""What processes tell each other: what the main one has read, whether all have succeeded, what any has been sent."""
+"""Communication between processes: results of the main process, success of all of them, maxima over all of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 def from_main(make: Callable[[], T]) -> T:
-    """Return in every process what `make` returns in the main one; it is called nowhere else.
+    """Call `make` in the main process only, and return its result in every process.
 
-    All processes must call this, in the same order; with one process it is `make()`. What is sent is pickled.
+    All processes must call this, in the same order; with one process it is `make()`. The result is pickled.
 
-    Raises: in the main process what `make` raises, in the others a ValueError that says the same.
+    Raises: in the main process what `make` raises; in the others a ValueError with the same message.
 
     >>> from_main(lambda: "read once")
     'read once'
@@ -32,9 +32,9 @@ def from_main(make: Callable[[], T]) -> T:
 
 
 def dealt_by_main(make: Callable[[], list[T]]) -> T:
-    """Return in each process its item of the list that `make` returns in the main one: an item for each process.
+    """Call `make` in the main process only; it returns a list with one item per process, and each process gets its own.
 
-    All else as `from_main`.
+    Otherwise as `from_main`.
 
     >>> dealt_by_main(lambda: ["a share"])
     'a share'
@@ -51,11 +51,11 @@ def dealt_by_main(make: Callable[[], list[T]]) -> T:
 
 
 def all_or_none(act: Callable[[], T]) -> T:
-    """Call `act` in every process and return what it returns; where it raises in one, it raises in all.
+    """Call `act` in every process and return its result; if it raises in one process, raise in all.
 
-    All processes must call this, in the same order. What goes wrong in one alone would have the others wait for it.
+    All processes must call this, in the same order. Otherwise an error in one process would leave the others waiting.
 
-    Raises: what `act` raises, in the others an OSError that says the same.
+    Raises: what `act` raises; in the other processes an OSError with the same message.
 
     >>> all_or_none(lambda: "written")
     'written'
@@ -79,8 +79,8 @@ def all_or_none(act: Callable[[], T]) -> T:
 def highest(*values: int) -> tuple[int, ...]:
     """Return the highest of each value over all processes; with one process, the values themselves.
 
-    All processes must call this, in the same order, with as many values. The values travel between the CPUs: no
-    device is waited for.
+    All processes must call this, in the same order, with the same number of values. The values are exchanged between
+    CPUs, without waiting for a device.
 
     >>> highest(0, 3)
     (0, 3)
@@ -93,7 +93,7 @@ def highest(*values: int) -> tuple[int, ...]:
 
 
 def gathered(value: T) -> list[T]:
-    """Return the value of every process, by rank. All must call this, in the same order. What is sent is pickled.
+    """Return the value of every process, by rank. All must call this, in the same order. The values are pickled.
 
     >>> gathered("mine")
     ['mine']
@@ -116,13 +116,13 @@ def several() -> bool:
 
 @cache
 def _group(world: Any) -> Any:
-    """Return a group of all processes that takes objects in a CPU's memory, which NCCL's does not."""
-    # The others wait for as long as the main process reads; if it dies, the connection breaks, and they notice at once.
+    """Return a group of all processes that can send objects in CPU memory, which NCCL's group cannot."""
+    # The others wait while the main process reads; if it dies, the connection breaks, and they notice immediately.
     return dist.new_group(backend="gloo", timeout=timedelta(days=7))
 
 
 def _attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """Return what `make` returns in the main process, or what it raises: the others would wait for ever."""
+    """Return in the main process what `make` returns or raises; an uncaught error would leave the others waiting."""
     if dist.get_rank() != 0:
         return None, None
     try:

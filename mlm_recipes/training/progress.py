@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: the epoch, a bar, the loss."""
+"""Progress during training: the epoch, a bar, the loss."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..report.screen import say
 from ..report.wording import how_long
 
-#: After so many steps the time of the run is told; the first one, which warms up, is not counted.
+#: The run's duration is estimated after this many steps; the first one warms up and is not counted.
 _TOLD_AFTER = 4
 
 
 class TrainingProgress(TrainerCallback):
-    """A bar with the epoch before it and the loss behind it; plain lines, about twenty, where there is no terminal.
+    """A bar with the epoch before it and the loss after it; without a terminal, about twenty plain lines.
 
-    After a few steps it says how long the run takes, unless `told` is set: then that was said beforehand.
+    After a few steps it prints how long the run will take, unless `told` says that this was printed before.
     """
 
     told = False
@@ -29,7 +29,7 @@ class TrainingProgress(TrainerCallback):
         self._bar: Any = None
         self._loss: float | None = None
         self._started = 0.0
-        self._first = 0  # the step that training began at; more than 0 where it resumes
+        self._first = 0  # the step that training began at; more than 0 in a resumed run
         self._warm = 0.0  # when the first step was taken
 
     def on_train_begin(
@@ -49,14 +49,14 @@ class TrainingProgress(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take note of the loss."""
+        """Record the loss."""
         self._loss = (logs or {}).get("loss", self._loss)
 
     # Trainer logs after on_step_end, so a step's loss is shown when the next one begins.
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Show where training stands."""
+        """Show the progress so far."""
         if state.global_step == self._first + 1:
             self._warm = time.monotonic()
         if not self.told and state.is_world_process_zero and state.global_step == self._first + _TOLD_AFTER:
@@ -71,7 +71,7 @@ class TrainingProgress(TrainerCallback):
         self.close()
 
     def close(self) -> None:
-        """Close the bar, also where training did not come to its end."""
+        """Close the bar, also if training was interrupted."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -88,14 +88,14 @@ class TrainingProgress(TrainerCallback):
         if not state.is_world_process_zero or step == self._first:
             return
         epochs = max(1, math.ceil(state.num_train_epochs))
-        epoch = max(1, math.ceil((state.epoch or 0) - 1e-9))  # the one that the step just taken belongs to
+        epoch = max(1, math.ceil((state.epoch or 0) - 1e-9))  # the epoch of the step just taken
         loss = "not logged yet" if self._loss is None else f"{self._loss:.3f}"
         if self._bar is not None:
             try:
                 self._bar.set_description(f"Epoch {epoch}/{epochs}", refresh=False)
                 self._bar.set_postfix(loss=loss, refresh=False)
                 self._bar.update(step - self._bar.n)
-            except OSError:  # the terminal was closed, and the run was told to stay
+            except OSError:  # the terminal was closed, but the run continues
                 self._bar.disable, self._bar = True, None
         elif step == total or step % max(1, total // 20) == 0:
             rate = (step - self._first) / max(1e-9, time.monotonic() - self._started)

@@ -1,4 +1,4 @@
-"""Processes that torchrun has started again: they meet under keys of their own."""
+"""Processes that torchrun has restarted: they form a process group under keys of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 
 def restarted() -> bool:
-    """Tell whether torchrun (`--max-restarts`) has started this process again.
+    """Tell whether torchrun (`--max-restarts`) has restarted this process.
 
     >>> restarted()
     False
@@ -19,17 +19,18 @@ def restarted() -> bool:
 
 
 def rejoin_process_group(backend: str, timeout: int) -> None:
-    """Make the process group of processes that torchrun has started again; else leave it to who makes it ever.
+    """Create the process group if torchrun has restarted this process; otherwise do nothing.
 
-    torchrun keeps its store from one start to the next, with the addresses of the processes that are gone (torch 2.13,
-    `--rdzv_backend c10d`): gloo then waits for these. Here each start has a prefix. `timeout` is in seconds.
+    torchrun keeps its store across restarts, with the addresses of processes that are gone (torch 2.13,
+    `--rdzv_backend c10d`), and gloo then waits for them. Here each restart has a key prefix of its own. `timeout` is
+    in seconds.
     """
     shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if not (restarted() and shared) or dist.is_initialized():
         return
     address, port, size = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
     patience = timedelta(seconds=timeout)
-    c10d: Any = dist  # whose stores have no types
+    c10d: Any = dist  # its stores have no type annotations
     store = c10d.TCPStore(address, port, size, is_master=False, timeout=patience)
     mine = c10d.PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     dist.init_process_group(backend, store=mine, rank=int(os.environ["RANK"]), world_size=size, timeout=patience)

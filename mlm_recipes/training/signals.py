@@ -1,4 +1,4 @@
-"""Being told to stop: the step is finished, a checkpoint saved, and all processes end together."""
+"""Stop signals: the current step is finished, a checkpoint is saved, and all processes stop together."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .processes import highest
 
 T = TypeVar("T")
 
-#: What asks a run to stop. SIGUSR1 is what SLURM is told to send some time before the limit.
+#: Signals that ask a run to stop. SLURM can be configured to send SIGUSR1 some time before the limit.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
-#: The exit code of a run that stopped because it was asked to, with a checkpoint to go on from (sysexits' EX_TEMPFAIL).
+#: The exit code of a run that stopped on request, with a checkpoint to resume from (EX_TEMPFAIL in sysexits).
 EXIT_CODE = 75
 
-#: Seconds in which torchrun passes on what its processes may have received themselves: the same signal, not a second.
+#: Seconds in which a signal that torchrun forwards is the one that its processes already received, not a second one.
 ECHO = 5.0
 
 
@@ -35,7 +35,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, received: int, checkpoint: Path) -> None:
         name = signal.Signals(received).name
         super().__init__(
-            f"stopped by {name}, after saving {checkpoint}. To go on: mlm-recipes train {checkpoint.parent} "
+            f"stopped by {name}, after saving {checkpoint}. To resume: mlm-recipes train {checkpoint.parent} "
             "--resume_from_checkpoint true"
         )
         self.signal = received
@@ -43,16 +43,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 def goes_by_what_is_measured(args: TrainingArguments) -> bool:
-    """Tell whether to leave an evaluation out would make it another run, by its schedule or its best model."""
+    """Tell whether skipping an evaluation would change the run, through its schedule or its best model."""
     by_best = args.load_best_model_at_end or str(args.save_strategy) == "best"
     return by_best or str(args.lr_scheduler_type) in METRIC_DRIVEN
 
 
 class InWorkers:
-    """For a data loader's `worker_init_fn`: while a model trains, only the main process acts on signals.
+    """For a data loader's `worker_init_fn`: during training, its workers ignore stop signals.
 
-    A terminal and SLURM send them to all processes, and torch raises where a worker dies. Otherwise SIGTERM ends a
-    worker, as ever: that is how Python ends those that are left.
+    A terminal and SLURM send signals to all processes, and torch raises an error if a worker dies. Outside training,
+    SIGTERM ends a worker as usual, since Python ends remaining workers that way.
     """
 
     def __init__(self) -> None:
@@ -71,10 +71,10 @@ class InWorkers:
 
 
 class StopSignals(TrainerCallback):
-    """Between `with` and its end, take SIGINT, SIGTERM and SIGUSR1 for the wish to stop after the step.
+    """Within `with`, treat SIGINT, SIGTERM and SIGUSR1 as requests to stop after the current step.
 
-    A second signal is obeyed as if this were not here. In another thread than the main one nothing is done,
-    since only the main one can be told of signals; nor to a signal that is ignored, as nohup has it.
+    A second signal gets its previous handler. Nothing is done outside the main thread, since Python delivers signals
+    only there, and nothing to signals that are ignored, such as under nohup.
 
     `received` is the number of the signal that any process has received, 0 for none; all processes learn of it at the
     end of the same step.
@@ -111,20 +111,20 @@ class StopSignals(TrainerCallback):
             signal.raise_signal(number)
 
     def agree(self) -> bool:
-        """Return whether any process has been asked to stop. All must call this, in the same order."""
+        """Return whether any process was asked to stop. All processes must call this, in the same order."""
         if not self.received:
             self.received = highest(self._mine)[0]
         return self.received != 0
 
     def until_stopped(self, things: Iterable[T]) -> Iterator[T]:
-        """Yield `things` for as long as no process has been asked to stop; there must be as many in each."""
+        """Yield `things` until any process is asked to stop; every process must have the same number of them."""
         for thing in things:
             if self.agree():
                 return
             yield thing
 
-    # Trainer's own callback stands before this one, and has said by now what the step would have had it do.
+    # Trainer's own callback runs before this one, and has already decided what to do after this step.
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Where any process is to stop, evaluate only if the run goes by what is measured."""
+        """If any process was asked to stop, evaluate only if the run depends on its measurements."""
         if self.agree():
             control.should_evaluate &= goes_by_what_is_measured(args)

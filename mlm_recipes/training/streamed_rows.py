@@ -1,4 +1,4 @@
-"""The rows of a streamed text, dealt to the processes step by step, and where in the text each checkpoint stands."""
+"""The rows of a streamed text, distributed to the processes step by step, and each checkpoint's position in it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from transformers.trainer_callback import ExportableState
 from ..data.streams import START, Place, Row
 from .processes import dealt_by_main
 
-#: What of a row only this library's collator knows.
+#: Columns that only this library's collator uses.
 _OURS = ("epoch", "example_id")
 
 
 class StreamedRows(torch.utils.data.Dataset[Any]):
-    """The rows of a run by their position, from 0 on, taken in order; each batch is dealt out by the main process.
+    """The rows of a run by position, from 0, taken in order; the main process distributes each batch.
 
-    Positions, not an iterator: so that skipping the steps a resumed run has behind it is a number, and reads nothing.
+    Rows have positions so that a resumed run can skip the steps already done without reading them.
 
     Args:
-        open_at: `blocks` from a place on.
-        length: rows of the whole run.
-        processes: how many take a batch in turn, in the order of their ranks.
-        known: a place from which positions beyond it can be reached.
-        plain: leave out of each row what only this library's collator knows.
+        open_at: returns `blocks` from a place on.
+        length: the number of rows in the whole run.
+        processes: the number of processes, which take batches in turn, in the order of their ranks.
+        known: a place to start from, for positions after it.
+        plain: omit the columns that only this library's collator uses.
 
     >>> from mlm_recipes.data.streams import TextStream, blocks
     >>> stream, make_rows = TextStream(lambda: "abcde"), lambda texts: [{"input_ids": [ord(text)]} for text in texts]
@@ -46,8 +46,8 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         plain: bool = False,
     ) -> None:
         self._open_at, self._length, self._processes, self._plain = open_at, length, processes, plain
-        self._places = [START, known]  # every process knows them: any may have to save one
-        self._opened: list[Place] = []  # of those, what the others have not been told yet
+        self._places = [START, known]  # known to every process: any may have to save one
+        self._opened: list[Place] = []  # those that the other processes do not know yet
         self._rows: Iterator[Row] = iter(())
         self._next = -1
 
@@ -58,17 +58,17 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions: Sequence[int]) -> list[Row]:
-        """Return this process's rows of a batch; all processes must ask for theirs."""
+        """Return this process's rows of a batch; all processes must call this."""
         opened, rows = dealt_by_main(lambda: self._deal(positions[0], len(positions)))
         self._places += opened
         return rows
 
     def place(self, position: int) -> Place:
-        """Return where the last block began that is known to begin at or before `position`."""
+        """Return the start of the last known block that begins at or before `position`."""
         return max((place for place in self._places if place.position <= position), key=lambda place: place.position)
 
     def _deal(self, position: int, batch: int) -> list[tuple[list[Place], list[Row]]]:
-        """Return for each process the blocks that were opened and its rows; the main process's begin at `position`."""
+        """Return for each process the newly opened blocks and its rows; the main process's rows begin at `position`."""
         if position != self._next:
             place = self.place(position)
             passed = position - place.position
@@ -86,7 +86,7 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
 
 
 class StreamState(TrainerCallback, ExportableState):
-    """Keep with each checkpoint where its stream stands: the block of the next step's first row."""
+    """Record in each checkpoint the position of its stream: the block of the next step's first row."""
 
     def __init__(self) -> None:
         self.rows: StreamedRows | None = None
@@ -96,20 +96,20 @@ class StreamState(TrainerCallback, ExportableState):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Note the step that training begins at."""
+        """Record the step that training begins at."""
         self._step = state.global_step
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Note the step that is done."""
+        """Record the step that is done."""
         self._step = state.global_step
 
     @property
     def place(self) -> Place:
-        """Where the block begins that holds the next step's first row."""
+        """The start of the block that holds the next step's first row."""
         return self.rows.place(self._step * self.rows_a_step) if self.rows is not None else START
 
     def state(self) -> dict[str, Any]:
-        """Return what is saved."""
+        """Return what a checkpoint stores."""
         return {"args": {}, "attributes": {"place": self.place._asdict()}}
 
     @classmethod

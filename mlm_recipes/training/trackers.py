@@ -1,4 +1,4 @@
-"""Experiment trackers (`report_to`): open from the first measure of a run to the last."""
+"""Experiment trackers (`report_to`), kept open from a run's first measurement to its last."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from transformers.integrations.integration_utils import (
 from ..sources.names import did_you_mean
 from .not_made import NotMade
 
-#: What to install for a tracker, where it is not called as the tracker is.
+#: The package to install for a tracker, if its name differs.
 _PACKAGES = {"comet_ml": "comet-ml"}
 
-#: Trackers that transformers' list of the installed ones leaves out, always or sometimes; Trainer looks for these.
+#: Trackers that are always or sometimes missing from transformers' list of installed ones; Trainer checks for these.
 _NOT_LISTED = ("azure_ml", "flyte")
 
-#: The events that `Trackers` brings about itself, in Trainer's place.
+#: The events that `Trackers` calls itself, instead of Trainer.
 _OURS_TO_CALL = ("on_train_begin", "on_train_end")
 
 
 def refuse_missing(report_to: str | list[str] | None) -> None:
     """Raise ValueError for a tracker that transformers does not know, or whose package is not installed.
 
-    `report_to` is a config's value; TrainingArguments has made a list of it.
+    `report_to` is the config's value, which TrainingArguments has turned into a list.
 
     >>> refuse_missing(["tensorbord"])
     Traceback (most recent call last):
@@ -53,14 +53,14 @@ clearml, codecarbon, comet_ml, dagshub, dvclive, flyte, kubeflow, mlflow, neptun
 
 
 class Trackers:
-    """The trackers that a Trainer reports to, kept open while `with` lasts, and what is logged beside Trainer's own.
+    """The trackers that a Trainer reports to, kept open within `with`, and what is logged besides Trainer's own logs.
 
-    Trainer opens them when training begins and closes them when it ends (transformers 5.23): what is measured before
-    would lie in another folder (TensorBoard), what is measured after in a run of its own (MLflow, Trackio). Here they
-    open before the one and close after the other. Without a tracker nothing happens.
+    Trainer opens them when training begins and closes them when it ends (transformers 5.23). Measurements before that
+    would be in another folder (TensorBoard), and those after it in a separate run (MLflow, Trackio). Here the trackers
+    are opened before the first measurement and closed after the last. Without a tracker nothing happens.
 
-    A tracker that cannot begin ends the run before any work; one that fails later (a server that is gone, a full disk)
-    is told no more, and noted in `not_made`.
+    If a tracker cannot start, the run stops before any work. If one fails later (lost server, full disk), it gets no
+    more events, and the failure is recorded in `not_made`.
     """
 
     def __init__(self, trainer: Trainer, not_made: NotMade) -> None:
@@ -74,13 +74,13 @@ class Trackers:
         for callback in self._callbacks:
             try:
                 self._call(callback, "on_train_begin")
-            except Exception as error:  # each has its own; people see which it was, and what it says
+            except Exception as error:  # every tracker has its own errors; the message names the tracker and its error
                 raise ValueError(
-                    f"report_to: {_name(callback)} could not begin: {str(error).strip()} Accepted: a tracker "
-                    "that is set up on this machine. Set it up as it says, or leave report_to out."
+                    f"report_to: {_name(callback)} could not start: {str(error).strip()} Accepted: a tracker "
+                    "that is set up on this machine. Set it up as its message says, or leave report_to out."
                 ) from error
             for event in filter(lambda name: name.startswith("on_"), dir(callback)):
-                # On the object: Trainer's call comes here, ours to the method.
+                # Set on the object: Trainer calls this, `_call` the original method.
                 setattr(callback, event, _held_back if event in _OURS_TO_CALL else self._told(callback, event))
         return self
 
@@ -95,21 +95,21 @@ class Trackers:
                     self._call(callback, "on_train_end")
 
     def log(self, name: str, measured: Mapping[str, Any]) -> None:
-        """Log the figures of `measured` at the step where training stands, as `eval/<name>/<figure>`.
+        """Log the figures of `measured` at the current step, as `eval/<name>/<figure>`.
 
-        That is how TensorBoard, Trackio and W&B have it; MLflow, which takes names as they are: `eval_<name>/<figure>`.
+        TensorBoard, Trackio and W&B show that name; MLflow, which does not change names, shows `eval_<name>/<figure>`.
         """
         if self._callbacks:
             self._trainer.log({f"eval_{name}/{figure}": value for figure, value in figures(measured).items()})
 
     def _told(self, callback: TrainerCallback, event: str) -> Callable[..., Any]:
-        """Return what tells a tracker of an event, until it fails once."""
+        """Return a function that passes an event to a tracker, until the tracker fails once."""
         tell = getattr(callback, event)
 
         def told(*args: Any, **kwargs: Any) -> Any:
             control = None
             if callback not in self._failed:
-                self._failed.add(callback)  # until it has not
+                self._failed.add(callback)  # removed again if it does not fail
                 with self._not_made.noting(f"the rest of {_name(callback)}'s figures"):
                     control = tell(*args, **kwargs)
                     self._failed.remove(callback)
@@ -129,7 +129,7 @@ class Trackers:
 
 
 def figures(measured: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers among measures, those of a group within them with its name before theirs.
+    """Return the numbers among measures; those of a nested group get its name as a prefix.
 
     >>> figures({"loss": 2.0, "fill_mask": [], "general": {"loss": 3.0}})
     {'loss': 2.0, 'general/loss': 3.0}
@@ -148,4 +148,4 @@ def _name(callback: TrainerCallback) -> str:
 
 
 def _held_back(*args: Any, **kwargs: Any) -> None:
-    """Do nothing: in the place of an event that `Trackers` brings about itself."""
+    """Do nothing; replaces an event that `Trackers` calls itself."""

@@ -43,7 +43,7 @@ def make_trainer(tokenizer, rows, folder, model=None, data_collator=None, **chan
     )  # fmt: skip
 
 
-def test_every_classed_value_is_one_that_there_is():
+def test_every_classified_value_is_a_config_field():
     assert set(field_names()) >= FIXED
     later = {"activation_checkpointing", "activation_checkpointing_kwargs"}  # than the oldest transformers we take
     assert set(field_names()) | later >= ALLOWED
@@ -58,7 +58,7 @@ def test_every_classed_value_is_one_that_there_is():
         ("allowed", ["logging_steps", "per_device_eval_batch_size", "save_total_limit", "dataloader_num_workers"]),
     ],
 )
-def test_the_kinds_of_values(expected, names):
+def test_kinds_of_values(expected, names):
     assert {kind(name) for name in names} == {expected}
 
 
@@ -80,12 +80,12 @@ def test_the_kinds_of_values(expected, names):
         ({"dataloader_drop_last": True}, "dataloader_drop_last was False and is now True"),
     ],
 )
-def test_what_would_be_another_run_is_refused_with_old_and_new_value(tokenizer, numbered, begun, changes, says):
+def test_a_value_that_changes_the_run_is_refused_with_old_and_new_value(tokenizer, numbered, begun, changes, says):
     with pytest.raises(ValueError, match=f"belongs to another run: .*{says}.*--model .*checkpoint-4"):
         make_trainer(tokenizer, numbered, begun[0], **changes).train(resume_from_checkpoint=True)
 
 
-def test_another_text_model_or_collator_is_another_run(tokenizer, numbered, begun):
+def test_a_different_text_model_or_collator_is_a_different_run(tokenizer, numbered, begun):
     changed = [*numbered[:-1], numbered[-1] | {"input_ids": [101, 200, 102]}]
     wider = make_bert(tokenizer, intermediate_size=96)
     other = DataCollatorForMaskedLM(tokenizer, mlm_probability=0.4, seed=7)
@@ -114,7 +114,7 @@ def test_another_text_model_or_collator_is_another_run(tokenizer, numbered, begu
         ),
     ],
 )
-def test_another_schedule_is_refused_unless_it_is_asked_for_by_name(tokenizer, numbered, begun, changes, says):
+def test_a_changed_schedule_is_refused_unless_named(tokenizer, numbered, begun, changes, says):
     trainer = make_trainer(tokenizer, numbered, begun[0], **changes)
     start = [parameter.clone() for parameter in trainer.model.parameters()]
     with pytest.raises(ValueError, match=says):
@@ -122,8 +122,8 @@ def test_another_schedule_is_refused_unless_it_is_asked_for_by_name(tokenizer, n
     assert all(torch.equal(a, b) for a, b in zip(start, trainer.model.parameters(), strict=True))
 
 
-def test_values_asked_for_by_name_take_effect(tokenizer, numbered, begun, tmp_path):
-    """A checkpoint brings its optimizer's and its schedule's values along; they must not win."""
+def test_named_values_take_effect(tokenizer, numbered, begun, tmp_path):
+    """A checkpoint restores its optimizer's and schedule's values; they must not win."""
     trainer = make_trainer(
         tokenizer, numbered, tmp_path, learning_rate=1e-4, max_steps=8, weight_decay=0.5, adam_beta2=0.9,
         change_on_resume=["learning_rate", "max_steps", "weight_decay", "adam_beta2"],
@@ -160,7 +160,7 @@ def test_a_schedule_that_follows_the_measured_loss_can_only_be_made_longer(token
         (tmp_path, {"lr_scheduler_type": "linear"}),
         (begun[0], PLATEAU),
     ):
-        with pytest.raises(ValueError, match=r"change_on_resume: received .* reduce_lr_on_plateau.* its own count"):
+        with pytest.raises(ValueError, match=r"change_on_resume: received .* reduce_lr_on_plateau.* own step count"):
             make_trainer(tokenizer, numbered, tmp_path, change_on_resume=names, **values).train(folder / "checkpoint-2")
     with pytest.raises(ValueError, match="eval_steps was 1 and is now 2"):  # it decides when the rate falls
         make_trainer(tokenizer, numbered, tmp_path, **(PLATEAU | {"eval_steps": 2})).train(tmp_path / "checkpoint-2")
@@ -168,14 +168,14 @@ def test_a_schedule_that_follows_the_measured_loss_can_only_be_made_longer(token
     assert longer.train(tmp_path / "checkpoint-2").global_step == 6
 
 
-def test_which_model_is_kept_is_no_detail(tokenizer, numbered, begun, tmp_path):
+def test_changing_which_model_is_kept_must_be_named(tokenizer, numbered, begun, tmp_path):
     with pytest.raises(ValueError, match="load_best_model_at_end was False and is now True"):
         make_trainer(
             tokenizer, numbered, tmp_path, load_best_model_at_end=True, eval_strategy="steps", eval_steps=1,
         ).train(begun[0] / "checkpoint-2")  # fmt: skip
 
 
-def test_a_value_that_holds_values_is_named_as_a_whole(tokenizer, numbered, tmp_path):
+def test_a_nested_value_is_named_as_a_whole(tokenizer, numbered, tmp_path):
     values = {"lr_scheduler_type": "cosine_with_restarts", "max_steps": 4}
     make_trainer(tokenizer, numbered, tmp_path, lr_scheduler_kwargs={"num_cycles": 1}, **values).train()
     values["lr_scheduler_kwargs"] = {"num_cycles": 2}
@@ -189,7 +189,7 @@ def test_a_value_that_holds_values_is_named_as_a_whole(tokenizer, numbered, tmp_
     make_trainer(tokenizer, numbered, tmp_path, **values, **accelerator).train(True)  # allowed as a whole, too
 
 
-def test_what_another_version_has_or_has_not_is_no_difference(tokenizer, numbered, begun, tmp_path):
+def test_a_value_that_only_one_version_has_is_not_compared(tokenizer, numbered, begun, tmp_path):
     shutil.copytree(begun[0] / "checkpoint-2", tmp_path / "checkpoint-2")
     path = tmp_path / "checkpoint-2" / "trainer_state.json"
     state = json.loads(path.read_text())
@@ -202,7 +202,7 @@ def test_what_another_version_has_or_has_not_is_no_difference(tokenizer, numbere
     assert make_trainer(tokenizer, numbered, tmp_path).train(True).global_step == 4
 
 
-def test_a_value_set_after_the_trainer_was_made_counts(tokenizer, numbered, begun, tmp_path):
+def test_a_value_set_after_the_trainer_was_created_counts(tokenizer, numbered, begun, tmp_path):
     trainer = make_trainer(tokenizer, numbered, tmp_path)
     trainer.args.learning_rate = 1e-4
     with pytest.raises(ValueError, match="learning_rate was"):
@@ -218,11 +218,11 @@ def test_a_run_cannot_end_before_the_checkpoint(tokenizer, numbered, begun, tmp_
 @pytest.mark.parametrize(
     "given", ["learning_rate,max_steps", ["learning_rate max_steps"], ["learning_rate", "max_steps"]]
 )
-def test_names_may_be_written_as_people_write_them(given):
+def test_names_may_be_separated_by_commas_or_spaces(given):
     assert MLMConfig(change_on_resume=given).change_on_resume == ["learning_rate", "max_steps"]
 
 
-def test_the_config_can_say_it(tokenizer, numbered, begun, tmp_path):
+def test_the_config_can_set_resume_from_checkpoint(tokenizer, numbered, begun, tmp_path):
     place = str(begun[0] / "checkpoint-2")
     for asked, given in ((place, None), ("true", place), (None, "true")):
         folder = begun[0] if given == "true" else tmp_path
@@ -234,7 +234,7 @@ def test_the_config_can_say_it(tokenizer, numbered, begun, tmp_path):
     assert trainer.resumed == []
 
 
-def test_what_changes_nothing_is_allowed_takes_effect_and_is_said(tokenizer, numbered, begun, tmp_path, caplog):
+def test_a_harmless_change_is_allowed_takes_effect_and_is_reported(tokenizer, numbered, begun, tmp_path, caplog):
     with caplog.at_level("INFO", logger="mlm_recipes"):
         trainer = make_trainer(
             tokenizer, numbered, tmp_path, logging_steps=2, per_device_eval_batch_size=3, save_strategy="no"
@@ -250,7 +250,7 @@ def test_what_changes_nothing_is_allowed_takes_effect_and_is_said(tokenizer, num
 
 
 def test_a_finished_run_takes_no_further_step(tokenizer, numbered, begun, tmp_path):
-    """Upstream takes one more: here four steps of two an epoch, and the same within an epoch of eight."""
+    """Stock Trainer takes one more step: here after four steps of two per epoch, and within an epoch of eight."""
     trainer = make_trainer(tokenizer, numbered, begun[0])
     assert trainer.train(resume_from_checkpoint=True).global_step == 4
     for a, b in zip(trainer.model.parameters(), begun[1].model.parameters(), strict=True):
@@ -279,7 +279,7 @@ def test_the_newest_checkpoint_is_the_one_with_the_highest_step(tmp_path):
     for asked in (True, "True", "no/such/place"):
         with pytest.raises(FileNotFoundError, match=r"there is no checkpoint in .*--save_strategy epoch"):
             find_checkpoint(asked, "no/place")
-    beside = r"it has no manifest.json.*Beside it there are .*checkpoint-2, .*checkpoint-10\. Name another"
+    beside = r"it has no manifest.json.*The same folder also holds .*checkpoint-2, .*checkpoint-10\. Name another"
     with pytest.raises(ValueError, match=beside):
         find_checkpoint(tmp_path / "checkpoint-11", "")
 
@@ -291,12 +291,12 @@ def test_a_checkpoint_without_a_contract_is_refused(tokenizer, numbered, begun, 
     del state["stateful_callbacks"]["ResumeContract"]
     path.write_text(json.dumps(state))
     reseal(path.parent)
-    with pytest.raises(ValueError, match=r"does not say what run it belongs to.*--model .*checkpoint-2"):
+    with pytest.raises(ValueError, match=r"does not record which run it belongs to.*--model .*checkpoint-2"):
         make_trainer(tokenizer, numbered, tmp_path).train(resume_from_checkpoint=True)
 
 
 def test_a_checkpoint_without_an_optimizer_is_refused(tokenizer, numbered, tmp_path):
-    """Upstream goes on with a new one, and says nothing."""
+    """Stock Trainer silently continues with a new optimizer."""
     make_trainer(tokenizer, numbered, tmp_path, save_only_model=True).train()
     with pytest.raises(ValueError, match=r"holds no optimizer.*without --save_only_model"):
         make_trainer(tokenizer, numbered, tmp_path).train(resume_from_checkpoint=tmp_path / "checkpoint-2")

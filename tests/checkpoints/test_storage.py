@@ -29,14 +29,14 @@ def saved(tmp_path):
     return tmp_path / "checkpoint-3"
 
 
-def test_what_was_committed_is_whole_and_alone(saved):
+def test_a_committed_checkpoint_is_complete(saved):
     assert fault(saved) is None
     assert {path.name for path in saved.parent.iterdir()} == {"checkpoint-3", ".staged"}
     assert json.loads((saved / MANIFEST).read_text())["files"]["optimizer.pt"]["bytes"] == 7
 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
-def test_a_file_that_is_missing_cut_or_longer_is_found(saved, name):
+def test_a_missing_truncated_or_longer_file_is_detected(saved, name):
     path = saved / name
     content = path.read_bytes()
     for changed in (None, content[:-1], content[: len(content) // 2], content + b"\n"):
@@ -50,7 +50,7 @@ def test_a_file_that_is_missing_cut_or_longer_is_found(saved, name):
 
 
 @given(st.data())
-def test_any_bit_that_flips_is_found(tmp_path_factory, data):
+def test_any_flipped_bit_is_detected(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("bits") / "checkpoint-1"
     reseal(write(folder))
     path = folder / data.draw(st.sampled_from([name for name, content in FILES.items() if content] + [MANIFEST]))
@@ -62,17 +62,17 @@ def test_any_bit_that_flips_is_found(tmp_path_factory, data):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', '{"files": {"a": 1}}', '{"files": {"a": {}}}', "\0"])
-def test_what_is_no_manifest_is_said_to_be_none(saved, text):
+def test_an_invalid_manifest_is_reported(saved, text):
     (saved / MANIFEST).write_text(text)
     assert fault(saved) in ("its manifest.json cannot be read", "its manifest.json is damaged")
 
 
-def test_a_manifest_of_its_own_making_needs_the_files_it_names(saved):
+def test_a_valid_manifest_still_needs_the_files_it_lists(saved):
     (saved / MANIFEST).write_text(storage._manifest({"../../etc/passwd-": {"bytes": 1, "sha256": "0"}}))
     assert fault(saved).startswith("../../etc/passwd- cannot be read")
 
 
-def test_the_newest_that_is_whole_is_taken_and_the_others_are_named(tmp_path, caplog):
+def test_the_newest_complete_checkpoint_is_used_and_skipped_ones_are_logged(tmp_path, caplog):
     for step in (2, 10, 11, 12):
         reseal(write(tmp_path / f"checkpoint-{step}"))
     (tmp_path / "checkpoint-12" / MANIFEST).unlink()
@@ -80,12 +80,12 @@ def test_the_newest_that_is_whole_is_taken_and_the_others_are_named(tmp_path, ca
     flipped.write_bytes(b"mOments")
     (tmp_path / "checkpoint-13").write_text("a file")
     assert newest_whole(tmp_path).name == "checkpoint-10"
-    assert "checkpoint-12 is passed over: it has no manifest.json" in caplog.text
-    assert "checkpoint-11 is passed over: optimizer.pt is damaged" in caplog.text
+    assert "checkpoint-12 is skipped: it has no manifest.json" in caplog.text
+    assert "checkpoint-11 is skipped: optimizer.pt is damaged" in caplog.text
     assert newest_whole(tmp_path / "nowhere") is None
 
 
-def test_rotation_counts_whole_checkpoints_only_and_keeps_the_best(tmp_path):
+def test_rotation_counts_only_complete_checkpoints_and_keeps_the_best(tmp_path):
     def there():
         return [path.name for path in list_checkpoints(tmp_path)]
 
@@ -110,8 +110,8 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_killed_at_any_moment_of_a_commit_there_is_a_whole_checkpoint_or_none(tmp_path, monkeypatch, existing):
-    """After each of the calls that change something on the disk, in turn."""
+def test_a_kill_at_any_moment_of_a_commit_leaves_a_complete_checkpoint_or_none(tmp_path, monkeypatch, existing):
+    """After each call that changes the disk, in turn."""
     calls = 0
     for point in range(100):
         run = tmp_path / str(point)
@@ -148,7 +148,7 @@ def test_killed_at_any_moment_of_a_commit_there_is_a_whole_checkpoint_or_none(tm
     assert point > (12 if existing else 8)
 
 
-def test_a_checkpoint_that_is_half_removed_is_none(tmp_path, monkeypatch):
+def test_a_half_removed_checkpoint_does_not_count(tmp_path, monkeypatch):
     reseal(write(tmp_path / "checkpoint-1"))
     with monkeypatch.context() as patch:
         patch.setattr(storage.shutil, "rmtree", lambda path, ignore_errors=False: None)
@@ -157,7 +157,7 @@ def test_a_checkpoint_that_is_half_removed_is_none(tmp_path, monkeypatch):
     assert newest_whole(tmp_path) is None
 
 
-def test_a_disk_without_room_is_said_to_be_one(tmp_path):
+def test_a_full_disk_is_reported(tmp_path):
     storage.require_space(tmp_path, 1)
     with pytest.raises(OSError, match=r"it needs about 9,000,000,000,000,000 bytes, and [\d,]+ are free"):
         storage.require_space(tmp_path, 9 * 10**15)

@@ -1,4 +1,4 @@
-"""Nothing that lies in a checkpoint is run when it is read."""
+"""No code in a checkpoint is run when it is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILES = (*READ, "training_args.bin")
 
 
 class Canary:
-    """Unpickled without care, it leaves a file."""
+    """Writes a file when it is unpickled without the check."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -42,7 +42,7 @@ def by_pickle(path):
 
 
 def replace_file(checkpoint, name, content):
-    """Put a file into a checkpoint as if it had been saved with it: the manifest says so too."""
+    """Put a file into a checkpoint as if it had been saved there, with an entry in the manifest."""
     staged = checkpoint.with_name("staged")
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(checkpoint, staged, ignore=shutil.ignore_patterns(MANIFEST))
@@ -76,16 +76,16 @@ def test_a_malicious_pickle_is_not_run(name, make, begun, capsys, tmp_path):
     error = capsys.readouterr().err
     if name in READ:
         assert code == 2
-        assert f"'run/checkpoint-2' holds {name}, which is not tensors and plain values alone" in error
-        assert "Nothing of it was run" in error
+        assert f"'run/checkpoint-2' holds {name}, which is not only tensors and plain values" in error
+        assert "No code in it was run" in error
         assert len(error.strip().splitlines()) == 1
         assert sorted(Path("run").rglob("*")) == before
     else:  # it is never read
         assert code == 0
 
 
-def test_the_pickle_does_run_where_there_is_no_care(tmp_path):
-    """Else the tests above would show nothing."""
+def test_the_malicious_pickle_runs_without_the_check(tmp_path):
+    """Otherwise the tests above would prove nothing."""
     for number, make in enumerate((by_torch, by_pickle)):
         canary = tmp_path / f"canary-{number}"
         (tmp_path / "file").write_bytes(make(canary))
@@ -98,12 +98,12 @@ def test_the_pickle_does_run_where_there_is_no_care(tmp_path):
         assert canary.exists()
 
 
-def test_what_was_saved_is_read(begun):
+def test_a_saved_checkpoint_passes_the_check(begun):
     require_tensors_only(begun / "checkpoint-2")
     assert (begun / "checkpoint-2" / "rng_state.pth").exists()  # with NumPy's generator in it
 
 
-def test_weights_are_safetensors_here_too(begun):
+def test_weights_of_a_checkpoint_must_be_safetensors(begun):
     shutil.copytree(begun / "checkpoint-2", "checkpoint-2")
     Path("checkpoint-2/model.safetensors").unlink()
     torch.save({"weight": torch.zeros(2)}, "checkpoint-2/pytorch_model.bin")

@@ -1,4 +1,4 @@
-"""The cross-entropy in parts beside torch's own: the same values, the same gradients, less memory."""
+"""The cross-entropy in parts, compared with torch's own: the same values and gradients, less memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parts(request, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-def test_it_is_torchs(dtype, parts):
+def test_cross_entropy_equals_torchs(dtype, parts):
     logits, labels, weights = given(dtype)
     ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
     nats, expected = cross_entropy(ours, labels), plain(theirs.float(), labels, reduction="none")
@@ -48,7 +48,7 @@ def test_it_is_torchs(dtype, parts):
     assert theirs.grad.abs().max() > 0.1
 
 
-def test_a_row_without_a_loss_infects_no_other():
+def test_a_row_without_a_loss_does_not_affect_others():
     logits, labels, _ = given()
     logits[1] = torch.nan  # its label is -100
     logits.requires_grad_()
@@ -65,7 +65,7 @@ def test_a_loss_that_is_not_finite_makes_every_gradient_nan():
     assert logits.grad.isnan().all()
 
 
-def test_no_rows_have_no_loss():
+def test_no_rows_give_an_empty_loss():
     logits, labels, _ = given(rows=0)
     logits.requires_grad_()
     nats = cross_entropy(logits, labels)
@@ -74,7 +74,7 @@ def test_no_rows_have_no_loss():
     assert logits.grad.shape == (0, VOCABULARY)
 
 
-def test_a_second_pass_through_a_kept_graph_gives_the_same_gradient():
+def test_a_second_backward_pass_gives_the_same_gradient():
     logits, labels, weights = given()
     logits.requires_grad_()
     loss = (cross_entropy(logits, labels) * weights).sum()
@@ -83,7 +83,7 @@ def test_a_second_pass_through_a_kept_graph_gives_the_same_gradient():
 
 
 @pytest.mark.filterwarnings("ignore:Warning. Profiler clears events")  # torch 2.11's, said of every profile
-def test_nothing_of_the_logits_size_is_made_but_the_gradient(monkeypatch):
+def test_only_the_gradient_has_the_logits_size(monkeypatch):
     logits, labels, _ = given()
     logits.requires_grad_()
     monkeypatch.setattr(module, "_AT_A_TIME", 2 * VOCABULARY)
@@ -95,7 +95,7 @@ def test_nothing_of_the_logits_size_is_made_but_the_gradient(monkeypatch):
     assert allocated == [whole]
 
 
-def test_while_compiling_it_is_torchs_own(monkeypatch):
+def test_torchs_own_function_is_used_while_compiling(monkeypatch):
     logits, labels, _ = given()
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     monkeypatch.setattr(module._CrossEntropy, "apply", lambda *args: pytest.fail("this cannot be compiled"))

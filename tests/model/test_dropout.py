@@ -12,7 +12,7 @@ N = 400_000
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.97])
-def test_it_drops_as_often_as_it_should_and_keeps_the_mean(dtype, p):
+def test_dropout_has_the_right_rate_and_preserves_the_mean(dtype, p):
     torch.manual_seed(0)
     dropped = Dropout(p)(torch.ones(N, dtype=dtype))
     assert len(dropped.unique()) == 2
@@ -21,8 +21,8 @@ def test_it_drops_as_often_as_it_should_and_keeps_the_mean(dtype, p):
     assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / N) + 1 / 2**16
 
 
-def test_neighbours_know_nothing_of_each_other():
-    """Four elements share a random word, and every row is drawn anew."""
+def test_neighbouring_elements_are_independent():
+    """Four elements share a random 64-bit word, and every row has new noise."""
     torch.manual_seed(0)
     kept = (Dropout(0.3)(torch.ones(1000, 400)) != 0).double() - 0.7
     for lag in (1, 2, 3, 4, 400):
@@ -31,7 +31,7 @@ def test_neighbours_know_nothing_of_each_other():
         assert abs(correlation) < 5 / math.sqrt(N), lag
 
 
-def test_the_gradient_goes_where_the_value_went():
+def test_the_gradient_has_the_same_mask_as_the_output():
     x = torch.randn(7, 9, dtype=torch.float64, requires_grad=True)
 
     def dropped(x):
@@ -59,12 +59,12 @@ def test_probabilities_that_need_no_noise(p):
     assert torch.equal(Dropout(p)(torch.ones(5)), torch.nn.Dropout(p)(torch.ones(5)))
 
 
-def test_in_evaluation_it_does_nothing():
+def test_dropout_does_nothing_in_evaluation():
     x = torch.randn(5)
     assert Dropout(0.5).eval()(x) is x
 
 
-def test_it_takes_the_place_of_torchs_own_and_of_no_other():
+def test_only_torchs_own_dropout_is_replaced():
     class Odd(torch.nn.Dropout):
         pass
 

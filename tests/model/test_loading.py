@@ -19,7 +19,7 @@ from mlm_recipes.model.rounding import rounding_bound
 from mlm_recipes.sources.model_folder import model_folder
 
 
-def test_mini_random_is_modernberts_shape_with_random_weights(tokenizer):
+def test_mini_random_is_a_modernbert_with_random_weights(tokenizer):
     set_seed(1)
     model = load_model("mini-random", tokenizer)
     config = model.config
@@ -34,7 +34,7 @@ def test_mini_random_is_modernberts_shape_with_random_weights(tokenizer):
     assert not torch.equal(model.get_input_embeddings().weight, other.get_input_embeddings().weight)
 
 
-def test_mini_is_shipped_whole_and_small():
+def test_mini_is_complete_and_small():
     folder = model_folder("mini")
     files = {path.name for path in folder.iterdir()}
     assert files == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
@@ -75,7 +75,7 @@ def test_a_model_saved_in_half_precision_is_trained_in_float32(checkpoint, token
     assert load_model(tmp_path / "half", tokenizer).dtype == torch.float32
 
 
-def test_a_missing_head_is_said(checkpoint, tokenizer, tmp_path, tiny_bert, caplog):
+def test_a_missing_head_is_logged(checkpoint, tokenizer, tmp_path, tiny_bert, caplog):
     tiny_bert.bert.save_pretrained(tmp_path / "headless")
     with caplog.at_level("WARNING", logger="mlm_recipes"):
         load_model(tmp_path / "headless", tokenizer)
@@ -89,12 +89,12 @@ def test_a_missing_head_is_said(checkpoint, tokenizer, tmp_path, tiny_bert, capl
 def test_a_folder_without_weights_is_not_filled_with_random_ones(checkpoint, tokenizer, tmp_path):
     shutil.copytree(checkpoint, tmp_path / "copy")
     (tmp_path / "copy" / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match="holds a config but no weights"):
+    with pytest.raises(ValueError, match="has a config but no usable weights"):
         load_model(tmp_path / "copy", tokenizer)
     load_model(tmp_path / "copy", tokenizer, from_scratch=True)
 
 
-def test_a_pickle_is_not_taken_for_weights(checkpoint, tokenizer, tmp_path, tiny_bert):
+def test_a_pickle_is_not_loaded_as_weights(checkpoint, tokenizer, tmp_path, tiny_bert):
     shutil.copytree(checkpoint, tmp_path / "old")
     (tmp_path / "old" / "model.safetensors").unlink()
     torch.save(tiny_bert.state_dict(), tmp_path / "old" / "pytorch_model.bin")
@@ -112,7 +112,7 @@ def test_more_tokens_than_embeddings_is_refused(tokenizer, tmp_path, checkpoint)
         load_model(tmp_path / "small", tokenizer)
 
 
-def test_a_config_that_is_no_masked_language_model_is_refused(tokenizer, tmp_path, checkpoint):
+def test_a_config_of_another_task_is_refused(tokenizer, tmp_path, checkpoint):
     shutil.copytree(checkpoint, tmp_path / "gpt")
     (tmp_path / "gpt" / "config.json").write_text('{"model_type": "gpt2", "n_layer": 1, "n_head": 1, "n_embd": 8}')
     with pytest.raises(ValueError, match="cannot be loaded for masked language modelling"):

@@ -1,4 +1,4 @@
-"""Joined in one row or padded: the same hidden states, loss and gradients; and nothing is seen across a border."""
+"""Joined or padded, batches have the same hidden states, loss and gradients; sequences do not see each other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rows_of(lengths):
 
 
 class Tokenizer:
-    """What the collator asks of one, for the vocabulary of 120 that the architectures here have."""
+    """What the collator needs from a tokenizer, for the vocabulary of 120 that these architectures have."""
 
     mask_token_id, pad_token_id, eos_token_id, sep_token_id, pad_token_type_id = 4, PAD, 2, 2, 0
     all_special_ids, added_tokens_decoder, model_max_length, padding_side = [0, 1, 2, 4], {}, LONGEST, "right"
@@ -56,7 +56,7 @@ class Tokenizer:
 
 
 def both(architecture, mlm_probability, lengths=LENGTHS):
-    """Return a model that takes either, and the same examples padded and joined."""
+    """Return a model that takes both kinds of batch, and the same examples padded and joined."""
     model = make(architecture)
     assert use_padding_free(model) is None
     values = {"mlm_probability": mlm_probability, "static_masks": True}
@@ -74,7 +74,7 @@ def loss_and_gradients(model, batch):
 
 
 @pytest.mark.parametrize("architecture", ABLE)
-def test_hidden_states_and_sums_are_those_of_the_padded_batch(architecture):
+def test_hidden_states_and_sums_equal_those_of_the_padded_batch(architecture):
     model, padded, joined = both(architecture, 0.3)
     real = padded["attention_mask"].bool()
     assert torch.equal(padded["input_ids"][real], joined["input_ids"][0])
@@ -89,7 +89,7 @@ def test_hidden_states_and_sums_are_those_of_the_padded_batch(architecture):
 
 @pytest.mark.parametrize("architecture", ABLE)
 @pytest.mark.parametrize("masked", [0.3, 1e-9], ids=["some", "none"])
-def test_loss_and_every_gradient_are_those_of_the_padded_batch(architecture, masked):
+def test_loss_and_gradients_equal_those_of_the_padded_batch(architecture, masked):
     model, padded, joined = both(architecture, masked)
     expected, found = loss_and_gradients(model, padded), loss_and_gradients(model, joined)
     assert found[0] == pytest.approx(expected[0], rel=loss_bound(model))
@@ -99,7 +99,7 @@ def test_loss_and_every_gradient_are_those_of_the_padded_batch(architecture, mas
         assert all(gradient is None or not gradient.any() for gradient in found[1].values())
 
 
-def test_a_sequence_knows_nothing_of_the_others():
+def test_a_sequence_does_not_depend_on_the_others():
     model, _, joined = both("modernbert", 0.3)
     inputs = {name: value for name, value in joined.items() if name != "labels"}
     begin, end = joined["cu_seq_lens_q"][2:4].tolist()
@@ -115,15 +115,15 @@ def test_a_sequence_knows_nothing_of_the_others():
 
 
 @pytest.mark.parametrize("architecture", sorted(OWN_ATTENTION))
-def test_who_has_an_attention_of_its_own_is_left_as_it_was(architecture):
+def test_a_model_with_its_own_attention_is_left_unchanged(architecture):
     model = make(architecture)
     before = model.config._attn_implementation
-    assert "has an attention of its own" in use_padding_free(model)
+    assert "has its own attention" in use_padding_free(model)
     assert model.config._attn_implementation == before
 
 
-def test_who_looks_at_its_neighbours_is_left_as_it_was():
-    """MobileBERT joins each token's embedding with those of the tokens beside it: across every border."""
+def test_a_model_that_mixes_neighbouring_tokens_is_left_unchanged():
+    """MobileBERT combines each token's embedding with its neighbours', across sequence boundaries."""
     from transformers import MobileBertConfig, MobileBertForMaskedLM
 
     set_seed(0)
@@ -136,7 +136,7 @@ def test_who_looks_at_its_neighbours_is_left_as_it_was():
     assert "attn_implementation is 'eager'" in use_padding_free(model)
 
 
-def test_a_head_that_does_not_hand_on_where_the_sequences_end_is_found_out():
+def test_a_model_that_drops_the_sequence_boundaries_is_detected():
     model = make("bert")
     forward = model.forward
     model.forward = lambda input_ids, attention_mask=None, position_ids=None, **kwargs: forward(
@@ -145,8 +145,8 @@ def test_a_head_that_does_not_hand_on_where_the_sequences_end_is_found_out():
     assert "its logits differ by" in use_padding_free(model)
 
 
-def test_padded_batches_still_go_through_it():
-    """Nobody has to change a trained model back: `fill_mask` and the user's own code give it padded ones."""
+def test_padded_batches_still_work():
+    """A trained model does not need to be changed back: `fill_mask` and user code pass padded batches."""
     model = make("modernbert")
     plain = copy.deepcopy(model)
     assert use_padding_free(model) is None
@@ -157,7 +157,7 @@ def test_padded_batches_still_go_through_it():
         assert torch.equal(expected, found)
 
 
-def test_the_name_is_not_saved(tmp_path):
+def test_the_attention_name_is_not_saved(tmp_path):
     model = make("bert")
     use_padding_free(model)
     model.save_pretrained(tmp_path)
@@ -173,7 +173,7 @@ def heads(lengths, dtype=torch.float64, width=8):
 
 
 @pytest.mark.parametrize("window", [None, 4, 100])
-def test_the_way_of_accelerators_is_that_of_processors(window):
+def test_the_accelerators_code_path_equals_the_cpus(window):
     found = []
     lengths = [5, 0, 11, 1]
     for padded in (False, True):
@@ -200,8 +200,8 @@ def test_gradients_of_attention(dropout, window):
 
 
 @pytest.mark.parametrize("window", [None, 5])
-def test_in_bf16_attention_is_that_of_float32(window):
-    """Sequences are read on beyond their end there, into the next one: nothing of that may show."""
+def test_bf16_attention_is_close_to_float32(window):
+    """In bf16, sequences are extended into the next one; this must not affect the result."""
     lengths, found = [6, 13, 1, 32], []
     for dtype in (torch.float32, torch.bfloat16):
         each, _ = heads(lengths, dtype)
@@ -214,8 +214,8 @@ def test_in_bf16_attention_is_that_of_float32(window):
 
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_sequences_of_one_length_are_multiplied_together(monkeypatch, dtype, window):
-    """As packed rows are: the same attention and gradients as one after the other."""
+def test_sequences_of_equal_length_are_multiplied_together(monkeypatch, dtype, window):
+    """Like packed rows: the same attention and gradients as one sequence at a time."""
     lengths, found, calls = [32] * 3, [], []
     apply = _Attention.apply
     monkeypatch.setattr(_Attention, "apply", lambda *args: calls.append(args[3]) or apply(*args))
@@ -232,7 +232,7 @@ def test_sequences_of_one_length_are_multiplied_together(monkeypatch, dtype, win
         assert_close(one, other, rounding_bound(1000) if dtype == torch.float32 else 1e-2)
 
 
-def test_only_short_sequences_of_one_length_are():
+def test_only_short_sequences_of_equal_length_are_multiplied_together():
     for lengths in ([32, 16], [17, 17], [256, 256], [32], [0, 0]):
         assert not joined_attention._as_one_batch(lengths)
     assert joined_attention._as_one_batch([128, 128])
@@ -270,7 +270,7 @@ def test_an_example_without_tokens_changes_nothing(dropout):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_attention_with_dropout_has_the_mean_and_the_spread_of_torchs_own(dtype):
+def test_attention_with_dropout_has_the_mean_and_variance_of_torchs(dtype):
     """Over many draws: what is dropped is a probability, and the mean is attention without dropout."""
     each, _ = heads([6, 13], dtype)
     torch.manual_seed(0)
@@ -298,7 +298,7 @@ def trained(model, tokenizer, rows, **changes):
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta"])
 @pytest.mark.parametrize("changes", [{}, {CHECKPOINTING: True, "gradient_accumulation_steps": 2}])
-def test_a_run_with_it_is_the_run_without(tokenizer, rows, changes, architecture):
+def test_a_run_is_the_same_with_and_without_it(tokenizer, rows, changes, architecture):
     joined, weights = trained(make_model(architecture, tokenizer), tokenizer, rows, **changes)
     padded, expected = trained(make_model(architecture, tokenizer), tokenizer, rows, padding_free=False, **changes)
     assert any(type(module) is Dropout for module in joined.model.modules())
@@ -321,7 +321,7 @@ def test_a_checkpointed_layer_draws_the_same_noise_again(tokenizer, rows):
     assert torch.equal(*weights)
 
 
-def test_where_it_cannot_be_used_it_says_why(tokenizer, rows, caplog):
+def test_the_reason_is_logged_if_it_cannot_be_used(tokenizer, rows, caplog):
     class Own(DataCollatorForMaskedLM):
         pass
 
@@ -329,14 +329,14 @@ def test_where_it_cannot_be_used_it_says_why(tokenizer, rows, caplog):
     model = make_bert(tokenizer)
     trainer = MLMTrainer(model, args, Own(tokenizer), rows, processing_class=tokenizer)
     assert not trainer.padding_free
-    assert "padding_free is off: Own is a collator of your own" in caplog.text
+    assert "padding_free is off: Own is your own collator" in caplog.text
     caplog.clear()
     asked = MLMConfig(padding="max_length", max_length=16, save_strategy="no")
     assert not MLMTrainer(model, asked, train_dataset=rows, processing_class=tokenizer).padding_free
     assert "padding_free" not in caplog.text
 
 
-def test_an_attention_of_its_own_gets_parts_of_like_length(tokenizer, caplog, monkeypatch):
+def test_a_model_with_its_own_attention_gets_parts_of_similar_length(tokenizer, caplog, monkeypatch):
     rows = [{"input_ids": [101, *range(200, 200 + n), 102]} for n in (3, 80, 5, 70, 4, 60)]
     shapes, weights = [], []
     for asked in (True, False):
@@ -344,16 +344,16 @@ def test_an_attention_of_its_own_gets_parts_of_like_length(tokenizer, caplog, mo
         model.mpnet.encoder.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape[:2])))
         args = {"max_steps": 2, "per_device_train_batch_size": 6, "padding_free": asked}
         weights.append(trained(model, tokenizer, rows, **args)[1])
-    assert "padding_free is off: MPNetForMaskedLM has an attention of its own" in caplog.text
-    assert "Batches are padded, in parts of like length; the loss is the same." in caplog.text
+    assert "padding_free is off: MPNetForMaskedLM has its own attention" in caplog.text
+    assert "Batches are padded, in parts of similar length; the loss is the same." in caplog.text
     assert [shape for shape in shapes if shape[1] > 4] == [(3, 82), (3, 7)] * 2 + [(6, 82)] * 2
     assert_same_weights(*weights, make_model("mpnet", tokenizer), steps=2)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler's own, about torch and transformers
-def test_compiled_it_is_the_same_run(tokenizer, corpus):
-    """Batches of ever new lengths, compiled once."""
+def test_a_compiled_run_is_the_same(tokenizer, corpus):
+    """Batches of always new lengths, compiled once."""
     rows = corpus["train"].select(range(60))
     losses = []
     for compiled in (False, True):
@@ -370,8 +370,8 @@ def test_compiled_it_is_the_same_run(tokenizer, corpus):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "modernbert"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bf16"])
-def test_on_a_gpu_joined_is_padded(architecture, half):
-    """In float32 attention is padded, in bf16 it is flash attention by lengths."""
+def test_joined_equals_padded_on_a_gpu(architecture, half):
+    """In float32 attention is padded; in bf16 it is variable-length flash attention."""
     model = make(architecture).cuda()
     assert use_padding_free(model) is None
     values = {"mlm_probability": 0.3, "static_masks": True}
@@ -390,7 +390,7 @@ def test_on_a_gpu_joined_is_padded(architecture, half):
 
 @pytest.mark.slow
 def test_in_bf16_the_loss_follows_that_of_float32(tokenizer, corpus):
-    """Fifty steps, dropout and all: each loss within two per cent."""
+    """Fifty steps with dropout: each loss within two per cent."""
     rows = corpus["train"].select(range(80))
     losses = []
     for bf16 in (False, True):

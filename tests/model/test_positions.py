@@ -38,7 +38,7 @@ def test_first_position(architecture, first):
     assert first_position(make(architecture)) == first
 
 
-def test_joined_row_counts_each_sequence_anew():
+def test_joined_row_restarts_positions_for_each_sequence():
     row = joined_row(torch.tensor([2, 0, 3]), first=2)
     assert row["position_ids"].tolist() == [[2, 3, 2, 3, 4]]
     assert row["cu_seq_lens_q"].tolist() == row["cu_seq_lens_k"].tolist() == [0, 2, 2, 5]

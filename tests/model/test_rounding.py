@@ -11,8 +11,8 @@ from mlm_recipes.model.rounding import rounding_bound, summed_terms
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("terms", [100, 10_000, 1_000_000])
-def test_another_order_of_a_sum_stays_within_it(terms, dtype):
-    """One after the other, the order that rounds worst; a thousandth of the bound is sometimes passed."""
+def test_a_different_order_of_a_sum_stays_within_the_bound(terms, dtype):
+    """A sequential sum, the order with the largest rounding; it sometimes exceeds a thousandth of the bound."""
     generator = np.random.default_rng(0)
     far = 0.0
     for _ in range(20 if terms < 1_000_000 else 3):
@@ -23,13 +23,13 @@ def test_another_order_of_a_sum_stays_within_it(terms, dtype):
     assert bound / 1000 < far <= bound
 
 
-def test_a_model_has_as_many_terms_as_its_sums(tokenizer):
+def test_summed_terms_counts_the_sums_of_a_model(tokenizer):
     model = make_bert(tokenizer)
     assert summed_terms(model, 100) < summed_terms(make_bert(tokenizer, num_hidden_layers=3), 100)
     assert summed_terms(model, 100, passes=3) == 3 * summed_terms(model, 100)
 
 
-def test_a_real_difference_is_found(tokenizer):
+def test_a_real_difference_exceeds_the_bound(tokenizer):
     with pytest.raises(AssertionError, match="differs by"):
         assert_close([1.0, 1.001], [1.0, 1.0], bound=1e-4)
     model = make_bert(tokenizer)

@@ -1,4 +1,4 @@
-"""The head on masked positions only gives the loss and the gradients of the head on all, in every architecture."""
+"""The head on masked positions gives the same loss and gradients as on all positions, in every architecture."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def loss_and_gradients(model, inputs, labels, sparse):
 @pytest.mark.parametrize(
     ("lengths", "masked"), [([9, 1, LONGEST, 17], 0.3), ([7, 12], 1.0), ([4, 6], 0.0)], ids=["some", "all", "none"]
 )
-def test_loss_and_every_gradient_are_those_of_the_whole_head(architecture, lengths, masked):
+def test_loss_and_gradients_equal_those_of_the_full_head(architecture, lengths, masked):
     model = make(architecture)
     assert unsupported(model) is None
     inputs, labels = batch_of(lengths, masked)
@@ -78,8 +78,8 @@ def trained(tokenizer, rows, **changes):
     return trainer, flat_weights(model)
 
 
-def test_a_run_with_it_is_the_run_without(tokenizer, rows):
-    """Dropout and all: the encoder draws the same numbers."""
+def test_a_run_is_the_same_with_and_without_it(tokenizer, rows):
+    """With dropout: the encoder draws the same numbers."""
     with_it, weights = trained(tokenizer, rows)
     without, expected = trained(tokenizer, rows, sparse_prediction=False)
     assert (with_it.sparse_prediction, without.sparse_prediction) == (True, False)
@@ -90,13 +90,13 @@ def test_a_run_with_it_is_the_run_without(tokenizer, rows):
     )
 
 
-def test_it_is_off_where_every_position_has_a_label(tokenizer, rows, caplog):
+def test_it_is_off_if_every_position_has_a_label(tokenizer, rows, caplog):
     trainer, _ = trained(tokenizer, rows, loss_on="all", padding="max_length", max_length=16, max_steps=1)
     assert not trainer.sparse_prediction
     assert "sparse_prediction" not in caplog.text
 
 
-def test_where_it_cannot_be_used_it_says_why_and_the_loss_is_right(tokenizer, rows, caplog):
+def test_the_reason_is_logged_if_it_cannot_be_used_and_the_loss_is_right(tokenizer, rows, caplog):
     class Mixing(torch.nn.Module):
         """A head that looks at a position's neighbour."""
 
@@ -116,4 +116,4 @@ def test_where_it_cannot_be_used_it_says_why_and_the_loss_is_right(tokenizer, ro
     trainer.train()
     ours = {"compute_loss_func": lambda outputs, labels, num_items_in_batch=None: outputs.logits.sum() * 0}
     MLMTrainer(make_bert(tokenizer), args=args, train_dataset=rows, processing_class=tokenizer, **ours)
-    assert "compute_loss_func is one of your own" in caplog.text
+    assert "compute_loss_func is your own" in caplog.text

@@ -1,4 +1,4 @@
-"""The playground: its words and answers here; the page itself in a real browser, marked `browser`."""
+"""The playground: its words and answers; tests of the page in a real browser are marked `browser`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def playground(run):
 
 
 @given(st.text(alphabet="ab'-. \u2019\u4eba[]MASK_\n", max_size=30), st.data())
-def test_masking_a_word_changes_that_word_alone(sentence, data):
+def test_masking_a_word_changes_only_that_word(sentence, data):
     words = words_of(sentence)
     assert mask_words(sentence, []) == sentence
     if words:
@@ -49,7 +49,7 @@ def test_masking_a_word_changes_that_word_alone(sentence, data):
         assert set(masked_places(masked)) == {place, *masked_places(sentence)}
 
 
-def test_a_character_is_a_word_where_none_are_spaced():
+def test_a_character_is_a_word_in_scripts_without_spaces():
     assert mask_words("\u4eba\u4e4b\u521d", [1]) == f"\u4eba{MASK}\u521d"
 
 
@@ -57,7 +57,7 @@ def test_a_character_is_a_word_where_none_are_spaced():
 
 
 @pytest.mark.slow
-def test_it_says_what_fill_says(playground, run):
+def test_the_answers_equal_those_of_fill(playground, run):
     from mlm_recipes import fill
 
     page = playground.fill(f"The {MASK} of man.", [1])
@@ -75,7 +75,7 @@ def test_examples_are_the_held_out_prompts_with_their_answers(playground, run):
         assert mask_words(sentence, [place]) == entry["prompt"]
 
 
-def test_the_word_that_stood_there_is_marked(playground):
+def test_the_original_word_is_marked(playground):
     masked = playground.fill(f"The {MASK} of man.", [1])
     guess = re.search(r'<th scope="row">([a-z]+)</th>', masked).group(1)
     assert "\u2713" not in masked
@@ -90,7 +90,7 @@ def test_the_word_that_stood_there_is_marked(playground):
         (f"{MASK} " * 3000, "tokens long. Accepted"),
     ],
 )
-def test_what_cannot_be_filled_in_is_a_sentence(playground, sentence, says):
+def test_a_sentence_that_cannot_be_filled_is_an_error_message(playground, sentence, says):
     page = playground.fill(sentence, [])
     assert 'role="alert"' in page
     assert says in page
@@ -104,7 +104,7 @@ def test_a_token_is_never_markup(playground, monkeypatch):
 
 
 @pytest.mark.slow
-def test_random_weights_are_those_that_training_began_with(short_text, tmp_path):
+def test_random_weights_equal_those_at_the_start_of_training(short_text, tmp_path):
     run = train("quickstart", model="mini-random", corpus=str(short_text), vocab_size=500, **SHORT).output_dir
     opened, entries = Playground.open(run), json.loads((run / "metrics.json").read_text("utf-8"))["before"]["fill_mask"]
     assert "random weights" in opened.about
@@ -115,13 +115,13 @@ def test_random_weights_are_those_that_training_began_with(short_text, tmp_path)
 # The command
 
 
-def test_without_gradio_it_says_what_to_install(run, monkeypatch, capsys):
+def test_without_gradio_the_error_says_what_to_install(run, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["demo", str(run)]) == 2
     assert "pip install 'mlm-recipes[demo]'" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert cli.main(["demo", str(tmp_path)]) == 2
     assert "has no metrics.json. Accepted: the folder of a finished run" in capsys.readouterr().err
@@ -136,7 +136,7 @@ HOSTILE = "<img src=x onerror=document.title='hacked'> ${document.title='hacked'
 
 @contextmanager
 def served(run):
-    """The playground as a person starts it, in a process that ends where it connects to another machine."""
+    """The playground as a user starts it, in a process that ends if it connects to another machine."""
     code = (
         "import os, sys\n"
         "def watch(event, given):\n"
@@ -192,7 +192,7 @@ def driver():
 
 
 class Page:
-    """The page as a person sees it."""
+    """The page as a user sees it."""
 
     def __init__(self, driver, address, width=1280):
         self.driver = driver
@@ -211,7 +211,7 @@ class Page:
 
     @property
     def words(self):
-        """What can be clicked, read at one moment: the page draws its words anew after each change."""
+        """The words that can be clicked, read at once, since the page redraws them after each change."""
         script = "return [...document.querySelectorAll('#words label')].map(label => label.innerText.trim())"
         return self.driver.execute_script(script)
 
@@ -244,7 +244,7 @@ def page(driver, address):
 
 
 @browser
-def test_it_opens_with_an_example_before_and_after(page, playground):
+def test_the_page_opens_with_an_example(page, playground):
     sentence, place = playground.examples[0]
     assert page.text.get_property("value") == mask_words(sentence, [place])
     assert re.fullmatch(
@@ -269,7 +269,7 @@ def test_a_typed_sentence_is_filled_in(page):
 
 
 @browser
-def test_a_word_is_masked_by_mouse_and_brought_back(page):
+def test_a_word_is_masked_and_restored_by_mouse(page):
     page.type("The soul of man.")
     page.click_word("soul")
     page.until(lambda: page.text.get_property("value") == f"The {MASK} of man.")
@@ -296,7 +296,7 @@ def test_a_word_is_masked_by_keyboard(page):
 
 
 @browser
-def test_an_error_is_a_sentence_in_the_page(page):
+def test_an_error_is_shown_on_the_page(page):
     page.type("The soul of man.")
     page.all("#fill")[0].click()
     page.until(lambda: "No word is masked. Type [MASK]" in page.answers)
@@ -336,7 +336,7 @@ def test_nothing_is_cut_off(driver, address, width):
 
 
 @browser
-def test_the_browser_asks_no_other_machine(driver, address):
+def test_the_browser_contacts_no_other_machine(driver, address):
     page = Page(driver, address)
     driver.get_log("browser")  # what the page before this one said when it was left
     page.all(".prompt")[1].click()

@@ -1,4 +1,4 @@
-"""What `inspect` says, against figures worked out by hand, by enumeration or by the parts of a real run."""
+"""`inspect`, compared with figures computed by hand, by enumeration or with the parts of a real run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINES = ["the soul is dyed by thoughts", "the soul", "by thoughts", "the zebra",
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Six paragraphs, one held out, and a model whose vocabulary can be kept in mind."""
+    """Six paragraphs, one held out, and a model with a small vocabulary."""
     folder = tmp_path_factory.mktemp("small")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "soul", "is", "dyed", "by", "thought", "##s"]
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
@@ -98,7 +98,7 @@ def test_padding(facts):
     assert padding["run"] == "padding_free"
 
 
-def test_rows_that_masking_leaves_alone(facts):
+def test_rows_that_are_never_masked(facts):
     # Maskable after the cut: 6, 2, 3, 1 (zebra is unknown), 2, 2.
     nothing = facts["masking"]["rows_without_a_mask"]
     assert nothing["sum"] == pytest.approx(0.5**6 + 3 * 0.25 + 0.125 + 0.5)
@@ -106,7 +106,7 @@ def test_rows_that_masking_leaves_alone(facts):
     assert parts(facts["masking"]["rows_below_three_maskable"]) == (4, 6)
 
 
-def test_repetitions_and_what_was_held_out_too(facts, small, tmp_path):
+def test_duplicates_and_held_out_copies(facts, small, tmp_path):
     assert facts["duplicates"] == {
         "exact": 1,
         "near": 0,
@@ -220,7 +220,7 @@ def test_a_checkpoint_without_parts_of_its_encoder(checkpoint, short_text, tmp_p
     assert "parts of the model itself are not in the checkpoint" in " ".join(str(found).split())
 
 
-def test_a_tokenizer_without_a_mask_token_is_a_statement(tokenizer, short_text, tmp_path, capsys):
+def test_a_tokenizer_without_a_mask_token_is_a_problem(tokenizer, short_text, tmp_path, capsys):
     maskless = copy.deepcopy(tokenizer)
     maskless.mask_token = None
     maskless.save_pretrained(tmp_path / "maskless")
@@ -239,7 +239,7 @@ def test_a_tokenizer_without_a_mask_token_is_a_statement(tokenizer, short_text, 
     assert written["time"] is None
 
 
-def test_more_tokens_than_embeddings_is_a_statement(tokenizer, short_text, tmp_path):
+def test_more_tokens_than_embeddings_is_a_problem(tokenizer, short_text, tmp_path):
     make_bert(tokenizer, vocab_size=len(tokenizer) - 1).save_pretrained(tmp_path / "narrow")
     tokenizer.save_pretrained(tmp_path / "narrow")
     found = inspect_corpus(model=str(tmp_path / "narrow"), corpus=str(short_text))
@@ -295,7 +295,7 @@ def test_timing_takes_real_steps_and_leaves_nothing(checkpoint, short_text, tmp_
     assert "batches of 8 in 2 parts, float32" in " ".join(str(found).split())
 
 
-def test_a_run_of_some_minutes_is_told_in_steps(checkpoint, short_text, monkeypatch):
+def test_a_run_of_some_minutes_is_reported_in_steps(checkpoint, short_text, monkeypatch):
     monkeypatch.setattr(inspection, "time_steps", lambda *_, **__: [2.0])
     found = inspect_corpus("adapt", model=str(checkpoint), corpus=str(short_text), train_minutes=5).facts["time"]
     assert (found["steps_of_the_run"], found["seconds_of_the_run"], found["batch"]) == (150, 300, 16)
@@ -315,17 +315,17 @@ def test_wrapped_lines_are_recognised(checkpoint):
         assert any("look like wrapped lines" in warning for warning in found) == wrapped, name
 
 
-def test_short_paragraphs_and_few_masks_are_warned_of(small, tmp_path):
+def test_short_paragraphs_and_few_masks_give_warnings(small, tmp_path):
     (tmp_path / "short.txt").write_text("the soul\nby thoughts\nthe thought\nis dyed\n")
     values = small | {"corpus": "short.txt", "validation_corpus": None}
     found = inspect_corpus(timing=False, **values).facts
     short = found["masking"]["rows_below_three_maskable"]["sum"]
     assert short == sum(line != "by thoughts" for line in load_corpus("short.txt")["train"]["text"])
-    assert any("fewer than three tokens" in warning or "Everything is" in warning for warning in found["warnings"])
-    assert any("will be masked and measured; 200 are the least" in warning for warning in found["warnings"])
+    assert any("fewer than three tokens" in warning or "Every row is" in warning for warning in found["warnings"])
+    assert any("a meaningful interval needs at least 200" in warning for warning in found["warnings"])
     (tmp_path / "shorter.txt").write_text("the soul\nthe thought\nis dyed\n")
     found = inspect_corpus(timing=False, **values | {"corpus": "shorter.txt"}).facts
-    assert found["warnings"][0].startswith("Everything is shorter than three tokens")
+    assert found["warnings"][0].startswith("Every row is shorter than three tokens")
 
 
 def test_a_sound_text_has_no_warning():
@@ -335,7 +335,7 @@ def test_a_sound_text_has_no_warning():
 
 
 @pytest.mark.slow
-def test_what_is_cut_off_is_warned_of_with_what_can_be_done(checkpoint):
+def test_the_warning_about_cut_off_text_says_what_to_do(checkpoint):
     values = {"corpus": "meditations", "model": str(checkpoint), "timing": False, "long_text": "truncate"}
     found = inspect_corpus(**values, max_length=64).facts["warnings"]
     assert any(
@@ -345,7 +345,7 @@ def test_what_is_cut_off_is_warned_of_with_what_can_be_done(checkpoint):
     assert any("cut off at 128. Pass --long_text split" in warning for warning in found)
 
 
-def test_what_is_split_is_not_cut_off(small):
+def test_split_text_is_not_cut_off(small):
     found = inspect_corpus(timing=False, **small | {"long_text": "split"})
     assert found.facts["cut_off"] == {"paragraphs": 0, "tokens": {"sum": 0, "count": 36, "ratio": 0.0}}
     assert found.facts["rows"]["train"] == 7
@@ -365,7 +365,7 @@ def test_what_is_split_is_not_cut_off(small):
         (True, True, 20_000_000, 1.1, 300_000, "pretrain", None),
     ],
 )
-def test_the_recipe_that_is_advised(built_in, random, words, pieces, rows, recipe, epochs):
+def test_the_recommended_recipe(built_in, random, words, pieces, rows, recipe, epochs):
     facts = {
         "model": {"name": "model", "random_weights": random},
         "corpus": {"words": words},
@@ -404,7 +404,7 @@ def test_the_page_fits_the_terminal(facts, columns, monkeypatch):
     assert all(line == line.rstrip() for line in lines)
 
 
-def test_counts_that_are_new_to_the_page_are_shown(facts):
+def test_counts_unknown_to_the_page_are_shown(facts):
     corpus = facts["corpus"] | {"lines_joined": 1234, "nothing_replaced": 0}
     corpus["validation_corpus"] = {"name": "other", "blank_lines_dropped": 5}
     page = " ".join(inspection_page.page(facts | {"corpus": corpus}).split())
@@ -436,7 +436,7 @@ def test_another_file_is_never_replaced(content, checkpoint, short_text, monkeyp
         patch.setattr(inspection, "inspect_corpus", None)  # it is refused before the work
         assert cli.main([*arguments, "mine.json"]) == 2
         assert cli.main([*arguments, "."]) == 2
-    assert "'mine.json' is there already, and is not an inspection" in capsys.readouterr().err
+    assert "'mine.json' already exists and is not an inspection" in capsys.readouterr().err
     Path("runs").mkdir()
     Path("runs/notes-inspection.json").write_text(content)
     assert cli.main(arguments[:-1]) == 2
@@ -463,13 +463,13 @@ def test_what_is_refused_is_one_line(arguments, says, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_wants_one_process(monkeypatch):
+def test_several_processes_are_refused(monkeypatch):
     monkeypatch.setattr("mlm_recipes.training.config.MLMConfig.world_size", 2)
     with pytest.raises(ValueError, match="inspect: received 2 processes"):
         inspect_corpus("quickstart")
 
 
-def test_help_says_what_it_takes(capsys):
+def test_help_lists_the_arguments(capsys):
     assert cli.main(["inspect", "--help"]) == 0
     shown = capsys.readouterr().out
     for flag in ("[CORPUS]", "--recipe", "--output FILE", "--no_timing", "--mlm_probability"):

@@ -43,7 +43,7 @@ def slow_machine(monkeypatch):
     minutes=st.floats(0.01, 100), at_most=st.sampled_from([-1, 1, 7, 130]), batch=st.integers(1, 64),
     each=st.floats(0, 10), row=st.floats(0.001, 10),
 )  # fmt: skip
-def test_what_fits_is_never_longer_than_it_may_be(minutes, at_most, batch, each, row):
+def test_the_plan_never_exceeds_the_time(minutes, at_most, batch, each, row):
     found = fit(minutes, at_most, batch, lambda rows: each + row * rows)
     assert found.seconds_per_step == each + row * found.batch
     assert min(batch, SMALLEST) <= found.batch <= batch
@@ -59,7 +59,7 @@ def test_what_fits_is_never_longer_than_it_may_be(minutes, at_most, batch, each,
         assert math.floor(60 * minutes / (each + row * batch)) < wanted  # and not smaller without need
 
 
-def test_time_is_that_of_the_steps_after_the_first_ones(monkeypatch):
+def test_warm_up_steps_are_not_timed(monkeypatch):
     clock = pace._Clock(warm_up=2)
     clock._times = [0.0, 10.0, 15.0, 16.0, 18.0]
     assert clock.timed() == [1.0, 2.0]
@@ -96,14 +96,14 @@ def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_m
 
 
 def test_really_timed_a_run_is_its_recipes_to_the_last_bit(values):
-    """Dropout and all: what the timed steps have drawn leaves no trace."""
+    """With dropout: the random numbers that timed steps draw have no effect."""
     run = train("adapt", train_minutes=0.001, max_steps=2, output_dir="timed", **values)
     again = train(run.output_dir / "recipe.yaml", output_dir="again")
     assert again.metrics["train"]["history"] == run.metrics["train"]["history"]
     assert (run.output_dir / "model.safetensors").read_bytes() == (again.output_dir / "model.safetensors").read_bytes()
 
 
-def test_what_a_trainer_warns_of_is_said_once_though_several_were_made(values, monkeypatch, caplog):
+def test_a_warning_is_logged_once_with_several_trainers(values, monkeypatch, caplog):
     monkeypatch.setattr("mlm_recipes.training.precision.has_fast_bf16", lambda use_cpu: False)
     train("adapt", train_minutes=0.001, max_steps=2, bf16=True, **values)
     assert caplog.text.count("bf16 is on") == 1
@@ -111,7 +111,7 @@ def test_what_a_trainer_warns_of_is_said_once_though_several_were_made(values, m
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkeypatch, capsys, stop, signals_as_ever):
-    """Nor does it name a checkpoint that is gone."""
+    """It does not name a checkpoint that no longer exists either."""
     monkeypatch.setattr(pace._Clock, "on_step_end", lambda *_, **__: os.kill(os.getpid(), stop))
     given = [f"--{name}={value}" for name, value in values.items()]
     assert cli.main(["train", "adapt", "--train_minutes", "1", *given]) == 130
@@ -155,7 +155,7 @@ def test_what_was_asked_for_last_wins():
     assert read_config(MLMConfig(train_minutes=1), {"max_steps": 5}).train_minutes is None
 
 
-def test_who_cannot_choose_says_so(tokenizer, rows, values):
+def test_train_minutes_is_refused_where_it_cannot_apply(tokenizer, rows, values):
     for minutes in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=r"train_minutes: received .*Accepted: a number above 0"):
             MLMConfig(train_minutes=minutes)

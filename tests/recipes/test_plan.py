@@ -85,7 +85,7 @@ def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(
     result = train("runs/mine", overwrite=True, save_steps=3, **earlier, **changed)
     kept = [path.name for path in list_checkpoints(Path("runs/mine"))]
     assert kept == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
-    assert "Changed after step 2: learning_rate from 1e-05 to 0.0001; recipe.yaml holds the last values" in (
+    assert "Changed after step 2: learning_rate from 1e-05 to 0.0001; recipe.yaml has the latest values" in (
         " ".join(str(result).split())
     )
     assert yaml.safe_load(Path("runs/mine/recipe.yaml").read_text())["learning_rate"] == 1e-4
@@ -144,7 +144,7 @@ def test_a_checkpoint_that_lies_elsewhere_is_gone_on_from_in_a_new_folder(values
     assert result.output_dir == Path("runs/notes")
     assert result.metrics["train"]["resumed"] == [{"step": 2, "changed": {}}]
     assert {path.name for path in Path("mine").iterdir()} == {"checkpoint-2", "README.md"}
-    with pytest.raises(FileExistsError, match=r"holds a run that was interrupted, with checkpoint-2"):
+    with pytest.raises(FileExistsError, match=r"holds an interrupted run, whose newest checkpoint is checkpoint-2"):
         train("adapt", output_dir="mine", resume_from_checkpoint="mine/checkpoint-2", **values)
     assert Path("mine/README.md").read_text() == "precious"
     train("adapt", output_dir="mine", resume_from_checkpoint="mine/checkpoint-2", overwrite=True, **values)
@@ -218,6 +218,6 @@ def test_a_run_with_other_values_is_not_the_one_that_was_begun(values):
     interrupt("whole", "runs/notes")
     before = files("runs/notes")
     assert train("adapt", resume_from_checkpoint="auto", **values, seed=7).output_dir == Path("runs/notes-2")
-    with pytest.raises(FileExistsError, match="holds a run that was interrupted, with checkpoint-2"):
+    with pytest.raises(FileExistsError, match="holds an interrupted run, whose newest checkpoint is checkpoint-2"):
         train("adapt", resume_from_checkpoint="auto", output_dir="runs/notes", **values, seed=7)
     assert files("runs/notes") == before

@@ -16,7 +16,7 @@ def test_encode_pads_to_the_length_and_clones_the_labels(tokenizer):
     assert torch.equal(inputs["attention_mask"], (inputs["input_ids"] != 0).long())
 
 
-def test_mask_touches_no_special_token_and_about_the_share(tokenizer):
+def test_mask_skips_special_tokens_and_has_about_the_right_share(tokenizer):
     torch.manual_seed(0)
     inputs = mask(encode(TEXTS * 50, tokenizer, max_length=16), tokenizer)
     changed = inputs["input_ids"] != inputs["labels"]
@@ -36,7 +36,7 @@ def test_the_data_set_gives_rows(tokenizer):
     }
 
 
-def test_the_loop_learns_and_says_so(tokenizer, capsys):
+def test_the_loop_learns_and_prints_its_loss(tokenizer, capsys):
     torch.manual_seed(0)
     model = make_bert(tokenizer)
     data_set = ParagraphDataset(mask(encode(TEXTS, tokenizer, max_length=16), tokenizer))
@@ -49,7 +49,7 @@ def test_the_loop_learns_and_says_so(tokenizer, capsys):
     assert len(lines) == 10
 
 
-def test_the_bar_has_the_epoch_before_it_and_the_loss_behind_it(tokenizer, capsys):
+def test_the_bar_shows_the_epoch_and_the_loss(tokenizer, capsys):
     data_set = ParagraphDataset(encode(TEXTS, tokenizer, max_length=16))
     train_loop(make_bert(tokenizer), data_set, epochs=2, batch_size=4, show=True)
     bars = capsys.readouterr().err

@@ -13,7 +13,7 @@ from mlm_recipes.recipes.run_facts import command_line, peak_memory
 PROGRAM = "/somewhere/.venv/bin/mlm-recipes"
 
 
-def test_a_command_line_is_what_was_typed_and_not_where_it_lies():
+def test_a_command_line_has_no_program_path():
     typed = ["train", "recipes/adapt.yaml", "--corpus", "my notes.txt", "--learning_rate=3e-5"]
     found = command_line([PROGRAM, *typed])
     assert shlex.split(found) == ["mlm-recipes", *typed]
@@ -36,11 +36,11 @@ def test_secrets_are_left_out(typed):
     assert found.endswith("--max_steps 5")
 
 
-def test_a_flag_that_follows_a_secrets_is_no_secret():
+def test_a_flag_after_a_secret_flag_is_kept():
     assert command_line([PROGRAM, "--use_token", "--max_steps", "5"]) == "mlm-recipes --use_token --max_steps 5"
 
 
-def test_a_program_of_ones_own_is_not_a_command_line_of_ours(monkeypatch):
+def test_another_program_has_no_command_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/somewhere/secret_project.py", "--x"])
     assert command_line() is None
 
@@ -54,8 +54,8 @@ def test_the_peak_is_that_of_this_process():
     del held
 
 
-def test_the_operations_are_those_that_torch_counts(tokenizer):
-    """On rows of one token attention between tokens is small; the head is asked for every token here."""
+def test_the_operations_equal_torchs_count(tokenizer):
+    """With rows of one token, attention between tokens is negligible; the head runs on every token here."""
     from torch.utils.flop_counter import FlopCounterMode
 
     model = make_bert(tokenizer)
@@ -82,6 +82,6 @@ def test_two_processes_have_twice_the_limit(tiny_bert, monkeypatch):
     assert found["flops_per_second"] == run_facts.model_flops(tiny_bert, 1000, 150.0) / 2
 
 
-def test_a_larger_type_is_not_measured_as_a_smaller_one():
+def test_the_rate_is_measured_in_the_given_dtype():
     device = torch.device("cpu")
     assert run_facts.matrix_rate(device, torch.float64, 0.02) < run_facts.matrix_rate(device, torch.float32, 0.02)

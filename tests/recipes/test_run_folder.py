@@ -48,7 +48,7 @@ def test_a_name_cannot_leave_runs(name, folder):
     assert claim(None, name) == Path("runs") / folder
 
 
-def test_what_is_there_is_refused_and_what_is_not_is_fine(tmp_path):
+def test_a_folder_with_a_run_is_refused_and_an_empty_one_accepted(tmp_path):
     refuse_to_overwrite(None)
     refuse_to_overwrite("new")
     (tmp_path / "old").mkdir()
@@ -57,7 +57,7 @@ def test_what_is_there_is_refused_and_what_is_not_is_fine(tmp_path):
     for name in WRITTEN:
         (tmp_path / "old" / name.replace("*", "5")).write_text("")
         with pytest.raises(
-            FileExistsError, match=r"already holds (a finished run|files that a run would write over) \("
+            FileExistsError, match=r"already holds (a finished run|files that a run would overwrite) \("
         ):
             refuse_to_overwrite("old")
         refuse_to_overwrite("old", overwrite=True)
@@ -75,12 +75,12 @@ def test_the_files_are_plain_data(tmp_path):
         write_metrics(tmp_path, {"loss": float("nan")})
 
 
-def test_versions_name_what_decides_the_numbers():
+def test_versions_name_what_affects_the_numbers():
     assert {"python", "torch", "transformers", "mlm-recipes"} <= set(versions())
 
 
-def test_a_folder_is_one_runs_at_a_time(tmp_path):
-    with held(tmp_path), pytest.raises(OSError, match="another run is at work in"), held(tmp_path):
+def test_a_folder_is_locked_by_one_run(tmp_path):
+    with held(tmp_path), pytest.raises(OSError, match="another run is using"), held(tmp_path):
         pass
     with held(tmp_path):
         assert (tmp_path / LOCK).is_file()
@@ -104,13 +104,13 @@ with held(Path(sys.argv[1])):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
-def test_a_killed_process_lets_it_go_and_a_forked_one_does_not_keep_it(tmp_path):
+def test_a_killed_process_releases_the_lock_and_a_forked_one_does_not_keep_it(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as holder:
         child = int(holder.stdout.readline())
         try:
-            with pytest.raises(OSError, match="another run is at work in"), held(tmp_path):
+            with pytest.raises(OSError, match="another run is using"), held(tmp_path):
                 pass
             holder.kill()
             holder.wait()
@@ -121,14 +121,14 @@ def test_a_killed_process_lets_it_go_and_a_forked_one_does_not_keep_it(tmp_path)
             os.kill(child, signal.SIGKILL)
 
 
-def test_a_file_system_without_locks_is_said_and_leaves_no_mark(tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_logged_and_leaves_no_mark(tmp_path, monkeypatch, caplog):
     def refuse(*given):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with held(tmp_path), held(tmp_path):
         pass
-    assert caplog.text.count("Nobody can tell whether another run is at work in") == 2
+    assert caplog.text.count("Make sure that no other run uses it") == 2
     assert [path.name for path in tmp_path.iterdir()] in ([], [LOCK])  # empty, and no obstacle
     monkeypatch.undo()
     with held(tmp_path):

@@ -1,4 +1,4 @@
-"""What a run sends to the hub: real runs and the real client against a hub on this machine."""
+"""Uploads to the hub: real runs and the real client against a local hub."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def files(hub, name, branch="main"):
 
 
 @pytest.mark.slow
-def test_what_arrives_is_the_run_folder_in_one_commit(runs):
+def test_the_run_folder_is_uploaded_in_one_commit(runs):
     hub, folder, done, _ = runs
     assert done.stdout.splitlines()[-1] == "[0, 3, 2]"
     arrived = files(hub, "somebody/works")
@@ -76,7 +76,7 @@ def test_what_arrives_is_the_run_folder_in_one_commit(runs):
 
 
 @pytest.mark.slow
-def test_the_card_that_arrives_is_ours(runs):
+def test_the_uploaded_card_is_ours(runs):
     card = files(runs[0], "somebody/works")["README.md"].decode()
     assert "held-out loss" in card.split("---")[2]
     assert "library_name: transformers" in card
@@ -84,7 +84,7 @@ def test_the_card_that_arrives_is_ours(runs):
 
 
 @pytest.mark.slow
-def test_no_token_is_sent_but_as_authorisation_nor_written_down(runs):
+def test_the_token_is_sent_only_as_authorisation_and_never_written(runs):
     hub, folder, done, _ = runs
     assert hub.authorised == {f"Bearer {TOKEN}"}
     assert hub.sent
@@ -97,7 +97,7 @@ def test_no_token_is_sent_but_as_authorisation_nor_written_down(runs):
 
 
 @pytest.mark.slow
-def test_checkpoints_are_sent_only_if_the_strategy_says_so(runs):
+def test_checkpoints_are_sent_only_with_the_matching_strategy(runs):
     hub, folder, *_ = runs
     assert (folder / "works" / "checkpoint-2").is_dir()
     arrived = files(hub, "somebody/checkpoints", "dev")
@@ -110,11 +110,11 @@ def test_checkpoints_are_sent_only_if_the_strategy_says_so(runs):
 
 
 @pytest.mark.slow
-def test_a_run_that_could_not_be_sent_is_finished_and_says_how_to_send_it(runs):
+def test_a_failed_upload_leaves_a_finished_run_and_says_how_to_send_it(runs):
     hub, folder, done, environment = runs
     error = done.stderr[done.stderr.index("mlm-recipes: error: the copy on the hub: not made.") :]
-    assert "OSError: push_to_hub: 'my-team/fails' was not written to: " in error
-    assert "The run itself is finished, and whole in fails." in error
+    assert "OSError: push_to_hub: 'my-team/fails' could not be written to: " in error
+    assert "The run itself is finished and complete in fails." in error
     for name in ("model.safetensors", "metrics.json", "report.html", "README.md", "recipe.yaml"):
         assert (folder / "fails" / name).is_file()
     assert "Everything is in fails" in " ".join(done.stdout.split())  # the last screen, though the sending failed
@@ -130,17 +130,17 @@ def test_a_run_that_could_not_be_sent_is_finished_and_says_how_to_send_it(runs):
 
 
 @pytest.mark.slow
-def test_who_may_not_write_hears_it_before_anything_is_trained(runs):
+def test_missing_write_access_is_reported_before_training(runs):
     _, folder, done, _ = runs
     assert "push_to_hub: 'refused/refused' cannot be written to at http://127.0.0.1" in done.stderr
     assert "Nothing was trained yet" in done.stderr
     assert not (folder / "refused").exists()
 
 
-def test_without_a_hub_a_finished_run_stays_and_the_token_is_not_in_the_command(tmp_path):
+def test_without_a_hub_the_run_is_kept_and_the_command_has_no_token(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     upload = Upload("me/mine", token=TOKEN, revision="dev")
-    with pytest.raises(OSError, match=r"was not written to: .*HF_HUB_OFFLINE") as error:
+    with pytest.raises(OSError, match=r"could not be written to: .*HF_HUB_OFFLINE") as error:
         upload.send(tmp_path)
     assert f"hf upload me/mine {tmp_path} . --revision dev --include config.json" in str(error.value)
     assert TOKEN not in str(error.value) + repr(upload)
@@ -148,7 +148,7 @@ def test_without_a_hub_a_finished_run_stays_and_the_token_is_not_in_the_command(
         Upload.open("me/mine", TOKEN, None, None, "end")
 
 
-def test_what_is_private_in_the_folder_stays_there(tmp_path):
+def test_private_files_in_the_folder_are_not_sent(tmp_path):
     ours = ["README.md", "config.json", "metrics.json", "model-00001-of-00002.safetensors", "spiece.model"]
     for name in [*ours, "notes.txt", ".env", "training_args.bin", "optimizer.pt", "secret.py", "vocab.txt"]:
         (tmp_path / name).write_text("{}")
@@ -159,6 +159,6 @@ def test_what_is_private_in_the_folder_stays_there(tmp_path):
 
 
 @pytest.mark.parametrize("verb", [evaluate, reference])
-def test_only_train_sends(verb):
+def test_only_train_uploads(verb):
     with pytest.raises(ValueError, match="push_to_hub: received true"):
         verb(push_to_hub=True)

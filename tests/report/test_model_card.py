@@ -25,7 +25,7 @@ def data(found):
     return yaml.safe_load(front)
 
 
-def test_the_metadata_is_what_the_hub_asks_for():
+def test_the_metadata_has_what_the_hub_requires():
     front = data(values())
     assert front["pipeline_tag"] == "fill-mask"
     assert front["library_name"] == "transformers"
@@ -70,7 +70,7 @@ def test_a_base_model_is_named_only_if_the_hub_has_it_and_its_weights_were_used(
 
 
 @pytest.mark.parametrize("corpus", ["/somewhere/notes.txt", "bundled", "https://example.org/notes.txt", "hub:../x y"])
-def test_a_data_set_is_named_only_if_it_is_one_of_the_hub(corpus):
+def test_a_data_set_is_named_only_if_it_is_on_the_hub(corpus):
     found = values(corpus=corpus)
     assert "datasets" not in data(found)
     assert "/somewhere" not in model_card.card(found)  # nor where on whose disk it lies
@@ -102,13 +102,13 @@ def test_the_licence_is_that_of_the_weights_or_unknown(stated, random, licence):
         ("---\n- a\n---\n", None),
     ],
 )
-def test_a_licence_is_read_from_a_card_or_is_not_known(tmp_path, card, licence):
+def test_a_licence_is_read_from_a_card_or_unknown(tmp_path, card, licence):
     (tmp_path / "README.md").write_text(card)
     assert model_card.licence_in(tmp_path / "README.md") == licence
     assert model_card.licence_in(tmp_path / "nothing.md") is None
 
 
-def test_what_makes_figures_doubtful_is_said():
+def test_the_card_names_reasons_for_doubt():
     found = values()
     found["gain"] |= {"loss": 0.02, "low": -0.01, "high": 0.05}
     body = model_card.card(found).split("---\n", 2)[2]
@@ -118,11 +118,11 @@ def test_what_makes_figures_doubtful_is_said():
     found["change"]["held_out"]["distinct_tokens"] = 150
     assert "only 150 masked tokens: a hint, not a result" in model_card.card(found)
     assert data(found)["model-index"][0]["results"][0]["metrics"][0]["name"] == (
-        "loss (nats), a hint from only 150 masked tokens"
+        "loss (nats), only a hint: 150 masked tokens"
     )
 
 
-def test_a_number_that_json_has_not_is_left_out():
+def test_a_non_finite_number_is_left_out():
     found = metrics()
     found["after"]["perplexity"] = float("inf")
     types = {metric["type"] for metric in data(found)["model-index"][0]["results"][0]["metrics"]}

@@ -1,4 +1,4 @@
-"""report.html: what it shows, that it loads nothing, and that everybody can read it."""
+"""report.html: its content, that it loads nothing, and that it is accessible."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ def drawn():
 @pytest.mark.parametrize(
     "said",
     [
-        "The held-out loss fell by 1.50 nats a token (95% interval 1.20 to 1.80)",
+        "The held-out loss fell by 1.50 nats per token (95% interval 1.20 to 1.80)",
         "loss (nats) 3.000 2.500 -0.500 -0.60 to -0.40 6.000",
         "top-5 accuracy 50.0% 51.0% no measurable change -1.0 to +3.0",
         "in the text: soul, 12.5% before, 50.0% after",
         "cut off 1,234 tokens, the ends of 3 paragraphs longer than 512 tokens",
         "split 7 paragraphs longer than 512 tokens",
         "padding 10,000 tokens, 10.0% of what training computed",
-        "lines of Project Gutenberg's frame 40",
+        "lines of Project Gutenberg's header and footer 40",
         "Looked for and not found: blank lines; near duplicates.",
-        "speed 2.5 steps a second, 2,250 tokens a second",
-        "share of the machine's limit 25%: 40 of the 160 GFLOP/s of a matrix product alone, in bfloat16",
-        "most memory 3.2 GB (resident, the main process)",
+        "speed 2.5 steps per second, 2,250 tokens per second",
+        "share of the machine's limit 25%: 40 of the 160 GFLOP/s that a matrix product reaches, bfloat16",
+        "peak memory 3.2 GB (resident memory of the main process)",
         "mlm-recipes train --corpus '<b>.txt'",
         "fingerprint of the text 0000000000",
         "licence CC0-1.0",
         "8.000 4.000 -4.000 8",
     ],
 )
-def test_it_says(drawn, said):
+def test_the_page_shows(drawn, said):
     assert said in Page(drawn).text()
 
 
-def test_it_is_the_same_each_time_it_is_drawn(drawn):
+def test_the_page_is_reproducible(drawn):
     assert page.page(full()) == drawn
 
 
-def test_it_loads_nothing_and_runs_nothing(drawn):
+def test_the_page_loads_nothing_and_runs_nothing(drawn):
     outside = Page(drawn)
     assert not outside.all("script", "link", "img", "iframe", "object", "image", "base", "form")
     for element in outside.elements:
@@ -58,7 +58,7 @@ def test_it_loads_nothing_and_runs_nothing(drawn):
     assert all(re.fullmatch(r"#[\w.-]+", target) for target in re.findall(r"url\((.*?)\)", drawn))
 
 
-def test_it_is_small(drawn):
+def test_the_page_is_small(drawn):
     assert len(drawn.encode()) < 200_000
     steps = 100_000
     long = full(
@@ -69,7 +69,7 @@ def test_it_is_small(drawn):
     assert len(page.page(long).encode()) < 500_000
 
 
-def test_it_can_be_read_by_keyboard_and_screen_reader(drawn):
+def test_the_page_is_accessible_by_keyboard_and_screen_reader(drawn):
     read = Page(drawn)
     assert read.all("html")[0]["lang"] == "en"
     assert read.all("title")[0]["text"].strip()
@@ -105,7 +105,7 @@ def test_each_plot_has_a_title_a_description_and_its_numbers_as_a_table(drawn):
     assert all("table" in {each["tag"] for each in read.elements if "details" in each["in"]} for _ in plots)
 
 
-def test_it_is_well_formed_whatever_is_in_it(drawn):
+def test_the_page_is_well_formed_with_any_content(drawn):
     assert "<script" not in drawn
     assert "&lt;script&gt;" in drawn
     Page(drawn)
@@ -122,7 +122,7 @@ def test_it_is_well_formed_whatever_is_in_it(drawn):
     ],
     ids=["old", "no history", "reference", "eventful", "nothing known"],
 )
-def test_what_was_not_measured_leaves_no_hole(values):
+def test_sections_that_were_not_measured_are_left_out(values):
     drawn = page.page(values)
     read = Page(drawn)
     assert "None," not in read.text()
@@ -140,7 +140,7 @@ def test_a_stream_has_a_page():
         del values["corpus"][name]
     values["corpus"] |= {"streamed": True, "cut_off_tokens": None, "cut_off_paragraphs": None, "split_paragraphs": None}
     text = Page(page.page(values)).text()
-    assert "size not known: read as a stream" in text
+    assert "size unknown: read as a stream" in text
     assert "not counted: the text was read as a stream" in text
     assert "tokens cut off" not in text
 
@@ -153,7 +153,7 @@ def test_few_masked_tokens_are_a_warning_in_the_table():
     assert "tbody" in warning["in"]
 
 
-def test_without_an_evaluation_in_between_there_is_no_curve_but_how_to_get_one():
+def test_without_evaluations_during_training_the_page_says_how_to_get_a_curve():
     text = page.page(full(evaluations=[]))
     assert "held-out-loss" not in text
     assert "--eval_strategy steps" in text
@@ -172,12 +172,12 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-def test_the_contrast_formula_is_the_standards():
+def test_the_contrast_formula_matches_wcag():
     assert contrast("#ffffff", "#000000") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
 
 
-def test_colours_can_be_told_apart_in_the_light_and_in_the_dark(drawn):
+def test_colours_have_enough_contrast_in_light_and_dark_mode(drawn):
     light, dark = (
         dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{([^}]*--[^}]*)", drawn)
     )
@@ -192,13 +192,13 @@ def test_colours_can_be_told_apart_in_the_light_and_in_the_dark(drawn):
     assert "@media screen and (prefers-color-scheme: dark)" in drawn  # paper is never dark
 
 
-def test_no_plot_has_a_colour_of_its_own(drawn):
+def test_plots_use_only_the_pages_colours(drawn):
     for svg in re.findall(r"<svg.*?</svg>", drawn, flags=re.DOTALL):
         assert "currentColor" in svg
         assert not re.findall(r"#[0-9a-fA-F]{6}\b(?!\")", svg)
 
 
-def test_the_command_line_draws_it_again(tmp_path):
+def test_the_command_line_redraws_the_page(tmp_path):
     from mlm_recipes.cli import main
     from mlm_recipes.recipes import run_folder
 
@@ -212,7 +212,7 @@ def test_the_command_line_draws_it_again(tmp_path):
     assert {name: (tmp_path / name).read_bytes() for name in run_report.FILES} == first
 
 
-def test_text_in_a_plot_is_no_markup():
+def test_text_in_a_plot_is_not_markup():
     values = full()
     values["bands"][0]["name"] = HOSTILE + " $x^2$"
     drawn = page.page(values)

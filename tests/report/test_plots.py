@@ -15,13 +15,13 @@ def markup(plot):
 
 
 def points(plot):
-    """The points of the line of a plot, as it is painted."""
+    """Return the points of a plot's line, as drawn."""
     paths = [path for path in plot.svg.iter("path") if "clip-path" in path.attrib]
     (line,) = [path.get("d") for path in paths if "var(--after)" in path.get("style")]
     return [tuple(map(float, pair)) for pair in re.findall(r"[ML] (-?[\d.]+) (-?[\d.]+)", line)]
 
 
-def test_a_falling_loss_falls_in_the_picture():
+def test_a_falling_loss_falls_in_the_plot():
     plot = plots.held_out_loss([(0, 4.0), (10, 3.0), (20, 2.0), (30, 1.0)])
     painted = points(plot)
     xs, ys = zip(*painted, strict=True)
@@ -32,18 +32,18 @@ def test_a_falling_loss_falls_in_the_picture():
     assert plot.rows == [("0", "4.000"), ("10", "3.000"), ("20", "2.000"), ("30", "1.000")]
 
 
-def test_before_and_after_alone_are_no_curve():
+def test_before_and_after_alone_make_no_curve():
     assert plots.held_out_loss([(0, 4.0), (10, 3.0)]) is None
     assert plots.training_loss(HISTORY[:1]) is None
     assert plots.learning_rate([{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0}]) is None
     assert plots.accuracy_by_band([], (), []) is None
 
 
-def test_the_same_numbers_are_the_same_bytes():
+def test_the_same_numbers_give_the_same_bytes():
     assert markup(plots.training_loss(HISTORY)) == markup(plots.training_loss(HISTORY))
 
 
-def test_of_many_steps_the_plot_is_small_and_none_is_left_out():
+def test_a_plot_of_many_steps_is_small_and_averages_all_of_them():
     many = [{"step": n, "loss": float(n % 2), "learning_rate": 1.0} for n in range(1, 30_001)]
     plot = plots.training_loss(many)
     assert len(markup(plot)) < 40_000
@@ -53,12 +53,12 @@ def test_of_many_steps_the_plot_is_small_and_none_is_left_out():
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-7, 3.0])
-def test_any_learning_rate_can_be_drawn(rate):
+def test_any_learning_rate_can_be_plotted(rate):
     svg = markup(plots.learning_rate([{"step": n, "learning_rate": rate} for n in (1, 2)]))
     assert "nan" not in svg.lower()
 
 
-def test_two_plots_of_a_page_share_no_id():
+def test_plots_on_a_page_share_no_id():
     ids = [
         set(re.findall(r'id="([^"]+)"', markup(plot)))
         for plot in (plots.training_loss(HISTORY), plots.learning_rate(HISTORY))
@@ -70,7 +70,7 @@ def test_two_plots_of_a_page_share_no_id():
     assert all((one or other) in ids[0] for one, other in re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg))
 
 
-def test_nothing_of_matplotlib_is_changed_for_others():
+def test_matplotlibs_global_settings_are_unchanged():
     import matplotlib
 
     before = dict(matplotlib.rcParams)

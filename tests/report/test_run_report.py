@@ -16,7 +16,7 @@ def write(folder: Path, values) -> None:
     (folder / "recipe.yaml").write_text("seed: 1\n")
 
 
-def test_it_reads_only_the_run_folders_files_and_can_be_redrawn(tmp_path):
+def test_the_report_reads_only_the_run_folder_and_can_be_redrawn(tmp_path):
     write(tmp_path, metrics())
     assert [path.name for path in run_report.write(tmp_path)] == ["report.html", "README.md"]
     first = (tmp_path / "report.html").read_text("utf-8")
@@ -28,7 +28,7 @@ def test_it_reads_only_the_run_folders_files_and_can_be_redrawn(tmp_path):
         "6.500",
         "-1.500",
         "403.4",
-        "fell by 1.50 nats a token (95% interval 1.20 to 1.80) on 500 masked tokens of 20 paragraphs",
+        "fell by 1.50 nats per token (95% interval 1.20 to 1.80) on 500 masked tokens of 20 paragraphs",
         "random weights",
         "1,234",
         "8.100 at step 1, 6.200 at step 2",
@@ -66,11 +66,11 @@ def test_a_run_without_a_logged_loss_has_a_report_too(tmp_path):
     assert "Training loss" not in (tmp_path / "report.html").read_text("utf-8")
 
 
-def test_a_run_that_got_worse_says_so_and_fits_the_table():
+def test_a_run_that_got_worse_is_reported_and_fits_the_table():
     values = metrics()
     values["after"] |= {"loss": 400.0, "perplexity": 1e173}
     values["gain"] |= {"loss": -392.0, "low": -393.0, "high": -391.0}
-    assert "rose by 392.00 nats a token (95% interval 391.00 to 393.00)" in wording.note(values)
+    assert "rose by 392.00 nats per token (95% interval 391.00 to 393.00)" in wording.note(values)
     assert "Try a lower --learning_rate" in wording.note(values)
     assert "1.0e+173" in last_screen.summary(values)
     assert max(map(len, last_screen.summary(values).splitlines())) <= 110
@@ -83,17 +83,17 @@ def test_packed_rows_are_not_called_paragraphs():
     values["gain"]["rows"] = values["gain"].pop("paragraphs")
     assert "on 500 masked tokens of 20 rows, the same before and after" in wording.headline(values)
     values["gain"]["rows"] = 1
-    assert "changed by -1.50 nats a token on 500 masked tokens of 1 row," in wording.headline(values)
+    assert "changed by -1.50 nats per token on 500 masked tokens of 1 row," in wording.headline(values)
 
 
 def test_a_handful_of_paragraphs_has_no_interval():
     values = metrics()
     values["gain"]["paragraphs"] = 9
-    assert "changed by -1.50 nats a token on 500 masked tokens of 9 paragraphs" in wording.headline(values)
+    assert "changed by -1.50 nats per token on 500 masked tokens of 9 paragraphs" in wording.headline(values)
     assert "interval" not in wording.headline(values).replace("too few for an interval", "")
 
 
-def test_an_interval_that_spans_zero_says_no_measurable_change():
+def test_an_interval_that_includes_zero_is_no_measurable_change():
     values = metrics()
     values["gain"] |= {"loss": 0.02, "low": -0.01, "high": 0.05}
     assert wording.headline(values).startswith("No measurable change: ")
@@ -108,7 +108,7 @@ def test_an_interval_that_spans_zero_says_no_measurable_change():
         (4.4, "Something was forgotten: on plain (90 masked tokens) the loss rose by 0.40 nats, 4.00 to 4.40."),
     ],
 )
-def test_what_became_of_ordinary_language_is_said(loss, says):
+def test_the_change_on_ordinary_language_is_reported(loss, says):
     values = metrics(random_weights=False)
     assert "forgotten" not in wording.note(values)
     values["corpus"]["general"] = "plain"
@@ -125,7 +125,7 @@ def test_what_became_of_ordinary_language_is_said(loss, says):
         (7.5, "So far it has not learned even how often each word occurs"),
     ],
 )
-def test_random_weights_are_measured_against_word_frequencies(loss, says):
+def test_random_weights_are_compared_with_word_frequencies(loss, says):
     values = metrics()
     values["after"]["loss"] = loss
     assert says in wording.note(values)
@@ -133,29 +133,29 @@ def test_random_weights_are_measured_against_word_frequencies(loss, says):
     assert "word" not in wording.note(values)
 
 
-def test_what_to_try_is_a_prompt_of_the_run(tmp_path):
+def test_the_suggested_command_uses_a_prompt_of_the_run(tmp_path):
     screen = " ".join(last_screen.summary(metrics(), tmp_path).split())
     assert "Try it: " in screen
     assert "[MASK] of man.'" in screen
 
 
-def test_few_masked_tokens_are_said():
+def test_few_masked_tokens_are_reported():
     values = metrics()
     assert "few" not in wording.note(values)
     values["after"]["masked_tokens"] = 150
-    assert "That is few" in wording.note(values)
+    assert "There are few masked tokens" in wording.note(values)
 
 
 def test_a_pretrained_model_is_not_told_to_use_one():
     assert "random weights" not in wording.note(metrics(random_weights=False))
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no metrics\.json"):
         run_report.write(tmp_path)
 
 
-def test_the_table_has_an_interval_for_each_measure_and_says_what_cannot_be_told():
+def test_the_table_has_intervals_and_marks_changes_that_are_not_measurable():
     rows = before_after_table.comparison(with_change())
     assert rows == [
         ("held-out text", "before", "after", "change", "95% interval", "word frequencies alone"),
@@ -188,7 +188,7 @@ def test_few_masked_tokens_are_a_row_of_the_table_on_every_page(tmp_path, tokens
     run_report.write(tmp_path)
     for name in run_report.FILES:
         assert (says in (tmp_path / name).read_text("utf-8")) is warned
-    assert ("That is few" in wording.note(values)) is warned
+    assert ("There are few masked tokens" in wording.note(values)) is warned
 
 
 def test_the_model_cards_table_has_as_many_columns_as_its_header(tmp_path):
@@ -200,7 +200,7 @@ def test_the_model_cards_table_has_as_many_columns_as_its_header(tmp_path):
 
 
 @pytest.mark.parametrize("columns", [72, 80, 110])
-def test_the_screen_is_no_wider_than_the_terminal_and_loses_no_figure(monkeypatch, columns):
+def test_the_screen_fits_the_terminal_and_loses_no_figure(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     screen = last_screen.summary(with_change())
     assert max(map(len, screen.splitlines())) <= columns
@@ -208,7 +208,7 @@ def test_the_screen_is_no_wider_than_the_terminal_and_loses_no_figure(monkeypatc
         assert figure in screen
 
 
-def test_prompts_say_how_they_were_chosen_and_what_the_probabilities_were():
+def test_prompts_show_how_they_were_chosen_and_their_probabilities():
     values = with_change()
     for when, p in (("before", 0.125), ("after", 0.5)):
         values[when]["fill_mask"] = [

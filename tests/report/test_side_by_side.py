@@ -24,25 +24,25 @@ def run(folder, loss=2.5, values=None, recipe=None, fingerprint="a" * 64):
 
 
 @pytest.mark.parametrize("columns", [72, 110])
-def test_runs_on_the_same_masked_tokens_lie_side_by_side(tmp_path, monkeypatch, capsys, columns):
+def test_runs_on_the_same_masked_tokens_are_compared(tmp_path, monkeypatch, capsys, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     folders = [run(tmp_path / "first", 2.5), run(tmp_path / "second", 2.25, recipe={"learning_rate": 3e-4})]
     assert main(["compare", *map(str, folders), "--output", "side.html"]) == 0
     screen = capsys.readouterr().out
     assert max(map(len, screen.splitlines())) <= columns
     flat = " ".join(screen.split())
-    assert "The lowest held-out loss has second: 2.250 nats, 0.250 below first" in flat
-    assert "none is of the difference between two runs" in flat
+    assert "second has the lowest held-out loss: 2.250 nats, 0.250 below first" in flat
+    assert "None is for the difference between two runs" in flat
     assert "Held-out text first second" in flat
     assert "loss (nats), after 2.500 2.250" in flat
-    assert "What their recipes say differently first second learning_rate 0.001 0.0003" in flat
+    assert "Recipe values that differ first second learning_rate 0.001 0.0003" in flat
     assert "seed" not in flat
     page = Page((tmp_path / "side.html").read_text("utf-8"))
     assert "loss (nats), after 2.500 2.250" in page.text()
     assert all(each.get("scope") for each in page.all("th"))
 
 
-def test_other_masked_tokens_are_refused_as_a_comparison(tmp_path, capsys):
+def test_runs_on_different_masked_tokens_are_not_comparable(tmp_path, capsys):
     folders = [run(tmp_path / "first"), run(tmp_path / "second", 1.0, fingerprint="b" * 64)]
     assert main(["compare", *map(str, folders)]) == 1
     flat = " ".join(capsys.readouterr().out.split())
@@ -56,11 +56,11 @@ def test_other_masked_tokens_are_refused_as_a_comparison(tmp_path, capsys):
     [
         ({"corpus": {"fingerprint": "9" * 64}}, "text (first: 00000000, second: 99999999)"),
         ({"corpus": {"validation": 51}}, "held-out paragraphs (first: 2, second: 51)"),
-        ({"corpus": {"max_length": 128}}, "tokens of a row at most (first: 512, second: 128)"),
+        ({"corpus": {"max_length": 128}}, "maximum tokens per row (first: 512, second: 128)"),
         ({"after": {"masked_tokens": 1741}}, "masked tokens (first: 500, second: 1,741)"),
     ],
 )
-def test_it_says_what_differs(tmp_path, change, says):
+def test_the_verdict_lists_the_differences(tmp_path, change, says):
     values = full()
     for part, entries in change.items():
         values[part] |= entries
@@ -71,7 +71,7 @@ def test_it_says_what_differs(tmp_path, change, says):
     assert says in found.verdict()
 
 
-def test_the_same_masked_tokens_of_another_training_text_can_be_compared(tmp_path):
+def test_different_training_texts_with_the_same_masked_tokens_are_comparable(tmp_path):
     values = full()
     values["corpus"]["fingerprint"] = "9" * 64
     assert compare_runs([run(tmp_path / "first"), run(tmp_path / "second", values=values)]).comparable
@@ -81,7 +81,7 @@ def test_the_same_masked_tokens_of_another_training_text_can_be_compared(tmp_pat
     ("recipe", "comparable"),
     [({}, True), ({"learning_rate": 1.0}, True), ({"evaluation_seed": 3}, False), ({"model": "other"}, False)],
 )
-def test_runs_of_earlier_versions_are_told_apart_by_their_recipes(tmp_path, recipe, comparable):
+def test_runs_of_earlier_versions_are_compared_by_their_recipes(tmp_path, recipe, comparable):
     found = compare_runs(
         [run(tmp_path / "first", values=metrics()), run(tmp_path / "second", values=metrics(), recipe=recipe)]
     )
@@ -90,12 +90,12 @@ def test_runs_of_earlier_versions_are_told_apart_by_their_recipes(tmp_path, reci
     found.html()
 
 
-def test_an_old_and_a_new_run_of_the_same_masks_are_not_measured_alike(tmp_path):
+def test_an_old_and_a_new_run_with_the_same_masks_are_not_comparable(tmp_path):
     found = compare_runs([run(tmp_path / "first", values=metrics()), run(tmp_path / "second")])
     assert "draws of the masks (first: 1, second: 5)" in found.verdict()
 
 
-def test_seven_runs_fit_the_screen_and_two_of_a_name_are_told_apart(tmp_path, monkeypatch):
+def test_seven_runs_fit_the_screen_and_equal_names_are_distinguished(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     folders = [run(tmp_path / f"{n}" / "same") for n in range(7)]
     found = compare_runs(folders)
@@ -104,7 +104,7 @@ def test_seven_runs_fit_the_screen_and_two_of_a_name_are_told_apart(tmp_path, mo
     assert str(found).count("epochs") == 2
 
 
-def test_one_run_and_no_run_are_refused(tmp_path, capsys):
+def test_fewer_than_two_runs_are_refused(tmp_path, capsys):
     assert main(["compare", str(run(tmp_path / "first"))]) == 2
     assert "received 1 run. Accepted: two or more" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "first"), "nothing"]) == 2

@@ -6,7 +6,7 @@ from example_metrics import measure, with_change
 from mlm_recipes.report import wording
 
 
-def test_a_head_that_was_new_is_said_in_the_headline():
+def test_a_new_head_is_reported_in_the_headline():
     values = with_change()
     assert "head" not in wording.headline(values)
     values["train"]["head_initialised"] = ["cls.predictions.bias", "cls.predictions.decoder.weight"]
@@ -15,7 +15,7 @@ def test_a_head_that_was_new_is_said_in_the_headline():
     assert "The held-out loss fell by 1.50" in headline
 
 
-def test_how_often_the_text_was_masked_is_said():
+def test_the_number_of_draws_is_reported():
     assert "on 500 masked tokens of 20 paragraphs, masked 5 times, the same before" in wording.headline(with_change())
     assert "of 20 paragraphs, the same before" in wording.headline(with_change(draws=1))
 
@@ -33,7 +33,7 @@ def test_how_often_the_text_was_masked_is_said():
         (measure(2.0, 3.0, 0.1, 1.3, "worse"), "Something was forgotten: on plain"),
     ],
 )
-def test_what_was_forgotten_is_said_as_far_as_it_can_be_told(general, says):
+def test_forgetting_is_reported_if_it_is_measurable(general, says):
     values = with_change()
     values["corpus"]["general"] = "plain"
     values["change"]["general"] = {"text": "plain", "measures": {"loss": general}}

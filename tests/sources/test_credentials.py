@@ -1,4 +1,4 @@
-"""What is secret stays out of everything that is written, shown or passed on."""
+"""Secrets stay out of everything that is written, shown or sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENVIRONMENT = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "W
 
 @pytest.fixture
 def server(short_text):
-    """A text that only one who knows the password and the signature is given."""
+    """A text that is served only with the password and the signature."""
     asked = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -92,8 +92,8 @@ def test_no_secret_is_written_or_shown(server, checkpoint, tmp_path, monkeypatch
     for again in (["--output_dir", "again"], ["--resume_from_checkpoint", "true"]):
         assert cli.main(["train", str(run), *again]) == 2
         error = capsys.readouterr().err
-        assert "an address without its credentials, as recipe.yaml holds it" in error
-        assert "Give it again: --corpus" in error
+        assert "is a URL without its credentials: recipe.yaml has" in error
+        assert "Pass it again: --corpus" in error
     assert cli.main(["train", str(run), "--resume_from_checkpoint", "true", *texts]) == 0
     assert_no_canary(tmp_path, *capsys.readouterr())
     (run / "metrics.json").unlink()
@@ -124,13 +124,13 @@ def test_no_secret_is_written_or_shown(server, checkpoint, tmp_path, monkeypatch
         ["--model", "https://me:canary-password@example.org/model?token=canary"],
     ],
 )
-def test_no_error_shows_one(arguments, server, capsys, tmp_path):
+def test_no_error_shows_a_secret(arguments, server, capsys, tmp_path):
     addresses = {"right": address(server), "wrong": address(server, signature="canary-of-another")}
     assert cli.main(["train", *(each.format(**addresses) for each in arguments)]) == 2
     assert_no_canary(tmp_path, *capsys.readouterr())
 
 
-def test_a_corpus_in_python_says_no_more(server, caplog):
+def test_load_corpus_shows_no_secret_either(server, caplog):
     with caplog.at_level("DEBUG", logger="mlm_recipes"):
         corpus = load_corpus(address(server))
     assert CANARY not in str(corpus.facts)
@@ -138,7 +138,7 @@ def test_a_corpus_in_python_says_no_more(server, caplog):
     assert corpus.facts["name"] == "notes"
 
 
-def test_whatever_value_of_a_recipe_holds_an_address():
+def test_credentials_are_removed_from_every_recipe_value():
     config = MLMConfig(run_name="see https://me:canary@example.org/?key=canary", hub_token="canary", use_cpu=True)
     assert CANARY not in str(config.to_recipe())
     assert CANARY not in repr(config)[: repr(config).index("run_name")]
@@ -155,7 +155,7 @@ def test_whatever_value_of_a_recipe_holds_an_address():
         ("a@b.org wrote: texts/*.txt?", "a@b.org wrote: texts/*.txt?"),
     ],
 )
-def test_what_is_left_of_an_address(text, shown):
+def test_what_remains_of_a_url(text, shown):
     assert without_credentials(text) == shown
     assert without_credentials(shown) == shown  # a resumed run compares what was written with what is asked for
     assert are_left_out(shown) == ("***" in shown and " " not in shown)

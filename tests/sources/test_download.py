@@ -1,4 +1,4 @@
-"""Against a real server on this machine, with the faults that real ones have."""
+"""Downloads from a real local server, with the faults of real servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def server():
     server.close()
 
 
-def test_with_its_sha256_a_file_is_fetched_once(server):
+def test_a_file_with_a_known_sha256_is_fetched_once(server):
     digest = hashlib.sha256(TEXT).hexdigest()
     files = {download(server.url, digest) for _ in range(2)}
     assert [file.read_bytes() for file in files] == [TEXT]
@@ -30,7 +30,7 @@ def test_with_its_sha256_a_file_is_fetched_once(server):
     assert load_corpus(server.url, sha256=digest).facts["name"] == "clean"
 
 
-def test_without_it_the_address_is_asked_each_time_and_equal_content_kept_once(server, caplog):
+def test_without_a_sha256_the_file_is_fetched_each_time_and_equal_content_stored_once(server, caplog):
     with caplog.at_level("INFO", logger="mlm_recipes"):
         first = download(server.url)
     assert f"sha256 {hashlib.sha256(TEXT).hexdigest()}" in caplog.text
@@ -41,7 +41,7 @@ def test_without_it_the_address_is_asked_each_time_and_equal_content_kept_once(s
     assert server.requests == 3
 
 
-def test_another_content_is_refused_and_forgotten(server):
+def test_content_with_another_sha256_is_refused_and_discarded(server):
     wanted = hashlib.sha256(b"wanted").hexdigest()
     with pytest.raises(ValueError, match=rf"its sha256 is {hashlib.sha256(TEXT).hexdigest()}. Accepted: {wanted}"):
         download(server.url, wanted)
@@ -49,7 +49,7 @@ def test_another_content_is_refused_and_forgotten(server):
     assert download(server.url, wanted).read_bytes() == b"wanted"
 
 
-def test_half_a_file_is_not_kept():
+def test_a_partial_file_is_not_kept():
     server = Server(b"a line\n" * 100_000, "cut")
     try:
         with pytest.raises(ValueError, match="the connection was cut before the end"):
@@ -69,5 +69,5 @@ def test_standard_input_becomes_a_file(monkeypatch):
 
 def test_standard_input_is_for_one_process(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="in several processes"):
+    with pytest.raises(ValueError, match="with several processes"):
         from_standard_input()

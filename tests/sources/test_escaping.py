@@ -1,4 +1,4 @@
-"""Hostile strings through everything that a person reads: none is obeyed, by a browser, a renderer or a terminal."""
+"""Hostile strings in everything that people read: no browser, renderer or terminal interprets them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def in_values(values, text, but=()):
 
 
 class Tags(HTMLParser):
-    """What a browser would make of a page: its tags, with the names of their attributes; what stands in them."""
+    """A page as a browser parses it: its tags with attribute names, and the attribute values."""
 
     def __init__(self, page):
         super().__init__(convert_charrefs=True)
@@ -115,7 +115,7 @@ class Tags(HTMLParser):
 
 
 def blocks(page):
-    """What a renderer would make of a Markdown page: its blocks and what is inside them, without the words."""
+    """A Markdown page as a renderer parses it: its blocks and inline elements, without the words."""
     found = []
     for token in MarkdownIt("commonmark", {"linkify": False}).enable(["table", "strikethrough"]).parse(page):
         found.append(token.type)
@@ -125,7 +125,7 @@ def blocks(page):
 
 
 def visible(page):
-    """The words that a renderer would show."""
+    """Return the words that a renderer would show."""
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(page)
     return " ".join("".join(c.content for c in token.children) for token in tokens if token.type == "inline")
 
@@ -162,7 +162,7 @@ ATTEMPTS = [pytest.param(text, marks=pytest.mark.slow if i % 5 else (), id=str(i
 
 
 @pytest.mark.parametrize("text", ATTEMPTS)
-def test_no_report_obeys_a_string(text, harmless, inspected, tmp_path, checkpoint):
+def test_no_report_interprets_a_hostile_string(text, harmless, inspected, tmp_path, checkpoint):
     values = hostile_metrics(text)
     page, card = drawn(tmp_path / "run", values)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8")) == values
@@ -202,7 +202,7 @@ def test_no_report_obeys_a_string(text, harmless, inspected, tmp_path, checkpoin
         assert yaml.safe_load((tmp_path / "recipe.yaml").read_text("utf-8")) == recipe
 
 
-def test_what_people_write_stays_as_it_is():
+def test_ordinary_text_is_not_changed():
     assert (
         terminal("a\tb\n\U0001f469\u200d\U0001f467 caf\u00e9 \u05d0")
         == "a\tb\n\U0001f469\u200d\U0001f467 caf\u00e9 \u05d0"
@@ -237,7 +237,7 @@ def shown_as_it_is(text):
         assert visible(markdown(text)) == shown
 
 
-def test_what_is_replaced_in_all_leaves_the_rest():
+def test_in_all_escapes_strings_and_leaves_other_values():
     values = {"a": ["x", 1, None, True, ("y",)], "x": {"b": 1.5}}
     before = copy.deepcopy(values)
     assert in_all(values, str.upper) == {"A": ["X", 1, None, True, ("Y",)], "X": {"B": 1.5}}

@@ -1,4 +1,4 @@
-"""Models and data sets by id: the real clients, in processes of their own, against a hub on this machine."""
+"""Models and data sets by id: the real clients, in separate processes, against a local hub."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ for line in sys.stdin:
 
 
 class Client:
-    """A process in which the hub's clients run; it answers one expression after the other."""
+    """A process that runs the hub's clients and evaluates one expression after another."""
 
     def __init__(self, environment, **more):
         self.errors = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
@@ -61,7 +61,7 @@ class Client:
         return json.loads(answer)
 
     def said(self):
-        """Return what it has written to standard error since this was last asked."""
+        """Return what the process has written to standard error since the last call."""
         return self.written.read()
 
     def __enter__(self):
@@ -115,7 +115,7 @@ def hub():
 
 @pytest.fixture(scope="module")
 def elsewhere():
-    """A proxy, for whatever is not on this machine."""
+    """A proxy for everything that is not on this machine."""
     with Hub() as elsewhere:
         yield elsewhere
 
@@ -130,7 +130,7 @@ def _nothing_past_the_hub(hub, elsewhere):
 
 @pytest.fixture(scope="module")
 def environment(hub, elsewhere):
-    """Return the environment of a process that has its cache in a folder."""
+    """Return the environment of a process whose cache is in a folder."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     proxies = {"HTTPS_PROXY": elsewhere.url, "HTTP_PROXY": elsewhere.url, "NO_PROXY": "127.0.0.1"}
     settings = {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
@@ -144,14 +144,14 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(environment, home):
-    """One process for many tests, each with a repository of its own."""
+    """One process for many tests, each with its own repository."""
     with Client(environment(home)) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def again(environment, home):
-    """Another with the same cache, that has asked for nothing yet."""
+    """Another process with the same cache, which has fetched nothing yet."""
     with Client(environment(home)) as again:
         yield again
 
@@ -164,7 +164,7 @@ def offline(environment, home):
 
 @pytest.fixture(scope="module")
 def cut_off(environment, home):
-    """One that may ask, and gets no answer."""
+    """A process that may contact the hub but gets no answer."""
     with Client(environment(home), HF_ENDPOINT="http://127.0.0.1:9") as cut_off:
         yield cut_off
 
@@ -213,14 +213,14 @@ def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
     assert not hub.asked
     assert not offline.said()
     assert cut_off("fetch_model('someone/tiny')") == folder
-    assert "hub cannot be reached; what was fetched before is used (revision main, commit" in cut_off.said()
+    assert "hub cannot be reached; using the cached files (revision main, commit" in cut_off.said()
     pinned = load_file(f"{os.path.dirname(folder)}/{old}/model.safetensors")["bert.embeddings.word_embeddings.weight"]
     newest = load_file(f"{folder}/model.safetensors")["bert.embeddings.word_embeddings.weight"]
     assert not torch.equal(pinned, newest)
 
 
 @pytest.mark.slow
-def test_a_models_code_comes_with_the_one_that_is_trusted_at_the_same_commit(hub, client, files, tmp_path):
+def test_code_is_fetched_for_a_trusted_model_only_from_the_same_commit(hub, client, files, tmp_path):
     canary = tmp_path / "canary"
     code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()\nfrom transformers import BertForMaskedLM as Odd"
     own = {"auto_map": {"AutoModelForMaskedLM": "someone/odd--odd.Odd"}}
@@ -236,15 +236,15 @@ def test_a_models_code_comes_with_the_one_that_is_trusted_at_the_same_commit(hub
     assert hub.fetched["odd.py"] == 1
 
 
-def test_a_connection_cut_in_the_middle_of_the_weights_leaves_nothing_half(hub, client, offline, home, files):
+def test_a_connection_cut_within_the_weights_leaves_no_partial_file(hub, client, offline, home, files):
     old = hub.commit("model", "someone/cut", {"config.json": b"{}", "model.safetensors": b"old"})
     assert client("fetch_model('someone/cut')").endswith(old)
     hub.commit("model", "someone/cut", files)
     client("hub._fetch_model.cache_clear()")
     hub.cut["model.safetensors"] = 50_000
     error = client("fetch_model('someone/cut')")
-    assert error.startswith("ValueError: model: fetching 'someone/cut' from the hub broke off (")
-    assert "Nothing of what came in part is used: run again" in error
+    assert error.startswith("ValueError: model: fetching 'someone/cut' from the hub was interrupted (")
+    assert "Partial files are not used. Run again" in error
     assert not list((home / "hub/models--someone--cut").rglob("*.incomplete"))
     assert [path.parent.name for path in home.glob("hub/*--cut/snapshots/*/model.safetensors")] == [old]
     # The branch is where it was when it was whole.
@@ -256,7 +256,7 @@ def test_a_connection_cut_in_the_middle_of_the_weights_leaves_nothing_half(hub, 
     assert hub.fetched == {"model.safetensors": 1}  # what had come whole was kept
 
 
-def test_a_connection_cut_once_is_taken_up_where_it_broke(hub, client, files):
+def test_a_download_cut_once_is_continued_where_it_broke(hub, client, files):
     hub.commit("model", "someone/resumed", files)
     hub.cut_once["model.safetensors"] = 50_000
     folder = client("fetch_model('someone/resumed')")
@@ -277,8 +277,8 @@ def test_weights_with_another_sha256_are_refused_and_fetched_again(hub, client, 
     assert Path(folder, "model.safetensors").read_bytes() == right
 
 
-def test_the_rest_of_a_broken_download_is_checked_all_the_same(hub, client, files):
-    """The next run takes a file that is there for checked."""
+def test_complete_files_of_a_broken_download_are_checked_too(hub, client, files):
+    """The next run assumes that an existing file has been checked."""
     split = {"model-00001-of-00002.safetensors": b"a" * 1000, "model-00002-of-00002.safetensors": b"b" * 1000}
     hub.commit("model", "someone/both", {"config.json": b"{}"} | split)
     hub.wrong["model-00001-of-00002.safetensors"] = b"c" * 1000
@@ -290,7 +290,7 @@ def test_the_rest_of_a_broken_download_is_checked_all_the_same(hub, client, file
         assert "model-00001-of-00002.safetensors of 'someone/both' arrived with the sha256" in error
 
 
-def test_what_the_hub_does_not_have_or_not_for_everyone(hub, client, files):
+def test_missing_and_gated_repositories_are_refused(hub, client, files):
     hub.commit("model", "someone/known", files)
     hub.commit("model", "someone/gated", files, gated=True)
     hub.commit("dataset", "someone/gated", {"train.jsonl": jsonl("a")}, gated=True)
@@ -328,11 +328,11 @@ def test_a_data_set_is_fetched_once_pinned_to_a_commit_and_used_offline(hub, cli
     assert "HubUnreachableError" in offline("texts('someone/else')")
     assert not hub.asked
     assert cut_off("texts('someone/texts', config='plain')") == plain
-    assert f"what was fetched before is used (revision main, commit {new[:7]})" in cut_off.said()
+    assert f"using the cached files (revision main, commit {new[:7]})" in cut_off.said()
 
 
-def test_another_commit_is_not_taken_for_the_one_asked_for(hub, client):
-    """Left to itself `datasets` loads the newest of its cache, of any commit, where it meets an error on the way."""
+def test_another_cached_commit_is_not_used_instead(hub, client):
+    """On its own, after an error, `datasets` loads the newest commit in its cache."""
     hub.commit("dataset", "someone/moving", two_configurations("old"))
     assert client("texts('someone/moving', config='plain', split='train')") == {"train": ["old train"]}
     hub.commit("dataset", "someone/moving", two_configurations("new"))
@@ -365,7 +365,7 @@ def test_a_data_set_with_another_sha256_or_cut_is_refused_and_fetched_again(hub,
     hub.commit("dataset", "someone/wrong", {"train.jsonl": jsonl("a", "b"), "test.jsonl": jsonl("c" * 1000)})
     hub.cut["test.jsonl"] = 500
     error = client("load_splits('someone/wrong')")
-    assert error.startswith("ValueError: corpus: fetching 'someone/wrong' from the hub broke off (")
+    assert error.startswith("ValueError: corpus: fetching 'someone/wrong' from the hub was interrupted (")
     hub.mend()
     hub.wrong["test.jsonl"] = jsonl("d" * 1000)
     error = client("load_splits('someone/wrong')")
@@ -410,7 +410,7 @@ def test_a_data_set_that_cannot_be_read_says_why(hub, client):
 
 
 @pytest.mark.slow
-def test_a_run_by_hub_ids_from_the_command_line(hub, environment, tmp_path, files, short_text):
+def test_a_run_with_hub_ids_on_the_command_line(hub, environment, tmp_path, files, short_text):
     lines = short_text.read_text("utf-8").splitlines()
     hub.commit("dataset", "someone/notes", {"train.jsonl": jsonl(*lines[:50]), "validation.jsonl": jsonl(*lines[50:])})
     hub.commit("model", "someone/tiny-bert", files)

@@ -15,7 +15,7 @@ from mlm_recipes.model import loading
 from mlm_recipes.sources.model_folder import MODELS, model_folder
 
 
-def test_a_name_is_first_a_built_in_model_then_a_folder(checkpoint, tmp_path):
+def test_a_built_in_model_takes_precedence_over_a_folder(checkpoint, tmp_path):
     assert model_folder("mini") == MODELS / "mini"
     assert model_folder(checkpoint) == checkpoint
     assert model_folder(str(checkpoint)) == checkpoint
@@ -43,13 +43,13 @@ def test_a_hub_id_without_a_network_says_what_to_do(name):
         model_folder(name)
 
 
-def test_only_a_model_of_the_hub_has_revisions(checkpoint):
+def test_only_hub_models_have_revisions(checkpoint):
     for name in ("mini", checkpoint):
         with pytest.raises(ValueError, match=r"model_revision: received 'v1' for .* Leave it out"):
             model_folder(name, "v1")
 
 
-def test_every_loader_asks_for_the_revision_it_was_given(checkpoint, tokenizer, monkeypatch):
+def test_every_loader_uses_the_given_revision(checkpoint, tokenizer, monkeypatch):
     asked = []
 
     def remember(name, revision=None, with_code=False):
@@ -64,7 +64,7 @@ def test_every_loader_asks_for_the_revision_it_was_given(checkpoint, tokenizer, 
     assert set(asked) == {"v1"}
 
 
-def test_a_typing_error_is_guessed():
+def test_a_typing_error_gets_a_suggestion():
     with pytest.raises(ValueError, match=r"Did you mean 'mini'\?"):
         model_folder("minni")
 
@@ -73,7 +73,7 @@ def test_a_typing_error_is_guessed():
 
 
 def ask(name, tmp_path, endpoint):
-    """Ask for a model in a process of its own: the hub's client reads its endpoint once, when it is imported."""
+    """Fetch a model in a separate process, since the hub's client reads its endpoint only when it is imported."""
     code = (
         "import sys, logging; from mlm_recipes.sources.model_folder import model_folder\n"
         "try: print(sorted(path.name for path in model_folder(sys.argv[1]).iterdir()))\n"
@@ -96,7 +96,7 @@ def hub():
 
 
 @pytest.mark.slow
-def test_from_the_hub_comes_what_is_needed_and_no_pickle(hub, tmp_path):
+def test_only_needed_files_and_no_pickle_are_fetched_from_the_hub(hub, tmp_path):
     answer = ask("someone/tiny", tmp_path, hub.url)
     assert answer == "['config.json', 'model.safetensors', 'tokenizer.json', 'vocab.txt']"
     # and without the hub, what was fetched is used
@@ -114,7 +114,7 @@ def test_a_model_that_the_hub_does_not_have(hub, tmp_path):
 
 
 class HangsUp(socketserver.ThreadingTCPServer):
-    """A hub that hangs up on each caller, and counts them."""
+    """A hub that hangs up on each client and counts them."""
 
     daemon_threads, calls = True, 0
 
@@ -122,8 +122,8 @@ class HangsUp(socketserver.ThreadingTCPServer):
         self.calls += 1
 
 
-def test_a_hub_that_hangs_up_is_asked_once_or_twice(tmp_path):
-    """Stock transformers asks again and again, with pauses, for 23 s."""
+def test_a_hub_that_hangs_up_is_asked_at_most_twice(tmp_path):
+    """Stock transformers retries for 23 s."""
     with HangsUp(("127.0.0.1", 0), socketserver.BaseRequestHandler) as hub:
         threading.Thread(target=hub.serve_forever, daemon=True).start()
         answer = ask("someone/tiny", tmp_path, f"http://127.0.0.1:{hub.server_address[1]}")
@@ -133,7 +133,7 @@ def test_a_hub_that_hangs_up_is_asked_once_or_twice(tmp_path):
 
 
 @pytest.mark.slow  # it waits
-def test_a_hub_that_accepts_and_says_nothing_is_given_up_too(tmp_path):
+def test_a_hub_that_accepts_but_never_responds_times_out(tmp_path):
     with Hub() as silent:
         silent.delay = 40  # then it would answer that there is no such model
         answer = ask("someone/tiny", tmp_path, silent.url)

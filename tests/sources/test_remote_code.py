@@ -1,4 +1,4 @@
-"""A model's own code: never run, unless it is that of the one model that was named."""
+"""A model's own code is run only if it is the model that was named."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def edit(path, **values):
 
 
 def brings_code(folder, checkpoint, canary, where="", kind="odd"):
-    """A model with a file of Python that leaves a canary when it is run."""
+    """Make a model with a Python file that writes a canary file when it is run."""
     shutil.copytree(checkpoint, folder)
     (folder / "odd.py").write_text(CODE.format(canary=str(canary)))
     auto_map = {"AutoConfig": f"{where}odd.OddConfig", "AutoModelForMaskedLM": f"{where}odd.OddForMaskedLM"}
@@ -43,7 +43,7 @@ def model(tmp_path, checkpoint):
     return brings_code(tmp_path / "odd", checkpoint, tmp_path / "canary")
 
 
-def test_it_is_refused_in_a_sentence_and_nobody_is_asked(model, short_text, capsys, monkeypatch):
+def test_untrusted_code_is_refused_without_a_prompt(model, short_text, capsys, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
     for arguments in (
         ["train", "--corpus", str(short_text), "--model", model],
@@ -54,16 +54,16 @@ def test_it_is_refused_in_a_sentence_and_nobody_is_asked(model, short_text, caps
     ):
         assert cli.main(arguments) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"mlm-recipes: error: model: {model!r} brings code of its own")
+        assert error.startswith(f"mlm-recipes: error: model: {model!r} needs its own code")
         assert f"--trust_remote_code {model}." in error
         assert len(error.splitlines()) == 1
     for load in (lambda: load_tokenizer(model), lambda: load_model(model, None), lambda: MLMTrainer(model)):
-        with pytest.raises(ValueError, match="brings code of its own"):
+        with pytest.raises(ValueError, match="needs its own code"):
             load()
     assert not Path("canary").exists()
 
 
-def test_only_the_tokenizer_brings_it(checkpoint, tmp_path):
+def test_code_of_a_tokenizer_only(checkpoint, tmp_path):
     folder = tmp_path / "odd"
     brings_code(folder, checkpoint, tmp_path / "canary", kind="bert")
     own = {"AutoTokenizer": ["odd.OddTokenizer", None]}
@@ -71,7 +71,7 @@ def test_only_the_tokenizer_brings_it(checkpoint, tmp_path):
     try:
         load_tokenizer(str(folder))  # transformers reads tokenizer.json instead, where it can
     except ValueError as error:
-        assert "brings code of its own" in str(error)  # noqa: PT017
+        assert "needs its own code" in str(error)  # noqa: PT017
     assert not Path("canary").exists()
     load_tokenizer(str(folder), trust_remote_code=str(folder))
     assert Path("canary").exists()
@@ -83,13 +83,13 @@ def test_an_architecture_that_transformers_has_needs_no_code(checkpoint, tmp_pat
     assert not Path("canary").exists()
 
 
-def test_the_one_that_was_named_is_run(model, short_text):
+def test_code_of_the_named_model_is_run(model, short_text):
     values = {"corpus": str(short_text), "max_length": 32, "max_steps": 1, "general_corpus": "none"}
     result = train("adapt", model=model, trust_remote_code=model, output_dir="run", **values)
     assert Path("canary").exists()
     assert "trust_remote_code" not in Path("run/recipe.yaml").read_text()
     # and what it leaves is a model of its own, to be trusted by its own name
-    with pytest.raises(ValueError, match="'run' brings code of its own"):
+    with pytest.raises(ValueError, match="'run' needs its own code"):
         evaluate("run")
     with pytest.raises(ValueError, match=r"received .* for the model 'run'"):
         evaluate("run", trust_remote_code=model)
@@ -107,13 +107,13 @@ def test_a_switch_is_refused(value, model, capsys):
     assert not Path("canary").exists()
 
 
-def test_another_models_name_trusts_nobody(model):
-    with pytest.raises(ValueError, match="Accepted: the name of the model itself"):
+def test_another_models_name_is_refused(model):
+    with pytest.raises(ValueError, match="Accepted: the name of this model"):
         train("adapt", model=model, trust_remote_code="someone/else")
     assert not Path("canary").exists()
 
 
-def test_a_recipe_cannot_say_whom_to_trust(model):
+def test_a_recipe_file_cannot_set_trust_remote_code(model):
     Path("recipe.yaml").write_text(f"model: {model}\ntrust_remote_code: {model}\n")
     with pytest.raises(ValueError, match="whose code is run is said by who runs it"):
         read_config("recipe.yaml")
@@ -122,9 +122,9 @@ def test_a_recipe_cannot_say_whom_to_trust(model):
     assert read_config(given, {"model": "mini"}).trust_remote_code is None
 
 
-def test_trust_does_not_reach_into_another_repository(checkpoint, tmp_path):
+def test_trust_does_not_extend_to_another_repository(checkpoint, tmp_path):
     folder = brings_code(tmp_path / "odd", checkpoint, tmp_path / "canary", where="someone/else--")
-    with pytest.raises(ValueError, match=r"takes its code from someone/else.*Copy its .py files there"):
+    with pytest.raises(ValueError, match=r"takes its code from someone/else.*Copy the .py files there"):
         load_model(folder, None, trust_remote_code=folder)
 
 

@@ -1,4 +1,4 @@
-"""Freed memory is kept within, and given back afterwards."""
+"""Freed memory is kept within `with`, and returned afterwards."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(first, within, held - resident(), faults())
 
 @pytest.mark.slow
 @glibc
-def test_pages_are_fetched_once_and_given_back():
+def test_pages_are_requested_once_and_returned():
     # In a process of its own, with none of this one's settings, and without huge pages.
     found = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
     first, within, given_back, afterwards = map(int, found.split())
@@ -47,7 +47,7 @@ def test_pages_are_fetched_once_and_given_back():
 
 
 @glibc
-def test_an_error_gives_it_back_too(monkeypatch):
+def test_memory_is_returned_after_an_error(monkeypatch):
     calls = []
 
     class Libc:
@@ -67,7 +67,7 @@ def test_an_error_gives_it_back_too(monkeypatch):
     assert dict(within).keys() <= dict(settings[len(within) :]).keys()
 
 
-def test_elsewhere_nothing_happens(monkeypatch):
+def test_nothing_happens_without_glibc(monkeypatch):
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("there is no such library"))
     with kept_memory():

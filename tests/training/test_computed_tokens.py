@@ -6,7 +6,7 @@ from mlm_recipes import MLMConfig, MLMTrainer
 
 
 @pytest.mark.parametrize("padding_free", [True, False])
-def test_every_token_of_an_epoch_is_counted_and_padding_apart(tiny_bert, tokenizer, rows, padding_free):
+def test_all_tokens_of_an_epoch_are_counted_with_padding_separate(tiny_bert, tokenizer, rows, padding_free):
     args = MLMConfig(
         num_train_epochs=2, per_device_train_batch_size=3, padding_free=padding_free, use_cpu=True,
         save_strategy="no", eval_strategy="steps", eval_steps=1, output_dir="out",

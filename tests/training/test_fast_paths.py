@@ -1,4 +1,4 @@
-"""What is said of a way that does not pay; which ways a model can go is tested beside each of them."""
+"""Warnings about fast paths that do not pay off; which models support a fast path is tested with each of them."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 @pytest.mark.slow
 def test_three_processes_average_as_ddp_does_without_a_hook():
-    """With it to the last bit (a third is not a number that a float holds); by hand to rounding; unused stays None."""
+    """With the hook bit for bit (a third is not exact in binary); by hand up to rounding; unused ones stay None."""
     launch = ["--nproc_per_node", "3", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", *launch, str(ROOT / "tests/three_processes.py")],

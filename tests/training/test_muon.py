@@ -26,7 +26,7 @@ def learn(given, optimizers, steps=3):
             optimizer.step()
 
 
-def test_it_is_torchs_muon_and_torchs_adamw():
+def test_updates_equal_torchs_muon_and_adamw():
     ours, theirs = parameters(), parameters()
     one = MuonWithAdamW(
         [{"params": ours[:2], "weight_decay": 0.1}], [{"params": ours[2:]}], lr=0.01, betas=(0.8, 0.9), eps=1e-6,
@@ -44,7 +44,7 @@ def test_it_is_torchs_muon_and_torchs_adamw():
 
 
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4), (6, 6)])
-def test_an_update_is_made_orthogonal(shape):
+def test_an_update_is_orthogonalized(shape):
     torch.manual_seed(0)
     matrix = torch.randn(shape, dtype=torch.float64)
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
@@ -59,7 +59,7 @@ def test_an_update_is_made_orthogonal(shape):
     assert (orthogonal(matrix.float()) - orthogonal(matrix.float(), torch.bfloat16)).abs().max() < 0.05
 
 
-def test_saved_and_loaded_it_goes_on_as_it_would_have():
+def test_a_reloaded_optimizer_continues_identically():
     whole, split = parameters(), parameters()
     optimizer = MuonWithAdamW([{"params": whole[:2]}], [{"params": whole[2:]}], lr=0.01)
     learn(whole, [optimizer], steps=5)
@@ -85,7 +85,7 @@ def test_a_schedule_reaches_both():
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "modernbert"])
-def test_muon_has_the_inner_matrices_and_nothing_else(architecture, tokenizer):
+def test_muon_gets_only_the_inner_matrices(architecture, tokenizer):
     model = make_model(architecture, tokenizer)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed = [name for name in names.values() if "bias" not in name and "norm" not in name.lower()]

@@ -1,4 +1,4 @@
-"""Nothing that a run can do without loses it: each of these fails here once, after the last step."""
+"""No optional output can lose a run: each of them fails here once, after the last step."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def there(*names):
 
 
 def said_of(what, shown):
-    """Return the one line that says that something was not made, without the beginning that all have."""
+    """Return the one line that reports that something was not made, without the common prefix."""
     (line,) = [line for line in shown.splitlines() if line.startswith(f"mlm-recipes: error: {what}: not made.")]
-    assert line.endswith(" What happened: RuntimeError: the dog ate it")
+    assert line.endswith(" The error: RuntimeError: the dog ate it")
     return line
 
 
-def test_remarks_that_fail_are_missing_in_metrics_and_nothing_else_is(flags, monkeypatch, capsys):
+def test_optional_metrics_that_fail_are_the_only_ones_missing(flags, monkeypatch, capsys):
     pieces = {
         (result_module, "machine_limit"): "the machine's limit",
         (result_module, "command_line"): "the command line",
@@ -92,7 +92,7 @@ def test_pages_that_cannot_be_drawn_are_drawn_later(flags, monkeypatch, capsys):
     assert there("report.html", "README.md")
 
 
-def test_before_and_after_stay_where_they_cannot_be_compared(flags, monkeypatch, capsys):
+def test_measurements_are_kept_if_the_comparison_fails(flags, monkeypatch, capsys):
     monkeypatch.setattr("mlm_recipes.evaluation.before_after.gain", fail)
     assert cli.main(flags) == 3
     shown = capsys.readouterr()
@@ -103,12 +103,12 @@ def test_before_and_after_stay_where_they_cannot_be_compared(flags, monkeypatch,
     assert f"{metrics['after']['loss']:.3f}" in shown.out
     assert "could not be compared" in shown.out
     assert there(*MODEL)
-    with pytest.raises(ValueError, match=r"no comparison of the two.*the dog ate it.*mlm-recipes evaluate run"):
+    with pytest.raises(ValueError, match=r"no comparison.*the dog ate it.*mlm-recipes evaluate run"):
         run_report.write("run")
     assert evaluate("run").metrics["evaluation"]["loss"] == pytest.approx(metrics["after"]["loss"], abs=1e-6)
 
 
-def test_a_copy_that_could_not_be_sent_loses_nothing(flags, monkeypatch, capsys):
+def test_a_failed_upload_loses_nothing(flags, monkeypatch, capsys):
     monkeypatch.setattr(Upload, "open", lambda *given: Upload("me/mine"))
     monkeypatch.setattr(Upload, "send", fail)
     assert cli.main([*flags, "--push_to_hub=true"]) == 3
@@ -117,7 +117,7 @@ def test_a_copy_that_could_not_be_sent_loses_nothing(flags, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("event", ["on_log", "on_train_end"])
-def test_a_tracker_that_fails_is_left_out(event, flags, monkeypatch, capsys):
+def test_a_tracker_that_fails_gets_no_more_events(event, flags, monkeypatch, capsys):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from transformers.integrations import TensorBoardCallback
 
@@ -131,7 +131,7 @@ def test_a_tracker_that_fails_is_left_out(event, flags, monkeypatch, capsys):
     assert ("not_made" in run_report.read_metrics("run")) is (event != "on_train_end")  # it closes after metrics.json
 
 
-def test_the_last_screen_is_no_condition(flags, monkeypatch, capsys):
+def test_a_run_finishes_if_the_last_screen_fails(flags, monkeypatch, capsys):
     monkeypatch.setattr(last_screen, "summary", fail)
     assert cli.main(flags) == 3
     assert "Its figures are in run/metrics.json." in said_of("the last screen", capsys.readouterr().err)
@@ -139,7 +139,7 @@ def test_the_last_screen_is_no_condition(flags, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("what", ["measure", "metrics"])
-def test_a_model_that_cannot_be_measured_is_on_the_disk(what, flags, monkeypatch, capsys):
+def test_a_model_that_cannot_be_measured_is_saved(what, flags, monkeypatch, capsys):
     measure, measured = State.of, []
 
     def only_once(*given):
@@ -153,14 +153,14 @@ def test_a_model_that_cannot_be_measured_is_on_the_disk(what, flags, monkeypatch
             patch.setattr(run_folder, "write_metrics", fail)
         assert cli.main(flags) == 3
     said = capsys.readouterr().err
-    assert "The model is trained, and whole in run, but what follows failed: RuntimeError: the dog ate it" in said
+    assert "The model is trained and saved in run, but the rest of the run failed: RuntimeError: the dog ate it" in said
     assert "`mlm-recipes evaluate run` measures it" in said
     assert there(*MODEL)
     assert not there("metrics.json")
     assert cli.main(["evaluate", "run"]) == 0
 
 
-def test_a_model_that_is_being_measured_survives_an_interrupt_and_the_run_goes_on(flags, values, monkeypatch, capsys):
+def test_an_interrupt_while_measuring_keeps_the_model_and_the_run_can_resume(flags, values, monkeypatch, capsys):
     measure, measured = State.of, []
 
     def interrupted(*given):
@@ -172,7 +172,7 @@ def test_a_model_that_is_being_measured_survives_an_interrupt_and_the_run_goes_o
     monkeypatch.setattr(State, "of", interrupted)
     assert cli.main([*flags, "--save_strategy=steps", "--save_steps=2"]) == 130
     said = capsys.readouterr().err
-    assert "The model is trained, and whole in run; what follows was interrupted." in said
+    assert "The model is trained and saved in run; the rest of the run was interrupted." in said
     assert there(*MODEL)
     assert not there("metrics.json")
     weights = Path("run/model.safetensors").read_bytes()
@@ -182,7 +182,7 @@ def test_a_model_that_is_being_measured_survives_an_interrupt_and_the_run_goes_o
     assert Path("run/model.safetensors").read_bytes() == weights
 
 
-def test_a_model_that_cannot_be_moved_is_where_it_was_written(flags, monkeypatch, capsys):
+def test_a_model_that_cannot_be_moved_stays_in_the_staging_folder(flags, monkeypatch, capsys):
     replace = os.replace
 
     def refuse(source, place):
@@ -192,12 +192,12 @@ def test_a_model_that_cannot_be_moved_is_where_it_was_written(flags, monkeypatch
 
     monkeypatch.setattr(os, "replace", refuse)
     assert cli.main(flags) == 2
-    assert "It is whole in 'run/.staged/model'" in capsys.readouterr().err
+    assert "It is complete in 'run/.staged/model'" in capsys.readouterr().err
     assert there(".staged/model/model.safetensors")
 
 
 @pytest.mark.slow
-def test_what_was_there_says_nothing_of_a_model_that_has_taken_its_place(values, monkeypatch):
+def test_earlier_results_are_removed_when_a_new_model_replaces_the_old(values, monkeypatch):
     train("adapt", **values)
     assert there("metrics.json", "report.html")
     measure, measured = State.of, []
@@ -207,7 +207,7 @@ def test_what_was_there_says_nothing_of_a_model_that_has_taken_its_place(values,
         return measure(*given) if len(measured) == 1 else fail()
 
     monkeypatch.setattr(State, "of", only_once)
-    with pytest.raises(NotMadeError, match="whole in run"):
+    with pytest.raises(NotMadeError, match="saved in run"):
         train("adapt", overwrite=True, **values)
     assert not there("metrics.json")
     assert there(*MODEL)
@@ -224,7 +224,7 @@ def test_the_loop_by_hand_is_as_careful(checkpoint, short_text, monkeypatch, cap
     assert not Path("run/.staged").exists()
 
 
-def test_where_one_process_fails_the_others_do_not_speak(tmp_path, caplog):
+def test_if_one_process_fails_the_others_report_nothing(tmp_path, caplog):
     quiet = not_made.NotMade(tmp_path, main=False)
     with quiet.noting("report.html"):
         fail()
@@ -254,15 +254,15 @@ runpy.run_module("mlm_recipes", run_name="__main__", alter_sys=True)
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 @pytest.mark.slow
-def test_a_checkout_that_is_not_installed_trains_to_the_end_on_a_screen_that_is_gone(flags):
-    """In a process of its own, whose standard output takes nothing, as a full disk behind `>`."""
+def test_an_uninstalled_checkout_finishes_training_without_a_screen(flags):
+    """In a separate process whose standard output is full, like a full disk behind `>`."""
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", NOT_INSTALLED, *flags], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=full,
             stderr=subprocess.PIPE, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    said = "nothing can be printed any more ([Errno 28] No space left on device). What was begun goes on."
+    said = "nothing more can be printed ([Errno 28] No space left on device). The command continues."
     assert done.stderr.splitlines() == [f"mlm-recipes: error: {said}"]
     assert there("metrics.json", "report.html", "README.md", *MODEL)
     versions = run_report.read_metrics("run")["versions"]

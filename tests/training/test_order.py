@@ -13,7 +13,7 @@ from mlm_recipes.training.order import NO_EXAMPLE, STRATEGIES, EpochSampler
 
 
 def steps(sampler, batch, accumulation, processes):
-    """Return the keys of each optimizer step of an epoch, dealt out to processes as accelerate does."""
+    """Return the keys of each optimizer step of an epoch, distributed to processes as accelerate does."""
     batches = list(BatchSampler(sampler, batch, drop_last=False))
     assert len(batches) % processes == 0, "a process would wait for another's batch"
     per_step = accumulation * processes
@@ -59,8 +59,8 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
-def test_every_place_is_as_likely_for_every_example():
-    """Over many epochs the mean place of each example is the middle."""
+def test_every_position_is_equally_likely_for_every_example():
+    """Over many epochs, the mean position of each example is the middle."""
     sampler, places = EpochSampler(20, seed=0), torch.zeros(20)
     for epoch in range(2000):
         sampler.set_epoch(epoch)
@@ -69,7 +69,7 @@ def test_every_place_is_as_likely_for_every_example():
     assert torch.allclose(places / 2000, torch.full((20,), 9.5), atol=0.6)  # four and a half standard errors
 
 
-def test_examples_of_like_length_come_together():
+def test_examples_of_similar_length_are_grouped():
     sampler = make(96, 8, 1, 1, strategy="group_by_length")
     for step in steps(sampler, 8, 1, 1)[1:]:
         lengths = [sampler.lengths[key % 96] for key in step]
@@ -77,7 +77,7 @@ def test_examples_of_like_length_come_together():
     assert sampler.lengths[next(iter(sampler)) % 96] == max(sampler.lengths)  # out of memory soon, or never
 
 
-def test_each_step_and_process_has_dropout_of_its_own():
+def test_each_step_and_process_has_its_own_dropout():
     seeds = {dropout_seed(seed, step, process) for seed in range(3) for step in range(50) for process in range(4)}
     assert len(seeds) == 600
     for seed in seeds:

@@ -1,4 +1,4 @@
-"""Memory runs out, in truth and as injected: the run is that of one that had enough."""
+"""Memory runs out, really or injected: the run is the same as with enough memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def many_rows(tokenizer):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Let a short batch make several parts; free nothing, since nothing is short: it takes a fifth of a second."""
+    """Let a short batch make several parts; skip freeing memory, which takes 0.2 s and is not needed here."""
     monkeypatch.setitem(layout.PRICE, "cpu", 8)
     monkeypatch.setattr("mlm_recipes.training.out_of_memory.clear_device_cache", lambda garbage_collection: None)
 
@@ -50,7 +50,7 @@ def run(*command, **environment):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_oom_injected_leaves_the_run_as_it_was(tokenizer, many_rows, layout, caplog):
+def test_an_injected_oom_does_not_change_the_run(tokenizer, many_rows, layout, caplog):
     """In the forward and the backward pass of a middle layer, at a random step; 1 x 16, and 4 x 4 by accumulation."""
     whole = train(many_rows, tokenizer, layout)
     begun = make_model(LAYOUTS[layout][0], tokenizer)
@@ -70,17 +70,17 @@ def test_oom_injected_leaves_the_run_as_it_was(tokenizer, many_rows, layout, cap
         assert memory.failures == np.log2(parts)
         rows = wording.count(-(-batch // parts), "row")
         assert [message for message in caplog.messages if "Out of memory" in message] == [
-            f"Out of memory in step {step + 1}: from here on a micro-batch is {rows} in place of {batch}, "
-            f"accumulated {accumulation * parts} times in place of {accumulation}. The global batch and the result "
+            f"Out of memory in step {step + 1}: from now on a micro-batch is {rows} instead of {batch}, "
+            f"accumulated {accumulation * parts} times instead of {accumulation}. The global batch and the result "
             "stay the same."
         ]
 
 
 @pytest.mark.slow
-def test_memory_that_truly_runs_out():
-    """Of a process with an upper limit (RLIMIT_AS), for torch's own allocator.
+def test_real_memory_exhaustion():
+    """In a process with a memory limit (RLIMIT_AS), for torch's own allocator.
 
-    With the threshold malloc gives large blocks back; kept for itself, they would count, and oneDNN gets none.
+    With this threshold malloc returns large blocks to the system; otherwise they would count and oneDNN get none.
     """
     done = run(ROOT / "tests/real_memory.py", "found.json", MALLOC_MMAP_THRESHOLD_="65536")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -102,8 +102,8 @@ def two(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_oom_injected_in_one_of_two_processes_leaves_the_run_as_it_was(two, case):
-    """Also in a backward pass of which some gradients were already on their way; nobody waits for ever."""
+def test_an_injected_oom_in_one_of_two_processes_does_not_change_the_run(two, case):
+    """Also in a backward pass that has already sent some gradients; no process waits forever."""
     (who, where, step, _), changes = CASES[case]
     whole, begun = two[0][changes.get("gradient_accumulation_steps", 1)], make_model("bert", two_tokenizer())
     assert whole["parts"] == 1
@@ -122,22 +122,22 @@ def test_oom_injected_in_one_of_two_processes_leaves_the_run_as_it_was(two, case
 
 
 @pytest.mark.slow
-def test_one_row_that_does_not_fit_ends_every_process_with_the_same_sentence(two):
+def test_a_row_that_does_not_fit_ends_every_process_with_the_same_error(two):
     for found in two:
-        assert found["error"].startswith("per_device_train_batch_size: received 8, and not even one row at a time fits")
+        assert found["error"].startswith("per_device_train_batch_size: received 8, but not even a single row fits")
     assert ["in another process" in found["error"] for found in two] == [True, False]
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_the_weights_of_one(two):
+def test_two_processes_end_with_the_same_weights_as_one(two):
     for found in two:
         assert torch.equal(found[1]["weights"], two[0][1]["weights"])
         assert_same_weights(found[2]["weights"], found[1]["weights"], make_model("bert", two_tokenizer()), STEPS)
 
 
 @pytest.mark.slow
-def test_parts_double_again_where_it_takes_it_and_are_kept_for_a_resumed_run(tokenizer, many_rows, tmp_path, caplog):
-    """To the last bit, with dropout."""
+def test_parts_double_until_they_fit_and_are_kept_for_a_resumed_run(tokenizer, many_rows, tmp_path, caplog):
+    """Bit for bit, with dropout."""
     values = {"dropout": 0.1, "save_strategy": "steps", "save_steps": 1, "max_steps": 4, "output_dir": str(tmp_path)}
     memory = LittleMemory(9, since=0)
     trained = train(many_rows, tokenizer, "padding-free and sparse", memory, per_device_train_batch_size=18, **values)
@@ -163,14 +163,12 @@ def test_parts_double_again_where_it_takes_it_and_are_kept_for_a_resumed_run(tok
     assert smaller.trainer.micro_batch_parts == 2  # 5 rows fitted
 
 
-def test_a_row_that_does_not_fit_alone_is_a_sentence(tokenizer, many_rows):
-    with pytest.raises(
-        MemoryError, match=r"received 16, and not even one row at a time .*could not create a primitive"
-    ):
+def test_a_single_row_that_does_not_fit_is_a_clear_error(tokenizer, many_rows):
+    with pytest.raises(MemoryError, match=r"received 16, but not even a single row .*could not create a primitive"):
         train(many_rows, tokenizer, "padding-free", LittleMemory(0))
 
 
-def test_what_may_not_be_split_says_which_batch_has_the_same_global_one(tokenizer, many_rows, monkeypatch):
+def test_a_batch_that_cannot_be_split_gets_a_suggestion_with_the_same_global_batch(tokenizer, many_rows, monkeypatch):
     def own_loss(outputs, labels, num_items_in_batch=None):
         return masked_lm_loss(outputs, labels, num_items_in_batch)
 
@@ -181,7 +179,7 @@ def test_what_may_not_be_split_says_which_batch_has_the_same_global_one(tokenize
         )  # fmt: skip
 
 
-def test_what_is_sharded_is_not_split(tokenizer, many_rows):
+def test_sharded_models_are_not_split(tokenizer, many_rows):
     class Shard(TrainerCallback):
         def on_step_begin(self, args, state, control, **kwargs):
             memory.trainer.is_fsdp_enabled = True
@@ -192,13 +190,13 @@ def test_what_is_sharded_is_not_split(tokenizer, many_rows):
     assert memory.failures == 1
 
 
-def test_another_error_is_left_alone(tokenizer, many_rows):
+def test_other_errors_are_passed_on(tokenizer, many_rows):
     errors = (RuntimeError("could not create a primitive descriptor for the matmul primitive"),)
     with pytest.raises(RuntimeError, match="primitive descriptor"):
         train(many_rows, tokenizer, "padded", LittleMemory(3, errors=errors))
 
 
-def test_the_command_line_says_it_without_a_traceback(monkeypatch, capsys):
+def test_the_command_line_reports_it_without_a_traceback(monkeypatch, capsys):
     def full(*_, **__):
         raise MemoryError("max_length: received 512.")
 
@@ -208,7 +206,7 @@ def test_the_command_line_says_it_without_a_traceback(monkeypatch, capsys):
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.integers(1, 12), st.booleans())
-def test_parts_hold_all_of_a_batch_once_in_its_order(tokenizer, lengths, parts, padding_free):
+def test_parts_cover_a_batch_once_and_in_order(tokenizer, lengths, parts, padding_free):
     collate = DataCollatorForMaskedLM(tokenizer, padding_free=padding_free)
     batch = collate([[101, *range(104, 103 + length), 102] for length in lengths])
     found = split(batch, parts)

@@ -10,7 +10,7 @@ from mlm_recipes.training import progress
 
 
 class Clock:
-    """Half a second between each two looks at it."""
+    """A clock that advances half a second per reading."""
 
     now = 0.0
 
@@ -32,7 +32,7 @@ def train(tiny_bert, tokenizer, rows, monkeypatch):
     return train
 
 
-def test_after_a_few_steps_it_says_how_long_the_run_takes(train, capsys):
+def test_the_duration_is_printed_after_a_few_steps(train, capsys):
     train(60)
     shown = capsys.readouterr().out.splitlines()
     (said,) = [line for line in shown if "on this machine" in line]
@@ -42,13 +42,13 @@ def test_after_a_few_steps_it_says_how_long_the_run_takes(train, capsys):
     assert shown[-1].startswith("epoch 30/30  step 60/60  loss ")
 
 
-def test_not_where_it_was_said_before_nor_of_a_run_of_three_steps(train, capsys):
+def test_the_duration_is_not_printed_twice_nor_for_three_steps(train, capsys):
     train(60, told=True)
     train(3)
     assert "on this machine" not in capsys.readouterr().out
 
 
-def test_in_a_terminal_it_stands_above_the_bar(train, monkeypatch):
+def test_in_a_terminal_the_duration_is_above_the_bar(train, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)

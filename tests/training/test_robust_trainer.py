@@ -1,4 +1,4 @@
-"""What a run does when it is told to stop, when the disk is full, and when a number is not finite."""
+"""What a run does on a stop signal, on a full disk, and with a number that is not finite."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def receive(number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(tokenizer, numbered, number):
+def test_a_signal_stops_the_run_after_its_step_and_nothing_is_lost(tokenizer, numbered, number):
     whole = make_trainer(tokenizer, numbered, "whole")
     whole.train()
     before = signal.getsignal(number)
     trainer = make_trainer(tokenizer, numbered, callback=At(3, receive(number)))
     with pytest.raises(
         Interrupted,
-        match=rf"stopped by {number.name}, after saving run/checkpoint-3\. To go on: mlm-recipes train run --resume",
+        match=rf"stopped by {number.name}, after saving run/checkpoint-3\. To resume: mlm-recipes train run --resume",
     ):
         trainer.train()
     assert signal.getsignal(number) == before
@@ -100,7 +100,7 @@ def test_a_signal_ends_the_run_after_its_step_and_nothing_is_lost(tokenizer, num
         {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "reduce_lr_on_plateau"},
     ],
 )
-def test_whatever_is_saved_and_measured_the_interrupted_run_is_the_same(tokenizer, numbered, changes):
+def test_an_interrupted_run_is_the_same_with_any_saving_and_evaluation(tokenizer, numbered, changes):
     whole = make_trainer(tokenizer, numbered, "whole", **changes)
     whole.train()
     trainer = make_trainer(tokenizer, numbered, callback=At(4, receive(signal.SIGTERM)), **changes)
@@ -116,8 +116,8 @@ def test_whatever_is_saved_and_measured_the_interrupted_run_is_the_same(tokenize
 
 
 @pytest.mark.slow
-def test_an_evaluation_is_broken_off(tokenizer, numbered, monkeypatch):
-    """It may take longer than the system waits before it kills."""
+def test_an_evaluation_is_interrupted(tokenizer, numbered, monkeypatch):
+    """It may take longer than the system waits before it kills the process."""
     trainer = make_trainer(tokenizer, numbered, eval_strategy="steps", eval_steps=3, per_device_eval_batch_size=1)
     passes = []
 
@@ -138,7 +138,7 @@ def test_an_evaluation_is_broken_off(tokenizer, numbered, monkeypatch):
     assert torch.equal(weights(again), weights(whole))
 
 
-def test_a_second_signal_is_obeyed_as_ever(tokenizer, numbered):
+def test_a_second_signal_gets_its_previous_handler(tokenizer, numbered):
     both = At(2, lambda model: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
     trainer = make_trainer(tokenizer, numbered, callback=both, save_strategy="no")
     with pytest.raises(KeyboardInterrupt) as found:
@@ -147,13 +147,13 @@ def test_a_second_signal_is_obeyed_as_ever(tokenizer, numbered):
     assert list_checkpoints(Path("run")) == []
 
 
-def test_a_signal_behind_the_last_step_is_heard(tokenizer, numbered):
+def test_a_signal_after_the_last_step_is_handled(tokenizer, numbered):
     trainer = make_trainer(tokenizer, numbered, callback=At(STEPS + 1, receive(signal.SIGTERM), "on_train_end"))
     with pytest.raises(Interrupted, match=f"checkpoint-{STEPS}"):
         trainer.train()
 
 
-def test_what_a_signal_saves_can_be_gone_on_with_whatever_else_is_saved(tokenizer, numbered):
+def test_a_checkpoint_saved_on_a_signal_can_be_resumed_with_any_strategy(tokenizer, numbered):
     trainer = make_trainer(tokenizer, numbered, callback=At(3, receive(signal.SIGTERM)), save_only_model=True)
     with pytest.raises(Interrupted):
         trainer.train()
@@ -162,7 +162,7 @@ def test_what_a_signal_saves_can_be_gone_on_with_whatever_else_is_saved(tokenize
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"lr_scheduler_type": "reduce_lr_on_plateau"}, {"load_best_model_at_end": True}])
-def test_an_evaluation_that_decides_something_is_not_broken_off(tokenizer, numbered, changes):
+def test_an_evaluation_that_affects_the_run_is_not_interrupted(tokenizer, numbered, changes):
     changes |= {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "learning_rate": 0.5}
     whole = make_trainer(tokenizer, numbered, "whole", **changes)
     whole.train()
@@ -182,14 +182,14 @@ def test_an_evaluation_that_decides_something_is_not_broken_off(tokenizer, numbe
     assert torch.equal(weights(again), weights(whole))
 
 
-def test_torchruns_echo_of_a_signal_is_no_second_one(tokenizer, numbered, monkeypatch):
+def test_torchruns_forwarded_signal_is_not_a_second_one(tokenizer, numbered, monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     both = At(2, lambda model: [os.kill(os.getpid(), number) for number in (signal.SIGINT, signal.SIGTERM)])
     with pytest.raises(Interrupted, match="SIGINT"):
         make_trainer(tokenizer, numbered, callback=both).train()
 
 
-def test_a_signal_that_is_ignored_stays_so(tokenizer, numbered):
+def test_an_ignored_signal_stays_ignored(tokenizer, numbered):
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         trainer = make_trainer(tokenizer, numbered, callback=At(2, receive(signal.SIGTERM)))
@@ -198,7 +198,7 @@ def test_a_signal_that_is_ignored_stays_so(tokenizer, numbered):
         signal.signal(signal.SIGTERM, before)
 
 
-def test_in_another_thread_training_does_without(tokenizer, numbered):
+def test_training_works_in_another_thread(tokenizer, numbered):
     found = []
     thread = threading.Thread(target=lambda: found.append(make_trainer(tokenizer, numbered).train().global_step))
     thread.start()
@@ -217,15 +217,15 @@ class ToWorkers(TrainerCallback):
 
 
 @pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_a_workers_signals_are_the_main_processs_business(tokenizer, numbered, context):
+def test_workers_ignore_signals_during_training(tokenizer, numbered, context):
     values = {"dataloader_num_workers": 1, "dataloader_multiprocessing_context": context}
     trainer = make_trainer(tokenizer, numbered, callback=ToWorkers(), **values)
     with pytest.raises(Interrupted, match="checkpoint-2"):
         trainer.train()
 
 
-def test_after_training_a_worker_can_be_ended(tokenizer, numbered):
-    """Python ends its processes by SIGTERM and waits for them: for ever, if they do not listen."""
+def test_a_worker_can_be_terminated_after_training(tokenizer, numbered):
+    """Python ends its processes with SIGTERM and waits for them, forever if they ignore it."""
     values = {"dataloader_num_workers": 1, "dataloader_persistent_workers": True, "max_steps": 1}
     trainer = make_trainer(tokenizer, numbered, **values)
     trainer.train()
@@ -252,7 +252,7 @@ def files_of_at_most(size):
 
 
 @pytest.mark.parametrize("kilobytes", [1, 100, 200, 400])  # the tokenizer, the weights, the optimizer do not fit
-def test_a_disk_that_is_full_ends_the_run_with_the_checkpoint_before_intact(tokenizer, numbered, kilobytes):
+def test_a_full_disk_ends_the_run_with_the_previous_checkpoint_intact(tokenizer, numbered, kilobytes):
     sizes = {}
 
     class Fill(TrainerCallback):
@@ -274,7 +274,7 @@ def test_a_disk_that_is_full_ends_the_run_with_the_checkpoint_before_intact(toke
     assert make_trainer(tokenizer, numbered).train(resume_from_checkpoint=True).global_step == STEPS
 
 
-def test_space_is_looked_for_before_anything_is_written(tokenizer, numbered, monkeypatch):
+def test_disk_space_is_checked_before_writing(tokenizer, numbered, monkeypatch):
     from mlm_recipes.checkpoints import storage
 
     free = storage.shutil.disk_usage(".")._replace(free=100_000)
@@ -287,7 +287,7 @@ def test_space_is_looked_for_before_anything_is_written(tokenizer, numbered, mon
         trainer.train()
 
 
-def test_what_a_killed_save_has_left_is_cleared(tokenizer, numbered):
+def test_leftovers_of_a_killed_save_are_removed(tokenizer, numbered):
     torn = Path("run") / STAGED / "checkpoint-1/model.safetensors"
     torn.parent.mkdir(parents=True)
     torn.write_bytes(b"half")
@@ -367,7 +367,7 @@ def test_an_infinite_loss_with_a_finite_gradient_stops_the_run_too(tokenizer, nu
 
 
 def test_the_examples_of_any_micro_batch_are_known(tokenizer, numbered):
-    """Also after a resume, and where the last step of an epoch has fewer micro-batches than the others."""
+    """Also after a resume, and if the last step of an epoch has fewer micro-batches than the others."""
     seen = []
     values = {"gradient_accumulation_steps": 3, "per_device_train_batch_size": 1, "max_steps": 7}
     trainer = make_trainer(tokenizer, numbered, **values)
@@ -388,7 +388,7 @@ def test_the_examples_of_any_micro_batch_are_known(tokenizer, numbered):
     assert all(seen)
 
 
-def test_a_step_that_is_not_finite_may_be_left_out_and_is_counted(tokenizer, numbered):
+def test_a_non_finite_step_can_be_skipped_and_is_counted(tokenizer, numbered):
     trainer = make_trainer(tokenizer, numbered, callback=At(3, spoil(torch.nan)), on_nonfinite="skip")
     trainer.train()
     assert trainer.skipped_steps == [3]
@@ -409,18 +409,18 @@ def test_a_step_that_is_not_finite_may_be_left_out_and_is_counted(tokenizer, num
     assert torch.equal(weights(again), weights(trainer))
 
 
-def test_more_than_may_be_left_out_stop_the_run(tokenizer, numbered):
+def test_more_skipped_steps_than_allowed_stop_the_run(tokenizer, numbered):
     class Always(TrainerCallback):
         def on_step_begin(self, args, state, control, model=None, **kwargs):
             spoil(torch.nan)(model)
 
     trainer = make_trainer(tokenizer, numbered, callback=Always(), on_nonfinite="skip", max_skipped_steps=2)
-    with pytest.raises(ValueError, match=r"at step 3 .*that were left out: 1, 2\).*--max_skipped_steps"):
+    with pytest.raises(ValueError, match=r"at step 3 .*which were skipped: 1, 2\).*--max_skipped_steps"):
         trainer.train()
 
 
 @pytest.mark.parametrize("changes", [{"muon": True}, {"optim": "adamw_torch"}, {"optim": "sgd"}])
-def test_any_optimizer_leaves_a_step_out(tokenizer, numbered, changes):
+def test_any_optimizer_can_skip_a_step(tokenizer, numbered, changes):
     at_first = make_trainer(tokenizer, numbered)
     trainer = make_trainer(
         tokenizer, numbered, callback=At(1, spoil(torch.nan)), on_nonfinite="skip", max_steps=1, weight_decay=0.1,
@@ -439,7 +439,7 @@ def test_any_optimizer_leaves_a_step_out(tokenizer, numbered, changes):
         ({"enable_jit_checkpoint": True}, "enable_jit_checkpoint: received True. Accepted: False: SIGTERM"),
     ],
 )
-def test_values_that_are_refused(changes, says):
+def test_refused_values(changes, says):
     with pytest.raises(ValueError, match=says):
         MLMConfig(use_cpu=True, **changes)
 
@@ -449,7 +449,7 @@ def test_a_trainer_sends_nothing_to_the_hub(tokenizer, numbered):
         make_trainer(tokenizer, numbered, push_to_hub=True, hub_token="secret", hub_model_id="a/b")
 
 
-def test_a_model_that_cannot_be_written_is_an_error_in_words(tokenizer, numbered):
+def test_a_model_that_cannot_be_written_is_a_clear_error(tokenizer, numbered):
     trainer = make_trainer(tokenizer, numbered)
     says = "save: the model could not be written to 'out/of/space'"
     with files_of_at_most(50_000), pytest.raises(OSError, match=says):

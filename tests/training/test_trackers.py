@@ -17,7 +17,7 @@ SHORT = {"max_steps": 3, "per_device_train_batch_size": 4, "max_length": 32, "lo
 
 
 def scalars(folder):
-    """What TensorBoard itself reads in a run folder: the points of each name, as (step, value)."""
+    """Return what TensorBoard reads from a run folder: the points of each name, as (step, value)."""
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
     )
@@ -62,7 +62,7 @@ def assert_before_and_after(found, metrics):
 
 
 @pytest.mark.slow
-def test_tensorboard_has_before_and_after_beside_trainers_own(run):
+def test_tensorboard_has_before_and_after_besides_trainers_figures(run):
     found = scalars(run.output_dir)
     assert_before_and_after(found, run.metrics)
     logged = [(entry["step"], pytest.approx(entry["loss"], rel=1e-6)) for entry in run.metrics["train"]["history"]]
@@ -71,13 +71,13 @@ def test_tensorboard_has_before_and_after_beside_trainers_own(run):
 
 
 @pytest.mark.slow
-def test_it_is_all_in_one_place_in_the_run_folder(run):
+def test_all_tracker_files_are_in_the_run_folder(run):
     assert len({path.parent for path in run.output_dir.rglob("events.out.tfevents.*")}) == 1
     assert not list(Path.cwd().iterdir())
 
 
 @pytest.mark.slow
-def test_a_resumed_run_has_them_too(run, short_text):
+def test_a_resumed_run_is_tracked_too(run, short_text):
     resumed = train(run.output_dir, resume_from_checkpoint=str(run.output_dir / "checkpoint-2"), output_dir="resumed")
     found = scalars("resumed")
     assert_before_and_after(found, resumed.metrics)
@@ -95,7 +95,7 @@ def test_measuring_a_tracked_run_again_writes_nothing(run):
 
 @pytest.mark.slow
 def test_a_tracker_opens_before_the_first_figure_and_closes_after_the_last(short_text, monkeypatch):
-    """MLflow and Trackio, once closed, begin another run for what comes after."""
+    """Once closed, MLflow and Trackio start another run for later figures."""
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     events = []
     for event in ("on_train_begin", "on_log", "on_train_end"):
@@ -117,7 +117,7 @@ def test_a_tracker_is_closed_when_training_fails(short_text, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mlflow", "trackio", "wandb"])
-def test_a_missing_tracker_is_a_sentence_before_any_work(name, monkeypatch):
+def test_a_missing_tracker_is_an_error_before_any_work(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr("importlib.util.find_spec", lambda given, *more: None)
     with pytest.raises(ValueError, match=f"'{name}', which is not installed here.*pip install {name}"):
@@ -125,7 +125,7 @@ def test_a_missing_tracker_is_a_sentence_before_any_work(name, monkeypatch):
     assert not list(Path.cwd().iterdir())
 
 
-def test_a_name_that_is_no_tracker_is_refused_with_the_nearest():
+def test_an_unknown_tracker_is_refused_with_a_suggestion():
     with pytest.raises(ValueError, match="Did you mean 'tensorboard'"):
         train("quickstart", corpus="no-such-corpus", report_to="tensorbord")
     refuse_missing([])
@@ -148,7 +148,7 @@ QUICK = {"max_eval_samples": 4, "general_corpus": "none"}
 
 @pytest.mark.slow
 def test_a_run_without_a_tracker_opens_no_connection(short_text):
-    """In a process that ends where a socket is connected or a name is looked up, and without the offline switch."""
+    """In a process that ends if a socket is connected or a name is looked up, without the offline switch."""
     code = (
         "import os, sys\n"
         "def watch(event, given):\n"
