@@ -35,7 +35,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from mlm_recipes.data.tokenizer import train_tokenizer
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
-from mlm_recipes.masking.layout import by_length, without_mask
+from mlm_recipes.masking.layout import by_length, labelled, without_mask
 from mlm_recipes.model import joined_attention
 from mlm_recipes.model import loss as loss_module
 from mlm_recipes.model.dropout import Dropout
@@ -204,12 +204,12 @@ class Bench:
         batch = {name: v.to(self.device) if isinstance(v, torch.Tensor) else v for name, v in batch.items()}
         if row.whose == "peer":
             return self.model(**batch).loss
-        count = (batch["labels"] != -100).sum()
+        count = labelled(batch["labels"]).sum()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for part in by_length(batch) if row.parts else [without_mask(batch)]:
             labels = part.pop("labels")
             model = self.compiled if row.compiled else self.model
-            with only_at(self.model, labels != -100) if row.whose == "ours" else contextlib.nullcontext():
+            with only_at(self.model, labelled(labels)) if row.whose == "ours" else contextlib.nullcontext():
                 total = total + masked_lm_loss(model(**part), labels, count)
         return total
 

@@ -34,8 +34,8 @@ from transformers import (
 )
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
-from mlm_recipes.evaluation.passes import masked_lm_metrics
-from mlm_recipes.masking.layout import without_mask
+from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
+from mlm_recipes.masking.layout import labelled, without_mask
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.sparse_prediction import only_at
 from mlm_recipes.training.progress import TrainingProgress
@@ -81,7 +81,7 @@ def overhead(model: Any, rows: Any, tokenizer: Any, steps: int, turns: int, fold
             started = time.perf_counter()
             given = without_mask(dict(batch))
             labels = given.pop("labels")
-            with torch.autocast("cpu", torch.bfloat16, enabled=bool(args.bf16)), only_at(model, labels != -100):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bool(args.bf16)), only_at(model, labelled(labels)):
                 loss = masked_lm_loss(model(**given), labels)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -97,8 +97,8 @@ def overhead(model: Any, rows: Any, tokenizer: Any, steps: int, turns: int, fold
 class Curve(TrainerCallback):
     """Evaluate now and then, and note the seconds that training alone has taken until then."""
 
-    def __init__(self, batches: list[Any], every: int) -> None:
-        self.batches, self.every = batches, every
+    def __init__(self, rows: Any, collator: DataCollatorForMaskedLM, every: int) -> None:
+        self.rows, self.collator, self.every = rows, collator, every
         self.points: list[tuple[int, float, float]] = []
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
@@ -108,8 +108,8 @@ class Curve(TrainerCallback):
         if state.global_step % self.every and state.global_step != state.max_steps:
             return
         self.spent += time.perf_counter() - self.since
-        loss = masked_lm_metrics(model, self.batches)["loss"]
-        self.points.append((state.global_step, self.spent, loss))
+        results = TokenResults.of([evaluate_tokens(model, self.rows, self.collator, BATCH)])
+        self.points.append((state.global_step, self.spent, float(results.nats.mean())))
         self.since = time.perf_counter()
 
 
@@ -117,7 +117,6 @@ def time_to_loss(corpus: Any, rows: Any, tokenizer: Any, steps: int, turns: int,
     """Return both trainers' seconds to a loss that both end with, and their curves."""
     held_out = tokenize(corpus["validation"], tokenizer, LENGTH, "truncate")
     collate = DataCollatorForMaskedLM(tokenizer).frozen(0)
-    frozen = [collate(list(held_out.select(range(i, min(i + BATCH, len(held_out)))))) for i in range(0, len(held_out), BATCH)]  # fmt: skip  # noqa: E501
     common: dict[str, Any] = {
         "output_dir": folder, "max_steps": steps, "per_device_train_batch_size": BATCH, "learning_rate": RATE,
         "warmup_steps": 0.1, "save_strategy": "no", "disable_tqdm": True, "use_cpu": not torch.cuda.is_available(),
@@ -125,7 +124,7 @@ def time_to_loss(corpus: Any, rows: Any, tokenizer: Any, steps: int, turns: int,
     curves: dict[str, list[list[tuple[int, float, float]]]] = {"peer": [], "ours": []}
     for _ in range(turns):
         for name, found in curves.items():
-            curve = Curve(frozen, every=6)
+            curve = Curve(held_out, collate, every=6)
             if name == "ours":
                 args = MLMConfig(**common)
                 trainer: Any = MLMTrainer(

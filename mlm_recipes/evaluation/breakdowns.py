@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ..masking.keys import Bools, Ints
+from ..masking.keys import Bools, Floats, Ints
 from .paired_bootstrap import MASKED, NATS, paired_changes
-from .token_results import Floats, TokenResults
+from .token_results import TokenResults
 from .word_pieces import WordPieces
 
 #: How often the training text has a token: from, and to at the most.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..masking.policies import special_token_ids
+from ..model.evaluation_mode import evaluation_mode
 from ..model.positions import max_positions
 
 # Letters only, and all of a word's; in scripts that write no spaces between words, a character stands for one.
@@ -135,9 +136,7 @@ def mask_probabilities(model: Any, tokenizer: Any, prompts: Sequence[str]) -> It
 
     Raises: as `fill_mask`.
     """
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluation_mode(model):
         for prompt in prompts:
             inputs = tokenizer(prompt.replace("[MASK]", tokenizer.mask_token), return_tensors="pt").to(model.device)
             masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
@@ -152,5 +151,3 @@ def mask_probabilities(model: Any, tokenizer: Any, prompts: Sequence[str]) -> It
                     f"prompt: {length} tokens long. Accepted: at most {limit}, the model's positions. Cut it."
                 )
             yield model(**inputs).logits[0, masks].float().softmax(-1)
-    finally:
-        model.train(was_training)

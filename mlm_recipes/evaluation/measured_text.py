@@ -12,16 +12,14 @@ from datasets import Dataset
 
 from ..data.columns import column, flat_column
 from ..data.windows import paragraph_of
-from ..masking.keys import Ints
+from ..masking.collator import EVALUATION_SHARE
+from ..masking.keys import Floats, Ints
 from .paired_bootstrap import MASKED, interval_of_gain, measures, paired_changes
 from .pseudo_perplexity import MaskedAlone, mask_alone
-from .token_results import Floats, TokenResults
+from .token_results import TokenResults
 
 #: There are no more draws than keep the masked tokens below so many: beyond that, another draw tells little.
 MASKED_TOKENS = 10_000
-
-#: The share of the tokens that an evaluation masks.
-_SHARE = 0.15
 
 #: Evaluate rows under draw k of the frozen masks.
 Evaluate = Callable[[Any, int], TokenResults]
@@ -71,7 +69,7 @@ def draws_for(tokens: int, most: int) -> int:
     >>> draws_for(6_000, 5), draws_for(30_000, 5), draws_for(10_000_000, 5)
     (5, 2, 1)
     """
-    return max(1, min(most, int(MASKED_TOKENS / (_SHARE * max(1, tokens)))))
+    return max(1, min(most, int(MASKED_TOKENS / (EVALUATION_SHARE * max(1, tokens)))))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from ..masking.keys import Floats
 
 #: The columns of the sums of a paragraph: nats, first choices and first five choices that were right, masked tokens.
 NATS, CORRECT, IN_TOP5, MASKED = range(4)

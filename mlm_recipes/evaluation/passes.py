@@ -1,19 +1,21 @@
-"""Passing over data with a model: batch by batch, with a bar."""
+"""The evaluator: a pass over data with a model, batch by batch, and what the model makes of each masked token."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..masking.layout import without_mask
+from ..masking.keys import Floats
+from ..masking.layout import labelled, sum_by_example, without_mask
+from ..model.cross_entropy import cross_entropy, few_rows
+from ..model.evaluation_mode import evaluation_mode
 from ..model.sparse_prediction import only_at
-from .metric import compute
 
 T = TypeVar("T")
 
@@ -29,70 +31,66 @@ def with_bar(things: Iterable[T], what: str, unit: str) -> Iterable[T]:
 
 
 @torch.no_grad()
-def masked_logits(model: Any, batch: dict[str, Any], sparse: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the logits at a batch's masked tokens, float32, shape `(masked, vocab)`, and the true tokens, `(masked,)`.
+def evaluate_batches(
+    model: Any,
+    batches: Iterable[dict[str, Any]],
+    keep: Callable[[dict[str, Any], torch.Tensor, torch.Tensor], T],
+    sparse: bool = False,
+) -> list[T]:
+    """Evaluate `model` on each masked token of collated `batches`, and return what `keep` makes of each batch.
 
-    With `sparse` the head computes the masked positions only. The batch may be padded or padding-free.
+    Args:
+        model: left in the mode it was in.
+        batches: padded or padding-free.
+        keep: given a batch on the model's device and, in the order of its labels, each masked token's cross-entropy
+            in nats and its rank: how many tokens the model held for likelier. Float32 and int32, shape `(masked,)`.
+        sparse: compute the head at masked positions only.
     """
-    labels = batch["labels"]
-    masked = labels != -100  # (batch, seq_len), or (1, tokens)
+    device = next(model.parameters()).device
+    found = []
+    with evaluation_mode(model):
+        for batch in batches:
+            there = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
+            found.append(keep(there, *_nats_and_ranks(model, there, sparse)))
+    return found
+
+
+def _nats_and_ranks(model: Any, batch: dict[str, Any], sparse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    masked = labelled(batch["labels"])  # (batch, seq_len), or (1, tokens)
     inputs = without_mask({name: value for name, value in batch.items() if name != "labels"})
-    if sparse:
-        with only_at(model, masked):
-            logits = model(**inputs).logits[0]
-    else:
-        logits = model(**inputs).logits[masked]
-    return logits.float(), labels[masked]
+    with only_at(model, masked) if sparse else nullcontext():
+        logits = model(**inputs).logits
+    logits = logits[0] if sparse else logits[masked]  # (masked, vocab)
+    # A few rows at a time: beside the logits nothing of their size is allocated.
+    parts = [(cross_entropy(part, own), _ranks(part, own)) for part, own in few_rows(logits, batch["labels"][masked])]
+    nats, ranks = zip(*parts, strict=True)
+    return torch.cat(nats), torch.cat(ranks)
 
 
-def example_sums(model: Any, batch: dict[str, Any], sparse: bool = False) -> torch.Tensor:
-    """Return nats, correct first choices and masked tokens of each example, float32, shape `(batch, 3)`.
-
-    The arguments are those of `masked_logits`.
-    """
-    labels = batch["labels"]
-    masked = labels != -100
-    logits, targets = masked_logits(model, batch, sparse)
-    nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    # Back in their places and summed along each row: in float32, since MPS has no other, and in a fixed order.
-    per_token = nats.new_zeros(3, *labels.shape)  # (3, batch, seq_len)
-    per_token[0, masked], per_token[1, masked] = nats, (logits.argmax(-1) == targets).float()
-    per_token[2, masked] = 1
-    if "cu_seq_lens_q" in batch:
-        lengths = batch["cu_seq_lens_q"].diff().tolist()
-        return torch.stack([example.sum(-1) for example in per_token[:, 0].split(lengths, dim=-1)])
-    return per_token.sum(-1).T
+def _ranks(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return how many tokens come before the true one, which a logit that is NaN never comes before."""
+    own = logits.gather(-1, targets[:, None])
+    # Equals, which half precision has many of, rank as argmax has them: by their ids.
+    behind = logits == own
+    behind &= torch.arange(logits.shape[-1], device=logits.device) >= targets[:, None]  # the true token too
+    behind |= logits < own
+    return logits.shape[-1] - behind.sum(-1, dtype=torch.int32)
 
 
-def masked_lm_metrics(
+def evaluate_examples(
     model: Any,
     batches: Iterable[dict[str, Any]],
-    gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    gather: Callable[[torch.Tensor], torch.Tensor],
     sparse: bool = False,
-) -> dict[str, float]:
-    """Evaluate `model` on collated `batches`: loss, accuracy, perplexity, masked_tokens.
+) -> Floats:
+    """Return nats, correct first choices and masked tokens of each example, shape `(examples, 3)`.
 
-    `gather` joins the rows of all processes; by default there is one. `sparse` is as for `example_sums`. The model is
-    left in the mode it was in.
+    `gather` joins the rows of all processes, such as `Accelerator.gather_for_metrics`, which leaves out the examples
+    that some have been given twice. The other arguments are those of `evaluate_batches`.
     """
-    return compute(all_example_sums(model, batches, gather, sparse))
 
+    def sums(batch: dict[str, Any], nats: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
+        return gather(sum_by_example(batch, nats, ranks == 0, torch.ones_like(nats))).cpu()
 
-def all_example_sums(
-    model: Any,
-    batches: Iterable[dict[str, Any]],
-    gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    sparse: bool = False,
-) -> np.ndarray:
-    """Return `example_sums` of all `batches`, in order: float64, shape `(examples, 3)`.
-
-    The arguments are those of `masked_lm_metrics`.
-    """
-    was_training = model.training
-    model.eval()
-    batches = with_bar(batches, "Evaluating", "batch")
-    try:
-        sums = [(gather or (lambda rows: rows))(example_sums(model, batch, sparse)).cpu() for batch in batches]
-    finally:
-        model.train(was_training)
-    return torch.cat(sums).double().numpy()
+    found = evaluate_batches(model, with_bar(batches, "Evaluating", "batch"), sums, sparse)
+    return torch.cat([*found, torch.empty(0, 3)]).double().numpy()

@@ -7,17 +7,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from datasets import Dataset
 
 from ..data.columns import list_lengths
 from ..masking.collator import DataCollatorForMaskedLM
-from ..masking.keys import Bools, Ints
-from ..masking.layout import places_of
-from .passes import masked_logits, with_bar
-
-Floats = npt.NDArray[np.float64]
+from ..masking.keys import Bools, Floats, Ints
+from ..masking.layout import labelled, places_of
+from .passes import evaluate_batches, with_bar
 
 
 @dataclass(frozen=True)
@@ -97,28 +94,21 @@ def evaluate_tokens(
     batches = [order[first : first + batch_size].tolist() for first in range(0, len(order), batch_size)]
     passes = -(-len(batches) // processes)
     mine = [batches[i] if i < len(batches) else [] for i in range(process, passes * processes, processes)]
-    was_training = model.training
-    model.eval()
-    try:
-        found = [_evaluate(model, rows, indices, collator, sparse) for indices in with_bar(mine, "Evaluating", "batch")]
-    finally:
-        model.train(was_training)
+    collated = (_batch(rows, indices, collator) for indices in with_bar(mine, "Evaluating", "batch"))
+    found = evaluate_batches(model, collated, _columns, sparse)
+    for indices, columns in zip(mine, found, strict=True):
+        columns[:, 0] = np.asarray(indices or [0])[columns[:, 0].astype(np.int64)]
     return np.concatenate([*found, np.empty((0, 5))])
 
 
-@torch.no_grad()
-def _evaluate(model: Any, rows: Any, indices: list[int], collator: DataCollatorForMaskedLM, sparse: bool) -> Floats:
-    """Evaluate the rows with these indices, in one pass; of no indices the pass is on a row that is nobody's."""
+def _batch(rows: Any, indices: list[int], collator: DataCollatorForMaskedLM) -> dict[str, Any]:
+    """Return the rows with these indices, collated; of no indices, a row that is nobody's."""
     given = rows.__getitems__(indices) if isinstance(rows, Dataset) else [rows[index] for index in indices]
-    batch = collator(given or [None])
+    return collator(given or [None])
+
+
+def _columns(batch: dict[str, Any], nats: torch.Tensor, ranks: torch.Tensor) -> Floats:
+    """Return what `TokenResults.of` joins, shape `(masked, 5)`, with an example's place in the batch for its row."""
     place, position = places_of(batch)
-    device = next(model.parameters()).device
-    on_device = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
-    logits, targets = masked_logits(model, on_device, sparse)  # (masked, vocab), (masked,)
-    nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    # Equals, which half precision has many of, rank as argmax has them: by their ids.
-    own = logits.gather(-1, targets[:, None])
-    earlier = torch.arange(logits.shape[-1], device=logits.device) < targets[:, None]
-    rank = ((logits > own) | ((logits == own) & earlier)).sum(-1)
-    columns = [batch["labels"][batch["labels"] != -100], nats.cpu(), rank.cpu()]
-    return np.stack([np.asarray(indices or [0])[place], position, *(column.double().numpy() for column in columns)], 1)
+    tokens = batch["labels"][labelled(batch["labels"])]
+    return np.stack([place, position, *(column.cpu().double().numpy() for column in (tokens, nats, ranks))], axis=1)

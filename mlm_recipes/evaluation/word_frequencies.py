@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..masking.layout import labelled
 from .metric import compute
 
 
@@ -39,5 +40,5 @@ def word_frequency_metrics(
     counts[list(special_ids)] = 0
     with np.errstate(divide="ignore"):  # log(0): a special token, never a label
         surprise = -np.log(counts / counts.sum())
-    seen = np.concatenate([batch[batch != -100].numpy() for batch in labels])
+    seen = np.concatenate([batch[labelled(batch)].numpy() for batch in labels])
     return compute(np.stack([surprise[seen], seen == counts.argmax(), np.ones_like(seen)], axis=1).astype(np.float64))

@@ -11,8 +11,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from .keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
-from .layout import joined_row
+from .layout import IGNORE_INDEX, joined_row
 from .policies import choose_uniform, replace_chosen, special_token_ids
+
+#: The share of the tokens that evaluation masks, however training masks.
+EVALUATION_SHARE = 0.15
 
 
 @dataclass
@@ -130,7 +133,7 @@ class DataCollatorForMaskedLM:
             static_masks=True,
             seed=seed,
             epoch=EVALUATION_EPOCH + draw,
-            mlm_probability=0.15,
+            mlm_probability=EVALUATION_SHARE,
             mask_replace_prob=1.0,
             random_replace_prob=0.0,
             loss_on="masked",
@@ -168,7 +171,7 @@ class DataCollatorForMaskedLM:
         attended = _column(rows, "attention_mask", default=1)
         if pad not in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
             attended &= flat != pad  # rows that came padded, and without a mask that says so
-        labels = flat if self.loss_on == "all" and found else np.where(chosen, flat, -100)
+        labels = flat if self.loss_on == "all" and found else np.where(chosen, flat, IGNORE_INDEX)
         types = None
         if any("token_type_ids" in row for row in rows):
             types = _column(rows, "token_type_ids", default=0)
@@ -178,7 +181,7 @@ class DataCollatorForMaskedLM:
         batch = {
             "input_ids": _pad(masked, real, pad),
             "attention_mask": _pad(attended, real, 0),
-            "labels": _pad(labels, real, pad if self.loss_on == "all" and found else -100),
+            "labels": _pad(labels, real, pad if self.loss_on == "all" and found else IGNORE_INDEX),
         }
         if types is not None:
             batch["token_type_ids"] = _pad(types, real, self.tokenizer.pad_token_type_id)

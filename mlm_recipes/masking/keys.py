@@ -10,13 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
-
-
 Bools = npt.NDArray[np.bool_]
-
-
+Floats = npt.NDArray[np.float64]
 Keys = npt.NDArray[np.uint64]
-
 
 #: The epoch whose masks are kept for evaluation, the first of several draws, which count on from it; the one before it
 #: chooses tokens that are masked alone. Training counts its epochs from 0 and never gets there.
@@ -53,7 +49,7 @@ def sequence_keys(seed: int, epoch: npt.ArrayLike, example_ids: npt.ArrayLike) -
     return _mix((key ^ ids) + _GAMMA)
 
 
-def draw(keys: Keys, lengths: Ints, purpose: int) -> npt.NDArray[np.float64]:
+def draw(keys: Keys, lengths: Ints, purpose: int) -> Floats:
     """Return one number in [0, 1) per token, shape `(lengths.sum(),)`.
 
     `keys` and `lengths` have shape `(batch,)`. A token's number depends on its sequence's key, its position in the

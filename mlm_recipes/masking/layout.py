@@ -1,4 +1,8 @@
-"""A padded batch in parts of like length: less padding, for models that cannot take padding-free batches."""
+"""The protocol of a batch: which positions have a label, where its examples begin, and how to take it apart.
+
+A batch is padded, each tensor `(batch, seq_len)`, with `attention_mask`; or its sequences are joined in one row,
+`(1, tokens)`, and `cu_seq_lens_q` says where each begins. Other modules ask the functions here which of the two it is.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,45 @@ from .keys import Ints
 #: What another forward pass costs, in tokens. A GPU is better used by a few large ones.
 PRICE = {"cpu": 128}
 PRICE_ELSEWHERE = 4096
+
+#: The label of a position that has no loss: torch's cross-entropy skips it, and Trainer does not count it.
+IGNORE_INDEX = -100
+
+
+def labelled(labels: torch.Tensor) -> torch.Tensor:
+    """Return which positions have a label, bool, of the same shape: the masked tokens, unless `loss_on` is `all`.
+
+    >>> labelled(torch.tensor([[-100, 7, -100]])).tolist()
+    [[False, True, False]]
+    """
+    return labels != IGNORE_INDEX
+
+
+def is_joined(batch: Mapping[str, Any]) -> bool:
+    """Tell whether the sequences of a batch are joined in one row, and not padded.
+
+    >>> is_joined(joined_row(torch.tensor([3, 2]))), is_joined({"attention_mask": torch.ones(2, 3)})
+    (True, False)
+    """
+    return "cu_seq_lens_q" in batch
+
+
+def lengths_of(batch: Mapping[str, Any]) -> torch.Tensor:
+    """Return the tokens of each example without its padding, shape `(examples,)`, on the batch's device.
+
+    A padded batch without an `attention_mask` is taken to have no padding.
+
+    >>> lengths_of(joined_row(torch.tensor([3, 2]))).tolist()
+    [3, 2]
+    >>> lengths_of({"attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1]])}).tolist()
+    [2, 3]
+    """
+    if is_joined(batch):
+        return batch["cu_seq_lens_q"].diff()
+    if "attention_mask" in batch:
+        return batch["attention_mask"].sum(-1)
+    rows, width = batch["input_ids"].shape
+    return batch["input_ids"].new_full((rows,), width)
 
 
 def by_length(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
@@ -72,7 +115,7 @@ def without_mask(batch: dict[str, Any]) -> dict[str, Any]:
     Attention finds the sequences by itself. Given no mask, models with sliding windows would build one, of
     `(tokens, tokens)`; one with four dimensions they take as it is.
     """
-    if "cu_seq_lens_q" not in batch:
+    if not is_joined(batch):
         return batch
     return batch | {"attention_mask": batch["input_ids"].new_ones(1, 1, 1, 1, dtype=torch.bool)}
 
@@ -85,7 +128,7 @@ def count_examples(batch: Mapping[str, Any]) -> int:
     >>> count_examples({"input_ids": torch.zeros(1, 9), "cu_seq_lens_q": torch.tensor([0, 5, 9])})
     2
     """
-    if "cu_seq_lens_q" in batch:
+    if is_joined(batch):
         return len(batch["cu_seq_lens_q"]) - 1
     sizes = {value.shape[:1] for value in batch.values() if isinstance(value, torch.Tensor)}
     return sizes.pop().numel() if len(sizes) == 1 else 1
@@ -110,7 +153,7 @@ def split(batch: Mapping[str, Any], parts: int) -> list[Mapping[str, Any]]:
         return [batch]
     borders = [examples * part // parts for part in range(parts + 1)]
     pairs = pairwise(borders)
-    if "cu_seq_lens_q" in batch:
+    if is_joined(batch):
         return [_sequences(batch, first, end) for first, end in pairs]
     return [
         {name: value[first:end] if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
@@ -132,14 +175,43 @@ def _sequences(batch: Mapping[str, Any], first: int, end: int) -> Mapping[str, A
     return {name: cut(name, value) for name, value in batch.items()}
 
 
-def places_of(batch: dict[str, Any]) -> tuple[Ints, Ints]:
-    """Return for each masked token which example of the batch it is of, and its position among the example's tokens."""
-    masked = (batch["labels"] != -100).numpy()  # (batch, seq_len), or (1, tokens)
-    if "cu_seq_lens_q" in batch:
+def places_of(batch: Mapping[str, Any]) -> tuple[Ints, Ints]:
+    """Return for each masked token which example of the batch it is of, and its position among the example's tokens.
+
+    >>> labels = torch.tensor([[-100, 7, -100, -100, 8]])
+    >>> place, position = places_of(joined_row(torch.tensor([3, 2])) | {"labels": labels})
+    >>> place.tolist(), position.tolist()
+    ([0, 1], [1, 1])
+    """
+    masked = labelled(batch["labels"]).cpu().numpy()  # (batch, seq_len), or (1, tokens)
+    if is_joined(batch):
         flat = np.flatnonzero(masked[0])
-        starts = batch["cu_seq_lens_q"].numpy()
+        starts = batch["cu_seq_lens_q"].cpu().numpy()
         place = np.searchsorted(starts, flat, side="right") - 1
         return place, flat - starts[place]
     place, column = np.nonzero(masked)
-    positions = np.cumsum(batch["attention_mask"].numpy(), axis=1) - 1
+    positions = np.cumsum(batch["attention_mask"].cpu().numpy(), axis=1) - 1
     return place, positions[place, column]
+
+
+def sum_by_example(batch: Mapping[str, Any], *columns: torch.Tensor) -> torch.Tensor:
+    """Sum values of masked tokens over each example, in a fixed order: float32, shape `(examples, columns)`.
+
+    Args:
+        batch: its labels are on the device of the values.
+        columns: one value for each masked token, in the order of the labels, each of shape `(masked,)`.
+
+    >>> batch = {"labels": torch.tensor([[5, -100, 6], [-100, 7, -100]])}
+    >>> sum_by_example(batch, torch.tensor([0.5, 1.0, 4.0]), torch.tensor([True, True, False])).tolist()
+    [[1.5, 2.0], [4.0, 0.0]]
+    """
+    labels = batch["labels"]
+    where = labelled(labels)
+    # Back in their places and summed along each row: in float32, since MPS has no other.
+    placed = torch.zeros(len(columns), *labels.shape, device=labels.device)  # (columns, batch, seq_len)
+    for row, column in zip(placed, columns, strict=True):
+        row[where] = column.float()
+    if is_joined(batch):
+        examples = placed[:, 0].split(lengths_of(batch).tolist(), dim=-1)
+        return torch.stack([example.sum(-1) for example in examples])
+    return placed.sum(-1).T

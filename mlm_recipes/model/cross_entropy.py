@@ -8,8 +8,13 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from ..masking.layout import labelled
+
 #: The number of logits that each thread processes at a time: in float32 they take 1 MiB, which fits a core's cache.
 _AT_A_TIME = 2**18
+
+#: The number on another device, where each part costs several kernel launches: 32 MiB in float32.
+_AT_A_TIME_ELSEWHERE = 2**23
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -31,9 +36,15 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return nats
 
 
-def _parts(*rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Yield the same few rows of each tensor; the first tensor has the vocabulary's width."""
-    count = max(1, torch.get_num_threads() * _AT_A_TIME // max(1, rows[0].shape[1]))
+def few_rows(*rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Yield the same few rows of each tensor; the first tensor has the vocabulary's width.
+
+    >>> [tuple(part.shape) for part, _ in few_rows(torch.zeros(3, 8), torch.zeros(3))]
+    [(3, 8)]
+    """
+    on_cpu = rows[0].device.type == "cpu"
+    logits = torch.get_num_threads() * _AT_A_TIME if on_cpu else _AT_A_TIME_ELSEWHERE
+    count = max(1, logits // max(1, rows[0].shape[1]))
     return zip(*(each.split(count) for each in rows), strict=True)
 
 
@@ -41,7 +52,7 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         nats = torch.empty(labels.shape, dtype=torch.float32)
-        for part, label, result in _parts(logits, labels, nats):
+        for part, label, result in few_rows(logits, labels, nats):
             logarithms = part.log_softmax(-1, dtype=torch.float32)
             result.copy_(torch.nn.functional.nll_loss(logarithms, label, reduction="none"))
         ctx.save_for_backward(logits, labels)
@@ -52,8 +63,8 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         logits, labels = ctx.saved_tensors
         to_logits = torch.empty_like(logits)
-        gradient = gradient.where(labels != -100, 0.0)
-        for part, label, given, result in _parts(logits, labels, gradient, to_logits):
+        gradient = gradient.where(labelled(labels), 0.0)
+        for part, label, given, result in few_rows(logits, labels, gradient, to_logits):
             # The probabilities minus their targets: 1 for the label, 0 for all others.
             in_place = result.dtype == torch.float32
             above = torch.softmax(part, -1, dtype=torch.float32, out=result if in_place else None)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..masking.layout import labelled
 from .cross_entropy import cross_entropy
 
 
@@ -34,11 +35,11 @@ def masked_lm_loss(
     >>> masked_lm_loss(outputs, torch.tensor([[-100, -100, -100]])).item()
     0.0
     """
-    labelled = labels != -100
+    where = labelled(labels)
     logits = outputs.logits
-    logits = logits[labelled] if logits.shape[:2] == labels.shape else logits.flatten(0, 1)  # (labelled, vocab)
-    nats = cross_entropy(logits, labels[labelled])  # (labelled,)
+    logits = logits[where] if logits.shape[:2] == labels.shape else logits.flatten(0, 1)  # (labelled, vocab)
+    nats = cross_entropy(logits, labels[where])  # (labelled,)
     # In double precision if available: otherwise the sum would depend on how the step is split.
     nats = nats.sum(dtype=torch.float32 if nats.device.type == "mps" else torch.float64)
-    count = labelled.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=nats.device)
+    count = where.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=nats.device)
     return nats / count.clamp(min=1)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..masking.layout import joined_row
+from .evaluation_mode import evaluation_mode
 from .joined_attention import NAME
 from .positions import first_position, max_positions
 
@@ -30,14 +31,11 @@ def use_padding_free(model: Any) -> str | None:
     if before != "sdpa":
         return f"attn_implementation is {before!r}, and only 'sdpa' can be replaced"
     model.set_attn_implementation(NAME)
-    was_training = model.training
-    model.eval()
     try:
-        why = _difference(model)
+        with evaluation_mode(model):
+            why = _difference(model)
     except (RuntimeError, TypeError, KeyError, IndexError, ValueError) as error:
         why = f"it fails on a joined row ({str(error).splitlines()[0]})"
-    finally:
-        model.train(was_training)
     if why:
         model.set_attn_implementation(before)
     return why

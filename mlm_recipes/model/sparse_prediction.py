@@ -8,13 +8,15 @@ from typing import Any
 
 import torch
 
+from .evaluation_mode import evaluation_mode
+
 
 @contextmanager
 def only_at(model: Any, where: torch.Tensor) -> Iterator[None]:
     """Run the head of `model`, any `AutoModelForMaskedLM`, only at some positions.
 
     Args:
-        where: bool, shape `(batch, seq_len)`: the positions, such as `labels != -100`.
+        where: bool, shape `(batch, seq_len)`: the positions, such as `mlm_recipes.masking.layout.labelled(labels)`.
 
     Within `with`, the model's logits have the shape `(1, positions, vocab)`, in the order of `where.nonzero()`. The
     encoder is unchanged; positions are selected from its output before the head, which processes each position
@@ -50,19 +52,16 @@ def unsupported(model: Any, bound: float = 1e-4) -> str | None:
     """
     if model.base_model is model:
         return "it has no encoder separate from its head"
-    was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     try:
         ids = torch.arange(4, device=device).remainder(model.get_input_embeddings().num_embeddings).unsqueeze(0)
         attended, where = torch.ones_like(ids), torch.tensor([[False, True, False, True]], device=device)
-        dense = model(input_ids=ids, attention_mask=attended).logits[where]
-        with only_at(model, where):
-            sparse = model(input_ids=ids, attention_mask=attended).logits
+        with evaluation_mode(model):
+            dense = model(input_ids=ids, attention_mask=attended).logits[where]
+            with only_at(model, where):
+                sparse = model(input_ids=ids, attention_mask=attended).logits
     except (RuntimeError, TypeError, KeyError, IndexError) as error:
         return f"its head fails on selected positions ({str(error).splitlines()[0]})"
-    finally:
-        model.train(was_training)
     if sparse.shape != (1, *dense.shape):
         return f"its head returns logits of the shape {tuple(sparse.shape)}"
     difference = float((sparse[0] - dense).abs().max())

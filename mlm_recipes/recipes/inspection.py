@@ -25,6 +25,7 @@ from ..data.rows import to_rows, tokenize
 from ..data.tokenizer import has_tokenizer, load_any_tokenizer, load_or_train_tokenizer, require_mask_token
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.keys import Ints
+from ..masking.layout import labelled
 from ..model.loading import load_model_and_missing, starts_random
 from ..model.padding_free import use_padding_free
 from ..model.positions import max_positions, usable_length
@@ -296,7 +297,7 @@ def _held_out_masked(subject: _Subject, rows: Dataset) -> int | None:
     if collator is None:
         return None
     frozen = replace(collator.frozen(subject.config.evaluation_seed), padding="longest", padding_free=True)
-    masked = sum(int((batch["labels"] != -100).sum()) for batch in DataLoader(rows, batch_size=256, collate_fn=frozen))
+    masked = sum(int(labelled(batch["labels"]).sum()) for batch in DataLoader(rows, batch_size=256, collate_fn=frozen))
     if not masked:
         subject.problems.append(
             "evaluation: none of the held-out tokens can be masked, so there is nothing to measure. Accepted: held-out "

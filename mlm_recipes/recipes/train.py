@@ -137,7 +137,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult:
         # Nothing that can fail comes before this: from here on the model is on the disk, in the folder of the run.
         saved = _save(trainer, folder, config)
         with not_made.trained():
-            real, padding = trainer.accelerator.reduce(trainer.computed.counts().to(config.device)).tolist()
+            real, padding = trainer.accelerator.reduce(trainer.token_counter.counts().to(config.device)).tolist()
             after = State.of(run.measured, run.model, trainer.token_results)
         refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
         # The processes do nothing together any more: what fails in one does not have the others wait for it.

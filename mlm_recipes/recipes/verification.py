@@ -24,6 +24,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.rows import RowsOfEpoch
+from ..masking.layout import labelled
 from ..model.positions import max_positions
 from ..model.rounding import rounding_bound, summed_terms
 from ..report import terminal
@@ -255,7 +256,7 @@ def _padding(bench: _Bench) -> Iterator[Check]:
         labels = batch.pop("labels")
         run.model.eval()
         with torch.no_grad():
-            found.append(run.model(**batch).logits[labels != -100].cpu())  # (masked, vocab)
+            found.append(run.model(**batch).logits[labelled(labels)].cpu())  # (masked, vocab)
     yield Check(f"padding, {wider - longest} tokens more: logits", _relative(found[1], found[0]), bench.loss_bound)
 
 

@@ -11,17 +11,17 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 
-def infectious(loss: torch.Tensor) -> torch.Tensor:
+def poison_nonfinite(loss: torch.Tensor) -> torch.Tensor:
     """Return the loss, changed so that a NaN or infinite loss makes every gradient NaN.
 
     Otherwise an infinite loss can have finite gradients. With this change it is enough to check the gradient norm,
     which is computed anyway. Processes add up their gradients, so all of them see it without further communication.
 
     >>> weight = torch.tensor([2.0, 3.0], requires_grad=True)
-    >>> infectious((weight * 4).sum()).backward()
+    >>> poison_nonfinite((weight * 4).sum()).backward()
     >>> weight.grad.tolist()
     [4.0, 4.0]
-    >>> infectious((weight * 4).sum() + torch.inf).backward()
+    >>> poison_nonfinite((weight * 4).sum() + torch.inf).backward()
     >>> weight.grad.tolist()
     [nan, nan]
     """

@@ -81,7 +81,7 @@ class MicroBatchParts(TrainerCallback):
         self._step, self._micro_batches = None, []
 
     def training_step(
-        self, compute: Callable[[Any, Any], torch.Tensor], model: Any, inputs: Any, *, last: bool, whole: str | None
+        self, compute: Callable[[Any, Any], torch.Tensor], model: Any, inputs: Any, *, last: bool, reason: str | None
     ) -> torch.Tensor:
         """Return the loss of one micro-batch, after its backward pass.
 
@@ -90,20 +90,20 @@ class MicroBatchParts(TrainerCallback):
             model: as prepared by accelerate.
             inputs: the micro-batch; see `split`.
             last: whether it is the last of its optimizer step.
-            whole: why this run's micro-batches cannot be computed in parts, or None if they can.
+            reason: why this run's micro-batches cannot be computed in parts, or None if they can.
 
         The losses returned for a step add up to the step's loss, even if parts of it had to be computed again.
 
-        Raises: MemoryError if a single example does not fit, or if the micro-batch does not fit and `whole` is given.
+        Raises: MemoryError if a single example does not fit, or if the micro-batch does not fit and `reason` is given.
         """
         if self._step is None:  # no step has begun: the call does not come from train()
             return compute(model, inputs)
         args, _ = self._step
-        exchange = None if whole else self._exchange_of(model, args)
+        exchange = None if reason else self._exchange_of(model, args)
         if several() and (exchange is None or not exchange.can_finish):
-            whole = whole or "several processes pass through it together"
-        if whole:
-            return _whole(compute, model, inputs, args, whole)
+            reason = reason or "several processes pass through it together"
+        if reason:
+            return _whole(compute, model, inputs, args, reason)
 
         inner = model if exchange is None else exchange.ddp.module
         sending = exchange if self.parts == 1 and last else None
@@ -201,7 +201,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _whole(
-    compute: Callable[[Any, Any], torch.Tensor], model: Any, inputs: Any, args: TrainingArguments, why: str
+    compute: Callable[[Any, Any], torch.Tensor], model: Any, inputs: Any, args: TrainingArguments, reason: str
 ) -> torch.Tensor:
     """Return the loss of a micro-batch that cannot be computed in parts."""
     try:
@@ -214,7 +214,7 @@ def _whole(
         smaller = f"Pass --per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}."
         message = (
             f"per_device_train_batch_size: received {size}, which does not fit into memory ({first_line(error)}) and "
-            f"is not computed in parts: {why}. Accepted: a batch that fits. {smaller if size > 1 else _SMALLER}"
+            f"is not computed in parts: {reason}. Accepted: a batch that fits. {smaller if size > 1 else _SMALLER}"
         )
         if args.process_index:  # it may fail alone, and the command line reports only the main process's errors
             logger.error(message)

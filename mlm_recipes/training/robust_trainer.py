@@ -223,7 +223,7 @@ class RobustTrainer(Trainer):
         """In how many parts each micro-batch is computed; 1, and twice as many each time that memory runs out."""
         return self._parts.parts
 
-    def undivided(self, num_items_in_batch: Any) -> str | None:
+    def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
         """Say why a micro-batch cannot be computed in parts, if it cannot."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return "with FSDP and DeepSpeed several processes pass through the model together"
@@ -239,7 +239,7 @@ class RobustTrainer(Trainer):
             model,
             inputs,
             last=self.accelerator.sync_gradients,
-            whole=self.undivided(num_items_in_batch),
+            reason=self.why_not_splittable(num_items_in_batch),
         )
         self._losses.append(loss)
         return loss

@@ -18,26 +18,26 @@ from ..data.rows import fingerprint, to_rows
 from ..data.streams import Row, TextStream, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, require_mask_token
 from ..evaluation.metric import compute
-from ..evaluation.passes import all_example_sums
+from ..evaluation.passes import evaluate_examples
 from ..evaluation.token_results import TokenResults, evaluate_tokens
 from ..masking.collator import DataCollatorForMaskedLM
-from ..masking.layout import by_length, without_mask
+from ..masking.layout import by_length, labelled, without_mask
 from ..model.dropout import use_fast_dropout
 from ..model.loading import load_model
 from ..model.loss import masked_lm_loss
 from ..model.positions import first_position, usable_length
 from ..model.sparse_prediction import only_at
-from .computed_tokens import ComputedTokens
 from .config import MLMConfig
 from .fast_paths import can_be_padding_free, can_be_sparse, compiled_for_any_shape
 from .inputs import check_stream, from_text, texts_of, token_rows
 from .muon import muon_with_adamw
-from .nonfinite import infectious
+from .nonfinite import poison_nonfinite
 from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
 from .resumable_trainer import ResumableTrainer
 from .signals import goes_by_what_is_measured
+from .token_counter import TokenCounter
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class MLMTrainer(ResumableTrainer):
             ours = joined
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
         use_fast_dropout(model)
-        self.computed = ComputedTokens()
+        self.token_counter = TokenCounter()
 
     def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
         return token_rows(rows, name, lambda text: to_rows(text, tokenizer, self._max_length, **self._how_to_rows))
@@ -172,17 +172,17 @@ class MLMTrainer(ResumableTrainer):
         finally:
             self.progress.close()
 
-    def undivided(self, num_items_in_batch: Any) -> str | None:
+    def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
         """Say why a micro-batch cannot be computed in parts, if it cannot: another loss may be a mean."""
         if self.compute_loss_func is not masked_lm_loss or num_items_in_batch is None:
             return "the losses of its parts may not add up to its own: the loss or the batch is not this library's"
-        return super().undivided(num_items_in_batch)
+        return super().why_not_splittable(num_items_in_batch)
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Compute a micro-batch's loss and gradients, and count its tokens."""
-        self.computed.add(inputs)
+        self.token_counter.add(inputs)
         return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
@@ -194,12 +194,12 @@ class MLMTrainer(ResumableTrainer):
     ) -> Any:
         """Return the loss of a micro-batch; with `sparse_prediction` the head computes its masked positions only."""
         if not return_outputs:
-            return infectious(self._loss(model, inputs, num_items_in_batch))
+            return poison_nonfinite(self._loss(model, inputs, num_items_in_batch))
         return self._loss_of(model, without_mask(inputs), True, num_items_in_batch)
 
     def _loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
         if self._in_parts:
-            count = num_items_in_batch if num_items_in_batch is not None else (inputs["labels"] != -100).sum()
+            count = num_items_in_batch if num_items_in_batch is not None else labelled(inputs["labels"]).sum()
             # One pass goes through DistributedDataParallel, which has the processes wait for each other at every one of
             # its passes, and they may have different numbers of parts; the others go through the model inside.
             first, *others = by_length(inputs)
@@ -212,7 +212,7 @@ class MLMTrainer(ResumableTrainer):
     def _loss_of(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
         if not self.sparse_prediction:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        with only_at(self.model, inputs["labels"] != -100):
+        with only_at(self.model, labelled(inputs["labels"])):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def identity(self) -> dict[str, Any]:
@@ -324,7 +324,7 @@ class MLMTrainer(ResumableTrainer):
         stoppable = self.is_in_train and not goes_by_what_is_measured(self.args)
         batches: Any = self._signals.until_stopped(dataloader) if stoppable else dataloader
         with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
-            sums = all_example_sums(self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction)
+            sums = evaluate_examples(self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction)
         if stoppable and self._signals.received:
             self.stop_now(self.model_wrapped)  # what has been measured so far says nothing
         named = {f"{metric_key_prefix}_{name}": value for name, value in compute(sums).items()}

@@ -5,9 +5,8 @@ import pytest
 from datasets import Dataset
 from same_run import loss_bound
 
-from mlm_recipes import DataCollatorForMaskedLM, tokenize
+from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, tokenize
 from mlm_recipes.evaluation.measured_text import MeasuredText, change, draws_for, gain
-from mlm_recipes.evaluation.passes import masked_lm_metrics
 from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
 from mlm_recipes.masking.policies import special_token_ids
 
@@ -51,13 +50,14 @@ def test_the_more_tokens_the_fewer_draws():
 def test_the_first_draw_is_what_is_measured_while_training(models, data, tokenizer):
     text = text_of(data, tokenizer)
     found = text.measure(evaluate_with(models[0], tokenizer)).summary()
-    batch = DataCollatorForMaskedLM(tokenizer).frozen(0)([data[i] for i in range(len(data))])
-    expected = masked_lm_metrics(models[0], [batch])
-    assert {name: found["first_draw"][name] for name in expected} == pytest.approx(
-        expected,
+    trainer = MLMTrainer(models[0], args=MLMConfig(), eval_dataset=data, processing_class=tokenizer)
+    evaluated = trainer.evaluate()
+    names = ("loss", "accuracy", "perplexity", "masked_tokens")
+    assert {name: found["first_draw"][name] for name in names} == pytest.approx(
+        {name: evaluated[f"eval_{name}"] for name in names},
         rel=8 * loss_bound(models[0]),  # a perplexity rounds by the loss, not by a share of it
     )
-    assert found["masked_tokens"] > 1.5 * expected["masked_tokens"]
+    assert found["masked_tokens"] > 1.5 * evaluated["eval_masked_tokens"]
 
 
 def test_the_masks_of_each_draw_are_what_they_were(tokenizer):

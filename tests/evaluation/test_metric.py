@@ -5,35 +5,32 @@ import math
 import numpy as np
 import pytest
 import torch
-from same_run import assert_close, loss_bound
+from same_run import loss_bound
 
-from mlm_recipes import DataCollatorForMaskedLM
+from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
 from mlm_recipes.evaluation.metric import MaskedLM
-from mlm_recipes.evaluation.passes import example_sums, masked_lm_metrics
 from mlm_recipes.evaluation.word_frequencies import token_counts, word_frequency_metrics
 
 
 @pytest.fixture
-def frozen(tokenizer):
-    return DataCollatorForMaskedLM(tokenizer).frozen(seed=0)
+def evaluated(tiny_bert, tokenizer, rows):
+    """What `evaluate()` finds, in batches of a size."""
+
+    def evaluate(size):
+        args = MLMConfig(per_device_eval_batch_size=size, save_strategy="no")
+        found = MLMTrainer(tiny_bert, args=args, eval_dataset=rows, processing_class=tokenizer).evaluate()
+        return {name: found[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity", "masked_tokens")}
+
+    return evaluate
 
 
-@pytest.fixture
-def numbered(rows):
-    return [row | {"example_id": i} for i, row in enumerate(rows)]
-
-
-def batches(rows, collate, size):
-    return [collate(rows[i : i + size]) for i in range(0, len(rows), size)]
-
-
-def test_the_metric_is_the_plain_formula(tiny_bert, frozen, numbered):
-    batch = frozen(numbered)
+def test_the_metric_is_the_plain_formula(tiny_bert, tokenizer, rows, evaluated):
+    found = evaluated(8)
+    batch = DataCollatorForMaskedLM(tokenizer).frozen(0)([row | {"example_id": i} for i, row in enumerate(rows)])
     with torch.no_grad():
         logits = tiny_bert.eval()(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     masked = batch["labels"] != -100
     expected = torch.nn.functional.cross_entropy(logits[masked], batch["labels"][masked]).item()
-    found = masked_lm_metrics(tiny_bert, [batch])
     assert found["masked_tokens"] == masked.sum().item()
     assert found["loss"] == pytest.approx(expected, rel=loss_bound(tiny_bert))
     assert found["perplexity"] == pytest.approx(math.exp(expected), rel=expected * loss_bound(tiny_bert))
@@ -41,29 +38,12 @@ def test_the_metric_is_the_plain_formula(tiny_bert, frozen, numbered):
     assert found["accuracy"] == pytest.approx(hits)
 
 
-def test_the_batch_size_does_not_matter_and_repeats_are_equal(tiny_bert, frozen, numbered):
-    one = masked_lm_metrics(tiny_bert, batches(numbered, frozen, 1))
+def test_the_batch_size_does_not_matter_and_repeats_are_equal(tiny_bert, evaluated):
+    one = evaluated(1)
     for size in (2, 3, 8):
-        assert masked_lm_metrics(tiny_bert, batches(numbered, frozen, size)) == pytest.approx(
-            one,
-            rel=one["loss"] * loss_bound(tiny_bert),  # a perplexity rounds by the loss, not by a share of it
-        )
-    assert masked_lm_metrics(tiny_bert, batches(numbered, frozen, 1)) == one
-
-
-def test_sums_are_per_example(tiny_bert, frozen, numbered):
-    together = example_sums(tiny_bert.eval(), frozen(numbered))
-    assert together.shape == (8, 3)
-    assert together.dtype == torch.float32  # MPS has no float64
-    for i, row in enumerate(numbered):
-        assert_close(example_sums(tiny_bert, frozen([row]))[0], together[i], loss_bound(tiny_bert))
-
-
-def test_the_models_mode_is_left_as_it_was(tiny_bert, frozen, numbered):
-    for mode in (True, False):
-        tiny_bert.train(mode)
-        masked_lm_metrics(tiny_bert, [frozen(numbered)])
-        assert tiny_bert.training is mode
+        # A perplexity rounds by the loss, not by a share of it.
+        assert evaluated(size) == pytest.approx(one, rel=one["loss"] * loss_bound(tiny_bert))
+    assert evaluated(1) == one
 
 
 def test_nothing_masked_is_an_error_and_not_nan():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from same_run import assert_close, loss_bound
 
 from mlm_recipes import DataCollatorForMaskedLM
-from mlm_recipes.evaluation.passes import example_sums
+from mlm_recipes.evaluation.passes import evaluate_examples
 from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
 from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.positions import first_position
@@ -115,7 +115,7 @@ def test_draws_differ_and_the_first_is_that_of_evaluation_while_training(tiny_be
     assert masked[0] != masked[1] != masked[2] != masked[0]
     again = results(tiny_bert, numbered[::-1], collate.frozen(3, 1))
     assert {(7 - row, position) for row, position in zip(again.row, again.position, strict=True)} == masked[1]
-    sums = example_sums(tiny_bert.eval(), collate.frozen(3)(numbered)).numpy()
+    sums = evaluate_examples(tiny_bert, [collate.frozen(3)(numbered)], gather=lambda rows: rows)
     assert_close(draws[0].sums(draws[0].row, 8)[:, [0, 1, 3]], sums, loss_bound(tiny_bert))
 
 

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import set_seed
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
-from mlm_recipes.evaluation.passes import example_sums
+from mlm_recipes.evaluation.passes import evaluate_examples
 from mlm_recipes.masking.layout import joined_row, without_mask
 from mlm_recipes.model import joined_attention
 from mlm_recipes.model.dropout import Dropout
@@ -84,7 +84,8 @@ def test_hidden_states_and_sums_equal_those_of_the_padded_batch(architecture):
         expected = model.base_model(input_ids=padded["input_ids"], attention_mask=padded["attention_mask"])[0][real]
         for given in (inputs, without_mask(inputs)):
             assert_close(model.base_model(**given)[0][0], expected, loss_bound(model))
-    assert_close(example_sums(model, joined, sparse=True), example_sums(model, padded), loss_bound(model))
+    sums = evaluate_examples(model, [joined], lambda rows: rows, sparse=True)
+    assert_close(sums, evaluate_examples(model, [padded], lambda rows: rows), loss_bound(model))
 
 
 @pytest.mark.parametrize("architecture", ABLE)

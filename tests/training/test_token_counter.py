@@ -13,6 +13,6 @@ def test_all_tokens_of_an_epoch_are_counted_with_padding_separate(tiny_bert, tok
     )  # fmt: skip
     trainer = MLMTrainer(tiny_bert, args=args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
     trainer.train()
-    real, padding = trainer.computed.counts().tolist()
+    real, padding = trainer.token_counter.counts().tolist()
     assert real == 2 * sum(len(row["input_ids"]) for row in rows)  # and evaluation is not training
     assert (padding > 0) is not padding_free

@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 
+from ..masking.layout import lengths_of
 
-class ComputedTokens:
+
+class TokenCounter:
     """Counts of one process, kept where the batches are: a GPU is never waited for.
 
-    >>> computed = ComputedTokens()
-    >>> computed.add({"input_ids": torch.tensor([[7, 8, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])})
-    >>> computed.counts().tolist()
+    >>> counter = TokenCounter()
+    >>> counter.add({"input_ids": torch.tensor([[7, 8, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])})
+    >>> counter.counts().tolist()
     [2, 1]
     """
 
@@ -23,8 +25,7 @@ class ComputedTokens:
     def add(self, batch: dict[str, Any]) -> None:
         """Count a batch, padded or padding-free."""
         self._positions += batch["input_ids"].numel()
-        padded = "attention_mask" in batch and "cu_seq_lens_q" not in batch
-        self._real = self._real + (batch["attention_mask"].sum() if padded else batch["input_ids"].numel())
+        self._real = self._real + lengths_of(batch).sum()
 
     def counts(self) -> torch.Tensor:
         """Return real tokens and padding, int64, shape `(2,)`, on the batches' device."""
