@@ -61,10 +61,14 @@ def _nats_and_ranks(model: Any, batch: dict[str, Any], sparse: bool) -> tuple[to
     with only_at(model, masked) if sparse else nullcontext():
         logits = model(**inputs).logits
     logits = logits[0] if sparse else logits[masked]  # (masked, vocab)
-    # A few rows at a time: beside the logits nothing of their size is allocated.
-    parts = [(cross_entropy(part, own), _ranks(part, own)) for part, own in few_rows(logits, batch["labels"][masked])]
-    nats, ranks = zip(*parts, strict=True)
-    return torch.cat(nats), torch.cat(ranks)
+    targets = batch["labels"][masked]
+    nats = torch.empty(targets.shape, device=targets.device, dtype=torch.float32)
+    ranks = torch.empty(targets.shape, device=targets.device, dtype=torch.int32)
+    # Beside the logits nothing of their size is allocated.
+    for part, own, nats_here, ranks_here in few_rows(logits, targets, nats, ranks):
+        nats_here.copy_(cross_entropy(part, own))
+        ranks_here.copy_(_ranks(part, own))
+    return nats, ranks
 
 
 def _ranks(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

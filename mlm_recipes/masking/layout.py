@@ -207,8 +207,8 @@ def sum_by_example(batch: Mapping[str, Any], *columns: torch.Tensor) -> torch.Te
     """
     labels = batch["labels"]
     where = labelled(labels)
-    # Back in their places and summed along each row: in float32, since MPS has no other.
-    placed = torch.zeros(len(columns), *labels.shape, device=labels.device)  # (columns, batch, seq_len)
+    # Back in their places, (columns, batch, seq_len), and summed along each row: in float32, since MPS has no other.
+    placed = torch.zeros(len(columns), *labels.shape, device=labels.device, dtype=torch.float32)
     for row, column in zip(placed, columns, strict=True):
         row[where] = column.float()
     if is_joined(batch):

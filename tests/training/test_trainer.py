@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
-from conftest import make_bert
+import two_evaluations
+from conftest import ROOT, make_bert
 from datasets import Dataset
 from same_run import PROPORTIONAL_STEPS, assert_same_run, flat_weights, loss_bound
 from transformers import DataCollatorForLanguageModeling, TrainingArguments
@@ -115,6 +121,19 @@ def test_evaluation_masks_the_same_tokens_whatever_the_batch_size_or_the_trainin
         make_bert(tokenizer), args=config(evaluation_seed=1), eval_dataset=rows, processing_class=tokenizer
     )
     assert other.evaluate()["eval_loss"] != pytest.approx(found[0][0], rel=bound)
+
+
+@pytest.mark.slow
+def test_two_processes_count_each_example_once(tmp_path):
+    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
+    script = [str(ROOT / "tests/two_evaluations.py"), str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *launch, *script],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (json.loads((tmp_path / f"metrics-{rank}.json").read_text("utf-8")) for rank in (0, 1))
+    assert first == second == pytest.approx(two_evaluations.evaluate(tmp_path), rel=1e-5)
 
 
 def test_evaluation_during_training_and_of_several_sets(tiny_bert, tokenizer, rows):
