@@ -1,4 +1,4 @@
-"""The evaluator: a pass over data with a model, batch by batch, and what the model makes of each masked token."""
+"""The evaluator: runs a model over batches and returns the loss and the rank of each masked token."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ def evaluate_batches(
     keep: Callable[[dict[str, Any], torch.Tensor, torch.Tensor], T],
     sparse: bool = False,
 ) -> list[T]:
-    """Evaluate `model` on each masked token of collated `batches`, and return what `keep` makes of each batch.
+    """Evaluate `model` on every masked token of `batches`; return the result of `keep` for each batch.
 
     Args:
-        model: left in the mode it was in.
-        batches: padded or padding-free.
-        keep: given a batch on the model's device and, in the order of its labels, each masked token's cross-entropy
-            in nats and its rank: how many tokens the model held for likelier. Float32 and int32, shape `(masked,)`.
+        model: it keeps its mode (training or evaluation).
+        batches: collated, padded or padding-free.
+        keep: called with a batch on the model's device, and with the cross-entropy in nats (float32) and the rank
+            (int32) of each masked token, both of shape `(masked,)` in the order of the labels. The rank is the number
+            of tokens that the model ranks before the true one.
         sparse: compute the head at masked positions only.
     """
     device = next(model.parameters()).device
@@ -64,7 +65,8 @@ def _nats_and_ranks(model: Any, batch: dict[str, Any], sparse: bool) -> tuple[to
     targets = batch["labels"][masked]
     nats = torch.empty(targets.shape, device=targets.device, dtype=torch.float32)
     ranks = torch.empty(targets.shape, device=targets.device, dtype=torch.int32)
-    # Beside the logits nothing of their size is allocated.
+    # A few rows at a time, so that nothing else of the logits' size is allocated. The results are allocated first:
+    # small tensors that outlive each part would leave holes in the heap, which then grows by the parts' size.
     for part, own, nats_here, ranks_here in few_rows(logits, targets, nats, ranks):
         nats_here.copy_(cross_entropy(part, own))
         ranks_here.copy_(_ranks(part, own))
@@ -72,9 +74,9 @@ def _nats_and_ranks(model: Any, batch: dict[str, Any], sparse: bool) -> tuple[to
 
 
 def _ranks(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return how many tokens come before the true one, which a logit that is NaN never comes before."""
+    """Return the number of tokens before the true one; if its logit is NaN, all of them."""
     own = logits.gather(-1, targets[:, None])
-    # Equals, which half precision has many of, rank as argmax has them: by their ids.
+    # Equal logits, which are common in half precision, rank by their ids, as in argmax.
     behind = logits == own
     behind &= torch.arange(logits.shape[-1], device=logits.device) >= targets[:, None]  # the true token too
     behind |= logits < own
@@ -89,8 +91,8 @@ def evaluate_examples(
 ) -> Floats:
     """Return nats, correct first choices and masked tokens of each example, shape `(examples, 3)`.
 
-    `gather` joins the rows of all processes, such as `Accelerator.gather_for_metrics`, which leaves out the examples
-    that some have been given twice. The other arguments are those of `evaluate_batches`.
+    `gather` joins the rows of all processes and drops repeated examples, as `Accelerator.gather_for_metrics` does. The
+    other arguments are those of `evaluate_batches`.
     """
 
     def sums(batch: dict[str, Any], nats: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:

@@ -102,13 +102,13 @@ def evaluate_tokens(
 
 
 def _batch(rows: Any, indices: list[int], collator: DataCollatorForMaskedLM) -> dict[str, Any]:
-    """Return the rows with these indices, collated; of no indices, a row that is nobody's."""
+    """Return the rows with these indices, collated; without indices, a row that belongs to no example."""
     given = rows.__getitems__(indices) if isinstance(rows, Dataset) else [rows[index] for index in indices]
     return collator(given or [None])
 
 
 def _columns(batch: dict[str, Any], nats: torch.Tensor, ranks: torch.Tensor) -> Floats:
-    """Return what `TokenResults.of` joins, shape `(masked, 5)`, with an example's place in the batch for its row."""
+    """Return the columns for `TokenResults.of`, shape `(masked, 5)`; `row` is the example's index in the batch."""
     place, position = places_of(batch)
     tokens = batch["labels"][labelled(batch["labels"])]
     return np.stack([place, position, *(column.cpu().double().numpy() for column in (tokens, nats, ranks))], axis=1)

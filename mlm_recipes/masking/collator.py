@@ -14,7 +14,7 @@ from .keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
 from .layout import IGNORE_INDEX, joined_row
 from .policies import choose_uniform, replace_chosen, special_token_ids
 
-#: The share of the tokens that evaluation masks, however training masks.
+#: The share of the tokens that evaluation masks, independent of how training masks.
 EVALUATION_SHARE = 0.15
 
 

@@ -1,7 +1,7 @@
 """The protocol of a batch: which positions have a label, where its examples begin, and how to take it apart.
 
-A batch is padded, each tensor `(batch, seq_len)`, with `attention_mask`; or its sequences are joined in one row,
-`(1, tokens)`, and `cu_seq_lens_q` says where each begins. Other modules ask the functions here which of the two it is.
+A batch is either padded, with an `attention_mask` and tensors of shape `(batch, seq_len)`, or joined: its sequences lie
+in one row, `(1, tokens)`, and `cu_seq_lens_q` says where each begins. Other modules call the functions here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .keys import Ints
 PRICE = {"cpu": 128}
 PRICE_ELSEWHERE = 4096
 
-#: The label of a position that has no loss: torch's cross-entropy skips it, and Trainer does not count it.
+#: The label of a position without a loss: torch's cross-entropy skips it, and Trainer does not count it.
 IGNORE_INDEX = -100
 
 
@@ -33,7 +33,7 @@ def labelled(labels: torch.Tensor) -> torch.Tensor:
 
 
 def is_joined(batch: Mapping[str, Any]) -> bool:
-    """Tell whether the sequences of a batch are joined in one row, and not padded.
+    """Tell whether the sequences of a batch are joined in one row instead of padded.
 
     >>> is_joined(joined_row(torch.tensor([3, 2]))), is_joined({"attention_mask": torch.ones(2, 3)})
     (True, False)
@@ -42,9 +42,9 @@ def is_joined(batch: Mapping[str, Any]) -> bool:
 
 
 def lengths_of(batch: Mapping[str, Any]) -> torch.Tensor:
-    """Return the tokens of each example without its padding, shape `(examples,)`, on the batch's device.
+    """Return the number of tokens of each example, padding excluded, shape `(examples,)`, on the batch's device.
 
-    A padded batch without an `attention_mask` is taken to have no padding.
+    A batch of rows without an `attention_mask` counts as one without padding.
 
     >>> lengths_of(joined_row(torch.tensor([3, 2]))).tolist()
     [3, 2]
@@ -198,8 +198,8 @@ def sum_by_example(batch: Mapping[str, Any], *columns: torch.Tensor) -> torch.Te
     """Sum values of masked tokens over each example, in a fixed order: float32, shape `(examples, columns)`.
 
     Args:
-        batch: its labels are on the device of the values.
-        columns: one value for each masked token, in the order of the labels, each of shape `(masked,)`.
+        batch: padded or joined, with labels on the columns' device.
+        columns: values of the masked tokens in the order of the labels, each of shape `(masked,)`.
 
     >>> batch = {"labels": torch.tensor([[5, -100, 6], [-100, 7, -100]])}
     >>> sum_by_example(batch, torch.tensor([0.5, 1.0, 4.0]), torch.tensor([True, True, False])).tolist()
@@ -207,7 +207,7 @@ def sum_by_example(batch: Mapping[str, Any], *columns: torch.Tensor) -> torch.Te
     """
     labels = batch["labels"]
     where = labelled(labels)
-    # Back in their places, (columns, batch, seq_len), and summed along each row: in float32, since MPS has no other.
+    # The values return to their positions, (columns, batch, seq_len). In float32, since MPS has no float64.
     placed = torch.zeros(len(columns), *labels.shape, device=labels.device, dtype=torch.float32)
     for row, column in zip(placed, columns, strict=True):
         row[where] = column.float()

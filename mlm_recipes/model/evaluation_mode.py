@@ -1,4 +1,4 @@
-"""Evaluation mode for a while: no dropout, and afterwards the mode that the model was in."""
+"""Evaluation mode within a `with` block."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
-    """Put a model in evaluation mode, and leave it in the mode it was in.
+    """Put a model in evaluation mode, and restore its mode at the end of the block.
 
     >>> import torch
     >>> model = torch.nn.Dropout()
