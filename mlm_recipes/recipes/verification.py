@@ -114,7 +114,7 @@ def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Ve
         run = bench.run
         logger.info(
             "Verifying %s on %d paragraphs of %s, cut to %d tokens, in steps of %d.",
-            config.model, len(bench.rows), run.corpus.facts["name"], run.max_length, _BATCH,
+            config.model, len(bench.rows), run.facts["name"], run.max_length, _BATCH,
         )  # fmt: skip
         checks = [
             *_accumulation(bench),

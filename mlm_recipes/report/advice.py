@@ -9,9 +9,6 @@ import numpy.typing as npt
 
 from . import wording
 
-#: Fewer held-out masked tokens than this are too few to tell a gain from chance (as on the last screen of a run).
-FEW_MASKED = 200
-
 #: Random weights need this many words to learn more than word frequencies; `mini` was trained on ten million.
 _MANY_WORDS = 10_000_000
 _FEW_WORDS = 1_000_000
@@ -128,10 +125,10 @@ def warnings(facts: dict[str, Any]) -> list[str]:
             "large. Use the masked-language model that it was made from, if there is one, or train longer."
         )
     masked = masking["held_out_masked_tokens"]
-    if masked is not None and 0 < masked < FEW_MASKED:
+    if masked is not None and 0 < masked < wording.FEW:
         found.append(
             f"Only {wording.count(masked, 'held-out token')} will be masked and measured; a meaningful interval needs "
-            f"at least {FEW_MASKED}. Provide more text, raise --validation_fraction, or pass a --validation_corpus."
+            f"at least {wording.FEW}. Provide more text, raise --validation_fraction, or pass a --validation_corpus."
         )
     if looks_wrapped(facts["lines"]):
         found.append(

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import metrics_schema
 import pytest
 import torch
 from conftest import ROOT, make_bert
@@ -388,6 +389,7 @@ def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
     }  # fmt: skip
     result = mlm_recipes.train("quickstart", **values)
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics_schema.check(metrics)
     facts = metrics["corpus"]
     assert facts["streamed"] is True
     assert facts["name"] == "notes"
