@@ -26,7 +26,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..data.rows import RowsOfEpoch
 from ..model.positions import max_positions
 from ..model.rounding import rounding_bound, summed_terms
-from ..report import terminal
+from ..report import terminal, wording
 from ..training.config import MLMConfig
 from ..training.order import NO_EXAMPLE
 from ..training.progress import TrainingProgress
@@ -83,7 +83,7 @@ class VerifyResult:
             else "Everything holds."
         )
         table = terminal.table([("property", "difference", "bound", ""), *rows], right=range(1, 3))
-        return f"{table}\n\n{last} {len(rows)} properties in {self.seconds:.0f} s."
+        return f"{table}\n\n{last} {len(rows)} properties in {wording.duration(self.seconds)}."
 
 
 def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> VerifyResult:

@@ -170,19 +170,8 @@ def _time(time: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     parts = f" in {time['micro_batches']} parts" if time["micro_batches"] > 1 else ""
     batch = f"batches of {time['batch']}{parts}, {time['precision']}, {device}"
     yield "a step", f"{time['seconds_per_step']:.2f} s", f"the median of {len(time['steps_timed'])}; {batch}"
-    yield "an epoch", _duration(time["seconds_an_epoch"]), wording.count(time["steps_an_epoch"], "step")
-    yield "the recipe", _duration(time["seconds_of_the_run"]), wording.count(time["steps_of_the_run"], "step")
-
-
-def _duration(seconds: float) -> str:
-    """Return a time in a suitable unit.
-
-    >>> _duration(4.6), _duration(200), _duration(9000)
-    ('5 s', '3 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+    yield "an epoch", wording.about(time["seconds_an_epoch"]), wording.count(time["steps_an_epoch"], "step")
+    yield "the recipe", wording.about(time["seconds_of_the_run"]), wording.count(time["steps_of_the_run"], "step")
 
 
 def _advice(facts: dict[str, Any]) -> str:
