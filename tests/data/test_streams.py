@@ -417,7 +417,7 @@ def test_a_text_of_its_own_is_held_out_of_a_stream(checkpoint, short_text, tmp_p
     assert len(run.measured.held_out.rows) == 9
     assert run.train_rows.first() == lines[9:]
     assert "notes: read as a stream; 9 held out." in run.announcement()
-    facts = run.corpus.facts["validation_corpus"]
+    facts = run.facts["validation_corpus"]
     assert facts["name"] == ("stdin" if name == "-" else "held_out")
     assert Path(facts["source"]).read_bytes() == held_out.read_bytes()  # what recipe.yaml names, to repeat the run
 
