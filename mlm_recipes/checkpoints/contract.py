@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from ..metrics_file import OldAndNew, Resumed
 from .storage import MANIFEST, fault, list_checkpoints, newest_whole
 
 #: Values that define a run. What several of them determine together (the text, the global batch, the model's shape,
@@ -195,7 +196,7 @@ class ResumeContract(TrainerCallback, ExportableState):
         self._values, self._facts = values, facts
         self._known_facts: Mapping[str, Any] | None = None
         #: One entry for each resume: the step, and what was changed.
-        self.resumed: list[dict[str, Any]] = []
+        self.resumed: list[Resumed] = []
         self._remake = False
         self.optimizer_groups: list[dict[str, Any]] = []
 
@@ -268,7 +269,7 @@ class ResumeContract(TrainerCallback, ExportableState):
                     f"{' and '.join(sorted(schedules))}, which keeps its own step count. Accepted: another number of "
                     "steps. Restore the old values."
                 )
-        self.resumed = [*old["resumed"], {"step": state["global_step"], "changed": named}]
+        self.resumed = [*old["resumed"], {"step": state["global_step"], "changed": cast(dict[str, OldAndNew], named)}]
         self._remake = bool(remade)
         return _listed(values)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from ..masking.keys import sequence_keys
+from ..metrics_file import LoadedCorpus, ReadCorpus, SplitCounts
 from ..sources.credentials import without_credentials
 from .columns import column
 from .near_duplicates import near_duplicate_groups, training_rows_near
@@ -44,7 +46,7 @@ class Corpus(DatasetDict):
     - with a `validation_corpus`, the same for that
     """
 
-    facts: dict[str, Any]
+    facts: LoadedCorpus
 
 
 def load_corpus(
@@ -112,9 +114,10 @@ def load_corpus(
     reading = Reading(text_column, sample_by, encoding, encoding_errors)
     source = resolve(str(corpus), reading, Version(config, split, revision, sha256))
     validation_source = None if validation_corpus is None else resolve(str(validation_corpus), reading)
-    rows, held_out, facts = read_paragraphs(source)
+    rows, held_out, text = read_paragraphs(source)
+    read = cast(ReadCorpus, text)
     if validation_source is not None:
-        whole, its_held_out, facts["validation_corpus"] = read_paragraphs(validation_source)
+        whole, its_held_out, read["validation_corpus"] = read_paragraphs(validation_source)
         held_out = its_held_out or whole
     before = len(rows) + len(held_out or [])
     if deduplicate == "exact":
@@ -122,19 +125,21 @@ def load_corpus(
     if deduplicate == "near":
         rows, held_out = _first_of_near(rows), held_out and _first_of_near(held_out)
         rows = rows if held_out is None else _not_near(rows, held_out)
-    facts["duplicates_dropped"] = before - len(rows) - len(held_out or [])
+    dropped = before - len(rows) - len(held_out or [])
     result = (
         _with_held_out(rows, held_out)
         if held_out
         else _split(rows, validation_fraction, max_eval_samples, seed, without_credentials(str(corpus)))
     )
-    facts["dropped_as_duplicate_of_validation"] = len(rows) + len(held_out or []) - sum(result.num_rows.values())
-    result.facts = facts | _count(result)
+    also_held_out = len(rows) + len(held_out or []) - sum(result.num_rows.values())
+    counts = _count(result, dropped, also_held_out)
     if count_near_duplicates or (count_near_duplicates is None and len(rows) <= _QUICKLY_COMPARED):
-        result.facts |= _count_near(result)
+        _count_near(result, counts)
+    result.facts = {**read, **counts}
+    counted: Mapping[str, object] = result.facts
     for key, said in _LOGGED.items():
-        if facts.get(key):
-            logger.info("%s: %s: %s", facts["name"], said, f"{facts[key]:,}")
+        if counted.get(key):
+            logger.info("%s: %s: %s", read["name"], said, f"{counted[key]:,}")
     for part in result:
         result[part] = result[part].select_columns(["text", "example_id"])
     return result
@@ -207,19 +212,19 @@ def _not_near(rows: Dataset, held_out: Dataset) -> Dataset:
     return rows.select(np.flatnonzero(~near[len(held_out) :]))
 
 
-def _count_near(corpus: Corpus) -> dict[str, int]:
+def _count_near(corpus: Corpus, counts: SplitCounts) -> None:
     """Count the paragraphs that are near duplicates of an earlier one, and those in training of a held-out one."""
     groups = near_duplicate_groups(concatenate_datasets([corpus["validation"], corpus["train"]])["text"])
     held_out = np.arange(len(groups)) < len(corpus["validation"])
-    return {
-        "near_duplicates": int((groups != np.arange(len(groups))).sum()) - corpus.facts["duplicates"],
-        "near_duplicates_of_validation": int(training_rows_near(groups, held_out).sum()),
-    }
+    counts["near_duplicates"] = int((groups != np.arange(len(groups))).sum()) - counts["duplicates"]
+    counts["near_duplicates_of_validation"] = int(training_rows_near(groups, held_out).sum())
 
 
-def _count(corpus: Corpus) -> dict[str, Any]:
+def _count(corpus: Corpus, dropped: int, also_held_out: int) -> SplitCounts:
     digests = np.concatenate([column(corpus[part], "digest") for part in corpus])
     return {
+        "duplicates_dropped": dropped,
+        "dropped_as_duplicate_of_validation": also_held_out,
         "paragraphs": len(digests),
         "words": sum(int(column(corpus[part], "words").sum()) for part in corpus),
         "duplicates": len(digests) - len(np.unique(digests)),

@@ -13,6 +13,7 @@ from datasets import Dataset
 from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
+from ..inspection_file import Bucket, LineShapes, Ratio, WordPieceCounts
 from ..masking.keys import Ints
 from ..masking.policies import special_token_ids
 
@@ -20,7 +21,7 @@ from ..masking.policies import special_token_ids
 _TOKENS, _PARAGRAPHS = 400_000, 20_000
 
 
-def ratio(part: float, whole: float) -> dict[str, float]:
+def ratio(part: float, whole: float) -> Ratio:
     """Return a sum, a count and their ratio, which is 0 if the count is 0.
 
     >>> ratio(1, 4), ratio(0, 0)["ratio"]
@@ -46,13 +47,14 @@ def per_row(rows: Dataset, tokenizer: Any) -> tuple[Ints, ...]:
     return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
 
-def histogram(lengths: Ints) -> list[dict[str, int]]:
+def histogram(lengths: Ints) -> list[Bucket]:
     """Count paragraphs and their tokens by length: up to 8 tokens, to 16, to 32, ...
 
     >>> histogram(np.array([3, 8, 9]))
     [{'from': 1, 'to': 8, 'paragraphs': 2, 'tokens': 11}, {'from': 9, 'to': 16, 'paragraphs': 1, 'tokens': 9}]
     """
-    found, lower, upper = [], 1, 8
+    found: list[Bucket] = []
+    lower, upper = 1, 8
     while lower <= lengths.max():
         within = lengths[(lengths >= lower) & (lengths <= upper)]
         found.append({"from": lower, "to": upper, "paragraphs": len(within), "tokens": int(within.sum())})
@@ -82,7 +84,7 @@ def expected_positions(lengths: Ints, batch_size: int) -> float:
     return (full * batch_size * longest(batch_size) if full else 0.0) + (rest * longest(rest) if rest else 0.0)
 
 
-def word_pieces(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, tokens: int) -> dict[str, Any]:
+def word_pieces(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, tokens: int) -> WordPieceCounts:
     """Count the pieces into which the tokenizer splits each word; of a text with many `tokens`, in a sample.
 
     Words are found by BERT's rule: they are separated by white space and punctuation, and an ideograph is a word.
@@ -119,7 +121,7 @@ def word_pieces(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBas
             {
                 "word": spelled.most_common(1)[0][0],
                 "count": times,
-                "pieces": tokenizer.convert_ids_to_tokens(list(ids)),
+                "pieces": list(tokenizer.convert_ids_to_tokens(list(ids))),
             }
             for ids, spelled, times in frequent[:10]
         ],
@@ -127,7 +129,7 @@ def word_pieces(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBas
     }
 
 
-def line_shapes(splits: Mapping[str, Dataset]) -> dict[str, Any]:
+def line_shapes(splits: Mapping[str, Dataset]) -> LineShapes:
     """Measure what distinguishes wrapped lines from paragraphs, in characters; of many paragraphs, in a sample.
 
     Returns `usual_longest` (the 95th percentile of the lengths), and the shares of paragraphs that are `nearly_as_long`

@@ -13,6 +13,7 @@ from typing import Any, cast
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from ..metrics_file import TEXT_COLUMN, FilesRead, ReadingCounts, ReadText
 from ..sources.hub_datasets import load_splits
 from .tables import choose_column, read_table
 from .text_cache import read_once
@@ -30,7 +31,7 @@ COUNTS = {
 }
 
 
-def read_paragraphs(source: TextSource) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
+def read_paragraphs(source: TextSource) -> tuple[Dataset, Dataset | None, ReadText]:
     """Read a text, or find what was read before.
 
     Returns:
@@ -49,9 +50,10 @@ def read_paragraphs(source: TextSource) -> tuple[Dataset, Dataset | None, dict[s
         rows, held_out, counts = _read_hub(source)
     else:
         rows, counts = _read_files(source)
-    facts = source.facts() | {key: counts.get(key, 0) for key in COUNTS} | {"fingerprint": counts["fingerprint"]}
-    facts |= {key: counts[key] for key in counts if key.startswith(("files_read_by_", "text_column: "))}
-    return rows, held_out, facts
+    mended = cast(ReadingCounts, {key: counts.get(key, 0) for key in COUNTS})
+    files = {key: counts[key] for key in counts if key.startswith(("files_read_by_", TEXT_COLUMN))}
+    facts = source.facts()
+    return rows, held_out, {**facts, **mended, "fingerprint": counts["fingerprint"], **cast(FilesRead, files)}
 
 
 def stream_paragraphs(source: TextSource) -> Callable[[], Iterator[str]]:
@@ -153,7 +155,7 @@ def _texts_of(rows: Dataset, source: TextSource) -> tuple[Dataset, dict[str, Any
         )
 
     def read(counts: Counter[str]) -> Iterator[str]:
-        counts[f"text_column: {column}"] += 1
+        counts[f"{TEXT_COLUMN}{column}"] += 1
         return _column_of(rows, column, counts)
 
     return read_once([rows._fingerprint, column], read)

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ..metrics_file import TEXT_COLUMN
 from .text_blocks import lines_of, open_bytes, text_blocks
 
 Row = Mapping[str, Any]
@@ -60,7 +61,7 @@ def read_table(
     # Rows of JSON may have different keys: the column that was named may come later.
     column = text_column if text_column is not None and kind in ("json", "jsonl") else None
     column = column or choose_column(start, text_column, str(path))
-    counts[f"text_column: {column}"] += 1
+    counts[f"{TEXT_COLUMN}{column}"] += 1
     missing, found = 0, False
     for number, row in enumerate(chain(start, rows), start=1):
         value, found = row.get(column), found or column in row

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from ..metrics_file import TextOrigin
 from ..sources.credentials import without_credentials
 from ..sources.download import download, from_standard_input, is_url
 from ..sources.names import did_you_mean, looks_like_path
@@ -119,10 +120,12 @@ class TextSource:
     files: tuple[tuple[Path, str], ...] = ()
     files_left_out: int = 0
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> TextOrigin:
         """Return what metrics.json says about a text before it is read: name, source and, if known, licence."""
-        facts = {"name": self.name, "source": self.source, "licence": self.licence}
-        return {key: value for key, value in facts.items() if value is not None}
+        found: TextOrigin = {"name": self.name, "source": self.source}
+        if self.licence is not None:
+            found["licence"] = self.licence
+        return found
 
 
 def resolve(

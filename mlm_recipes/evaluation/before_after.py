@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ..masking.keys import Ints
+from ..metrics_file import Change, Chosen, Comparison, ModelAlone, ModelScores, ModelState
 from .breakdowns import Breakdown
 from .measured_text import Evaluate, MeasuredText, Measurement, change, gain
 from .prompts import Filled, Prompts
@@ -50,53 +51,64 @@ class State:
         prompts = measured.prompts.fill(model, measured.tokenizer)
         return cls(held_out, general, prompts, time.monotonic() - started)
 
-    def entry(self, measured: Measured, shown: list[tuple[int, str]]) -> dict[str, Any]:
+    def entry(self, measured: Measured, shown: list[tuple[int, Chosen]]) -> ModelState:
         """Return what metrics.json has of it under `before` or `after`, with the prompts that are shown."""
-        return self.measures | {"fill_mask": measured.prompts.entries(self.prompts, shown)}
+        return {**self.measures, "fill_mask": measured.prompts.entries(self.prompts, shown)}
 
     @property
-    def measures(self) -> dict[str, Any]:
+    def measures(self) -> ModelScores:
         """The measures of the held-out text, and under `general` those of ordinary language."""
-        general = {} if self.general is None else {"general": self.general.summary()}
-        return self.held_out.summary() | general
+        found = cast(ModelScores, self.held_out.summary())
+        if self.general is not None:
+            found["general"] = self.general.summary()
+        return found
 
     @property
     def logged(self) -> dict[str, float]:
         """The measures of the first draw, under the names of those that are taken while a model trains."""
-        found = {f"eval_{name}": value for name, value in self.held_out.summary()["first_draw"].items()}
+        first = self.held_out.summary()["first_draw"]
+        found = {
+            "eval_loss": first["loss"],
+            "eval_perplexity": first["perplexity"],
+            "eval_accuracy": first["accuracy"],
+            "eval_top5_accuracy": first["top5_accuracy"],
+            "eval_masked_tokens": first["masked_tokens"],
+        }
         if self.general is not None:
             found["eval_general_loss"] = self.general.summary()["first_draw"]["loss"]
         return found
 
 
-def compare(measured: Measured, before: State, after: State) -> dict[str, Any]:
+def compare(measured: Measured, before: State, after: State) -> Comparison:
     """Return what metrics.json has under before, after, gain, change, bands, pieces and words."""
     shown = measured.prompts.shown(before.prompts, after.prompts)
-    found = {
+    changed: Change = {"held_out": change(before.held_out, after.held_out)}
+    if before.general is not None and after.general is not None:
+        changed["general"] = change(before.general, after.general)
+    breakdown = Breakdown(before.held_out.tokens, after.held_out.tokens, measured.held_out.paragraph)
+    pieces = WordPieces(measured.tokenizer)
+    return {
         "before": before.entry(measured, shown),
         "after": after.entry(measured, shown),
         "gain": gain(before.held_out, after.held_out),
-        "change": {"held_out": change(before.held_out, after.held_out)},
-    }
-    if before.general is not None and after.general is not None:
-        found["change"]["general"] = change(before.general, after.general)
-    breakdown = Breakdown(before.held_out.tokens, after.held_out.tokens, measured.held_out.paragraph)
-    pieces = WordPieces(measured.tokenizer)
-    return found | {
+        "change": changed,
         "bands": breakdown.by_frequency(measured.counts),
         "pieces": breakdown.by_piece(measured.held_out.rows, pieces),
         "words": breakdown.by_word(measured.held_out.rows, pieces),
     }
 
 
-def uncompared(before: State, after: State) -> dict[str, Any]:
+def uncompared(before: State, after: State) -> Comparison:
     """Return what metrics.json has where the two could not be compared: what was measured, and no prompts."""
-    return {when: state.measures | {"fill_mask": []} for when, state in (("before", before), ("after", after))}
+    return {"before": {**before.measures, "fill_mask": []}, "after": {**after.measures, "fill_mask": []}}
 
 
-def alone(measured: Measured, state: State) -> dict[str, Any]:
+def alone(measured: Measured, state: State) -> ModelAlone:
     """Return the figures of a model that is measured and not trained."""
     sample = state.held_out.sample()
-    kept = ("draws", "distinct_tokens", "pseudo_perplexity_sample")
-    entry = state.entry(measured, measured.prompts.shown(None, state.prompts))
-    return entry | {name: sample[name] for name in kept}
+    return {
+        **state.entry(measured, measured.prompts.shown(None, state.prompts)),
+        "draws": sample["draws"],
+        "distinct_tokens": sample["distinct_tokens"],
+        "pseudo_perplexity_sample": sample["pseudo_perplexity_sample"],
+    }

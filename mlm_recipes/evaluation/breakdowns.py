@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from ..masking.keys import Bools, Floats, Ints
+from ..metrics_file import Band, GroupChange, Piece, Word, WordChange, Words
 from .paired_bootstrap import MASKED, NATS, paired_changes
 from .token_results import TokenResults
 from .word_pieces import WordPieces
@@ -18,8 +18,6 @@ BANDS: tuple[tuple[int, int | None], ...] = ((0, 0), (1, 9), (10, 99), (100, 999
 
 #: Of a word so many different places must have been masked before anything is said of it, and so many are named.
 PLACES, NAMED = 5, 10
-
-_OF_A_GROUP = ("loss", "accuracy", "top5_accuracy")
 
 
 class Breakdown:
@@ -39,25 +37,26 @@ class Breakdown:
         # A number for each place in the text: one token that two draws have masked is one place.
         self.place = np.unique(np.stack([before.row, before.position]), axis=1, return_inverse=True)[1].ravel()
 
-    def by_frequency(self, counts: Ints) -> list[dict[str, Any]]:
+    def by_frequency(self, counts: Ints) -> list[Band]:
         """Return what metrics.json has under `bands`; `counts` says how often training saw each token, `(vocab,)`."""
-        seen, found = counts[self.before.token], []
+        seen = counts[self.before.token]
+        found: list[Band] = []
         for low, high in BANDS:
             chosen = (seen >= low) & (seen <= high if high is not None else True)
             name = "unseen" if high == 0 else f"{low:,} and more" if high is None else f"{low}-{high}"
             if chosen.any():
-                found.append({"name": name, "from": low, "to": high} | self._group(chosen))
+                found.append({"name": name, "from": low, "to": high, **self._group(chosen)})
         return found
 
-    def by_piece(self, rows: Dataset, pieces: WordPieces) -> list[dict[str, Any]]:
+    def by_piece(self, rows: Dataset, pieces: WordPieces) -> list[Piece]:
         """Return what metrics.json has under `pieces`: of first pieces, whole words too, and of those that go on."""
         first = np.zeros(len(self.before), dtype=np.bool_)
         for ids, entries in self._rows(rows):
             first[entries] = pieces.begin(ids)[self.before.position[entries]]
         both = (("first", first), ("continuation", ~first))
-        return [{"name": name} | self._group(chosen) for name, chosen in both if chosen.any()]
+        return [{"name": name, **self._group(chosen)} for name, chosen in both if chosen.any()]
 
-    def by_word(self, rows: Dataset, pieces: WordPieces) -> dict[str, Any]:
+    def by_word(self, rows: Dataset, pieces: WordPieces) -> Words:
         """Return what metrics.json has under `words`: those whose loss changed most, of all that can be compared."""
         numbers: dict[str, int] = {}
         word = np.zeros(len(self.before), dtype=np.int64)  # a number for the word of each entry
@@ -77,8 +76,8 @@ class Breakdown:
         ranked = sorted(compared, key=lambda n: change[n])
         spellings = list(numbers)
 
-        def named(which: list[int]) -> list[dict[str, Any]]:
-            return [{"word": spellings[n], "places": int(places[n])} | self._word(word == n) for n in which[:NAMED]]
+        def named(which: list[int]) -> list[Word]:
+            return [{"word": spellings[n], "places": int(places[n]), **self._word(word == n)} for n in which[:NAMED]]
 
         return {
             "at_least": PLACES,
@@ -94,24 +93,29 @@ class Breakdown:
         for row, entries in zip(which, np.split(order, starts[1:]), strict=True):
             yield np.asarray(rows[int(row)]["input_ids"], dtype=np.int64), entries
 
-    def _group(self, chosen: Bools) -> dict[str, Any]:
+    def _group(self, chosen: Bools) -> GroupChange:
         before, after = self._sums(chosen)
-        return self._size(chosen, before) | {"measures": paired_changes(before, after, _OF_A_GROUP)}
+        found = paired_changes(before, after, ("loss", "accuracy", "top5_accuracy"))
+        return {
+            "masked_tokens": int(chosen.sum()),
+            "distinct_tokens": len(np.unique(self.place[chosen])),
+            "paragraphs": int((before[:, MASKED] > 0).sum()),
+            "measures": {
+                "loss": found["loss"],
+                "accuracy": found["accuracy"],
+                "top5_accuracy": found["top5_accuracy"],
+            },
+        }
 
-    def _word(self, chosen: Bools) -> dict[str, Any]:
+    def _word(self, chosen: Bools) -> WordChange:
         before, after = self._sums(chosen)
-        size = self._size(chosen, before)
-        del size["distinct_tokens"]
-        return size | paired_changes(before, after, ["loss"])["loss"]
+        return {
+            "masked_tokens": int(chosen.sum()),
+            "paragraphs": int((before[:, MASKED] > 0).sum()),
+            **paired_changes(before, after, ["loss"])["loss"],
+        }
 
     def _sums(self, chosen: Bools) -> tuple[Floats, Floats]:
         groups = self.of_paragraph[chosen]
         before, after = self.before.where(chosen), self.after.where(chosen)
         return before.sums(groups, self.paragraphs), after.sums(groups, self.paragraphs)
-
-    def _size(self, chosen: Bools, sums: Floats) -> dict[str, int]:
-        return {
-            "masked_tokens": int(chosen.sum()),
-            "distinct_tokens": len(np.unique(self.place[chosen])),
-            "paragraphs": int((sums[:, MASKED] > 0).sum()),
-        }

@@ -14,6 +14,7 @@ from ..data.columns import column, flat_column
 from ..data.windows import paragraph_of
 from ..masking.collator import EVALUATION_SHARE
 from ..masking.keys import Floats, Ints
+from ..metrics_file import Gain, Sample, TextChange, TextScores, Unit
 from .paired_bootstrap import MASKED, interval_of_gain, measures, paired_changes
 from .pseudo_perplexity import MaskedAlone, mask_alone
 from .token_results import TokenResults
@@ -41,13 +42,13 @@ class MeasuredText:
     name: str
     rows: Dataset
     paragraph: Ints
-    unit: str
+    unit: Unit
     draws: int
     alone: MaskedAlone
 
     @classmethod
     def of(
-        cls, name: str, rows: Dataset, special_ids: Ints, seed: int, *, draws: int, budget: int, unit: str
+        cls, name: str, rows: Dataset, special_ids: Ints, seed: int, *, draws: int, budget: int, unit: Unit
     ) -> MeasuredText:
         """Decide how a text is measured.
 
@@ -94,9 +95,10 @@ class Measurement:
         paragraph = self.text.paragraph[self.text.alone.of_row[self.alone.row]]
         return self.alone.sums(paragraph, int(self.text.paragraph.max()) + 1)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> TextScores:
         """Return what metrics.json has of it under `before` and `after`."""
-        return measures(self.sums(self.tokens)) | {
+        return {
+            **measures(self.sums(self.tokens)),
             "pseudo_perplexity": measures(self.alone_sums())["perplexity"],
             "first_draw": measures(self.sums(self.draws[0])),
         }
@@ -111,7 +113,7 @@ class Measurement:
                 digest.update(np.ascontiguousarray(masked, dtype="<i8").tobytes())
         return digest.hexdigest()
 
-    def sample(self) -> dict[str, Any]:
+    def sample(self) -> Sample:
         """Return on how much it was measured, as metrics.json has it under `change`."""
         tokens = self.tokens
         return {
@@ -130,16 +132,27 @@ class Measurement:
         }
 
 
-def change(before: Measurement, after: Measurement) -> dict[str, Any]:
+def change(before: Measurement, after: Measurement) -> TextChange:
     """Return what metrics.json has under `change` of one text: every measure before, after, and with an interval."""
     found = paired_changes(before.sums(before.tokens), after.sums(after.tokens))
-    found["pseudo_perplexity"] = paired_changes(before.alone_sums(), after.alone_sums(), ["perplexity"])["perplexity"]
-    return before.sample() | {"measures": found}
+    alone = paired_changes(before.alone_sums(), after.alone_sums(), ["perplexity"])
+    return {
+        **before.sample(),
+        "measures": {
+            "loss": found["loss"],
+            "perplexity": found["perplexity"],
+            "accuracy": found["accuracy"],
+            "top5_accuracy": found["top5_accuracy"],
+            "pseudo_perplexity": alone["perplexity"],
+        },
+    }
 
 
-def gain(before: Measurement, after: Measurement) -> dict[str, Any]:
+def gain(before: Measurement, after: Measurement) -> Gain:
     """Return what metrics.json has under `gain`: by how many nats a masked token the loss fell, with its interval."""
     old, new = before.sums(before.tokens), after.sums(after.tokens)
     low, high = interval_of_gain(old, new)
     fallen = measures(old)["loss"] - measures(new)["loss"]
-    return {"loss": fallen, "low": low, "high": high, before.text.unit: int((old[:, MASKED] > 0).sum())}
+    found: Gain = {"loss": fallen, "low": low, "high": high}
+    found[before.text.unit] = int((old[:, MASKED] > 0).sum())
+    return found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from ..masking.keys import Floats
+from ..metrics_file import Measure, MeasureName, Scores, Verdict
 
 #: The columns of the sums of a paragraph: nats, first choices and first five choices that were right, masked tokens.
 NATS, CORRECT, IN_TOP5, MASKED = range(4)
@@ -16,17 +16,17 @@ NATS, CORRECT, IN_TOP5, MASKED = range(4)
 FEWEST = 10
 
 #: Each measure of sums, shape `(..., 4)`. Beyond 700 nats a float would overflow.
-MEASURES: dict[str, Callable[[Floats], Floats]] = {
+MEASURES: dict[MeasureName, Callable[[Floats], Floats]] = {
     "loss": lambda sums: sums[..., NATS] / sums[..., MASKED],
     "perplexity": lambda sums: np.exp(np.minimum(sums[..., NATS] / sums[..., MASKED], 700.0)),
     "accuracy": lambda sums: sums[..., CORRECT] / sums[..., MASKED],
     "top5_accuracy": lambda sums: sums[..., IN_TOP5] / sums[..., MASKED],
 }
 
-_LOWER_IS_BETTER = {"loss", "perplexity"}
+_LOWER_IS_BETTER: set[MeasureName] = {"loss", "perplexity"}
 
 
-def measures(sums: Floats) -> dict[str, Any]:
+def measures(sums: Floats) -> Scores:
     """Return loss, perplexity, accuracy, top5_accuracy and masked_tokens of paragraphs' sums, shape `(paragraphs, 4)`.
 
     Everything is summed before anything is divided.
@@ -36,16 +36,22 @@ def measures(sums: Floats) -> dict[str, Any]:
     (1.5, 0.25, 0.5, 4)
     """
     total = sums.sum(axis=0)
-    return {name: float(measure(total)) for name, measure in MEASURES.items()} | {"masked_tokens": int(total[MASKED])}
+    return {
+        "loss": float(MEASURES["loss"](total)),
+        "perplexity": float(MEASURES["perplexity"](total)),
+        "accuracy": float(MEASURES["accuracy"](total)),
+        "top5_accuracy": float(MEASURES["top5_accuracy"](total)),
+        "masked_tokens": int(total[MASKED]),
+    }
 
 
 def paired_changes(
     before: Floats,
     after: Floats,
-    names: Sequence[str] = tuple(MEASURES),
+    names: Sequence[MeasureName] = tuple(MEASURES),
     resamples: int = 10_000,
     seed: int = 0,
-) -> dict[str, dict[str, Any]]:
+) -> dict[MeasureName, Measure]:
     """Return by how much each measure changed, with a 95% bootstrap interval over paragraphs.
 
     Paragraphs are drawn with replacement, each with its tokens before and after, since tokens of one paragraph are not
@@ -86,7 +92,7 @@ def interval_of_gain(before: Floats, after: Floats, resamples: int = 10_000, see
     return -high, -low
 
 
-def _change(name: str, before: Floats, after: Floats, drawn: Floats | None) -> dict[str, Any]:
+def _change(name: MeasureName, before: Floats, after: Floats, drawn: Floats | None) -> Measure:
     old, new = float(MEASURES[name](before)), float(MEASURES[name](after))
     low, high = (None, None) if drawn is None else _interval(name, drawn)
     return {
@@ -99,7 +105,7 @@ def _change(name: str, before: Floats, after: Floats, drawn: Floats | None) -> d
     }
 
 
-def _verdict(low: float | None, high: float | None, lower_is_better: bool) -> str:
+def _verdict(low: float | None, high: float | None, lower_is_better: bool) -> Verdict:
     if low is None or high is None:
         return "too few paragraphs"
     if low <= 0 <= high:
@@ -118,7 +124,7 @@ def _resampled(sums: Floats, resamples: int, seed: int) -> Floats:
     return np.concatenate(parts)
 
 
-def _interval(name: str, drawn: Floats) -> tuple[float, float]:
+def _interval(name: MeasureName, drawn: Floats) -> tuple[float, float]:
     changes = MEASURES[name](drawn[:, 4:]) - MEASURES[name](drawn[:, :4])
     low, high = np.quantile(changes, [0.025, 0.975]).tolist()
     return low, high

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from ..metrics_file import Chosen, FilledPrompt, TokenProbability
 from .fill_mask import Prompt, answer_id, choose_prompts, likeliest, mask_probabilities
 
 #: How many words of a paragraph are compared at most, and how many prompts of each kind are shown.
@@ -72,12 +73,12 @@ class Prompts:
         return [
             Filled(
                 None if self.own else float(probabilities[0, answer_id(prompt, tokenizer)]),
-                [[token, p] for token, p in likeliest(probabilities[0], tokenizer, top_k)],
+                cast(list[TokenProbability], [list(pair) for pair in likeliest(probabilities[0], tokenizer, top_k)]),
             )
             for prompt, probabilities in every
         ]
 
-    def shown(self, before: list[Filled] | None, after: list[Filled]) -> list[tuple[int, str]]:
+    def shown(self, before: list[Filled] | None, after: list[Filled]) -> list[tuple[int, Chosen]]:
         """Choose what is shown: indices of candidates, and for each how it was chosen, in metrics.json's words.
 
         A person's own are all shown. Of the others those whose answer gained and lost most in probability, and some
@@ -89,13 +90,13 @@ class Prompts:
             return [(index, "at random") for index in range(len(self.candidates))][: 3 * SHOWN]
         rise = [(new.probability or 0.0) - (old.probability or 0.0) for old, new in zip(before, after, strict=True)]
         ranked = sorted(range(len(rise)), key=lambda index: -rise[index])
-        found = [(index, "rose most") for index in ranked[:SHOWN] if rise[index] > 0]
+        found: list[tuple[int, Chosen]] = [(index, "rose most") for index in ranked[:SHOWN] if rise[index] > 0]
         found += [(index, "fell most") for index in ranked[::-1][:SHOWN] if rise[index] < 0]
         taken = {index for index, _ in found}
-        others = [(index, "at random") for index in range(len(rise)) if index not in taken]
+        others: list[tuple[int, Chosen]] = [(index, "at random") for index in range(len(rise)) if index not in taken]
         return found + others[: 3 * SHOWN - len(found)]
 
-    def entries(self, filled: list[Filled], shown: list[tuple[int, str]]) -> list[dict[str, Any]]:
+    def entries(self, filled: list[Filled], shown: list[tuple[int, Chosen]]) -> list[FilledPrompt]:
         """Return a model's answers to what is shown, as metrics.json holds them."""
         return [
             {
@@ -114,4 +115,4 @@ class Filled:
     """A model's answer to a prompt: the probability of the word that stands there, and the likeliest tokens."""
 
     probability: float | None
-    top: list[list[Any]]
+    top: list[TokenProbability]

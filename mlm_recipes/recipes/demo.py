@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -16,8 +15,10 @@ from typing import Any
 import yaml
 from transformers import set_seed
 
+from .. import metrics_file
 from ..data.tokenizer import load_tokenizer
 from ..evaluation.fill_mask import CHARACTER, fill_mask
+from ..metrics_file import FilledPrompt
 from ..model.loading import load_model, starts_random
 
 MASK = "[MASK]"
@@ -80,7 +81,7 @@ class Playground:
                     f"demo: {str(run)!r} has no {name}. Accepted: the folder of a finished run, such as "
                     "runs/meditations. Run `mlm-recipes train` first."
                 )
-        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        metrics = metrics_file.read(folder / "metrics.json", "demo")
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
         tokenizer = load_tokenizer(folder)
         start = {"from_scratch": recipe.get("from_scratch", False), "revision": recipe.get("model_revision")}
@@ -239,7 +240,7 @@ def masked_places(sentence: str) -> list[int]:
     return [place for place, word in enumerate(words_of(sentence)) if word == MASK]
 
 
-def _example(entry: dict[str, Any], mask_token: str) -> tuple[str, int]:
+def _example(entry: FilledPrompt, mask_token: str) -> tuple[str, int]:
     """Return a prompt with its answer filled in, and the index of that word; without an answer, the mask stays."""
     head, _, tail = entry["prompt"].replace(mask_token, MASK).partition(MASK)
     return f"{head}{entry['answer'] or MASK}{tail}", len(words_of(head))

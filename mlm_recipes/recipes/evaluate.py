@@ -12,6 +12,7 @@ from typing import Any
 from ..data.tokenizer import load_tokenizer
 from ..evaluation.before_after import State, alone
 from ..evaluation.fill_mask import fill_mask
+from ..metrics_file import EvaluationMetrics
 from ..model.loading import load_model
 from ..training.config import MLMConfig
 from ..training.trainer import MLMTrainer
@@ -23,7 +24,7 @@ from .result import RunResult, refuse_push, refuse_resume
 logger = logging.getLogger(__name__)
 
 
-def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult:
+def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult[EvaluationMetrics]:
     """Measure a model on a corpus's held-out paragraphs; trains nothing, writes nothing.
 
     Args:
@@ -48,14 +49,14 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         trainer = MLMTrainer(
             run.model, args=args, eval_dataset=run.measured.held_out.rows, processing_class=run.tokenizer
         )
-        metrics = {
-            "corpus": run.corpus.facts,
+        metrics: EvaluationMetrics = {
+            "corpus": run.facts,
             "evaluation": {
                 "model": config.model,
                 "random_weights": run.random_weights,
                 "head_initialised": run.head_initialised,
-            }
-            | alone(run.measured, State.of(run.measured, run.model, trainer.token_results)),
+                **alone(run.measured, State.of(run.measured, run.model, trainer.token_results)),
+            },
             "versions": run_folder.versions(),
         }
     return RunResult(metrics)

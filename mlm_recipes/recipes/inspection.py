@@ -23,6 +23,17 @@ from ..data.corpus import Corpus
 from ..data.measures import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
 from ..data.rows import to_rows, tokenize
 from ..data.tokenizer import has_tokenizer, load_any_tokenizer, load_or_train_tokenizer, require_mask_token
+from ..inspection_file import (
+    Duplicates,
+    InspectedModel,
+    InspectionFacts,
+    Layout,
+    MeasuredFacts,
+    Recommended,
+    RowFacts,
+    TextFacts,
+    Timing,
+)
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.keys import Ints
 from ..masking.layout import labelled
@@ -53,7 +64,7 @@ _WARM_UP, _TIMED = 2, 5
 class InspectionResult:
     """What `inspect_corpus` returns: its `facts`, plain data for JSON; `print(result)` shows the page."""
 
-    facts: dict[str, Any]
+    facts: InspectionFacts
 
     @property
     def ok(self) -> bool:
@@ -121,7 +132,9 @@ def inspect_corpus(
             f"inspect: received {config.world_size} processes. Accepted: one. Run it without torchrun or accelerate."
         )
     subject = _Subject.of(config)
-    facts: dict[str, Any] = {
+    lengths, text = _text(subject)
+    rows = _rows(subject)
+    measured: MeasuredFacts = {
         "written_by": _WRITTEN_BY,
         "corpus": subject.corpus.facts,
         "recipe": {
@@ -134,20 +147,23 @@ def inspect_corpus(
             "mlm_probability": config.mlm_probability,
         },
         "model": subject.model_facts(),
+        **text,
+        **rows,
+        "duplicates": _duplicates(subject.corpus),
     }
-    lengths, found = _text(subject)
-    facts |= found | _rows(subject)
-    facts["duplicates"] = _duplicates(subject.corpus)
-    facts["problems"] = subject.problems
-    facts["warnings"] = advice.warnings(facts)
-    facts["recommended"] = _recommended(subject, facts, lengths)
-    facts["time"] = _time(subject, facts["rows"]["train"]) if timing and not subject.problems else None
-    facts["seconds"] = time.monotonic() - started
-    facts["versions"] = run_folder.versions()
+    facts: InspectionFacts = {
+        **measured,
+        "problems": subject.problems,
+        "warnings": advice.warnings(measured),
+        "recommended": _recommended(subject, measured, lengths),
+        "time": _time(subject, rows["rows"]["train"]) if timing and not subject.problems else None,
+        "seconds": time.monotonic() - started,
+        "versions": run_folder.versions(),
+    }
     return InspectionResult(facts)
 
 
-def _asked_for(config: MLMConfig) -> dict[str, Any]:
+def _asked_for(config: MLMConfig) -> dict[str, object]:
     """Return the values that determine how the text is read and held out, if they are not the defaults."""
     usual = MLMConfig.__dataclass_fields__
     names = ("validation_corpus", "validation_fraction", *sorted(READING))
@@ -170,7 +186,7 @@ class _Subject:
     @classmethod
     def of(cls, config: MLMConfig) -> _Subject:
         corpus = load_text(config, count_near_duplicates=True)
-        problems = []
+        problems: list[str] = []
         if has_tokenizer(config.model, config.model_revision) and not config.from_scratch:
             tokenizer: Any = load_any_tokenizer(config.model, config.model_revision, config.trust_remote_code)
             try:
@@ -195,7 +211,7 @@ class _Subject:
         max_length = usable_length(config.max_length, model) if model is not None else config.max_length or 512
         return cls(config, corpus, tokenizer, model, missing, max_length, problems)
 
-    def model_facts(self) -> dict[str, Any]:
+    def model_facts(self) -> InspectedModel:
         """Return the facts about the model."""
         positions = None if self.model is None else max_positions(self.model)
         inside = "" if self.model is None else f"{self.model.base_model_prefix}."
@@ -222,7 +238,7 @@ class _Subject:
             return None
 
 
-def _text(subject: _Subject) -> tuple[Ints, dict[str, Any]]:
+def _text(subject: _Subject) -> tuple[Ints, TextFacts]:
     """Measure the text as it is; also return the tokens of each uncut paragraph, shape `(paragraphs,)`."""
     whole = {name: tokenize(rows, subject.tokenizer, _WHOLE, "truncate") for name, rows in subject.corpus.items()}
     measured = {name: per_row(rows, subject.tokenizer) for name, rows in whole.items()}
@@ -249,7 +265,7 @@ def _text(subject: _Subject) -> tuple[Ints, dict[str, Any]]:
     }
 
 
-def _rows(subject: _Subject) -> dict[str, Any]:
+def _rows(subject: _Subject) -> RowFacts:
     """Measure the rows that a run would see: what is cut off, what padding adds, and what is never masked."""
     config = subject.config
     rows = {
@@ -282,7 +298,7 @@ def _rows(subject: _Subject) -> dict[str, Any]:
     }
 
 
-def _layout(subject: _Subject) -> str:
+def _layout(subject: _Subject) -> Layout:
     """Return the run's batch layout, a key of facts["padding"]."""
     config = subject.config
     if config.padding != "longest":
@@ -306,7 +322,7 @@ def _held_out_masked(subject: _Subject, rows: Dataset) -> int | None:
     return masked
 
 
-def _duplicates(corpus: Corpus) -> dict[str, Any]:
+def _duplicates(corpus: Corpus) -> Duplicates:
     """Count duplicates, which are equal except for case and white space, and near duplicates."""
     return {
         "exact": corpus.facts["duplicates"],
@@ -316,14 +332,15 @@ def _duplicates(corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _recommended(subject: _Subject, facts: dict[str, Any], lengths: Ints) -> dict[str, Any]:
+def _recommended(subject: _Subject, facts: MeasuredFacts, lengths: Ints) -> Recommended:
     """Return the recommended recipe, and the values that should differ for this text."""
     found = advice.advised_recipe(facts, subject.config.model in built_in_models())
     usual = read_config(found["recipe"])
     length = usual.max_length if usual.packing else None
     if length is None:
         length = advice.advised_length(lengths, facts["model"]["max_positions"] or _WHOLE)
-    return found | {
+    return {
+        **found,
         "packed": usual.packing,
         "max_length": length,
         "tokens_within_max_length": ratio(int(np.minimum(lengths, length).sum()), int(lengths.sum())),
@@ -331,7 +348,7 @@ def _recommended(subject: _Subject, facts: dict[str, Any], lengths: Ints) -> dic
     }
 
 
-def _time(subject: _Subject, examples: int) -> dict[str, Any]:
+def _time(subject: _Subject, examples: int) -> Timing:
     """Time the run's own first steps; with `train_minutes`, with the batch size that a run would choose."""
     config, rows = replace(subject.config, max_length=subject.max_length), subject.corpus["train"]
     timed: list[float] = []

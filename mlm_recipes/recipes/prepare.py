@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 from transformers import set_seed
 
@@ -24,6 +24,7 @@ from ..evaluation.prompts import Prompts
 from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.policies import special_token_ids
+from ..metrics_file import CorpusFacts, CutCounts, LoadedCorpus, StreamedCorpus, StreamedText, Unit, with_rows
 from ..model.loading import load_model_and_missing, starts_random, warn_of_missing
 from ..model.positions import usable_length
 from ..report import wording
@@ -36,12 +37,13 @@ from ..training.processes import from_main
 class Run:
     """What `prepare` returns.
 
-    `config` is the one that was given, but names a file where the text came from standard input. `head_initialised`
-    names the weights that the model's checkpoint lacks.
+    `config` is the one that was given, but names a file where the text came from standard input. `facts` is what
+    metrics.json says about the corpus. `head_initialised` names the weights that the model's checkpoint lacks.
     """
 
     config: MLMConfig
-    corpus: Corpus
+    corpus: DatasetDict
+    facts: CorpusFacts
     tokenizer: Any
     model: Any
     max_length: int
@@ -54,19 +56,11 @@ class Run:
         """Return the collator that the config asks for."""
         return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
 
-    def frozen_labels(self) -> Iterator[torch.Tensor]:
-        """Yield the labels of the held-out text, batch by batch, in all its draws."""
-        held_out = self.measured.held_out
-        for draw in range(held_out.draws):
-            collator = self.collator().frozen(self.config.evaluation_seed, draw)
-            for batch in DataLoader(held_out.rows, batch_size=64, collate_fn=collator):
-                yield batch["labels"]
-
     def announcement(self) -> str:
         """Say what there is to train on, and what to train."""
-        facts = self.corpus.facts
+        facts = self.facts
         longer = ""
-        if facts["cut_off_paragraphs"]:
+        if facts["cut_off_paragraphs"] and facts["cut_off_tokens"]:
             longer = (
                 f" Longer than {self.max_length} tokens: {wording.count(facts['cut_off_paragraphs'], 'paragraph')}, "
                 f"of which {wording.count(facts['cut_off_tokens'], 'token')} are cut off; --long_text split keeps "
@@ -79,7 +73,7 @@ class Run:
             )
         start = "random weights" if self.random_weights else "its trained weights"
         size, train = "read as a stream", ""
-        if not facts.get("streamed"):
+        if "streamed" not in facts:
             size = f"{facts['paragraphs']:,} paragraphs, {facts['words']:,} words"
             train = f"{facts['train']:,} to train on, "
         return (
@@ -109,7 +103,8 @@ class _Stream:
     """A corpus that is streamed: what is held out of it, and its first paragraphs, which stand for it here."""
 
     text: TextStream
-    corpus: Corpus
+    corpus: DatasetDict
+    facts: StreamedCorpus
     sample: list[str]
 
     @classmethod
@@ -117,7 +112,8 @@ class _Stream:
         check_held_out(config.validation_fraction, config.max_eval_samples)
         reading, version = Reading(**config.reading()), Version(**config.where())
         source = resolve(config.corpus, reading, version, for_streaming=True)
-        read, facts = stream_paragraphs(source), source.facts() | {"streamed": True}
+        read = stream_paragraphs(source)
+        facts = cast(StreamedText, {**source.facts(), "streamed": True})
         if config.validation_corpus is None:
             held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
             chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))
@@ -129,19 +125,17 @@ class _Stream:
             held_out = HeldOut(texts=validation["text"])
             facts["validation_corpus"] = validation_source.facts()
         text = TextStream(read, held_out)
-        corpus = Corpus(validation=validation)
-        corpus.facts = facts | {"validation": len(validation)}
-        return cls(text, corpus, from_main(text.first))
+        corpus = DatasetDict(validation=validation)
+        return cls(text, corpus, {**facts, "validation": len(validation)}, from_main(text.first))
 
 
-def _with_what_was_piped(config: MLMConfig, facts: dict[str, Any]) -> MLMConfig:
+def _with_what_was_piped(config: MLMConfig, facts: LoadedCorpus | StreamedCorpus) -> MLMConfig:
     """Return the config with the file that standard input was written to, so that recipe.yaml repeats the run."""
-    files = {}
     if config.corpus == "-":
-        files["corpus"] = facts["source"]
+        config = replace(config, corpus=facts["source"])
     if config.validation_corpus == "-":
-        files["validation_corpus"] = facts["validation_corpus"]["source"]
-    return replace(config, **files) if files else config
+        config = replace(config, validation_corpus=facts["validation_corpus"]["source"])
+    return config
 
 
 def prepare(config: MLMConfig, default_length: int = 512) -> Run:
@@ -153,8 +147,9 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     """
     stream = _Stream.open(config) if config.streaming else None
     with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
-        corpus = stream.corpus if stream else load_text(config)
-        config = _with_what_was_piped(config, corpus.facts)
+        loaded = stream or load_text(config)
+        corpus, facts = (loaded.corpus, loaded.facts) if isinstance(loaded, _Stream) else (loaded, loaded.facts)
+        config = _with_what_was_piped(config, facts)
         # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
         tokenizer = load_or_train_tokenizer(
             config.model,
@@ -167,28 +162,27 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         warn_of_missing(config.model, missing)
         max_length = usable_length(config.max_length, model, default_length)
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
-        found = [lost_and_split(part) for part in rows.values()]
-        lost = {name: None if stream else sum(part[name] for part in found) for name in found[0]}  # None: not known
-        corpus.facts |= {"max_length": max_length} | lost
+        cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
         random_weights = starts_random(config.model, config.from_scratch)
         if config.general_corpus.lower() != "none" and not random_weights:  # else there is nothing to forget
             text = load_paragraphs(resolve(config.general_corpus, Reading(**config.reading())))
             rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
-            corpus.facts["general"] = without_credentials(config.general_corpus)
+            cut["general"] = without_credentials(config.general_corpus)
     if config.prompts is None:
         held_out = corpus["validation"]["text"]
         prompts = Prompts.choose(held_out, tokenizer, config.evaluation_seed, config.prompts_compared, max_length)
     else:
         prompts = Prompts.read(config.prompts, tokenizer.mask_token)
     sample = rows_of(stream.sample, tokenizer, max_length, **config.rows()) if stream else None
-    special_ids, unit = special_token_ids(tokenizer), "rows" if config.packing else "paragraphs"
+    special_ids = special_token_ids(tokenizer)
+    unit: Unit = "rows" if config.packing else "paragraphs"
     texts = {
         part: MeasuredText.of(
             name, rows[part], special_ids, config.evaluation_seed, draws=config.eval_draws, budget=budget, unit=unit
         )
         for part, name, budget in (
-            ("validation", corpus.facts["name"], config.pseudo_perplexity_tokens),
-            ("general", corpus.facts.get("general", ""), config.pseudo_perplexity_tokens // 2),
+            ("validation", facts["name"], config.pseudo_perplexity_tokens),
+            ("general", cut.get("general", ""), config.pseudo_perplexity_tokens // 2),
         )
         if part in rows
     }
@@ -196,9 +190,13 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         flat_column(rows["train"], "input_ids") if sample is None else (row["input_ids"] for row in sample),
         int(cast(Any, model).get_input_embeddings().num_embeddings),
     )
-    run = Run(
+    collator = DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking())
+    labels = _frozen_labels(texts["validation"], collator, config.evaluation_seed)
+    words = word_frequency_metrics(counts, labels, special_ids)
+    return Run(
         config=config,
         corpus=corpus,
+        facts=with_rows(facts, cut, {"loss": words["loss"], "accuracy": words["accuracy"]}),
         tokenizer=tokenizer,
         model=model,
         max_length=max_length,
@@ -207,6 +205,25 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         train_rows=stream.text if stream else rows["train"],
         measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer),
     )
-    words = word_frequency_metrics(counts, run.frozen_labels(), special_ids)
-    corpus.facts["word_frequencies"] = {name: words[name] for name in ("loss", "accuracy")}
-    return run
+
+
+def _cut_counts(max_length: int, parts: list[dict[str, int]] | None) -> CutCounts:
+    """Return what `lost_and_split` found in all parts together; None of a stream, whose rows are not known."""
+
+    def total(name: str) -> int | None:
+        return None if parts is None else sum(part[name] for part in parts)
+
+    return {
+        "max_length": max_length,
+        "cut_off_paragraphs": total("cut_off_paragraphs"),
+        "cut_off_tokens": total("cut_off_tokens"),
+        "split_paragraphs": total("split_paragraphs"),
+        "rows": total("rows"),
+    }
+
+
+def _frozen_labels(text: MeasuredText, collator: DataCollatorForMaskedLM, seed: int) -> Iterator[torch.Tensor]:
+    """Yield the labels of a text, batch by batch, in all its draws."""
+    for draw in range(text.draws):
+        for batch in DataLoader(text.rows, batch_size=64, collate_fn=collator.frozen(seed, draw)):
+            yield batch["labels"]

@@ -11,6 +11,7 @@ from transformers import set_seed
 
 from ..evaluation.before_after import State
 from ..evaluation.token_results import TokenResults, evaluate_tokens
+from ..metrics_file import Metrics
 from ..model.sparse_prediction import unsupported
 from ..training.config import MLMConfig
 from ..training.not_made import NotMade
@@ -55,7 +56,7 @@ _TUTORIAL = {
 logger = logging.getLogger(__name__)
 
 
-def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: Any) -> RunResult:
+def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: Any) -> RunResult[Metrics]:
     """Run the tutorial's own loop (reference_loop.py) on a corpus, measured and saved as `train` does.
 
     It pads to `max_length`, draws the masks once, scores every position, and keeps the learning rate constant; of the
@@ -86,7 +87,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     run_folder.refuse_to_overwrite(output_folder(config), config.overwrite)
     run = prepare(config)
     config = run.config
-    folder = run_folder.claim(output_folder(config), f"{run.corpus.facts['name']}-reference")
+    folder = run_folder.claim(output_folder(config), f"{run.facts['name']}-reference")
     run_folder.write_recipe(folder, config.to_recipe())
     logger.info("%s %s", run.announcement(), plan_of(config))
 
@@ -128,19 +129,21 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
             after,
             compare_states(run, before, after, not_made),
             not_made,
-            recipe="reference",
-            seconds=seconds,
-            steps=len(losses),
-            epochs=config.num_train_epochs,
-            processes=1,
-            history=[
-                {"step": step, "loss": loss, "learning_rate": config.learning_rate}
-                for step, loss in enumerate(losses, start=1)
-            ],
-            evaluations=[],
-            tokens=None,
-            steps_per_second=len(losses) / seconds,
-            tokens_per_second=None,
+            {
+                "recipe": "reference",
+                "seconds": seconds,
+                "steps": len(losses),
+                "epochs": config.num_train_epochs,
+                "processes": 1,
+                "history": [
+                    {"step": step, "loss": loss, "learning_rate": config.learning_rate}
+                    for step, loss in enumerate(losses, start=1)
+                ],
+                "evaluations": [],
+                "tokens": None,
+                "steps_per_second": len(losses) / seconds,
+                "tokens_per_second": None,
+            },
         )
         run_folder.write_metrics(folder, metrics)
     draw_pages(folder, metrics, not_made)

@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 
 from ..evaluation.before_after import State, compare, uncompared
+from ..metrics_file import (
+    SCHEMA_VERSION,
+    Comparison,
+    EvaluationMetrics,
+    Loop,
+    MachineLimit,
+    Measuring,
+    Metrics,
+    Start,
+)
 from ..report import last_screen, run_report, wording
 from ..report.model_card import licence_in
 from ..sources.model_folder import model_folder, source_of
@@ -19,16 +29,19 @@ from . import run_folder
 from .prepare import Run
 from .run_facts import command_line, machine_limit, peak_memory
 
+#: What a run measured, or an evaluation.
+Measured = TypeVar("Measured", bound=Metrics | EvaluationMetrics)
+
 
 @dataclass(frozen=True)
-class RunResult:
+class RunResult(Generic[Measured]):
     """What a recipe returns: the `metrics` (as in metrics.json) and the folder they lie in, if one was written.
 
     `not_made` names what the finished run lacks, because it failed: report.html, a tracker's figures, the copy on the
     hub. `print(result)` shows what the command line shows.
     """
 
-    metrics: dict[str, Any]
+    metrics: Measured
     output_dir: Path | None = None
     not_made: tuple[str, ...] = ()
 
@@ -55,7 +68,7 @@ def refuse_push(config: MLMConfig, verb: str) -> None:
         )
 
 
-def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float) -> dict[str, Any] | None:
+def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float) -> MachineLimit | None:
     """Return how near to the machine's limit training was; None where other libraries hold parts of the model."""
     if config.fsdp or config.deepspeed:
         return None
@@ -70,12 +83,12 @@ def plan_of(config: MLMConfig, precision: str = "") -> str:
     return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}{precision}."
 
 
-def compare_states(run: Run, before: State, after: State, not_made: NotMade) -> dict[str, Any]:
+def compare_states(run: Run, before: State, after: State, not_made: NotMade) -> Comparison:
     """Return what changed; where that cannot be computed, what was measured."""
     next_step = "Before and after are in metrics.json; report.html and README.md, which show the change, are not drawn."
     found = uncompared(before, after)
     with not_made.noting("the comparison of before and after", next_step):
-        found |= compare(run.measured, before, after)
+        found.update(compare(run.measured, before, after))
     return found
 
 
@@ -84,12 +97,12 @@ def metrics_of(
     config: MLMConfig,
     before: State,
     after: State,
-    compared: dict[str, Any],
+    compared: Comparison,
     not_made: NotMade,
-    **train: Any,
-) -> dict[str, Any]:
-    """Return what metrics.json holds; `train` is what only the loop that ran can say."""
-    started_from = {
+    loop: Loop,
+) -> Metrics:
+    """Return what metrics.json holds; `loop` is what only the loop that ran can say."""
+    start: Start = {
         "command": None,
         "model": config.model,
         "random_weights": run.random_weights,
@@ -97,12 +110,12 @@ def metrics_of(
         "parameters": run.model.num_parameters(),
     }
     with not_made.noting("the command line"):
-        started_from["command"] = command_line()
+        start["command"] = command_line()
     with not_made.noting("the licence of the model that training began with"):  # whose folder may be gone by now
-        started_from["model_source"] = source_of(config.model)
-        if started_from["model_source"] != "hub":  # there it is stated beside the model, which the card names
-            started_from["model_licence"] = licence_in(model_folder(config.model) / "README.md")
-    measuring: dict[str, Any] = {
+        start["model_source"] = source_of(config.model)
+        if start["model_source"] != "hub":  # there it is stated beside the model, which the card names
+            start["model_licence"] = licence_in(model_folder(config.model) / "README.md")
+    measuring: Measuring = {
         "evaluation_seconds": before.seconds + after.seconds,
         "prompts_compared": 0 if run.measured.prompts.own else len(run.measured.prompts.candidates),
         "peak_memory": None,
@@ -112,18 +125,27 @@ def metrics_of(
     versions: dict[str, str] = {}
     with not_made.noting("the versions"):
         versions = run_folder.versions()
-    metrics = {"corpus": run.corpus.facts} | compared | {"train": started_from | train | measuring}
-    return metrics | {"versions": versions} | ({"not_made": [*not_made.entries]} if not_made.entries else {})
+    metrics: Metrics = {
+        "schema_version": SCHEMA_VERSION,
+        "corpus": run.facts,
+        **compared,
+        "train": {**start, **loop, **measuring},
+        "versions": versions,
+        "not_made": [*not_made.entries],
+    }
+    if not not_made.entries:
+        del metrics["not_made"]
+    return metrics
 
 
-def draw_pages(folder: Path, metrics: dict[str, Any], not_made: NotMade) -> None:
+def draw_pages(folder: Path, metrics: Metrics, not_made: NotMade) -> None:
     """Draw the pages of a finished run."""
     for name in run_report.FILES if "gain" in metrics else ():
         with not_made.noting(name, f"`mlm-recipes report {folder}` draws it again."):
             run_report.write(folder, [name])
 
 
-def result_of(metrics: dict[str, Any], folder: Path, not_made: NotMade) -> RunResult:
+def result_of(metrics: Metrics, folder: Path, not_made: NotMade) -> RunResult[Metrics]:
     """Return the result of a run, which names what could not be made."""
     return RunResult(metrics, folder, tuple(entry["what"] for entry in not_made.entries))
 

@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from ..metrics_file import MachineLimit, PeakMemory
 from ..sources.credentials import HIDDEN, without_credentials
 from ..sources.escaping import shell
 
@@ -46,7 +46,7 @@ def command_line(argv: Sequence[str] | None = None) -> str | None:
     return shell(*name, *kept)
 
 
-def peak_memory(device: torch.device) -> dict[str, Any] | None:
+def peak_memory(device: torch.device) -> PeakMemory | None:
     """Return this process's peak memory so far: `bytes`, and `of` what; None if the system does not count it.
 
     >>> sorted(peak_memory(torch.device("cpu")) or {"bytes": 0, "of": "process"})
@@ -64,7 +64,7 @@ def peak_memory(device: torch.device) -> dict[str, Any] | None:
 
 def machine_limit(
     model: torch.nn.Module, tokens: int, masked: float, seconds: float, processes: int, dtype: torch.dtype
-) -> dict[str, Any]:
+) -> MachineLimit:
     """Return what metrics.json has under `train.machine_limit`: the run's and the machine's operations per second.
 
     Args:

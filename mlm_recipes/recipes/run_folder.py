@@ -22,6 +22,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from .. import __version__
 from ..checkpoints.storage import STAGED, clear_staged, list_checkpoints
+from ..metrics_file import Metrics
 from ..report import run_report
 from ..training.processes import all_or_none
 
@@ -179,7 +180,7 @@ class RecipeWithCheckpoint(TrainerCallback):
         begin(self.folder, self.values)
 
 
-def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+def write_metrics(folder: Path, metrics: Metrics) -> None:
     """Write metrics.json, which marks the run as finished."""
     _write(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 

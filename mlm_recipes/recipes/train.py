@@ -14,6 +14,7 @@ from accelerate.utils.memory import clear_device_cache
 from transformers.trainer_utils import HubStrategy
 
 from ..evaluation.before_after import State
+from ..metrics_file import Evaluation, LoggedStep, Loop, Metrics
 from ..report import wording
 from ..training.config import MLMConfig
 from ..training.not_made import NotMade
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 _TIMED = 1, 3
 
 
-def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult:
+def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult[Metrics]:
     """Train a model on a corpus, and measure it before and after on the same masked tokens.
 
     Args:
@@ -72,7 +73,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     minutes = run.config.train_minutes
     if minutes is not None:
         run = _with_chosen_length(run, minutes)
-    folder = run_folder.claim(plan.folder, run.corpus.facts["name"])
+    folder = run_folder.claim(plan.folder, run.facts["name"])
     try:
         with run_folder.held(folder):
             return _train(run, plan, folder, timed=minutes is not None)
@@ -100,7 +101,7 @@ def _with_chosen_length(run: Run, minutes: float) -> Run:
     return replace(run, config=decided)
 
 
-def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult:
+def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metrics]:
     """Train and measure in the folder of the run, which no other has meanwhile."""
     config, checkpoint = run.config, plan.checkpoint
     upload = _upload(config, folder)
@@ -148,41 +149,28 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult:
             if "gain" in compared:
                 trackers.log("gain", compared["gain"])
             steps = output.global_step - (trainer.resumed[-1]["step"] if trainer.resumed else 0)
-            history = [entry for entry in logged if "loss" in entry]
             limit = None
             if steps:
                 with not_made.noting("the machine's limit"):
                     limit = limit_of(run, config, real, seconds)
-            metrics = metrics_of(
-                run,
-                config,
-                before,
-                after,
-                compared,
-                not_made,
-                recipe="train",
-                skipped_steps=trainer.skipped_steps,
-                seconds=seconds,
-                steps=output.global_step,
-                epochs=trainer.epochs,
-                processes=config.world_size,
-                resumed=trainer.resumed,
-                history=[
-                    {key: entry[key] for key in ("step", "loss", "learning_rate", "grad_norm") if key in entry}
-                    for entry in history
-                ],
-                evaluations=[
-                    {"step": entry["step"]}
-                    | {name: entry[f"eval_{name}"] for name in ("loss", "accuracy", "perplexity")}
-                    for entry in logged
-                    if "eval_loss" in entry
-                ],
-                tokens={"real": real, "padding": padding},
-                steps_per_second=steps / seconds if steps else None,
-                tokens_per_second=real / seconds if steps else None,
-                machine_limit=limit,
-                **({"out_of_memory": {"parts": trainer.micro_batch_parts}} if trainer.micro_batch_parts > 1 else {}),
-            )
+            loop: Loop = {
+                "recipe": "train",
+                "skipped_steps": trainer.skipped_steps,
+                "seconds": seconds,
+                "steps": output.global_step,
+                "epochs": trainer.epochs,
+                "processes": config.world_size,
+                "resumed": trainer.resumed,
+                "history": [_logged_step(entry) for entry in logged if "loss" in entry],
+                "evaluations": [_evaluation(entry) for entry in logged if "eval_loss" in entry],
+                "tokens": {"real": real, "padding": padding},
+                "steps_per_second": steps / seconds if steps else None,
+                "tokens_per_second": real / seconds if steps else None,
+                "machine_limit": limit,
+            }
+            if trainer.micro_batch_parts > 1:
+                loop["out_of_memory"] = {"parts": trainer.micro_batch_parts}
+            metrics = metrics_of(run, config, before, after, compared, not_made, loop)
             if trainer.is_world_process_zero():
                 run_folder.write_metrics(folder, metrics)
         if trainer.is_world_process_zero():
@@ -191,6 +179,24 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult:
         with not_made.noting("the copy on the hub"):
             logger.info("Sent to %s", upload.send(folder, run.tokenizer.vocab_files_names.values()))
     return result_of(metrics, folder, not_made)
+
+
+def _logged_step(entry: dict[str, float]) -> LoggedStep:
+    """Return what metrics.json keeps of a line that Trainer logged."""
+    found: LoggedStep = {"step": int(entry["step"]), "loss": entry["loss"], "learning_rate": entry["learning_rate"]}
+    if "grad_norm" in entry:
+        found["grad_norm"] = entry["grad_norm"]
+    return found
+
+
+def _evaluation(entry: dict[str, float]) -> Evaluation:
+    """Return what metrics.json keeps of an evaluation while the model trained."""
+    return {
+        "step": int(entry["step"]),
+        "loss": entry["eval_loss"],
+        "accuracy": entry["eval_accuracy"],
+        "perplexity": entry["eval_perplexity"],
+    }
 
 
 def _upload(config: MLMConfig, folder: Path) -> Upload | None:

@@ -27,7 +27,7 @@ from ..data.rows import RowsOfEpoch
 from ..masking.layout import labelled
 from ..model.positions import max_positions
 from ..model.rounding import rounding_bound, summed_terms
-from ..report import terminal
+from ..report import terminal, wording
 from ..training.config import MLMConfig
 from ..training.order import NO_EXAMPLE
 from ..training.progress import TrainingProgress
@@ -84,7 +84,7 @@ class VerifyResult:
             else "Everything holds."
         )
         table = terminal.table([("property", "difference", "bound", ""), *rows], right=range(1, 3))
-        return f"{table}\n\n{last} {len(rows)} properties in {self.seconds:.0f} s."
+        return f"{table}\n\n{last} {len(rows)} properties in {wording.duration(self.seconds)}."
 
 
 def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> VerifyResult:
@@ -115,7 +115,7 @@ def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Ve
         run = bench.run
         logger.info(
             "Verifying %s on %d paragraphs of %s, cut to %d tokens, in steps of %d.",
-            config.model, len(bench.rows), run.corpus.facts["name"], run.max_length, _BATCH,
+            config.model, len(bench.rows), run.facts["name"], run.max_length, _BATCH,
         )  # fmt: skip
         checks = [
             *_accumulation(bench),

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from ..inspection_file import Advised, LineShapes, MeasuredFacts
 from . import wording
-
-#: Fewer held-out masked tokens than this are too few to tell a gain from chance (as on the last screen of a run).
-FEW_MASKED = 200
 
 #: Random weights need this many words to learn more than word frequencies; `mini` was trained on ten million.
 _MANY_WORDS = 10_000_000
@@ -48,7 +44,7 @@ def advised_batch(rows: int, usual: int) -> int:
     return usual
 
 
-def advised_recipe(facts: dict[str, Any], built_in: bool) -> dict[str, Any]:
+def advised_recipe(facts: MeasuredFacts, built_in: bool) -> Advised:
     """Return the `recipe` and `model` to use, any other value that it needs, and `why`.
 
     Args:
@@ -86,7 +82,7 @@ def advised_recipe(facts: dict[str, Any], built_in: bool) -> dict[str, Any]:
     return {"recipe": "quickstart", "model": model, "why": "continue training the built-in model on your text"}
 
 
-def looks_wrapped(lines: dict[str, Any]) -> bool:
+def looks_wrapped(lines: LineShapes) -> bool:
     """Tell whether the paragraphs look like the lines of a text that was wrapped at a fixed width.
 
     That is: at least half are nearly as long as the longest usual one, which has 40 to 120 characters, and at least
@@ -101,10 +97,11 @@ def looks_wrapped(lines: dict[str, Any]) -> bool:
     return bool(width and full and lines["begin_with_a_small_letter"]["ratio"] >= 0.3)
 
 
-def warnings(facts: dict[str, Any]) -> list[str]:
+def warnings(facts: MeasuredFacts) -> list[str]:
     """Return what the user should know before training, as sentences, the most serious first."""
-    masking, model, found = facts["masking"], facts["model"], []
-    short, rows = masking["rows_below_three_maskable"]["sum"], masking["rows_below_three_maskable"]["count"]
+    masking, model = facts["masking"], facts["model"]
+    found: list[str] = []
+    short, rows = masking["rows_below_three_maskable"]["sum"], facts["rows"]["train"]
     if short == rows:
         found.append(
             "Every row is shorter than three tokens: there is no context to predict a masked token from. Join the "
@@ -128,10 +125,10 @@ def warnings(facts: dict[str, Any]) -> list[str]:
             "large. Use the masked-language model that it was made from, if there is one, or train longer."
         )
     masked = masking["held_out_masked_tokens"]
-    if masked is not None and 0 < masked < FEW_MASKED:
+    if masked is not None and 0 < masked < wording.FEW:
         found.append(
             f"Only {wording.count(masked, 'held-out token')} will be masked and measured; a meaningful interval needs "
-            f"at least {FEW_MASKED}. Provide more text, raise --validation_fraction, or pass a --validation_corpus."
+            f"at least {wording.FEW}. Provide more text, raise --validation_fraction, or pass a --validation_corpus."
         )
     if looks_wrapped(facts["lines"]):
         found.append(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
+from ..metrics_file import FilledPrompt, GroupMeasures, Measure, MeasureName, Metrics, TextMeasures, TokenProbability
 from .wording import FEW, count, measured_tokens
 
 #: The verdict of an interval that includes zero.
@@ -35,7 +36,7 @@ def _with_sign(number: float) -> str:
     return _large(number, "+")
 
 
-LABELS = {
+LABELS: dict[MeasureName, Label] = {
     "loss": Label("loss (nats)", "{:.3f}".format, "{:+.3f}".format, "{:+.2f}".format),
     "perplexity": Label("perplexity", _large, _with_sign, _with_sign),
     "pseudo_perplexity": Label("pseudo-perplexity", _large, _with_sign, _with_sign),
@@ -57,25 +58,28 @@ class Row:
     kind: str = "measure"
 
 
-def rows(metrics: dict[str, Any]) -> list[Row]:
+def rows(metrics: Metrics) -> list[Row]:
     """Return the before/after table: held-out text, and ordinary language if it was measured.
 
     The first row names the held-out text. Runs of earlier versions have no intervals.
     """
     words = metrics["corpus"]["word_frequencies"]
-    alone = {"loss": words["loss"], "perplexity": math.exp(words["loss"]), "accuracy": words["accuracy"]}
+    alone: dict[MeasureName, float] = {
+        "loss": words["loss"],
+        "perplexity": math.exp(words["loss"]),
+        "accuracy": words["accuracy"],
+    }
     last = {name: LABELS[name].value(number) for name, number in alone.items()}
+    found, general = [Row("held-out text", kind="text")], None
     if "change" in metrics:
-        measures, general = metrics["change"]["held_out"]["measures"], metrics["change"].get("general")
+        general = metrics["change"].get("general")
+        measures = in_order(metrics["change"]["held_out"]["measures"])
+        found += [row_of(name, measure, last.get(name, "")) for name, measure in measures]
     else:  # one draw, no intervals
-        general = None
-        measures = {
-            name: {"before": old, "after": metrics["after"][name], "change": metrics["after"][name] - old}
-            for name, old in metrics["before"].items()
-            if name in alone
-        }
-    found = [Row("held-out text", kind="text")]
-    found += [row_of(name, measure, last.get(name, "")) for name, measure in in_order(measures)]
+        for name in alone:
+            old, new = metrics["before"][name], metrics["after"][name]
+            label = LABELS[name]
+            found.append(Row(label.name, label.value(old), label.value(new), label.change(new - old), "", last[name]))
     few = measured_tokens(metrics)
     if few < FEW:
         found.append(Row(f"only {count(few, 'masked token')}: a hint, not a result", kind="warning"))
@@ -85,12 +89,13 @@ def rows(metrics: dict[str, Any]) -> list[Row]:
     return found
 
 
-def in_order(measures: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def in_order(measures: TextMeasures | GroupMeasures) -> Iterator[tuple[MeasureName, Measure]]:
     """Yield the measures that are present, in the order in which every page shows them."""
-    return ((name, measures[name]) for name in LABELS if name in measures)
+    there = cast(Mapping[str, Measure], measures)
+    return ((name, there[name]) for name in LABELS if name in there)
 
 
-def row_of(name: str, measure: dict[str, Any], alone: str = "") -> Row:
+def row_of(name: MeasureName, measure: Measure, alone: str = "") -> Row:
     """Return a measure (docs/metrics.md) as a row; a change that is not measurable is labelled so.
 
     >>> accuracy = {"before": 0.3, "after": 0.31, "change": 0.01, "low": -0.01, "high": 0.03}
@@ -98,15 +103,15 @@ def row_of(name: str, measure: dict[str, Any], alone: str = "") -> Row:
     >>> row.before, row.after, row.change, row.interval
     ('30.0%', '31.0%', 'no measurable change', '-1.0 to +3.0')
     """
-    label, verdict = LABELS[name], measure.get("verdict", "")
+    label, verdict = LABELS[name], measure["verdict"]
     change = NO_CHANGE if verdict == NO_CHANGE else label.change(measure["change"])
-    interval = verdict
-    if measure.get("low") is not None:
+    interval: str = verdict
+    if measure["low"] is not None and measure["high"] is not None:
         interval = f"{label.end(measure['low'])} to {label.end(measure['high'])}"
     return Row(label.name, label.value(measure["before"]), label.value(measure["after"]), change, interval, alone)
 
 
-def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
+def comparison(metrics: Metrics) -> list[tuple[str, ...]]:
     """Return the before/after table as text: a header, then a row per measure, all with the same number of cells.
 
     >>> measure = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5, "masked_tokens": 500}
@@ -125,7 +130,7 @@ def comparison(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
     return [row if interval else (*row[:4], row[5]) for row in found]
 
 
-def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
+def prompt_rows(metrics: Metrics) -> list[dict[str, str]]:
     """Return each prompt, its answer, how it was chosen, and the top tokens before and after, as text."""
     return [
         prompt(old) | {"before": join_top(old["top"]), "after": join_top(new["top"])}
@@ -133,12 +138,12 @@ def prompt_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def prompt(entry: dict[str, Any]) -> dict[str, str]:
+def prompt(entry: FilledPrompt) -> dict[str, str]:
     """Return a prompt, its answer and how it was chosen, as text."""
     return {"prompt": entry["prompt"], "answer": entry.get("answer") or "", "chosen": entry.get("chosen", "")}
 
 
-def join_top(top: list[tuple[str, float]]) -> str:
+def join_top(top: list[TokenProbability]) -> str:
     """Return the three most likely tokens in one line.
 
     >>> join_top([("man", 0.41), ("life", 0.05)]) == "man 41% \N{MIDDLE DOT} life 5%"

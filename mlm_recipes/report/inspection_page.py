@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
+from ..inspection_file import InspectionFacts, Layout, Timing
 from ..sources.escaping import in_all, one_line, shell
 from . import terminal, wording
 
@@ -21,14 +21,14 @@ _SHOWN = {"paragraphs", "words", "train", "validation", "duplicates", "dropped_a
 _FLAGS = ("model", "max_length", "per_device_train_batch_size", "num_train_epochs")
 
 #: How a batch may be laid out.
-_LAYOUTS = {
+_LAYOUTS: dict[Layout, str] = {
     "max_length": "with every row padded to {max_length} tokens",
     "longest": "to the longest row in a batch of {per_device_train_batch_size}, in random order",
     "padding_free": "padding-free",
 }
 
 
-def page(facts: dict[str, Any]) -> str:
+def page(facts: InspectionFacts) -> str:
     """Return the whole page, from the facts of an inspection."""
     facts = in_all(facts, one_line)
     corpus, model, recipe = facts["corpus"], facts["model"]["name"], facts["recipe"]["name"]
@@ -54,7 +54,7 @@ def page(facts: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in "\n\n".join(parts).splitlines())
 
 
-def _text(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _text(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
     corpus, lengths = facts["corpus"], facts["lengths"]
     yield (
         "paragraphs",
@@ -79,7 +79,7 @@ def _text(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "while reading", f"{number:,}", name
 
 
-def _counts(facts: dict[str, Any], within: str = "") -> Iterator[tuple[str, int]]:
+def _counts(facts: Mapping[str, object], within: str = "") -> Iterator[tuple[str, int]]:
     """Yield every nonzero count of what was dropped, joined, cut or replaced, with its name in words."""
     for name, value in facts.items():
         if isinstance(value, dict):
@@ -88,7 +88,7 @@ def _counts(facts: dict[str, Any], within: str = "") -> Iterator[tuple[str, int]
             yield f"{within}{name.replace('_', ' ')}", value
 
 
-def _histogram(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _histogram(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
     buckets, tokens = facts["lengths"]["histogram"], facts["lengths"]["tokens_with_special"]
     most = max(bucket["paragraphs"] for bucket in buckets)
     figures = max(len(f"{bucket['to']:,}") for bucket in buckets)
@@ -103,7 +103,7 @@ def _histogram(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _longest(facts: dict[str, Any]) -> str:
+def _longest(facts: InspectionFacts) -> str:
     lengths = facts["lengths"]
     return (
         "Lengths are in tokens, including the special ones at both ends. Half of the paragraphs have "
@@ -112,7 +112,7 @@ def _longest(facts: dict[str, Any]) -> str:
     )
 
 
-def _vocabulary(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _vocabulary(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
     words, unknown = facts["words"], facts["unknown"]
     sample = f" (a sample of {words['counted']:,})" if words["sample"] else ""
     yield "pieces per word", f"{words['pieces_per_word']['ratio']:.2f}", f"1 if the vocabulary has the word{sample}"
@@ -122,7 +122,7 @@ def _vocabulary(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "unknown tokens", f"{unknown['ratio']:.2%}", which
 
 
-def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _rows(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
     recipe, rows, longer, cut = facts["recipe"], facts["rows"], facts["longer_than_max_length"], facts["cut_off"]
     masking = facts["masking"]
     if recipe["packing"]:
@@ -150,7 +150,7 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         yield "held-out masks", f"{masking['held_out_masked_tokens']:,}", "tokens that every evaluation measures"
 
 
-def _model(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _model(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
     model = facts["model"]
     if model["parameters"] is not None:
         start = "random weights" if model["random_weights"] else "its trained weights"
@@ -165,27 +165,16 @@ def _model(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "mask token", model["mask_token"] or "none", ""
 
 
-def _time(time: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _time(time: Timing) -> Iterator[tuple[str, str, str]]:
     device = f"cpu, {wording.count(time['threads'], 'thread')}" if time["device"] == "cpu" else time["device"]
     parts = f" in {time['micro_batches']} parts" if time["micro_batches"] > 1 else ""
     batch = f"batches of {time['batch']}{parts}, {time['precision']}, {device}"
     yield "a step", f"{time['seconds_per_step']:.2f} s", f"the median of {len(time['steps_timed'])}; {batch}"
-    yield "an epoch", _duration(time["seconds_an_epoch"]), wording.count(time["steps_an_epoch"], "step")
-    yield "the recipe", _duration(time["seconds_of_the_run"]), wording.count(time["steps_of_the_run"], "step")
+    yield "an epoch", wording.about(time["seconds_an_epoch"]), wording.count(time["steps_an_epoch"], "step")
+    yield "the recipe", wording.about(time["seconds_of_the_run"]), wording.count(time["steps_of_the_run"], "step")
 
 
-def _duration(seconds: float) -> str:
-    """Return a time in a suitable unit.
-
-    >>> _duration(4.6), _duration(200), _duration(9000)
-    ('5 s', '3 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _advice(facts: dict[str, Any]) -> str:
+def _advice(facts: InspectionFacts) -> str:
     parts = [terminal.wrapped(f"Cannot train: {problem}") for problem in facts["problems"]]
     parts += [terminal.wrapped(f"Warning: {warning}") for warning in facts["warnings"]]
     if facts["problems"]:
@@ -197,13 +186,14 @@ def _advice(facts: dict[str, Any]) -> str:
         length = f"max_length {advised['max_length']:,} covers {within:.1%} of the tokens"
     parts.append(terminal.wrapped(f"Recommended: {advised['recipe']}: {advised['why']}; {length}."))
     recipe = facts["recipe"]
+    flags: Mapping[str, object] = advised
     values = {"corpus": recipe["corpus"]} | recipe["reading"]
-    values |= {name: advised[name] for name in _FLAGS if name in advised}
+    values |= {name: flags[name] for name in _FLAGS if name in flags}
     parts.append(_command(f"{terminal.command()} train {advised['recipe']}", values))
     return "\n\n".join(parts)
 
 
-def _command(start: str, values: dict[str, Any]) -> str:
+def _command(start: str, values: dict[str, object]) -> str:
     r"""Return a command, split over as many lines as it needs, as one shell command.
 
     >>> print(_command("mlm-recipes train", {"corpus": "a long name " * 5, "max_length": 128}))

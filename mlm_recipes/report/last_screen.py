@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from ..metrics_file import EvaluationMetrics, Metrics
 from ..sources.escaping import in_all, one_line, shell
 from .before_after_table import LABELS, NO_CHANGE, comparison, join_top, prompt, prompt_rows
 from .run_report import FILES
@@ -18,7 +18,7 @@ from .wording import FEW, count, note
 _NARROW = {NO_CHANGE: "no measurable\nchange", "word frequencies alone": "word\nfrequencies\nalone"}
 
 
-def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
+def summary(metrics: Metrics | EvaluationMetrics, folder: Path | None = None) -> str:
     """Return the last screen of a run as text: the table, the prompts, what they mean, and where the files are."""
     metrics = in_all(metrics, one_line)
     console = make_console()
@@ -31,7 +31,7 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
             _print_prompt(console, row, ("before", "after"))
         console.print()
         console.print(Text(note(metrics) if "gain" in metrics else "Before and after could not be compared."))
-    if folder is not None:
+    if folder is not None and "evaluation" not in metrics:
         place = one_line(str(folder))
         files = [name for name in ("recipe.yaml", "metrics.json", *FILES) if (folder / name).is_file()]
         console.print(Text(f"\nEverything is in {place}: {', '.join(['the model', *files])}."))
@@ -41,12 +41,13 @@ def summary(metrics: dict[str, Any], folder: Path | None = None) -> str:
     return text_of(console)
 
 
-def _print_evaluation(metrics: dict[str, Any], console: Console) -> None:
+def _print_evaluation(metrics: EvaluationMetrics, console: Console) -> None:
     found, words = metrics["evaluation"], metrics["corpus"]["word_frequencies"]
+    alone: dict[str, float] = {"loss": words["loss"], "accuracy": words["accuracy"]}
     rows: list[tuple[str, ...]] = []
     rows.append((f"held-out text of {metrics['corpus']['name']}", str(found["model"]), "word frequencies alone"))
     for name, label in LABELS.items():
-        rows.append((label.name, label.value(found[name]), label.value(words[name]) if name in words else ""))
+        rows.append((label.name, label.value(found[name]), label.value(alone[name]) if name in alone else ""))
     rows.append(("masked tokens", f"{found['masked_tokens']:,} in {count(found['draws'], 'draw')}", ""))
     if found["distinct_tokens"] < FEW:
         rows.append((f"only {count(found['distinct_tokens'], 'masked token')}: a hint, not a result", "", ""))

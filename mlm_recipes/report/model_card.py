@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import metadata_load
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from ..sources.escaping import markdown
+from ..metrics_file import Metrics, TextScores, Train
 from .before_after_table import LABELS, comparison
+from .html import environment
 from .wording import FEW, count, headline, measured_tokens, note
 
 #: The hub's name for an unknown licence (https://huggingface.co/docs/hub/repositories-licenses).
@@ -26,10 +26,10 @@ _LICENCE = re.compile(r"[a-z][a-z0-9.+-]*")
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[\w][\w.-]*(/[\w][\w.-]*)?")
 
 
-def card(metrics: dict[str, Any]) -> str:
+def card(metrics: Metrics) -> str:
     """Return the model card of a run: YAML metadata, then Markdown; `metrics` is as in docs/metrics.md."""
     body = (
-        _environment()
+        environment()
         .get_template("model_card.md")
         .render(
             metrics=metrics,
@@ -45,7 +45,7 @@ def card(metrics: dict[str, Any]) -> str:
     return str(ModelCard(f"---\n{card_data(metrics).to_yaml()}\n---\n\n{body}"))
 
 
-def card_data(metrics: dict[str, Any]) -> ModelCardData:
+def card_data(metrics: Metrics) -> ModelCardData:
     """Return the metadata; it names the base model and the data set only if they are on the hub under these names.
 
     The licence is that of the base model; `unknown` if it is not stated, or if the weights were random, since then the
@@ -87,16 +87,17 @@ def _source(source: str) -> str:
     return Path(source).name if Path(source).is_absolute() else source
 
 
-def _licence(train: dict[str, Any]) -> str | None:
+def _licence(train: Train) -> str | None:
     stated = train.get("model_licence")
     return stated if stated and not train["random_weights"] and _LICENCE.fullmatch(stated) else None
 
 
-def _results(metrics: dict[str, Any]) -> list[EvalResult]:
+def _results(metrics: Metrics) -> list[EvalResult]:
     """Return the model's results on the held-out text, and on ordinary language."""
     few = measured_tokens(metrics)
     unsure = f", only a hint: {count(few, 'masked token')}" if few < FEW else ""
-    texts = [(metrics["corpus"]["name"], metrics["after"], "validation", unsure)]
+    texts: list[tuple[str, TextScores, str, str]] = []
+    texts.append((metrics["corpus"]["name"], metrics["after"], "validation", unsure))
     if "general" in metrics["after"]:
         texts.append((metrics["corpus"]["general"], metrics["after"]["general"], "test", ""))
     return [
@@ -114,14 +115,3 @@ def _results(metrics: dict[str, Any]) -> list[EvalResult]:
         for measure, label in LABELS.items()
         if measure in found and math.isfinite(found[measure])
     ]
-
-
-def _environment() -> Environment:
-    # The Markdown counterpart of Jinja's HTML escaping: applied to everything that a template prints.
-    return Environment(
-        loader=PackageLoader("mlm_recipes.report"),
-        autoescape=select_autoescape(),  # HTML only; `markdown` escapes Markdown
-        finalize=markdown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )

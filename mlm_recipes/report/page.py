@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from ..metrics_file import CorpusFacts, MachineLimit, Metrics, Piece, Train, Word, Words
 from . import plots
 from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
-from .wording import count, headline, note
+from .html import environment
+from .wording import count, duration, headline, note, size
 
 #: A fact: its label, and its value as text.
 Fact = tuple[str, str]
@@ -35,7 +35,7 @@ _FOUND = {
 }
 
 
-def page(metrics: dict[str, Any]) -> str:
+def page(metrics: Metrics) -> str:
     """Return report.html of a run; what an older run did not measure is left out.
 
     `metrics` is as in docs/metrics.md. The strings in it are shown literally, whatever they contain.
@@ -67,38 +67,6 @@ def page(metrics: dict[str, Any]) -> str:
     )
 
 
-def environment() -> Environment:
-    """Return the Jinja environment of the pages: every value is escaped for HTML, and an undefined name is an error."""
-    return Environment(
-        loader=PackageLoader("mlm_recipes.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def size(number: float) -> str:
-    """Return a number of bytes in a suitable unit.
-
-    >>> size(3_171_409_920), size(64_000_000)
-    ('3.2 GB', '64 MB')
-    """
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in suitable units.
-
-    >>> duration(3.25), duration(275), duration(86_000)
-    ('3.2 s', '4 min 35 s', '23 h 53 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _groups(found: list[Row]) -> list[tuple[Row, list[Row]]]:
     """Return each text's heading with its rows."""
     groups: list[tuple[Row, list[Row]]] = []
@@ -110,7 +78,7 @@ def _groups(found: list[Row]) -> list[tuple[Row, list[Row]]]:
     return groups
 
 
-def _measured(metrics: dict[str, Any]) -> str:
+def _measured(metrics: Metrics) -> str:
     """Return how much text the table was measured on, and what its intervals are."""
     if "change" not in metrics:
         return "Before and after are measured on the same masked tokens."
@@ -128,7 +96,7 @@ def _measured(metrics: dict[str, Any]) -> str:
     return text
 
 
-def _figures(metrics: dict[str, Any]) -> Iterator[plots.Plot | None]:
+def _figures(metrics: Metrics) -> Iterator[plots.Plot | None]:
     train = metrics["train"]
     yield plots.held_out_loss(_held_out_points(metrics))
     yield plots.training_loss(train["history"])
@@ -136,22 +104,22 @@ def _figures(metrics: dict[str, Any]) -> Iterator[plots.Plot | None]:
     yield plots.accuracy_by_band(metrics.get("bands", []), *_bands(metrics))
 
 
-def _held_out_points(metrics: dict[str, Any]) -> list[tuple[float, float]]:
+def _held_out_points(metrics: Metrics) -> list[tuple[float, float]]:
     """Return the step and the held-out loss on the first draw of the masks: before, during and after training."""
     train = metrics["train"]
     ends = {
-        step: metrics[when].get("first_draw", metrics[when])["loss"]
-        for step, when in ((0, "before"), (train["steps"], "after"))
+        step: state["first_draw"]["loss"] if "first_draw" in state else state["loss"]
+        for step, state in ((0, metrics["before"]), (train["steps"], metrics["after"]))
     }
     between = {entry["step"]: entry["loss"] for entry in train.get("evaluations", [])}
     return sorted((between | ends).items())
 
 
-def _breakdown(part: dict[str, Any]) -> list[Row]:
+def _breakdown(part: Piece) -> list[Row]:
     return [Row(part["name"], kind="text"), *(row_of(name, m) for name, m in in_order(part["measures"]))]
 
 
-def _bands(metrics: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _bands(metrics: Metrics) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the accuracy of each band as a table."""
     header = ("occurrences in training", "distinct tokens", "before", "after", "change", "95% interval")
     found: list[tuple[str, ...]] = []
@@ -161,19 +129,27 @@ def _bands(metrics: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ..
     return header, found
 
 
-def _words(words: dict[str, Any] | None) -> dict[str, Any] | None:
+class _ShownWords(TypedDict):
+    """What the template shows of the words: each list has a title, and of each word its measure and places."""
+
+    compared: int
+    at_least: int
+    lists: list[tuple[str, list[tuple[str, Row, str]]]]
+
+
+def _words(words: Words | None) -> _ShownWords | None:
     """Return the words that gained and lost most as text; None if nothing was compared."""
     if not words or not (words["gained"] or words["lost"]):
         return None
 
-    def texts(entries: list[dict[str, Any]]) -> list[tuple[str, Row, str]]:
+    def texts(entries: list[Word]) -> list[tuple[str, Row, str]]:
         found = [(entry, row_of("loss", entry)) for entry in entries]
         return [
             (entry["word"], row if entry["low"] is not None else replace(row, interval=""), f"{entry['places']:,}")
             for entry, row in found
         ]
 
-    lists = [(title, texts(words[key])) for title, key in (("Gained most", "gained"), ("Lost most", "lost"))]
+    lists = [("Gained most", texts(words["gained"])), ("Lost most", texts(words["lost"]))]
     return {
         "compared": words["compared"],
         "at_least": words["at_least"],
@@ -181,11 +157,21 @@ def _words(words: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _prompts(metrics: dict[str, Any]) -> Iterator[dict[str, Any]]:
+class _ShownPrompt(TypedDict):
+    """What the template shows of a prompt: in each row the choice before and after, and whether it is the answer."""
+
+    prompt: str
+    answer: str | None
+    chosen: str
+    probability: str | None
+    rows: list[tuple[tuple[str, str, bool], ...]]
+
+
+def _prompts(metrics: Metrics) -> Iterator[_ShownPrompt]:
     """Yield each prompt with its top tokens before and after, row by row, and the probability of the answer."""
     for old, new in zip(metrics["before"]["fill_mask"], metrics["after"]["fill_mask"], strict=True):
         answer = old.get("answer")
-        likely = [entry.get("probability") for entry in (old, new)]
+        likely = old.get("probability"), new.get("probability")
         cells = [[(token, f"{p:.1%}", token == answer) for token, p in entry["top"]] for entry in (old, new)]
         yield {
             "prompt": old["prompt"],
@@ -196,51 +182,54 @@ def _prompts(metrics: dict[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _corpus(corpus: dict[str, Any]) -> Iterator[Fact]:
+def _corpus(corpus: CorpusFacts) -> Iterator[Fact]:
     yield "name", corpus["name"]
     yield "source", corpus["source"]
-    if corpus.get("licence"):
+    if "licence" in corpus:
         yield "licence", corpus["licence"]
-    if corpus.get("streamed"):
+    if "streamed" in corpus:
         yield "size", "unknown: read as a stream"
     else:
         yield "size", f"{count(corpus['paragraphs'], 'paragraph')}, {count(corpus['words'], 'word')}"
         yield "trained on", count(corpus["train"], "paragraph")
-    other = corpus.get("validation_corpus", {}).get("name")
-    yield "held out", count(corpus["validation"], "paragraph") + (f" of {other}" if other else "")
+    other = f" of {corpus['validation_corpus']['name']}" if "validation_corpus" in corpus else ""
+    yield "held out", count(corpus["validation"], "paragraph") + other
     rows = "" if corpus.get("rows") is None else f"{corpus['rows']:,}, "
     yield "rows", f"{rows}of at most {count(corpus['max_length'], 'token')}"
-    if corpus.get("general"):
+    if "general" in corpus:
         yield "ordinary language", corpus["general"]
 
 
-def _lost(metrics: dict[str, Any]) -> Iterator[Fact]:
+def _lost(metrics: Metrics) -> Iterator[Fact]:
     """Yield what was cut off, split, padded, skipped or repaired."""
     corpus, tokens = metrics["corpus"], metrics["train"].get("tokens")
     longest = f"longer than {count(corpus['max_length'], 'token')}"
-    if corpus.get("cut_off_paragraphs"):
-        lost = count(corpus["cut_off_tokens"], "token")
-        yield "cut off", f"{lost}, the ends of {count(corpus['cut_off_paragraphs'], 'paragraph')} {longest}"
-    if corpus.get("split_paragraphs"):
-        yield "split", f"{count(corpus['split_paragraphs'], 'paragraph')} {longest}; no token is lost"
-    if corpus.get("streamed"):
+    cut_off, cut_off_tokens = corpus.get("cut_off_paragraphs"), corpus.get("cut_off_tokens")
+    if cut_off and cut_off_tokens:
+        yield "cut off", f"{count(cut_off_tokens, 'token')}, the ends of {count(cut_off, 'paragraph')} {longest}"
+    split = corpus.get("split_paragraphs")
+    if split:
+        yield "split", f"{count(split, 'paragraph')} {longest}; no token is lost"
+    if "streamed" in corpus:
         yield "cut off or split", "not counted: the text was read as a stream"
     if tokens:
         share = tokens["padding"] / max(1, tokens["real"] + tokens["padding"])
         padding = f"{count(tokens['padding'], 'token')}, {share:.1%} of what training computed"
         yield "padding", padding if tokens["padding"] else "none in training"
+    counts: Mapping[str, object] = corpus
     for key, what in (_LOST | _FOUND).items():
-        if corpus.get(key):
-            yield what, f"{corpus[key]:,}"
+        if counts.get(key):
+            yield what, f"{counts[key]:,}"
 
 
-def _nothing(corpus: dict[str, Any]) -> list[str]:
+def _nothing(corpus: CorpusFacts) -> list[str]:
     """Return what was looked for and not found."""
-    found = [] if corpus.get("cut_off_paragraphs", 1) != 0 else ["tokens cut off"]
-    return found + [what.removesuffix(", kept") for key, what in (_LOST | _FOUND).items() if corpus.get(key, 1) == 0]
+    counts: Mapping[str, object] = corpus
+    looked_for = {"cut_off_paragraphs": "tokens cut off"} | _LOST | _FOUND
+    return [what.removesuffix(", kept") for key, what in looked_for.items() if counts.get(key) == 0]
 
 
-def _run(train: dict[str, Any]) -> Iterator[Fact]:
+def _run(train: Train) -> Iterator[Fact]:
     start = "random weights" if train["random_weights"] else "its trained weights"
     yield "model", f"{train['model']}, {count(train['parameters'], 'parameter')}, from {start}"
     if train.get("head_initialised"):
@@ -255,22 +244,24 @@ def _run(train: dict[str, Any]) -> Iterator[Fact]:
         yield "out of memory", "; ".join(f"{key} {value}" for key, value in train["out_of_memory"].items())
     if train["processes"] > 1:
         yield "processes", f"{train['processes']}"
+    steps_per_second, tokens_per_second = train.get("steps_per_second"), train.get("tokens_per_second")
     speed = []
-    if train.get("steps_per_second"):
-        speed.append(f"{train['steps_per_second']:.3g} steps per second")
-    if train.get("tokens_per_second"):
-        speed.append(f"{count(round(train['tokens_per_second']), 'token')} per second")
+    if steps_per_second:
+        speed.append(f"{steps_per_second:.3g} steps per second")
+    if tokens_per_second:
+        speed.append(f"{count(round(tokens_per_second), 'token')} per second")
     if speed:
         yield "speed", ", ".join(speed)
-    if train.get("machine_limit"):
-        yield "share of the machine's limit", _limit(train["machine_limit"])
-    if train.get("peak_memory"):
-        of = {"process": "resident memory of the main process", "gpu": "on the GPU"}[train["peak_memory"]["of"]]
-        yield "peak memory", f"{size(train['peak_memory']['bytes'])} ({of})"
+    limit, memory = train.get("machine_limit"), train.get("peak_memory")
+    if limit:
+        yield "share of the machine's limit", _limit(limit)
+    if memory:
+        of = {"process": "resident memory of the main process", "gpu": "on the GPU"}[memory["of"]]
+        yield "peak memory", f"{size(memory['bytes'])} ({of})"
     if train.get("evaluation_seconds") is not None:
         yield "evaluation", f"{duration(train['evaluation_seconds'])}, before and after together"
 
 
-def _limit(limit: dict[str, Any]) -> str:
-    used, most = (limit[name] / 1e9 for name in ("flops_per_second", "matrix_flops_per_second"))
+def _limit(limit: MachineLimit) -> str:
+    used, most = limit["flops_per_second"] / 1e9, limit["matrix_flops_per_second"] / 1e9
     return f"{used / most:.0%}: {used:,.0f} of the {most:,.0f} GFLOP/s that a matrix product reaches, {limit['dtype']}"

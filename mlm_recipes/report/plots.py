@@ -6,8 +6,10 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from xml.etree import ElementTree
+
+from ..metrics_file import Band, LoggedStep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +67,7 @@ class Plot:
     rows: list[tuple[str, ...]]
 
 
-def training_loss(history: Sequence[dict[str, Any]]) -> Plot | None:
+def training_loss(history: Sequence[LoggedStep]) -> Plot | None:
     """Plot the logged training loss; None for fewer than two entries.
 
     `history` is `train.history` of metrics.json.
@@ -94,7 +96,7 @@ def training_loss(history: Sequence[dict[str, Any]]) -> Plot | None:
     )
 
 
-def learning_rate(history: Sequence[dict[str, Any]]) -> Plot | None:
+def learning_rate(history: Sequence[LoggedStep]) -> Plot | None:
     """Plot the learning rate of each step; None for fewer than two entries."""
     points = _points(history, "learning_rate")
     if len(points) < 2:
@@ -143,7 +145,7 @@ def held_out_loss(points: Sequence[tuple[float, float]]) -> Plot | None:
     )
 
 
-def accuracy_by_band(bands: Sequence[dict[str, Any]], header: tuple[str, ...], table: Any) -> Plot | None:
+def accuracy_by_band(bands: Sequence[Band], header: tuple[str, ...], table: list[tuple[str, ...]]) -> Plot | None:
     """Plot the accuracy before and after, by how often the token occurs in training; None without bands.
 
     `bands` is as in metrics.json; `header` and `table` are the same numbers as text.
@@ -151,7 +153,8 @@ def accuracy_by_band(bands: Sequence[dict[str, Any]], header: tuple[str, ...], t
     if not bands:
         return None
     names = [band["name"] for band in bands]
-    before, after = ([band["measures"]["accuracy"][when] for band in bands] for when in ("before", "after"))
+    accuracies = [band["measures"]["accuracy"] for band in bands]
+    before, after = [each["before"] for each in accuracies], [each["after"] for each in accuracies]
 
     def draw(axes: Axes) -> None:
         places = range(len(bands))
@@ -173,7 +176,7 @@ def accuracy_by_band(bands: Sequence[dict[str, Any]], header: tuple[str, ...], t
         f"training text. {said}.",
         _svg("accuracy-by-band", "Accuracy by word frequency", draw),
         header,
-        list(table),
+        table,
     )
 
 
@@ -188,7 +191,7 @@ def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[floa
     return [points[round(n * (len(points) - 1) / (most - 1))] for n in range(most)]
 
 
-def _points(history: Sequence[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+def _points(history: Sequence[LoggedStep], name: Literal["loss", "learning_rate"]) -> list[tuple[float, float]]:
     """Return the step and value of each entry that has one; neighbours are averaged if there are many."""
     found = [(float(entry["step"]), float(entry[name])) for entry in history if entry.get(name) is not None]
     together = -(-len(found) // POINTS)

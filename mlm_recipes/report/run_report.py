@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
 
+from .. import metrics_file
+from ..metrics_file import Metrics
 from ..sources.escaping import in_all, one_line
 from .model_card import card
 from .page import page
 
 #: The files drawn from metrics.json, and the functions that draw them.
-FILES: dict[str, Callable[[dict[str, Any]], str]] = {"report.html": page, "README.md": card}
+FILES: dict[str, Callable[[Metrics], str]] = {"report.html": page, "README.md": card}
 
 
 def write(folder: str | Path, names: Iterable[str] = ("report.html", "README.md")) -> list[Path]:
@@ -30,10 +30,11 @@ def write(folder: str | Path, names: Iterable[str] = ("report.html", "README.md"
     return written
 
 
-def read_metrics(folder: str | Path) -> dict[str, Any]:
+def read_metrics(folder: str | Path) -> Metrics:
     """Return a finished run's metrics.json, with its strings made safe to show.
 
-    Raises: FileNotFoundError for a folder that is not a finished run's; ValueError for one that no run has written.
+    Raises: FileNotFoundError for a folder that is not a finished run's; ValueError for a metrics.json that no run has
+    written, that a later version wrote, or that has no comparison.
     """
     folder = Path(folder)
     for name in ("metrics.json", "recipe.yaml"):
@@ -42,21 +43,12 @@ def read_metrics(folder: str | Path) -> dict[str, Any]:
                 f"report: {str(folder)!r} has no {name}. Accepted: the folder of a finished run, such as "
                 "runs/meditations. Run `mlm-recipes train` first."
             )
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-        missing = {"corpus", "before", "after", "gain", "train", "versions"} - metrics.keys()
-        failed = {str(entry["what"]): entry["why"] for entry in metrics.get("not_made", [])}
-    except (ValueError, AttributeError, KeyError, TypeError):
-        missing, failed = {"everything"}, {}
-    if missing == {"gain"} and failed:
+    metrics = metrics_file.read(folder / "metrics.json", "report")
+    if "gain" not in metrics:
+        failed = "; ".join(f"{entry['what']}: {entry['why']}" for entry in metrics["not_made"])
         raise ValueError(
             f"report: {str(folder / 'metrics.json')!r} has the figures before and after but no comparison, which "
-            f"failed: {one_line('; '.join(map(': '.join, failed.items())))}. Accepted: metrics with a comparison. "
+            f"failed: {one_line(failed)}. Accepted: metrics with a comparison. "
             f"`mlm-recipes evaluate {folder}` measures the model again."
         )
-    if missing:
-        raise ValueError(
-            f"report: {str(folder / 'metrics.json')!r} does not hold a run's metrics. Accepted: JSON as in "
-            "docs/metrics.md. Run `mlm-recipes train` again, or restore the file from a copy."
-        )
-    return cast(dict[str, Any], in_all(metrics, one_line))
+    return in_all(metrics, one_line)

@@ -10,20 +10,22 @@ from typing import Any
 
 import yaml
 
+from ..metrics_file import Metrics, TextChange
 from ..sources.escaping import in_all, one_line
-from . import page, run_report, terminal
-from .before_after_table import LABELS, row_of
-from .wording import FEW, count, measured_tokens
+from . import run_report, terminal
+from .before_after_table import LABELS, in_order, row_of
+from .html import environment
+from .wording import FEW, count, duration, measured_tokens, size
 
 #: Runs in one table on a terminal; further runs get tables of their own.
 _BESIDE = 4
 
 #: What must be equal if held-out figures are to be of the same tokens, and where metrics.json has it.
-_SAME: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "text": lambda metrics: metrics["corpus"].get("fingerprint"),
+_SAME: dict[str, Callable[[Metrics], str | int | None]] = {
+    "text": lambda metrics: None if "streamed" in metrics["corpus"] else metrics["corpus"].get("fingerprint"),
     "held-out paragraphs": lambda metrics: metrics["corpus"]["validation"],
     "maximum tokens per row": lambda metrics: metrics["corpus"]["max_length"],
-    "draws of the masks": lambda metrics: metrics.get("change", {}).get("held_out", {}).get("draws", 1),
+    "draws of the masks": lambda metrics: metrics["change"]["held_out"]["draws"] if "change" in metrics else 1,
     "masked tokens": lambda metrics: metrics["after"]["masked_tokens"],
 }
 
@@ -39,7 +41,7 @@ class Run:
     """The contents of a run folder: its name, metrics.json and recipe.yaml."""
 
     name: str
-    metrics: dict[str, Any]
+    metrics: Metrics
     recipe: dict[str, Any]
 
 
@@ -100,7 +102,7 @@ class RunsSideBySide:
     def html(self) -> str:
         """Return the same as a self-contained HTML page."""
         return (
-            page.environment()
+            environment()
             .get_template("compare.html")
             .render(
                 verdict=self.verdict(),
@@ -141,7 +143,7 @@ def _names(folders: list[Path]) -> list[str]:
 
 def _differences(one: Run, other: Run) -> Iterator[str]:
     """Yield why the masked tokens of two runs differ; nothing if they are the same."""
-    prints = [run.metrics.get("change", {}).get("held_out", {}).get("fingerprint") for run in (one, other)]
+    prints = [_fingerprint(run) for run in (one, other)]
     if None not in prints and prints[0] == prints[1]:
         return
     found = [
@@ -160,7 +162,12 @@ def _differences(one: Run, other: Run) -> Iterator[str]:
     yield from found
 
 
-def _short(value: Any) -> str:
+def _fingerprint(run: Run) -> str | None:
+    """Return what says which tokens were masked; None for a run of an earlier version."""
+    return run.metrics["change"]["held_out"].get("fingerprint") if "change" in run.metrics else None
+
+
+def _short(value: str | int | None) -> str:
     """Return a value for a sentence; a fingerprint is shortened."""
     return value[:8] if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else "unknown"
 
@@ -180,17 +187,16 @@ def _aligned(columns: list[dict[str, str]]) -> list[tuple[str, ...]]:
     return [(label, *(column.get(label, "") for column in columns)) for label in labels]
 
 
-def _measures(change: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, label in LABELS.items():
-        if name in change["measures"]:
-            row = row_of(name, change["measures"][name])
-            yield f"{label.name}, before", row.before
-            yield f"{label.name}, after", row.after
-            yield f"{label.name}, change", row.change
-            yield f"{label.name}, 95% interval", row.interval
+def _measures(change: TextChange) -> Iterator[tuple[str, str]]:
+    for name, measure in in_order(change["measures"]):
+        row = row_of(name, measure)
+        yield f"{row.name}, before", row.before
+        yield f"{row.name}, after", row.after
+        yield f"{row.name}, change", row.change
+        yield f"{row.name}, 95% interval", row.interval
 
 
-def _held_out(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _held_out(metrics: Metrics) -> Iterator[tuple[str, str]]:
     yield "text", metrics["corpus"]["name"]
     yield "masked tokens", f"{metrics['after']['masked_tokens']:,}"
     few = measured_tokens(metrics)
@@ -200,19 +206,19 @@ def _held_out(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _measures(metrics["change"]["held_out"])
         return
     for name, label in LABELS.items():  # a run of an earlier version
-        for when in ("before", "after"):
-            if name in metrics[when]:
-                yield f"{label.name}, {when}", label.value(metrics[when][name])
+        for when, state in (("before", metrics["before"]), ("after", metrics["after"])):
+            if name in state:
+                yield f"{label.name}, {when}", label.value(state[name])
 
 
-def _general(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    general = metrics.get("change", {}).get("general")
-    if general:
+def _general(metrics: Metrics) -> Iterator[tuple[str, str]]:
+    if "change" in metrics and "general" in metrics["change"]:
+        general = metrics["change"]["general"]
         yield "text", general["text"]
         yield from _measures(general)
 
 
-def _run(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _run(metrics: Metrics) -> Iterator[tuple[str, str]]:
     train = metrics["train"]
     yield "model", train["model"]
     yield "started from", "random weights" if train["random_weights"] else "trained weights"
@@ -220,8 +226,9 @@ def _run(metrics: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "head", "freshly initialised"
     yield "steps", f"{train['steps']:,}"
     yield "epochs", f"{train['epochs']:.3g}"
-    yield "time", page.duration(train["seconds"])
+    yield "time", duration(train["seconds"])
     if train.get("tokens_per_second"):
         yield "tokens per second", f"{train['tokens_per_second']:,.0f}"
-    if train.get("peak_memory"):
-        yield "peak memory", page.size(train["peak_memory"]["bytes"])
+    memory = train.get("peak_memory")
+    if memory:
+        yield "peak memory", size(memory["bytes"])

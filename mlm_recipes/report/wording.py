@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from ..metrics_file import CorpusFacts, Metrics
 
 #: With fewer distinct masked tokens than this, the figures are a hint and not a result.
 FEW = 200
@@ -26,12 +26,33 @@ def about(seconds: float) -> str:
     if seconds < 55:
         seconds = max(1, round(seconds) if seconds < 10 else 5 * round(seconds / 5))
         return "a second" if seconds == 1 else f"{seconds} seconds"
-    for size, name in ((60, "minute"), (3600, "hour"), (86_400, "day")):
-        number = seconds / size
+    for unit, name in ((60, "minute"), (3600, "hour"), (86_400, "day")):
+        number = seconds / unit
         if name == "day" or number < {"minute": 55, "hour": 23}[name]:
             break
     shown = f"{number:.0f}" if name == "minute" else f"{number:.2g}"
     return {"minute": "a minute", "hour": "an hour", "day": "a day"}[name] if shown == "1" else f"{shown} {name}s"
+
+
+def duration(seconds: float) -> str:
+    """Return a measured time in suitable units.
+
+    >>> duration(3.25), duration(275), duration(86_000)
+    ('3.2 s', '4 min 35 s', '23 h 53 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes in a suitable unit.
+
+    >>> size(3_171_409_920), size(64_000_000)
+    ('3.2 GB', '64 MB')
+    """
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def how_long(steps: int, seconds_per_step: float) -> str:
@@ -45,13 +66,13 @@ def how_long(steps: int, seconds_per_step: float) -> str:
     return f"{count(steps, 'step')} {take} about {time} on this machine ({seconds_per_step:.2g} s each)."
 
 
-def measured_tokens(metrics: dict[str, Any]) -> int:
+def measured_tokens(metrics: Metrics) -> int:
     """Return how many held-out tokens were masked at least once; for an older run, in its only draw."""
     change = metrics.get("change")
     return int(change["held_out"]["distinct_tokens"] if change else metrics["after"]["masked_tokens"])
 
 
-def note(metrics: dict[str, Any]) -> str:
+def note(metrics: Metrics) -> str:
     """Return what the numbers show, in plain words."""
     corpus, train, loss = metrics["corpus"], metrics["train"], metrics["after"]["loss"]
     resumed = train.get("resumed")
@@ -84,12 +105,12 @@ def note(metrics: dict[str, Any]) -> str:
     )
 
 
-def _size(corpus: dict[str, Any]) -> str:
+def _size(corpus: CorpusFacts) -> str:
     """Return how much text there is, if known: the end of a stream may not have been reached."""
-    return "so little text" if corpus.get("streamed") else f"{corpus['words']:,} words"
+    return "so little text" if "streamed" in corpus else f"{corpus['words']:,} words"
 
 
-def headline(metrics: dict[str, Any]) -> str:
+def headline(metrics: Metrics) -> str:
     """Return one sentence: the gain, how much text it was measured on, and how certain it is.
 
     >>> measured = {"corpus": {"validation": 51}, "train": {}, "after": {"masked_tokens": 741}}
@@ -110,11 +131,11 @@ def _fresh_head(missing: list[str]) -> str:
     )
 
 
-def _gained(metrics: dict[str, Any]) -> str:
+def _gained(metrics: Metrics) -> str:
     gain, masked = metrics["gain"], metrics["after"]["masked_tokens"]
     interval = f"95% interval {gain['low']:.2f} to {gain['high']:.2f}"
-    unit = "row" if "rows" in gain else "paragraph"  # rows where the text was packed
-    examples = gain[f"{unit}s"]
+    packed = "rows" in gain
+    unit, examples = ("row", gain["rows"]) if packed else ("paragraph", gain["paragraphs"])
     draws = metrics["change"]["held_out"]["draws"] if "change" in metrics else 1
     times = f", masked {draws} times" if draws > 1 else ""
     where = f"on {count(masked, 'masked token')} of {count(examples, unit)}{times}, the same before and after."
@@ -138,15 +159,15 @@ def _gained(metrics: dict[str, Any]) -> str:
     )
 
 
-def _forgotten(metrics: dict[str, Any]) -> str:
+def _forgotten(metrics: Metrics) -> str:
     """Return how the loss on ordinary language changed, if it was measured."""
     if "general" not in metrics["after"]:
         return ""
     before, after = metrics["before"]["general"], metrics["after"]["general"]
     rose, gained = after["loss"] - before["loss"], metrics["gain"]["loss"]
     text = f"{metrics['corpus']['general']} ({count(after['masked_tokens'], 'masked token')})"
-    measured = metrics["change"]["general"]["measures"]["loss"] if "change" in metrics else {"verdict": None}
-    if measured["verdict"] == "no measurable change":
+    measured = metrics["change"]["general"]["measures"]["loss"] if "change" in metrics else None
+    if measured and measured["verdict"] == "no measurable change":
         return (
             f" Nothing measurable was forgotten: on {text} the loss changed by {rose:+.2f} nats, and the 95% interval "
             f"{measured['low']:.2f} to {measured['high']:.2f} includes zero."

@@ -11,7 +11,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
 
 #: What a terminal acts on instead of showing it: C0 and C1 controls (ESC starts a command) and delete; characters that
 #: change the direction of a line, so that it reads differently (https://trojansource.codes); line separators that do
@@ -85,18 +87,22 @@ def shell(*words: str) -> str:
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
-def in_all(values: Any, escape: Callable[[str], str]) -> Any:
+def in_all(values: T, escape: Callable[[str], str]) -> T:
     r"""Return plain data, as in JSON, with `escape` applied to every string in it, including keys.
 
     >>> in_all({"top": [["a\x1b", 0.5]]}, one_line)
     {'top': [['a\\x1b', 0.5]]}
     """
+    return cast(T, _in_all(values, escape))
+
+
+def _in_all(values: Any, escape: Callable[[str], str]) -> Any:
     if isinstance(values, str):
         return escape(values)
     if isinstance(values, dict):
-        return {in_all(key, escape): in_all(value, escape) for key, value in values.items()}
+        return {_in_all(key, escape): _in_all(value, escape) for key, value in values.items()}
     if isinstance(values, list | tuple):
-        return type(values)(in_all(value, escape) for value in values)
+        return type(values)(_in_all(value, escape) for value in values)
     return values
 
 

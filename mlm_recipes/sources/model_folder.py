@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..metrics_file import ModelSource
 from .hub import HubUnreachableError, NotOnHubError, fetch_model
 from .names import did_you_mean, looks_like_path
 
@@ -20,7 +21,7 @@ def built_in_models() -> list[str]:
     return sorted(folder.name for folder in MODELS.iterdir() if (folder / "config.json").exists())
 
 
-def source_of(name: str | os.PathLike[str]) -> str:
+def source_of(name: str | os.PathLike[str]) -> ModelSource:
     """Return where a model that `model_folder` finds comes from: `built in`, `folder` or `hub`.
 
     >>> source_of("mini"), source_of("google-bert/bert-base-uncased")

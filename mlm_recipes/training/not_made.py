@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..metrics_file import Failure
+
 logger = logging.getLogger(__name__)
 
 #: The exit code of a run whose model is trained and saved, but whose later output is incomplete.
@@ -37,7 +39,7 @@ class NotMade:
 
     def __init__(self, folder: Path, main: bool = True) -> None:
         self.folder = folder
-        self.entries: list[dict[str, str]] = []
+        self.entries: list[Failure] = []
         self._main = main
 
     @contextmanager

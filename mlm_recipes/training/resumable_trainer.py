@@ -17,6 +17,7 @@ from ..checkpoints.tensor_files import require_tensors_only
 from ..data.rows import NumberedRows, RowsOfEpoch
 from ..data.streams import START, Row, TextStream, blocks
 from ..masking.collator import DataCollatorForMaskedLM
+from ..metrics_file import Resumed
 from .allocator import kept_memory
 from .config import MLMConfig
 from .nonfinite import SkippedSteps
@@ -61,7 +62,7 @@ class ResumableTrainer(RobustTrainer):
         return self._stream.place.epoch if isinstance(self.train_dataset, TextStream) else self.state.epoch or 0.0
 
     @property
-    def resumed(self) -> list[dict[str, Any]]:
+    def resumed(self) -> list[Resumed]:
         """Each time this run was resumed: the step it went on from, and the values that were changed."""
         return self._contract.resumed
 

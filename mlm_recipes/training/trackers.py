@@ -94,7 +94,7 @@ class Trackers:
                 with self._not_made.noting(f"{_name(callback)}'s last figures"):
                     self._call(callback, "on_train_end")
 
-    def log(self, name: str, measured: Mapping[str, Any]) -> None:
+    def log(self, name: str, measured: Mapping[str, object]) -> None:
         """Log the figures of `measured` at the current step, as `eval/<name>/<figure>`.
 
         TensorBoard, Trackio and W&B show that name; MLflow, which does not change names, shows `eval_<name>/<figure>`.
@@ -128,7 +128,7 @@ class Trackers:
         )
 
 
-def figures(measured: Mapping[str, Any]) -> dict[str, float]:
+def figures(measured: Mapping[str, object]) -> dict[str, float]:
     """Return the numbers among measures; those of a nested group get its name as a prefix.
 
     >>> figures({"loss": 2.0, "fill_mask": [], "general": {"loss": 3.0}})

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import metrics_schema
 import pytest
 import torch
 from conftest import ROOT, make_bert
@@ -388,6 +389,7 @@ def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
     }  # fmt: skip
     result = mlm_recipes.train("quickstart", **values)
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    metrics_schema.check(metrics)
     facts = metrics["corpus"]
     assert facts["streamed"] is True
     assert facts["name"] == "notes"
@@ -415,7 +417,7 @@ def test_a_text_of_its_own_is_held_out_of_a_stream(checkpoint, short_text, tmp_p
     assert len(run.measured.held_out.rows) == 9
     assert run.train_rows.first() == lines[9:]
     assert "notes: read as a stream; 9 held out." in run.announcement()
-    facts = run.corpus.facts["validation_corpus"]
+    facts = run.facts["validation_corpus"]
     assert facts["name"] == ("stdin" if name == "-" else "held_out")
     assert Path(facts["source"]).read_bytes() == held_out.read_bytes()  # what recipe.yaml names, to repeat the run
 

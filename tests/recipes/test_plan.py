@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import metrics_schema
 import pytest
 import yaml
 
@@ -126,6 +127,7 @@ def test_a_finished_run_is_left_as_it_is_unless_it_may_be_replaced(values):
         "runs/notes", resume_from_checkpoint=True, max_steps=6, change_on_resume=["max_steps"], overwrite=True
     )
     assert longer.metrics["train"]["steps"] == 6
+    metrics_schema.check(longer.metrics)
 
 
 @pytest.mark.slow

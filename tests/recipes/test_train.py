@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import metrics_schema
 import pytest
 import torch
 from conftest import ROOT
@@ -60,9 +61,11 @@ def test_the_run_folder_is_whole(run):
     }  # fmt: skip
     metrics = json.loads((run.output_dir / "metrics.json").read_text("utf-8"))
     assert metrics == run.metrics
+    metrics_schema.check(metrics)
     assert set(metrics) == {
-        "corpus", "before", "after", "gain", "change", "bands", "pieces", "words", "train", "versions",
-    }  # fmt: skip
+        "schema_version",
+        *("corpus", "before", "after", "gain", "change", "bands", "pieces", "words", "train", "versions"),
+    }
     fallen = metrics["before"]["loss"] - metrics["after"]["loss"]
     assert metrics["gain"]["loss"] == pytest.approx(fallen)
     assert metrics["gain"]["paragraphs"] <= metrics["corpus"]["validation"]
@@ -190,11 +193,12 @@ def test_pretraining_packs_its_text_and_holds_out_another(short_text, tmp_path):
     )  # fmt: skip
     metrics = result.metrics
     assert metrics["corpus"]["validation_corpus"]["name"] == "other"
+    metrics_schema.check(metrics)
     assert (metrics["corpus"]["train"], metrics["corpus"]["validation"]) == (60, 12)
     assert metrics["corpus"]["cut_off_tokens"] == 0
     assert metrics["gain"]["rows"] > 12  # of 32 tokens
     assert "paragraphs" not in metrics["gain"]
-    assert f"masked tokens of {metrics['gain']['rows']} rows, masked 2 times, the same" in " ".join(str(result).split())
+    assert f"masked tokens of {metrics['gain']['rows']} rows, masked 5 times, the same" in " ".join(str(result).split())
     assert metrics["train"]["random_weights"]
     assert metrics["after"]["loss"] < metrics["before"]["loss"]
     assert len(load_tokenizer(result.output_dir)) <= 300

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import metrics_schema
 import pytest
 from conftest import ROOT
 
@@ -69,6 +70,7 @@ def test_optional_metrics_that_fail_are_the_only_ones_missing(flags, monkeypatch
     assert there("metrics.json", "report.html", "README.md", *MODEL)
     assert not Path("run/.staged").exists()
     metrics = run_report.read_metrics("run")
+    metrics_schema.check(metrics)
     assert metrics["gain"]["loss"] == metrics["before"]["loss"] - metrics["after"]["loss"]
     assert [entry["what"] for entry in metrics["not_made"]] == list(pieces.values())
     assert {entry["why"] for entry in metrics["not_made"]} == {"RuntimeError: the dog ate it"}
@@ -98,6 +100,7 @@ def test_measurements_are_kept_if_the_comparison_fails(flags, monkeypatch, capsy
     shown = capsys.readouterr()
     assert "report.html and README.md" in said_of("the comparison of before and after", shown.err)
     metrics = json.loads(Path("run/metrics.json").read_text("utf-8"))
+    metrics_schema.check(metrics)
     assert "gain" not in metrics
     assert metrics["before"]["loss"] != metrics["after"]["loss"]
     assert f"{metrics['after']['loss']:.3f}" in shown.out

@@ -1,0 +1,498 @@
+"""metrics.json: its types, which writers and readers share, its version, and how it is read.
+
+docs/metrics.md says what the keys mean; docs/metrics.schema.json is made from these types.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict, cast, final
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired  # in `typing` from Python 3.11 on
+
+#: The version of what is described here. A reader of version N reads 0 (a file that has no version) to N.
+SCHEMA_VERSION: Literal[1] = 1
+
+#: What `corpus` calls the number of files whose text was in a column, before the column's name.
+TEXT_COLUMN = "text_column: "
+
+#: The keys that files of every version have.
+_ALWAYS = {"corpus", "before", "after", "train", "versions"}
+
+Unit = Literal["paragraphs", "rows"]
+Verdict = Literal["better", "worse", "no measurable change", "too few paragraphs"]
+Chosen = Literal["rose most", "fell most", "at random", "yours"]
+ModelSource = Literal["built in", "folder", "hub"]
+MeasureName = Literal["loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity"]
+
+#: A token and its probability. JSON has no tuples: it is a list in the file, and in a run's result.
+TokenProbability = tuple[str, float]
+
+#: A value of the config before a resume and after it, a list too.
+OldAndNew = tuple[object, object]
+
+
+class ReadingCounts(TypedDict):
+    """What was left out or mended in reading a text."""
+
+    blank_lines_dropped: int
+    gutenberg_lines_dropped: int
+    rows_without_text: int
+    undecodable_replaced: int
+    very_long_cut: int
+    files_left_out: int
+
+
+class FilesRead(TypedDict):
+    """How many files were read how; and under `text_column: NAME` how many with the text in that column."""
+
+    files_read_by_line: NotRequired[int]
+    files_read_by_paragraph: NotRequired[int]
+    files_read_by_document: NotRequired[int]
+
+
+class TextOrigin(TypedDict):
+    """Where a text comes from."""
+
+    name: str
+    source: str
+    licence: NotRequired[str]
+
+
+class ReadText(TextOrigin, ReadingCounts, FilesRead):
+    """A text that was read whole."""
+
+    fingerprint: str
+
+
+class ReadCorpus(ReadText):
+    """A corpus that was read whole, and the other text that is held out for it, if one was named."""
+
+    validation_corpus: NotRequired[ReadText]
+
+
+class SplitCounts(TypedDict):
+    """How a text that was read whole was split, and what it repeats."""
+
+    duplicates_dropped: int
+    dropped_as_duplicate_of_validation: int
+    paragraphs: int
+    words: int
+    duplicates: int
+    train: int
+    validation: int
+    near_duplicates: NotRequired[int]
+    near_duplicates_of_validation: NotRequired[int]
+
+
+class StreamedText(TextOrigin):
+    """A text that is read as a stream: how long it is, and what it repeats, is not known."""
+
+    streamed: Literal[True]
+    validation_corpus: NotRequired[TextOrigin]
+
+
+class HeldOutParagraphs(TypedDict):
+    """How many paragraphs are held out."""
+
+    validation: int
+
+
+@final
+class LoadedCorpus(ReadCorpus, SplitCounts):
+    """A corpus that was read whole and split, before it is cut into rows."""
+
+
+@final
+class StreamedCorpus(StreamedText, HeldOutParagraphs):
+    """A corpus that is read as a stream, before what is held out is cut into rows."""
+
+
+class CutCounts(TypedDict):
+    """How a corpus was cut into rows, and the name of the general text; a stream's rows are not counted."""
+
+    max_length: int
+    cut_off_paragraphs: int | None
+    cut_off_tokens: int | None
+    split_paragraphs: int | None
+    rows: int | None
+    general: NotRequired[str]
+
+
+class FrequencyScores(TypedDict):
+    """What the token frequencies of the training text would score alone."""
+
+    loss: float
+    accuracy: float
+
+
+class RowFacts(CutCounts):
+    """How a corpus was cut into rows, and what its token frequencies would score."""
+
+    word_frequencies: FrequencyScores
+
+
+@final
+class WholeCorpusFacts(ReadCorpus, SplitCounts, RowFacts):
+    """`corpus` of a text that was read whole."""
+
+
+@final
+class StreamedCorpusFacts(StreamedText, HeldOutParagraphs, RowFacts):
+    """`corpus` of a text that was read as a stream."""
+
+
+CorpusFacts = WholeCorpusFacts | StreamedCorpusFacts
+
+
+def with_rows(corpus: LoadedCorpus | StreamedCorpus, cut: CutCounts, word_frequencies: FrequencyScores) -> CorpusFacts:
+    """Return what metrics.json has under `corpus`."""
+    if "streamed" in corpus:
+        streamed: StreamedCorpusFacts = {**corpus, **cut, "word_frequencies": word_frequencies}
+        return streamed
+    whole: WholeCorpusFacts = {**corpus, **cut, "word_frequencies": word_frequencies}
+    return whole
+
+
+class Scores(TypedDict):
+    """A model's measures on masked tokens."""
+
+    loss: float
+    perplexity: float
+    accuracy: float
+    top5_accuracy: float
+    masked_tokens: int
+
+
+class TextScores(Scores):
+    """A model's measures on a text, and those of the first draw of the masks alone."""
+
+    pseudo_perplexity: float
+    first_draw: Scores
+
+
+class ModelScores(TextScores):
+    """A model's measures on the held-out text, and on general English where that was measured."""
+
+    general: NotRequired[TextScores]
+
+
+class FilledPrompt(TypedDict):
+    """A prompt and a model's answer to it."""
+
+    prompt: str
+    answer: str | None
+    chosen: Chosen
+    probability: float | None
+    top: list[TokenProbability]
+
+
+class ModelState(ModelScores):
+    """`before` or `after`."""
+
+    fill_mask: list[FilledPrompt]
+
+
+class PseudoPerplexitySample(TypedDict):
+    """The tokens that were masked alone."""
+
+    tokens: int
+    paragraphs: int
+    share: float
+
+
+class Sample(TypedDict):
+    """On how much of a text a model was measured."""
+
+    text: str
+    draws: int
+    masked_tokens: int
+    distinct_tokens: int
+    paragraphs: int
+    unit: Unit
+    fingerprint: str
+    pseudo_perplexity_sample: PseudoPerplexitySample
+
+
+class Measure(TypedDict):
+    """A measure before and after, and its change with a 95% interval."""
+
+    before: float
+    after: float
+    change: float
+    low: float | None
+    high: float | None
+    verdict: Verdict
+
+
+class GroupMeasures(TypedDict):
+    """The measures of a band or a piece."""
+
+    loss: Measure
+    accuracy: Measure
+    top5_accuracy: Measure
+
+
+class TextMeasures(GroupMeasures):
+    """The measures of a text."""
+
+    perplexity: Measure
+    pseudo_perplexity: Measure
+
+
+class TextChange(Sample):
+    """What changed on a text."""
+
+    measures: TextMeasures
+
+
+class Change(TypedDict):
+    """`change`."""
+
+    held_out: TextChange
+    general: NotRequired[TextChange]
+
+
+class Gain(TypedDict):
+    """`gain`: by how much the loss fell, on how many paragraphs or rows."""
+
+    loss: float
+    low: float
+    high: float
+    paragraphs: NotRequired[int]
+    rows: NotRequired[int]
+
+
+class GroupChange(TypedDict):
+    """What changed on a group of tokens."""
+
+    masked_tokens: int
+    distinct_tokens: int
+    paragraphs: int
+    measures: GroupMeasures
+
+
+class Piece(GroupChange):
+    """An entry of `pieces`."""
+
+    name: str
+
+
+# `from` is a keyword, which no attribute can be called.
+_Range = TypedDict("_Range", {"from": int, "to": "int | None"})
+
+
+class Band(Piece, _Range):
+    """An entry of `bands`: tokens that the training text has between `from` and `to` times."""
+
+
+class WordChange(Measure):
+    """What changed on a word: its loss, in nats a masked token."""
+
+    masked_tokens: int
+    paragraphs: int
+
+
+class Word(WordChange):
+    """An entry of `words.gained` or `words.lost`."""
+
+    word: str
+    places: int
+
+
+class Words(TypedDict):
+    """`words`."""
+
+    at_least: int
+    compared: int
+    gained: list[Word]
+    lost: list[Word]
+
+
+class Comparison(TypedDict):
+    """What two measurements of a model say; where they could not be compared, `before` and `after` alone."""
+
+    before: ModelState
+    after: ModelState
+    gain: NotRequired[Gain]
+    change: NotRequired[Change]
+    bands: NotRequired[list[Band]]
+    pieces: NotRequired[list[Piece]]
+    words: NotRequired[Words]
+
+
+class Resumed(TypedDict):
+    """A resume: the step that the run went on from, and the values that were changed, old and new."""
+
+    step: int
+    changed: dict[str, OldAndNew]
+
+
+class LoggedStep(TypedDict):
+    """An entry of `train.history`."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: NotRequired[float]
+
+
+class Evaluation(TypedDict):
+    """An entry of `train.evaluations`."""
+
+    step: int
+    loss: float
+    accuracy: float
+    perplexity: float
+
+
+class Tokens(TypedDict):
+    """The tokens that training computed."""
+
+    real: int
+    padding: int
+
+
+class MachineLimit(TypedDict):
+    """What training needed at least, and what this machine can do."""
+
+    flops_per_second: float
+    matrix_flops_per_second: float
+    dtype: str
+
+
+class OutOfMemory(TypedDict):
+    """Memory ran out, and micro-batches were computed in parts."""
+
+    parts: int
+
+
+class PeakMemory(TypedDict):
+    """The most memory that the main process had."""
+
+    bytes: int
+    of: Literal["process", "gpu"]
+
+
+class Start(TypedDict):
+    """What training started from."""
+
+    command: str | None
+    model: str
+    random_weights: bool
+    head_initialised: list[str]
+    parameters: int
+    model_source: NotRequired[ModelSource]
+    model_licence: NotRequired[str | None]
+
+
+class Loop(TypedDict):
+    """What the loop that trained says of itself."""
+
+    recipe: Literal["train", "reference"]
+    skipped_steps: NotRequired[list[int]]
+    seconds: float
+    steps: int
+    epochs: float
+    processes: int
+    resumed: NotRequired[list[Resumed]]
+    history: list[LoggedStep]
+    evaluations: list[Evaluation]
+    tokens: Tokens | None
+    steps_per_second: float | None
+    tokens_per_second: float | None
+    machine_limit: NotRequired[MachineLimit | None]
+    out_of_memory: NotRequired[OutOfMemory]
+
+
+class Measuring(TypedDict):
+    """What measuring took, and the most memory."""
+
+    evaluation_seconds: float
+    prompts_compared: int
+    peak_memory: PeakMemory | None
+
+
+class Train(Start, Loop, Measuring):
+    """`train`."""
+
+
+class Failure(TypedDict):
+    """An entry of `not_made`."""
+
+    what: str
+    why: str
+
+
+@final
+class Metrics(Comparison):
+    """What metrics.json holds."""
+
+    schema_version: Literal[1]
+    corpus: CorpusFacts
+    train: Train
+    versions: dict[str, str]
+    not_made: NotRequired[list[Failure]]
+
+
+class EvaluatedModel(TypedDict):
+    """A model that was measured."""
+
+    model: str
+    random_weights: bool
+    head_initialised: list[str]
+
+
+class ModelAlone(ModelState):
+    """What a model that is not trained makes of the text."""
+
+    draws: int
+    distinct_tokens: int
+    pseudo_perplexity_sample: PseudoPerplexitySample
+
+
+class EvaluationFacts(EvaluatedModel, ModelAlone):
+    """`evaluation`."""
+
+
+@final
+class EvaluationMetrics(TypedDict):
+    """The metrics of `mlm-recipes evaluate`, which writes no file."""
+
+    corpus: CorpusFacts
+    evaluation: EvaluationFacts
+    versions: dict[str, str]
+
+
+def read(path: str | Path, verb: str) -> Metrics:
+    """Read a metrics.json that this version of the library knows, from the oldest on.
+
+    Args:
+        path: the file.
+        verb: the command that reads it, with which an error begins.
+
+    A file of version 0 may lack keys that are required here. Raises: OSError where there is no such file; ValueError
+    for one that no run has written, or that a later version of the library wrote.
+    """
+    path = Path(path)
+    not_ours = ValueError(
+        f"{verb}: {str(path)!r} does not hold a run's metrics. Accepted: JSON as in docs/metrics.md. "
+        "Run `mlm-recipes train` again, or restore the file from a copy."
+    )
+    try:
+        metrics = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise not_ours from error
+    version = metrics.get("schema_version", 0) if isinstance(metrics, dict) else None
+    if not isinstance(version, int) or version < 0:
+        raise not_ours
+    if version > SCHEMA_VERSION:
+        raise ValueError(
+            f"{verb}: {str(path)!r} has schema_version {version}, so a later version of mlm-recipes wrote it. "
+            f"Accepted: 0 (a file without schema_version) to {SCHEMA_VERSION}. Upgrade mlm-recipes."
+        )
+    if _ALWAYS - metrics.keys() or not metrics.keys() & {"gain", "not_made"}:
+        raise not_ours
+    return cast(Metrics, metrics)
