@@ -36,7 +36,7 @@ class Dropout(torch.nn.Dropout):
 
 
 def use_fast_dropout(model: torch.nn.Module) -> None:
-    """Replace every `torch.nn.Dropout` of a model by `Dropout`.
+    """Replace every `torch.nn.Dropout` of a model with `Dropout`.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.1))
     >>> use_fast_dropout(model)

@@ -29,7 +29,7 @@ def encode(paragraphs: Sequence[str], tokenizer: Any, max_length: int = 512) -> 
 
 
 def mask(inputs: Encodings, tokenizer: Any, mlm_probability: float = 0.15) -> Encodings:
-    """Replace each token except CLS, SEP and PAD by the mask token with probability `mlm_probability`, in place.
+    """Replace each token except CLS, SEP and PAD with the mask token, with probability `mlm_probability`, in place.
 
     The masks are drawn once, from torch's generator, and are used in all epochs.
     """
