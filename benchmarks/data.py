@@ -82,7 +82,7 @@ def our_rows(path: str, packed: bool, processes: int | None) -> tuple[Any, Any, 
     """Read and tokenize as `mlm_recipes.train` does; return rows, sampler and collator."""
     from mlm_recipes import DataCollatorForMaskedLM, load_corpus, load_tokenizer
     from mlm_recipes.data.rows import RowsOfEpoch, to_rows
-    from mlm_recipes.training.order import EpochSampler
+    from mlm_recipes.training.example_order import EpochSampler
 
     tokenizer = load_tokenizer(MODEL)
     rows = to_rows(load_corpus(path)["train"], tokenizer, LENGTH, packing=packed, num_proc=processes)

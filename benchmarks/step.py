@@ -34,8 +34,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM, DataCollatorForLangua
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from mlm_recipes.data.tokenizer import train_tokenizer
+from mlm_recipes.masking.batch_layout import by_length, labelled, without_mask
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
-from mlm_recipes.masking.layout import by_length, labelled, without_mask
 from mlm_recipes.model import joined_attention
 from mlm_recipes.model import loss as loss_module
 from mlm_recipes.model.dropout import Dropout
@@ -43,7 +43,7 @@ from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.sparse_prediction import only_at
 from mlm_recipes.sources.model_folder import model_folder
-from mlm_recipes.training.allocator import kept_memory
+from mlm_recipes.training.cpu_allocator import kept_memory
 
 ROOT = Path(__file__).parent.parent
 BATCH, LENGTH, VOCABULARY = 16, 512, 30522

@@ -35,7 +35,7 @@ from transformers import (
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
 from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
-from mlm_recipes.masking.layout import labelled, without_mask
+from mlm_recipes.masking.batch_layout import labelled, without_mask
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.sparse_prediction import only_at
 from mlm_recipes.training.progress import TrainingProgress

@@ -25,8 +25,8 @@ LANGUAGE = {".py": "python", ".yaml": "yaml"}
 def in_site(path: str) -> str:
     """Return where a file of the repository lies in the site's sources.
 
-    >>> in_site("docs/text.md"), in_site("recipes/README.md"), in_site("mlm_recipes/masking/keys.py")
-    ('text.md', 'repository/recipes/README.md', 'repository/mlm_recipes/masking/keys.py.md')
+    >>> in_site("docs/text.md"), in_site("recipes/README.md"), in_site("mlm_recipes/masking/random_keys.py")
+    ('text.md', 'repository/recipes/README.md', 'repository/mlm_recipes/masking/random_keys.py.md')
     """
     if path.startswith("docs/"):
         return path.removeprefix("docs/")

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import __version__
-from .report.screen import say, take_any_letter
+from .report.printing import say, take_any_letter
 from .sources.credentials import without_credentials
 from .sources.escaping import terminal
-from .training import not_made
-from .training.not_made import NotMadeError
+from .training import tolerated_failures
+from .training.tolerated_failures import NotMadeError
 
 EXAMPLES = """\
 examples:
@@ -72,14 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if os.environ.get("RANK", "0") == "0":  # only the main process reports
             say(f"mlm-recipes: error: {_shown(error)}", error=True)
-        return not_made.EXIT_CODE if isinstance(error, NotMadeError) else 2
+        return tolerated_failures.EXIT_CODE if isinstance(error, NotMadeError) else 2
     except KeyboardInterrupt as interrupt:
-        said = str(interrupt)  # set by mlm_recipes.training.signals.Interrupted: a checkpoint was saved
+        said = str(interrupt)  # set by mlm_recipes.training.stop_signals.Interrupted: a checkpoint was saved
         if os.environ.get("RANK", "0") == "0":
             say(f"mlm-recipes: {said or 'interrupted'}", error=True)
         if not said:
             return 130
-        from .training.signals import EXIT_CODE
+        from .training.stop_signals import EXIT_CODE
 
         return EXIT_CODE
     finally:
@@ -138,10 +138,10 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
     if not isinstance(result, mlm_recipes.RunResult) or result.output_dir is None:
         print(f"\n{_shown(result)}")
         return 1 if verb == "verify" and not result.ok else 0
-    lacking = not_made.NotMade(result.output_dir)
+    lacking = tolerated_failures.NotMade(result.output_dir)
     with lacking.noting("the last screen", f"Its figures are in {result.output_dir / 'metrics.json'}."):
         say(f"\n{_shown(result)}")
-    return not_made.EXIT_CODE if lacking.entries or result.not_made else 0
+    return tolerated_failures.EXIT_CODE if lacking.entries or result.not_made else 0
 
 
 def _inspect(rest: list[str]) -> int:
@@ -214,7 +214,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _corpora(options: argparse.Namespace) -> None:
-    from .data.text_source import known_corpora
+    from .data.corpus_name import known_corpora
 
     for name, facts in known_corpora().items():
         origin = "downloaded on first use" if "url" in facts else "bundled"

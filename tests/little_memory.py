@@ -14,7 +14,7 @@ from conftest import make_model
 from same_run import PROPORTIONAL_STEPS, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, train_tokenizer
-from mlm_recipes.masking.layout import count_examples
+from mlm_recipes.masking.batch_layout import count_examples
 from mlm_recipes.training.gradient_exchange import GradientExchange
 
 #: Of each layout: the architecture, and what differs in its config.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mlm_recipes.model.rounding import rounding_bound, summed_terms
+from mlm_recipes.model.rounding_bounds import rounding_bound, summed_terms
 
 #: AdamW divides a gradient by its own size. A gradient that is only rounding, such as that of a bias before a softmax,
 #: then makes a whole step. With an epsilon far above all gradients, a step is proportional to the gradient and rounds

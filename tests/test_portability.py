@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mlm_recipes.report import screen, terminal
+from mlm_recipes.report import printing, terminal
 from mlm_recipes.sources import escaping, names
 
 #: A process that has what Windows has. What this library stands on is imported before: it looks at `sys.platform`,
@@ -126,7 +126,7 @@ def test_what_cannot_be_printed_is_said_once_and_ends_nothing(monkeypatch, capsy
             raise ValueError("none")
 
     monkeypatch.setattr(sys, "stdout", Gone())
-    screen.say("hello")
+    printing.say("hello")
     assert capsys.readouterr().err == (
         "mlm-recipes: error: nothing more can be printed ([Errno 32] Broken pipe). The command continues.\n"
     )

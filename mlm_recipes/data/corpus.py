@@ -10,13 +10,13 @@ from typing import cast
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from ..masking.keys import sequence_keys
+from ..masking.random_keys import sequence_keys
 from ..metrics_file import LoadedCorpus, ReadCorpus, SplitCounts
 from ..sources.credentials import without_credentials
 from .columns import column
+from .corpus_name import Reading, TextSource, Version, resolve
 from .near_duplicates import near_duplicate_groups, training_rows_near
 from .paragraphs import COUNTS, read_paragraphs
-from .text_source import Reading, TextSource, Version, resolve
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from tqdm.auto import tqdm
 
 from ..metrics_file import TEXT_COLUMN, FilesRead, ReadingCounts, ReadText
 from ..sources.hub_datasets import load_splits
+from .corpus_name import Reading, TextSource
 from .tables import choose_column, read_table
 from .text_cache import read_once
 from .text_files import read_text
-from .text_source import Reading, TextSource
 
 #: What is counted while a text is read, and how it is printed.
 COUNTS = {
@@ -40,7 +40,7 @@ def read_paragraphs(source: TextSource) -> tuple[Dataset, Dataset | None, ReadTe
 
     Raises: ValueError for files that cannot be read or hold no text, and as `mlm_recipes.sources.hub_datasets`.
 
-    >>> from mlm_recipes.data.text_source import resolve
+    >>> from mlm_recipes.data.corpus_name import resolve
     >>> rows, held_out, facts = read_paragraphs(resolve("general-english"))
     >>> len(rows), held_out, facts["blank_lines_dropped"]
     (60, None, 0)
@@ -63,7 +63,7 @@ def stream_paragraphs(source: TextSource) -> Callable[[], Iterator[str]]:
 
     The function raises: ValueError for files that cannot be read.
 
-    >>> from mlm_recipes.data.text_source import resolve
+    >>> from mlm_recipes.data.corpus_name import resolve
     >>> read = stream_paragraphs(resolve("general-english", for_streaming=True))
     >>> sum(1 for paragraph in read()), sum(1 for paragraph in read())
     (60, 60)

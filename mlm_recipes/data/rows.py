@@ -17,7 +17,7 @@ from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
 from .columns import column
-from .encoding import Encoder
+from .text_to_ids import Encoder
 from .windows import paragraph_of, window_of
 
 #: Part of every key, so that rows made by an earlier version of this code are not used.
@@ -55,7 +55,7 @@ def tokenize(
     Args:
         rows: a data set with `text` and optionally `example_id`; by default, the index of the row.
         tokenizer: one of transformers'.
-        max_length, long_text, stride: as for `mlm_recipes.data.encoding.Encoder`.
+        max_length, long_text, stride: as for `mlm_recipes.data.text_to_ids.Encoder`.
         num_proc: how many processes tokenize; by default this one alone.
 
     The result has the columns of `Encoder`. `datasets` caches it on disk, by the text, the tokenizer and these values.
@@ -180,7 +180,7 @@ class NumberedRows(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 class RowsOfEpoch(torch.utils.data.Dataset[Any]):
-    """Rows by the keys of `mlm_recipes.training.order.EpochSampler`; each row has its `epoch`, for the collator.
+    """Rows by the keys of `mlm_recipes.training.example_order.EpochSampler`, each with its `epoch` for the collator.
 
     The key contains the epoch, because nothing else reaches a data set in the memory of a worker process. A key of -1
     gives None: no example. With `plain`, rows have only columns that any collator knows.

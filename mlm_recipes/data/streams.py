@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from datasets import Dataset
 
-from ..masking.keys import Bools, order_keys, sequence_keys
+from ..masking.random_keys import Bools, order_keys, sequence_keys
 from .rows import fingerprint, to_rows
 from .text_cache import digests
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..masking.keys import Ints
+from ..masking.random_keys import Ints
 from ..metrics_file import Change, Chosen, Comparison, ModelAlone, ModelScores, ModelState
 from .breakdowns import Breakdown
 from .measured_text import Evaluate, MeasuredText, Measurement, change, gain

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from datasets import Dataset
 
-from ..masking.keys import Bools, Floats, Ints
+from ..masking.random_keys import Bools, Floats, Ints
 from ..metrics_file import Band, GroupChange, Piece, Word, WordChange, Words
 from .paired_bootstrap import MASKED, NATS, paired_changes
 from .token_results import TokenResults

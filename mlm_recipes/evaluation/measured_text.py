@@ -13,7 +13,7 @@ from datasets import Dataset
 from ..data.columns import column, flat_column
 from ..data.windows import paragraph_of
 from ..masking.collator import EVALUATION_SHARE
-from ..masking.keys import Floats, Ints
+from ..masking.random_keys import Floats, Ints
 from ..metrics_file import Gain, Sample, TextChange, TextScores, Unit
 from .paired_bootstrap import MASKED, interval_of_gain, measures, paired_changes
 from .pseudo_perplexity import MaskedAlone, mask_alone

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..masking.keys import Floats
+from ..masking.random_keys import Floats
 from ..metrics_file import Measure, MeasureName, Scores, Verdict
 
 #: The columns of the sums of a paragraph: nats, first choices and first five choices that were right, masked tokens.

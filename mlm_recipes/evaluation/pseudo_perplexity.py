@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.columns import list_lengths
-from ..masking.keys import CHOOSE, EVALUATION_EPOCH, Bools, Ints, draw, sequence_keys
+from ..masking.random_keys import CHOOSE, EVALUATION_EPOCH, Bools, Ints, draw, sequence_keys
 
 #: So many tokens of the longest row can be afforded in any case.
 _FEWEST = 32

@@ -11,10 +11,10 @@ import torch
 from datasets import Dataset
 
 from ..data.columns import list_lengths
+from ..masking.batch_layout import labelled, places_of
 from ..masking.collator import DataCollatorForMaskedLM
-from ..masking.keys import Bools, Floats, Ints
-from ..masking.layout import labelled, places_of
-from .passes import evaluate_batches, with_bar
+from ..masking.random_keys import Bools, Floats, Ints
+from .forward_passes import evaluate_batches, with_bar
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..masking.layout import labelled
+from ..masking.batch_layout import labelled
 from .metric import compute
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..masking.keys import Bools, Ints
+from ..masking.random_keys import Bools, Ints
 
 _CONTINUES = "##"
 _BEGINS = ("\u0120", "\u2581")  # byte-level BPE's and SentencePiece's space

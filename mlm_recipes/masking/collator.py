@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from .keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
-from .layout import IGNORE_INDEX, joined_row
+from .batch_layout import IGNORE_INDEX, joined_row
 from .policies import choose_uniform, replace_chosen, special_token_ids
+from .random_keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
 
 #: The share of the tokens that evaluation masks, independent of how training masks.
 EVALUATION_SHARE = 0.15

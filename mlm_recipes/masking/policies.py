@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .keys import CHOOSE, RANDOM_TOKEN, REPLACE, Bools, Ints, Keys, draw
+from .random_keys import CHOOSE, RANDOM_TOKEN, REPLACE, Bools, Ints, Keys, draw
 
 
 def choose_uniform(
@@ -23,7 +23,7 @@ def choose_uniform(
     `maskable` is True for every token that is not special, shape `(tokens,)`; so is the result for every token chosen.
     With `at_least_one`, a sequence in which chance has chosen none gives the token that came nearest.
 
-    >>> from mlm_recipes.masking.keys import sequence_keys
+    >>> from mlm_recipes.masking.random_keys import sequence_keys
     >>> keys, lengths = sequence_keys(0, 0, [0]), np.array([4])
     >>> choose_uniform(np.array([False, True, True, False]), keys, lengths, mlm_probability=1.0).tolist()
     [False, True, True, False]
@@ -66,7 +66,7 @@ def replace_chosen(
     A chosen token becomes `mask_token_id` with probability `mask_replace_prob`, a token drawn evenly from
     `ordinary_token_ids` with probability `random_replace_prob`, and stays what it is otherwise.
 
-    >>> from mlm_recipes.masking.keys import sequence_keys
+    >>> from mlm_recipes.masking.random_keys import sequence_keys
     >>> keys, lengths = sequence_keys(0, 0, [0]), np.array([4])
     >>> chosen = np.array([False, True, False, True])
     >>> replace_chosen(np.array([7, 8, 9, 10]), chosen, keys, lengths, mask_token_id=103,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from ..masking.layout import labelled
+from ..masking.batch_layout import labelled
 
 #: The number of logits that each thread processes at a time: in float32 they take 1 MiB, which fits a core's cache.
 _AT_A_TIME = 2**18

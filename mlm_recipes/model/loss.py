@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..masking.layout import labelled
+from ..masking.batch_layout import labelled
 from .cross_entropy import cross_entropy
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..masking.layout import joined_row
+from ..masking.batch_layout import joined_row
 from .evaluation_mode import evaluation_mode
 from .joined_attention import NAME
 from .positions import first_position, max_positions

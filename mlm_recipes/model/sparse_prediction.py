@@ -16,7 +16,8 @@ def only_at(model: Any, where: torch.Tensor) -> Iterator[None]:
     """Run the head of `model`, any `AutoModelForMaskedLM`, only at some positions.
 
     Args:
-        where: bool, shape `(batch, seq_len)`: the positions, such as `mlm_recipes.masking.layout.labelled(labels)`.
+        where: bool, shape `(batch, seq_len)`: the positions, such as those of
+            `mlm_recipes.masking.batch_layout.labelled(labels)`.
 
     Within `with`, the model's logits have the shape `(1, positions, vocab)`, in the order of `where.nonzero()`. The
     encoder is unchanged; positions are selected from its output before the head, which processes each position

@@ -12,34 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
-from torch.utils.data import DataLoader
-from transformers import set_seed
-from transformers.utils import logging as transformers_logging
 
-from ..checkpoints.contract import READING
-from ..data.columns import column
-from ..data.corpus import Corpus
-from ..data.measures import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
-from ..data.rows import to_rows, tokenize
-from ..data.tokenizer import has_tokenizer, load_any_tokenizer, load_or_train_tokenizer, require_mask_token
+from ..checkpoints.value_kinds import READING
+from ..data.text_statistics import ratio
 from ..inspection_file import (
-    Duplicates,
-    InspectedModel,
     InspectionFacts,
-    Layout,
     MeasuredFacts,
     Recommended,
-    RowFacts,
-    TextFacts,
     Timing,
 )
-from ..masking.collator import DataCollatorForMaskedLM
-from ..masking.keys import Ints
-from ..masking.layout import labelled
-from ..model.loading import load_model_and_missing, starts_random
-from ..model.padding_free import use_padding_free
-from ..model.positions import max_positions, usable_length
+from ..masking.random_keys import Ints
 from ..report import advice, inspection_page
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
@@ -47,14 +29,12 @@ from ..sources.model_folder import built_in_models
 from ..training.config import MLMConfig
 from . import run_folder
 from .arguments import default_recipe, read_config
-from .pace import fit, time_steps
-from .prepare import load_text
+from .inspection_facts import WHOLE, Subject, duplicates, row_facts, text_facts
+from .step_timing import fit, time_steps
 
 #: Marks a JSON file as an inspection, which the next one may replace.
 _WRITTEN_BY = "mlm-recipes inspect"
 
-#: No paragraph is as long as this, in tokens.
-_WHOLE = 2**31 - 1
 
 #: Warm-up steps, and timed steps.
 _WARM_UP, _TIMED = 2, 5
@@ -131,9 +111,9 @@ def inspect_corpus(
         raise ValueError(
             f"inspect: received {config.world_size} processes. Accepted: one. Run it without torchrun or accelerate."
         )
-    subject = _Subject.of(config)
-    lengths, text = _text(subject)
-    rows = _rows(subject)
+    subject = Subject.of(config)
+    lengths, text = text_facts(subject)
+    rows = row_facts(subject)
     measured: MeasuredFacts = {
         "written_by": _WRITTEN_BY,
         "corpus": subject.corpus.facts,
@@ -149,7 +129,7 @@ def inspect_corpus(
         "model": subject.model_facts(),
         **text,
         **rows,
-        "duplicates": _duplicates(subject.corpus),
+        "duplicates": duplicates(subject.corpus),
     }
     facts: InspectionFacts = {
         **measured,
@@ -171,174 +151,13 @@ def _asked_for(config: MLMConfig) -> dict[str, object]:
     return in_all(given, without_credentials)
 
 
-@dataclass
-class _Subject:
-    """The text and the model, as a run would load them, or the problems that prevent it."""
-
-    config: MLMConfig
-    corpus: Corpus
-    tokenizer: Any
-    model: Any  # None if it cannot be loaded
-    missing_weights: list[str]
-    max_length: int
-    problems: list[str]
-
-    @classmethod
-    def of(cls, config: MLMConfig) -> _Subject:
-        corpus = load_text(config, count_near_duplicates=True)
-        problems: list[str] = []
-        if has_tokenizer(config.model, config.model_revision) and not config.from_scratch:
-            tokenizer: Any = load_any_tokenizer(config.model, config.model_revision, config.trust_remote_code)
-            try:
-                require_mask_token(tokenizer, config.model)
-            except ValueError as error:
-                problems.append(str(error))
-        else:
-            tokenizer = load_or_train_tokenizer(
-                config.model, corpus["train"]["text"], **config.start(), vocab_size=config.vocab_size
-            )
-        set_seed(config.seed)
-        model: Any = None
-        missing: list[str] = []
-        said = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()  # the page lists the missing weights
-        try:
-            model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
-        except ValueError as error:
-            problems.append(str(error))
-        finally:
-            transformers_logging.set_verbosity(said)
-        max_length = usable_length(config.max_length, model) if model is not None else config.max_length or 512
-        return cls(config, corpus, tokenizer, model, missing, max_length, problems)
-
-    def model_facts(self) -> InspectedModel:
-        """Return the facts about the model."""
-        positions = None if self.model is None else max_positions(self.model)
-        inside = "" if self.model is None else f"{self.model.base_model_prefix}."
-        return {
-            "name": self.config.model,
-            "parameters": None if self.model is None else self.model.num_parameters(),
-            "random_weights": starts_random(self.config.model, self.config.from_scratch),
-            "vocabulary": len(self.tokenizer),
-            "embeddings": None if self.model is None else self.model.get_input_embeddings().num_embeddings,
-            "max_positions": None if positions is None or positions >= _WHOLE else positions,
-            "mask_token": self.tokenizer.mask_token,
-            "missing_weights": self.missing_weights,
-            "missing_in_encoder": sum(name.startswith(inside) for name in self.missing_weights),
-        }
-
-    def collator(self) -> DataCollatorForMaskedLM | None:
-        """Return the run's collator; for an unsuitable tokenizer, None and one more problem."""
-        if self.tokenizer.mask_token_id is None:
-            return None
-        try:
-            return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
-        except ValueError as error:
-            self.problems.append(str(error))
-            return None
-
-
-def _text(subject: _Subject) -> tuple[Ints, TextFacts]:
-    """Measure the text as it is; also return the tokens of each uncut paragraph, shape `(paragraphs,)`."""
-    whole = {name: tokenize(rows, subject.tokenizer, _WHOLE, "truncate") for name, rows in subject.corpus.items()}
-    measured = {name: per_row(rows, subject.tokenizer) for name, rows in whole.items()}
-    lengths, special, unknown, _ = (np.concatenate(column) for column in zip(*measured.values(), strict=True))
-    pieces = int(lengths.sum() - special.sum())
-    split = max(measured, key=lambda name: measured[name][0].max(initial=0))
-    longest = int(measured[split][0].argmax())
-    text = subject.corpus[split][longest]["text"]
-    beyond = np.maximum(lengths - subject.max_length, 0)
-    return lengths, {
-        "lengths": {
-            "paragraphs": len(lengths),
-            "tokens": pieces,
-            "tokens_with_special": int(lengths.sum()),
-            "median": float(np.median(lengths)),
-            "longest": int(lengths.max()),
-            "longest_begins": " ".join(text[:200].split()[:12]),
-            "histogram": histogram(lengths),
-        },
-        "longer_than_max_length": {"paragraphs": int((beyond > 0).sum()), "tokens": int(beyond.sum())},
-        "unknown": ratio(int(unknown.sum()), pieces),
-        "words": word_pieces(subject.corpus, subject.tokenizer, pieces),
-        "lines": line_shapes(subject.corpus),
-    }
-
-
-def _rows(subject: _Subject) -> RowFacts:
-    """Measure the rows that a run would see: what is cut off, what padding adds, and what is never masked."""
-    config = subject.config
-    rows = {
-        name: to_rows(text, subject.tokenizer, subject.max_length, **config.rows())
-        for name, text in subject.corpus.items()
-    }
-    cut = np.concatenate([column(split, "cut_off") for split in rows.values()])
-    kept = {name: per_row(split, subject.tokenizer) for name, split in rows.items()}
-    lengths, _, _, maskable = kept["train"]
-    tokens, of_all = int(lengths.sum()), sum(int(found[0].sum()) for found in kept.values()) + int(cut.sum())
-    batch, multiple = config.per_device_train_batch_size, config.pad_to_multiple_of or 1
-    padded = np.minimum(-(-lengths // multiple) * multiple, max(subject.max_length, int(lengths.max())))
-    everywhere = len(lengths) * max(subject.max_length, int(lengths.max()))
-    dynamic = expected_positions(padded, batch)
-    return {
-        "cut_off": {"paragraphs": int((cut > 0).sum()), "tokens": ratio(int(cut.sum()), of_all)},
-        "rows": {"train": len(lengths), "validation": len(kept["validation"][0]), "train_tokens": tokens},
-        "padding": {
-            "run": _layout(subject),
-            "max_length": ratio(everywhere - tokens, everywhere),
-            "longest": ratio(dynamic - tokens, dynamic),
-            "padding_free": ratio(0, tokens),
-        },
-        "masking": {
-            "mlm_probability": config.mlm_probability,
-            "rows_without_a_mask": ratio(float(((1 - config.mlm_probability) ** maskable).sum()), len(maskable)),
-            "rows_below_three_maskable": ratio(int((maskable < 3).sum()), len(maskable)),
-            "held_out_masked_tokens": _held_out_masked(subject, rows["validation"]),
-        },
-    }
-
-
-def _layout(subject: _Subject) -> Layout:
-    """Return the run's batch layout, a key of facts["padding"]."""
-    config = subject.config
-    if config.padding != "longest":
-        return "max_length"
-    free = config.padding_free and config.pad_to_multiple_of is None and subject.model is not None
-    return "padding_free" if free and use_padding_free(subject.model) is None else "longest"
-
-
-def _held_out_masked(subject: _Subject, rows: Dataset) -> int | None:
-    """Count the tokens that every evaluation of this text will mask."""
-    collator = subject.collator()
-    if collator is None:
-        return None
-    frozen = replace(collator.frozen(subject.config.evaluation_seed), padding="longest", padding_free=True)
-    masked = sum(int(labelled(batch["labels"]).sum()) for batch in DataLoader(rows, batch_size=256, collate_fn=frozen))
-    if not masked:
-        subject.problems.append(
-            "evaluation: none of the held-out tokens can be masked, so there is nothing to measure. Accepted: held-out "
-            "text with at least one known token. Add text, raise --validation_fraction, or choose another model."
-        )
-    return masked
-
-
-def _duplicates(corpus: Corpus) -> Duplicates:
-    """Count duplicates, which are equal except for case and white space, and near duplicates."""
-    return {
-        "exact": corpus.facts["duplicates"],
-        "near": corpus.facts["near_duplicates"],
-        "dropped_as_duplicate_of_validation": corpus.facts["dropped_as_duplicate_of_validation"],
-        "near_duplicates_of_validation": corpus.facts["near_duplicates_of_validation"],
-    }
-
-
-def _recommended(subject: _Subject, facts: MeasuredFacts, lengths: Ints) -> Recommended:
+def _recommended(subject: Subject, facts: MeasuredFacts, lengths: Ints) -> Recommended:
     """Return the recommended recipe, and the values that should differ for this text."""
     found = advice.advised_recipe(facts, subject.config.model in built_in_models())
     usual = read_config(found["recipe"])
     length = usual.max_length if usual.packing else None
     if length is None:
-        length = advice.advised_length(lengths, facts["model"]["max_positions"] or _WHOLE)
+        length = advice.advised_length(lengths, facts["model"]["max_positions"] or WHOLE)
     return {
         **found,
         "packed": usual.packing,
@@ -348,7 +167,7 @@ def _recommended(subject: _Subject, facts: MeasuredFacts, lengths: Ints) -> Reco
     }
 
 
-def _time(subject: _Subject, examples: int) -> Timing:
+def _time(subject: Subject, examples: int) -> Timing:
     """Time the run's own first steps; with `train_minutes`, with the batch size that a run would choose."""
     config, rows = replace(subject.config, max_length=subject.max_length), subject.corpus["train"]
     timed: list[float] = []

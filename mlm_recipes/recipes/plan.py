@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from ..checkpoints.contract import find_checkpoint, resume_request, saved_values
+from ..checkpoints.resume_contract import find_checkpoint, resume_request, saved_values
 from ..checkpoints.storage import list_checkpoints, newest_whole
 from ..training.config import MLMConfig
 from ..training.processes import from_main
-from ..training.restarts import restarted
+from ..training.torchrun_restarts import restarted
 from . import run_folder
 from .arguments import read_config, recipe_path
 

@@ -13,10 +13,10 @@ from transformers import set_seed
 
 from ..data.columns import flat_column
 from ..data.corpus import Corpus, check_held_out, load_corpus, load_paragraphs
+from ..data.corpus_name import Reading, Version, resolve
 from ..data.paragraphs import stream_paragraphs
 from ..data.rows import lost_and_split, to_rows
 from ..data.streams import HeldOut, TextStream, rows_of
-from ..data.text_source import Reading, Version, resolve
 from ..data.tokenizer import load_or_train_tokenizer
 from ..evaluation.before_after import Measured
 from ..evaluation.measured_text import MeasuredText

@@ -24,7 +24,7 @@ from ..report import last_screen, run_report, wording
 from ..report.model_card import licence_in
 from ..sources.model_folder import model_folder, source_of
 from ..training.config import MLMConfig
-from ..training.not_made import NotMade
+from ..training.tolerated_failures import NotMade
 from . import run_folder
 from .prepare import Run
 from .run_facts import command_line, machine_limit, peak_memory

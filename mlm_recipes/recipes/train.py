@@ -17,12 +17,11 @@ from ..evaluation.before_after import State
 from ..metrics_file import Evaluation, LoggedStep, Loop, Metrics
 from ..report import wording
 from ..training.config import MLMConfig
-from ..training.not_made import NotMade
 from ..training.processes import all_or_none, from_main
+from ..training.tolerated_failures import NotMade
 from ..training.trackers import Trackers, refuse_missing
 from ..training.trainer import MLMTrainer
 from . import run_folder
-from .pace import fit, time_steps
 from .plan import RunPlan, plan_run
 from .prepare import Run, prepare
 from .result import (
@@ -35,6 +34,7 @@ from .result import (
     refuse_diverged,
     result_of,
 )
+from .step_timing import fit, time_steps
 from .upload import Upload
 
 logger = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     without is said, and named in the result's `not_made`: pages, trackers, the machine's limit, the copy on the hub.
 
     Raises: ValueError or FileNotFoundError for what the caller can mend; FileExistsError for an `output_dir` that
-    holds a file a run would write over, unless `overwrite` is set; NotMadeError (mlm_recipes.training.not_made) where
-    the trained model could not be measured.
+    holds a file a run would write over, unless `overwrite` is set; NotMadeError
+    (mlm_recipes.training.tolerated_failures) where the trained model could not be measured.
     """
     plan = plan_run(recipe, overrides)
     refuse_missing(plan.config.report_to)

@@ -9,7 +9,7 @@ from .. import metrics_file
 from ..metrics_file import Metrics
 from ..sources.escaping import in_all, one_line
 from .model_card import card
-from .page import page
+from .report_page import page
 
 #: The files drawn from metrics.json, and the functions that draw them.
 FILES: dict[str, Callable[[Metrics], str]] = {"report.html": page, "README.md": card}

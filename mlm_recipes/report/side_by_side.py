@@ -103,7 +103,7 @@ class RunsSideBySide:
         """Return the same as a self-contained HTML page."""
         return (
             environment()
-            .get_template("compare.html")
+            .get_template("side_by_side.html")
             .render(
                 verdict=self.verdict(),
                 comparable=self.comparable,

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from ..checkpoints.contract import kind
+from ..checkpoints.value_kinds import kind
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.names import did_you_mean
 from . import precision
 from .config_checks import check
-from .restarts import rejoin_process_group
+from .torchrun_restarts import rejoin_process_group
 
 # What a run says about the place it ran at, not about itself; recipe.yaml leaves it out, so that it can run anywhere.
 PLACE = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..masking.collator import check_masking
 from ..sources.remote_code import require_name
-from .order import STRATEGIES
+from .example_order import STRATEGIES
 
 #: Values of transformers that a run cannot have, and why.
 _REFUSED = {

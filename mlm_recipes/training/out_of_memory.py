@@ -15,8 +15,8 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..masking.keys import dropout_seed
-from ..masking.layout import count_examples, split
+from ..masking.batch_layout import count_examples, split
+from ..masking.random_keys import dropout_seed
 from ..report.wording import count
 from ..sources.escaping import first_line
 from .gradient_exchange import GradientExchange, average_gradients

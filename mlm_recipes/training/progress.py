@@ -10,7 +10,7 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..report.screen import say
+from ..report.printing import say
 from ..report.wording import how_long
 
 #: The run's duration is estimated after this many steps; the first one warms up and is not counted.

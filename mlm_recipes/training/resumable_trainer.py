@@ -11,17 +11,17 @@ import torch
 from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from ..checkpoints.contract import ResumeContract, find_checkpoint, resume_request
+from ..checkpoints.resume_contract import ResumeContract, find_checkpoint, resume_request
 from ..checkpoints.storage import newest_whole
 from ..checkpoints.tensor_files import require_tensors_only
 from ..data.rows import NumberedRows, RowsOfEpoch
 from ..data.streams import START, Row, TextStream, blocks
 from ..masking.collator import DataCollatorForMaskedLM
 from ..metrics_file import Resumed
-from .allocator import kept_memory
 from .config import MLMConfig
+from .cpu_allocator import kept_memory
+from .example_order import NO_EXAMPLE, EpochSampler, StepSeeds
 from .nonfinite import SkippedSteps
-from .order import NO_EXAMPLE, EpochSampler, StepSeeds
 from .processes import from_main
 from .robust_trainer import RobustTrainer
 from .streamed_rows import StreamedRows, StreamState
@@ -93,7 +93,7 @@ class ResumableTrainer(RobustTrainer):
         On a CPU a resumed run ends with the weights of one that was never interrupted, to the last bit.
 
         Raises: FileNotFoundError where there is no checkpoint; ValueError where it belongs to another run
-        (`mlm_recipes.checkpoints.contract` says which values must stay, which may change if asked for, which are free).
+        (`mlm_recipes.checkpoints.value_kinds` says which values must stay, and which may change).
         """
         assert isinstance(self.args, MLMConfig)
         if self.args.train_minutes is not None:

@@ -19,7 +19,7 @@ from ..sources.escaping import first_line
 from .nonfinite import SkippedSteps, refusal
 from .out_of_memory import MicroBatchParts
 from .processes import all_or_none, from_main, gathered
-from .signals import Interrupted, StopSignals
+from .stop_signals import Interrupted, StopSignals
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ..checkpoints.contract import METRIC_DRIVEN
+from ..checkpoints.value_kinds import METRIC_DRIVEN
 from .config import MLMConfig
 
 #: The values of a run that leaves nothing behind: none saved, sent, shown or taken up again.

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..masking.layout import lengths_of
+from ..masking.batch_layout import lengths_of
 
 
 class TokenCounter:

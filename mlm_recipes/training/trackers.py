@@ -14,7 +14,7 @@ from transformers.integrations.integration_utils import (
 )
 
 from ..sources.names import did_you_mean
-from .not_made import NotMade
+from .tolerated_failures import NotMade
 
 #: The package to install for a tracker, if its name differs.
 _PACKAGES = {"comet_ml": "comet-ml"}

@@ -17,11 +17,11 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from ..data.rows import fingerprint, to_rows
 from ..data.streams import Row, TextStream, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, require_mask_token
+from ..evaluation.forward_passes import evaluate_examples
 from ..evaluation.metric import compute
-from ..evaluation.passes import evaluate_examples
 from ..evaluation.token_results import TokenResults, evaluate_tokens
+from ..masking.batch_layout import by_length, labelled, without_mask
 from ..masking.collator import DataCollatorForMaskedLM
-from ..masking.layout import by_length, labelled, without_mask
 from ..model.dropout import use_fast_dropout
 from ..model.loading import load_model
 from ..model.loss import masked_lm_loss
@@ -36,7 +36,7 @@ from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
 from .resumable_trainer import ResumableTrainer
-from .signals import goes_by_what_is_measured
+from .stop_signals import goes_by_what_is_measured
 from .token_counter import TokenCounter
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlm_recipes import load_corpus
-from mlm_recipes.data.text_source import CORPORA
+from mlm_recipes.data.corpus_name import CORPORA
 
 
 def paragraphs(corpus):

@@ -9,8 +9,8 @@ import pytest
 
 from mlm_recipes import load_corpus
 from mlm_recipes.data import paragraphs as paragraphs_module
+from mlm_recipes.data.corpus_name import Reading, Version, resolve
 from mlm_recipes.data.paragraphs import COUNTS, read_paragraphs, stream_paragraphs
-from mlm_recipes.data.text_source import Reading, Version, resolve
 
 
 def test_a_stream_has_the_paragraphs_of_the_text_read_whole(tmp_path):

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from mlm_recipes import tokenize, train_tokenizer
-from mlm_recipes.data.encoding import Encoder
 from mlm_recipes.data.rows import NumberedRows, RowsOfEpoch, fingerprint, pack, with_example_id
+from mlm_recipes.data.text_to_ids import Encoder
 
 
 def test_tokenize_cuts_marks_and_keeps_the_ids(corpus, tokenizer):

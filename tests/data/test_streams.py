@@ -24,12 +24,12 @@ from transformers import DataCollatorForLanguageModeling
 import mlm_recipes
 from mlm_recipes import MLMConfig, MLMTrainer, TextStream, evaluate, load_corpus, reference, tokenize, verify
 from mlm_recipes.data.corpus import load_paragraphs
+from mlm_recipes.data.corpus_name import resolve
 from mlm_recipes.data.paragraphs import stream_paragraphs
 from mlm_recipes.data.streams import START, HeldOut, blocks, rows_of
-from mlm_recipes.data.text_source import resolve
 from mlm_recipes.recipes.prepare import prepare
 from mlm_recipes.training import streamed_rows, trainer
-from mlm_recipes.training.order import EpochSampler
+from mlm_recipes.training.example_order import EpochSampler
 from mlm_recipes.training.streamed_rows import StreamedRows, StreamState
 
 

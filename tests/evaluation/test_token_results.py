@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from same_run import assert_close, loss_bound
 
 from mlm_recipes import DataCollatorForMaskedLM
-from mlm_recipes.evaluation.passes import evaluate_examples
+from mlm_recipes.evaluation.forward_passes import evaluate_examples
 from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
 from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.positions import first_position

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm_recipes.masking.keys import CHOOSE, EVALUATION_EPOCH, RANDOM_TOKEN, REPLACE, draw, sequence_keys
 from mlm_recipes.masking.policies import choose_uniform, replace_chosen
+from mlm_recipes.masking.random_keys import CHOOSE, EVALUATION_EPOCH, RANDOM_TOKEN, REPLACE, draw, sequence_keys
 
 seeds = st.integers(-(2**63), 2**64 - 1)
 ids = st.integers(0, 2**62)

@@ -15,7 +15,7 @@ from mlm_recipes import load_model, load_tokenizer
 from mlm_recipes.evaluation.fill_mask import fill_mask
 from mlm_recipes.model.loading import has_weights
 from mlm_recipes.model.loss import masked_lm_loss
-from mlm_recipes.model.rounding import rounding_bound
+from mlm_recipes.model.rounding_bounds import rounding_bound
 from mlm_recipes.sources.model_folder import model_folder
 
 

@@ -22,15 +22,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import set_seed
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
-from mlm_recipes.evaluation.passes import evaluate_examples
-from mlm_recipes.masking.layout import joined_row, without_mask
+from mlm_recipes.evaluation.forward_passes import evaluate_examples
+from mlm_recipes.masking.batch_layout import joined_row, without_mask
 from mlm_recipes.model import joined_attention
 from mlm_recipes.model.dropout import Dropout
 from mlm_recipes.model.joined_attention import NAME, _Attention, _one_by_one, _padded
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.positions import first_position
-from mlm_recipes.model.rounding import rounding_bound
+from mlm_recipes.model.rounding_bounds import rounding_bound
 
 OWN_ATTENTION = {"mpnet", "deberta-v2"}
 LENGTHS = [9, 1, LONGEST, 17]

@@ -5,7 +5,7 @@ import torch
 from architectures import make
 from transformers import RobertaConfig, RobertaForMaskedLM
 
-from mlm_recipes.masking.layout import joined_row
+from mlm_recipes.masking.batch_layout import joined_row
 from mlm_recipes.model.loading import load_model
 from mlm_recipes.model.positions import first_position, max_positions, usable_length
 

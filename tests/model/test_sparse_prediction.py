@@ -16,7 +16,7 @@ from same_run import (
 )
 
 from mlm_recipes import MLMConfig, MLMTrainer
-from mlm_recipes.evaluation.passes import evaluate_examples
+from mlm_recipes.evaluation.forward_passes import evaluate_examples
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.sparse_prediction import only_at, unsupported
 

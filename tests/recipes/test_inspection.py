@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertModel, BertTokenizer
 
 from mlm_recipes import DataCollatorForMaskedLM, cli, evaluate, inspect_corpus, load_corpus
-from mlm_recipes.data.measures import expected_positions
-from mlm_recipes.recipes import inspection
+from mlm_recipes.data.text_statistics import expected_positions
+from mlm_recipes.recipes import inspection, inspection_facts
 from mlm_recipes.report import advice, inspection_page
 
 LINES = ["the soul is dyed by thoughts", "the soul", "by thoughts", "the zebra", "thoughts", "THE  Soul"]
@@ -125,10 +125,10 @@ def test_the_share_without_a_mask_is_that_of_the_real_collator(checkpoint, short
     """Over 400 epochs of short rows, within five standard deviations."""
     lines = [" ".join(line.split()[:3]) for line in short_text.read_text().splitlines()]
     Path("short.txt").write_text("\n".join(lines) + "\n")
-    subject = inspection._Subject.of(
+    subject = inspection_facts.Subject.of(
         inspection.read_config("adapt", {"model": str(checkpoint), "corpus": "short.txt", "mlm_probability": 0.2})
     )
-    expected = inspection._rows(subject)["masking"]["rows_without_a_mask"]
+    expected = inspection_facts.row_facts(subject)["masking"]["rows_without_a_mask"]
     collate, rows = subject.collator(), inspection.tokenize(subject.corpus["train"], subject.tokenizer, 512)
     epochs = 400
     seen = sum(
@@ -172,7 +172,7 @@ def test_packed_rows_lose_nothing(small):
 
 
 def test_a_large_text_is_sampled_and_says_so(small, monkeypatch):
-    monkeypatch.setattr("mlm_recipes.data.measures._TOKENS", 7)
+    monkeypatch.setattr("mlm_recipes.data.text_statistics._TOKENS", 7)
     found = inspect_corpus(timing=False, **small)
     # Every third paragraph: the first and the fourth, and the one held out.
     assert found.facts["words"]["counted"] == 6 + 2 + 2

@@ -7,12 +7,13 @@ import torch
 from conftest import ROOT, make_bert
 
 from mlm_recipes import DataCollatorForMaskedLM, cli, verify
-from mlm_recipes.masking.keys import sequence_keys
+from mlm_recipes.masking.random_keys import sequence_keys
 from mlm_recipes.model.sparse_prediction import only_at
-from mlm_recipes.recipes import verification
+from mlm_recipes.recipes import verification, verification_bench, verification_checks
 from mlm_recipes.recipes.arguments import read_config
-from mlm_recipes.recipes.verification import Check, VerifyResult
-from mlm_recipes.training.order import EpochSampler
+from mlm_recipes.recipes.verification import VerifyResult
+from mlm_recipes.recipes.verification_checks import Check
+from mlm_recipes.training.example_order import EpochSampler
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def values(tokenizer, short_text, tmp_path_factory):
 
 @pytest.fixture
 def bench(values, tmp_path):
-    return verification._Bench.of(verification._small(read_config("adapt", values), tmp_path))
+    return verification_bench.Bench.of(verification_bench.cut_down(read_config("adapt", values), tmp_path))
 
 
 # What a run of four steps cannot have, and verify must put aside.
@@ -64,19 +65,19 @@ def test_a_loss_divided_for_each_micro_batch_is_found(bench, monkeypatch):
     def mean_of_means(outputs, labels, num_items_in_batch=None):
         return torch.nn.functional.cross_entropy(outputs.logits[0], labels[labels != -100])
 
-    assert all(measured(verification._accumulation(bench)).values())
+    assert all(measured(verification_checks.accumulation(bench)).values())
     monkeypatch.setattr("mlm_recipes.training.trainer.masked_lm_loss", mean_of_means)
     # Trainer.__init__ takes the function from kwargs before the module's default, as here.
-    assert not any(measured(verification._accumulation(bench)).values())
+    assert not any(measured(verification_checks.accumulation(bench)).values())
 
 
 def test_a_head_that_is_no_longer_the_same_is_found(bench, monkeypatch):
-    assert len(measured(verification._fast_paths(bench))) == 4
-    assert all(measured(verification._fast_paths(bench)).values())
+    assert len(measured(verification_checks.fast_paths(bench))) == 4
+    assert all(measured(verification_checks.fast_paths(bench)).values())
     monkeypatch.setattr(
         "mlm_recipes.training.trainer.only_at", lambda model, where: only_at(model, where.roll(1, dims=1))
     )
-    found = measured(verification._fast_paths(bench))
+    found = measured(verification_checks.fast_paths(bench))
     assert not any(ok for name, ok in found.items() if name.startswith("head"))
 
 
@@ -88,44 +89,44 @@ def test_attention_across_a_border_is_found(bench, monkeypatch):
 
     monkeypatch.setattr("mlm_recipes.model.padding_free._difference", lambda model: None)
     monkeypatch.setattr("mlm_recipes.model.joined_attention._one_by_one", across)
-    found = measured(verification._fast_paths(bench))
+    found = measured(verification_checks.fast_paths(bench))
     assert not found["joined in one row or padded: gradient"]
     assert found["head on masked positions or on all: gradient"]
 
 
 def test_a_model_that_attends_to_padding_is_found(bench):
-    assert all(measured(verification._padding(bench)).values())
+    assert all(measured(verification_checks.padding(bench)).values())
     forward = bench.run.model.forward
     bench.run.model.forward = lambda attention_mask=None, **inputs: forward(**inputs)
-    assert not any(measured(verification._padding(bench)).values())
+    assert not any(measured(verification_checks.padding(bench)).values())
 
 
 def test_masks_that_depend_on_the_batch_are_found(bench, monkeypatch):
-    assert all(measured(verification._masks(bench)).values())
+    assert all(measured(verification_checks.masks(bench)).values())
     keys = DataCollatorForMaskedLM._keys
     without = lambda self, rows: keys(self, [row | {"example_id": i} for i, row in enumerate(rows)])  # noqa: E731
     monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", without)
-    assert not measured(verification._masks(bench))["masks by batch, order and worker: examples that differ"]
+    assert not measured(verification_checks.masks(bench))["masks by batch, order and worker: examples that differ"]
 
 
 def test_masks_that_never_change_are_found(bench, monkeypatch):
     keys = DataCollatorForMaskedLM._keys
     without = lambda self, rows: keys(self, [row | {"epoch": 0} for row in rows])  # noqa: E731
     monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", without)
-    assert not measured(verification._masks(bench))["masks of two epochs: examples that do not differ"]
+    assert not measured(verification_checks.masks(bench))["masks of two epochs: examples that do not differ"]
 
 
 def test_an_order_that_depends_on_the_layout_is_found(bench, monkeypatch):
-    assert all(measured(verification._order(bench)).values())
+    assert all(measured(verification_checks.order(bench)).values())
     order = EpochSampler._order
     monkeypatch.setattr(EpochSampler, "_order", lambda self: order(self)[:: -1 if self.filled != self.kept else 1])
-    assert not measured(verification._order(bench))["order by accumulation, processes: layouts that differ"]
+    assert not measured(verification_checks.order(bench))["order by accumulation, processes: layouts that differ"]
 
 
 def test_an_example_that_comes_twice_is_found(bench, monkeypatch):
     order = EpochSampler._order
     monkeypatch.setattr(EpochSampler, "_order", lambda self: [*order(self)[:-1], order(self)[0]])
-    assert not measured(verification._order(bench))["order: examples of an epoch that came twice or never"]
+    assert not measured(verification_checks.order(bench))["order: examples of an epoch that came twice or never"]
 
 
 @pytest.mark.slow
@@ -140,8 +141,13 @@ def test_an_example_that_comes_twice_is_found(bench, monkeypatch):
     ],
 )
 def test_no_false_alarm(values, changes, tmp_path):
-    bench = verification._Bench.of(verification._small(read_config("adapt", values | changes), tmp_path))
-    checks = (verification._accumulation, verification._padding, verification._masks, verification._order)
+    bench = verification_bench.Bench.of(verification_bench.cut_down(read_config("adapt", values | changes), tmp_path))
+    checks = (
+        verification_checks.accumulation,
+        verification_checks.padding,
+        verification_checks.masks,
+        verification_checks.order,
+    )
     assert all(all(measured(check(bench)).values()) for check in checks)
 
 
@@ -149,21 +155,21 @@ def test_a_model_with_few_positions_is_verified_within_them(tokenizer, short_tex
     make_bert(tokenizer, max_position_embeddings=24).save_pretrained(tmp_path / "short")
     tokenizer.save_pretrained(tmp_path / "short")
     config = read_config("adapt", {"model": str(tmp_path / "short"), "corpus": str(short_text)})
-    bench = verification._Bench.of(verification._small(config, tmp_path))
+    bench = verification_bench.Bench.of(verification_bench.cut_down(config, tmp_path))
     assert bench.run.max_length == 24
-    assert all(measured(verification._padding(bench)).values())
+    assert all(measured(verification_checks.padding(bench)).values())
 
 
 def test_an_evaluation_by_lottery_is_found(bench, monkeypatch):
-    assert all(measured(verification._evaluation(bench)).values())
+    assert all(measured(verification_checks.evaluation(bench)).values())
     chance = lambda self, rows: sequence_keys(random.getrandbits(60), 0, list(range(len(rows))))  # noqa: E731
     monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", chance)
-    assert not measured(verification._evaluation(bench))["evaluation, twice: loss"]
+    assert not measured(verification_checks.evaluation(bench))["evaluation, twice: loss"]
 
 
 def test_where_there_is_nothing_there_is_no_difference():
-    assert verification._relative([0.0, 0.0], [0.0, 0.0]) == 0.0
-    assert verification._relative([1.0, 3.0], [1.0, 2.0]) == 0.5
+    assert verification_checks.relative([0.0, 0.0], [0.0, 0.0]) == 0.0
+    assert verification_checks.relative([1.0, 3.0], [1.0, 2.0]) == 0.5
 
 
 def test_it_wants_one_process(monkeypatch):

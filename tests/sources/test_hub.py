@@ -25,7 +25,7 @@ from mlm_recipes.sources import hub
 from mlm_recipes.sources.hub import fetch_model
 from mlm_recipes.sources.hub_datasets import load_splits
 from mlm_recipes.data.paragraphs import stream_paragraphs
-from mlm_recipes.data.text_source import Version, resolve
+from mlm_recipes.data.corpus_name import Version, resolve
 def twice(name, **version):
     source = resolve(name, version=Version(**version), for_streaming=True)
     read = stream_paragraphs(source)

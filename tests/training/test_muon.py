@@ -9,7 +9,7 @@ import torch
 from conftest import make_bert, make_model
 
 from mlm_recipes import MLMConfig, MLMTrainer
-from mlm_recipes.model.rounding import rounding_bound
+from mlm_recipes.model.rounding_bounds import rounding_bound
 from mlm_recipes.training.muon import MuonWithAdamW, muon_with_adamw, orthogonal
 
 

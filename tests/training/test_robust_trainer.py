@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.checkpoints.storage import STAGED, fault, list_checkpoints
-from mlm_recipes.training.signals import Interrupted
+from mlm_recipes.training.stop_signals import Interrupted
 
 STEPS = 6
 

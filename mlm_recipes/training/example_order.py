@@ -10,7 +10,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from ..masking.keys import dropout_seed, order_keys
+from ..masking.random_keys import dropout_seed, order_keys
 
 #: Stands for no example, if a process has one fewer than another.
 NO_EXAMPLE = -1

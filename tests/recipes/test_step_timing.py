@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlm_recipes import MLMConfig, MLMTrainer, cli, evaluate, reference, train
-from mlm_recipes.recipes import pace
+from mlm_recipes.recipes import step_timing
 from mlm_recipes.recipes import train as train_module
 from mlm_recipes.recipes.arguments import read_config
-from mlm_recipes.recipes.pace import FEWEST, SMALLEST, fit, time_steps
+from mlm_recipes.recipes.step_timing import FEWEST, SMALLEST, fit, time_steps
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_the_plan_never_exceeds_the_time(minutes, at_most, batch, each, row):
 
 
 def test_warm_up_steps_are_not_timed(monkeypatch):
-    clock = pace._Clock(warm_up=2)
+    clock = step_timing._Clock(warm_up=2)
     clock._times = [0.0, 10.0, 15.0, 16.0, 18.0]
     assert clock.timed() == [1.0, 2.0]
     clock._times = [0.0, 10.0, 15.0]  # it was too slow to go on
@@ -75,7 +75,7 @@ def test_real_steps_are_timed_and_leave_nothing_behind(tokenizer, rows, tmp_path
     assert len(found) == 3
     assert all(seconds > 0 for seconds in found)
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(pace, "SECONDS", -1.0)  # where steps are slow, one has to do
+    monkeypatch.setattr(step_timing, "SECONDS", -1.0)  # where steps are slow, one has to do
     assert len(time_steps(make_bert(tokenizer), config, rows, tokenizer, 1, 3)) == 1
 
 
@@ -112,7 +112,7 @@ def test_a_warning_is_logged_once_with_several_trainers(values, monkeypatch, cap
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkeypatch, capsys, stop, signals_as_ever):
     """It does not name a checkpoint that no longer exists either."""
-    monkeypatch.setattr(pace._Clock, "on_step_end", lambda *_, **__: os.kill(os.getpid(), stop))
+    monkeypatch.setattr(step_timing._Clock, "on_step_end", lambda *_, **__: os.kill(os.getpid(), stop))
     given = [f"--{name}={value}" for name, value in values.items()]
     assert cli.main(["train", "adapt", "--train_minutes", "1", *given]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "mlm-recipes: interrupted"

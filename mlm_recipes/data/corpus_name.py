@@ -14,7 +14,7 @@ from ..metrics_file import TextOrigin
 from ..sources.credentials import without_credentials
 from ..sources.download import download, from_standard_input, is_url
 from ..sources.names import did_you_mean, looks_like_path
-from .files import find_files, name_of, path_kind, stem
+from .file_formats import find_files, name_of, path_kind, stem
 from .text_files import SAMPLE_BY
 
 logger = logging.getLogger(__name__)

@@ -18,9 +18,9 @@ from mlm_recipes.recipes import result as result_module
 from mlm_recipes.recipes import run_folder
 from mlm_recipes.recipes.upload import Upload
 from mlm_recipes.report import last_screen, run_report
-from mlm_recipes.training import not_made
-from mlm_recipes.training.not_made import NotMadeError
+from mlm_recipes.training import tolerated_failures
 from mlm_recipes.training.processes import all_or_none
+from mlm_recipes.training.tolerated_failures import NotMadeError
 
 SHORT = {"max_steps": 2, "per_device_train_batch_size": 4, "max_length": 32, "general_corpus": "none"}
 MODEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "recipe.yaml")
@@ -62,7 +62,7 @@ def test_optional_metrics_that_fail_are_the_only_ones_missing(flags, monkeypatch
     with monkeypatch.context() as patch:
         for place in pieces:
             patch.setattr(*place, fail)
-        assert cli.main(flags) == not_made.EXIT_CODE == 3
+        assert cli.main(flags) == tolerated_failures.EXIT_CODE == 3
     shown = capsys.readouterr()
     assert "Traceback" not in shown.err + shown.out
     for what in pieces.values():
@@ -228,7 +228,7 @@ def test_the_loop_by_hand_is_as_careful(checkpoint, short_text, monkeypatch, cap
 
 
 def test_if_one_process_fails_the_others_report_nothing(tmp_path, caplog):
-    quiet = not_made.NotMade(tmp_path, main=False)
+    quiet = tolerated_failures.NotMade(tmp_path, main=False)
     with quiet.noting("report.html"):
         fail()
     assert caplog.text == ""

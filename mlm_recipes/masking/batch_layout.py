@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .keys import Ints
+from .random_keys import Ints
 
 #: What another forward pass costs, in tokens. A GPU is better used by a few large ones.
 PRICE = {"cpu": 128}

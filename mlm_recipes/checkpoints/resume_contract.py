@@ -14,102 +14,10 @@ from transformers.trainer_callback import ExportableState
 
 from ..metrics_file import OldAndNew, Resumed
 from .storage import MANIFEST, fault, list_checkpoints, newest_whole
-
-#: Values that define a run. What several of them determine together (the text, the global batch, the model's shape,
-#: the masks) is compared separately, as a fact.
-FIXED = frozenset(
-    {
-        "data_seed",
-        "dataloader_drop_last",
-        "decay_bias_and_norm",
-        "evaluation_seed",
-        "loss_on",
-        "mask_replace_prob",
-        "mlm_probability",
-        "muon",
-        "optim",
-        "optim_args",
-        "optim_target_modules",
-        "random_replace_prob",
-        "seed",
-        "static_masks",
-        "stream_buffer",
-        "streaming",
-        "train_sampling_strategy",
-    }
-)
-
-#: Values that determine how a corpus becomes rows.
-READING = (
-    *("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split", "deduplicate", "encoding"),
-    *("encoding_errors", "long_text", "max_eval_samples", "packing", "sample_by", "stride", "text_column"),
-)
-
-#: Values that do not affect what is learned: file locations, what is printed or saved, how the work is distributed.
-ALLOWED = frozenset(
-    {
-        *("accelerator_config", "activation_checkpointing", "activation_checkpointing_kwargs", "debug", "deepspeed"),
-        *("gradient_checkpointing", "gradient_checkpointing_kwargs", "parallelism_config", "torch_empty_cache_steps"),
-        *("ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters"),
-        *("ddp_static_graph", "ddp_timeout", "fsdp", "fsdp_config", "full_determinism"),
-        *("dataloader_multiprocessing_context", "dataloader_num_workers"),
-        *("dataloader_persistent_workers", "dataloader_prefetch_factor", "length_column_name", "use_cache"),
-        *("disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint", "prediction_loss_only"),
-        *("eval_draws", "prompts_compared", "pseudo_perplexity_tokens"),
-        *("eval_accumulation_steps", "eval_delay", "eval_do_concat_batches", "eval_on_start", "eval_steps"),
-        *("eval_strategy", "eval_use_gather_object", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval"),
-        *("include_for_metrics", "include_num_input_tokens_seen", "per_device_eval_batch_size"),
-        *("max_skipped_steps", "on_nonfinite"),
-        *("hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision", "hub_strategy", "push_to_hub"),
-        *("log_level", "log_level_replica", "log_on_each_node", "logging_first_step", "logging_nan_inf_filter"),
-        *("logging_steps", "logging_strategy", "project", "prompts", "report_to", "run_name", "skip_memory_metrics"),
-        *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
-        *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
-        # Compared through the facts that they determine: the text, the global batch.
-        *("corpus", "general_corpus", "max_length", "num_proc", "train_minutes", *READING),
-        *("validation_corpus", "validation_fraction", "vocab_size"),
-        *("gradient_accumulation_steps", "per_device_train_batch_size"),
-    }
-)
-
-#: Values that can explain a difference between facts.
-_CAUSES = {
-    *("corpus", "from_scratch", "max_length", "model", "model_revision", *READING),
-    *("validation_corpus", "validation_fraction", "vocab_size"),
-}
-
-#: Schedules that follow a measured loss. They keep their own step count, which cannot be adapted to new values.
-METRIC_DRIVEN = {"greedy", "reduce_lr_on_plateau"}
+from .value_kinds import CAUSES, METRIC_DRIVEN, REMADE, kind
 
 #: The name of DataCollatorForMaskedLM in contracts of version 0.1.0: its module path at that time.
 _FORMER_COLLATOR = "mlm_recipes.collator.DataCollatorForMaskedLM"
-
-#: Values that a schedule or an optimizer is built from. A checkpoint restores the old ones, which must not win.
-_REMADE = frozenset(
-    {
-        "adam_beta1",
-        "adam_beta2",
-        "adam_epsilon",
-        "learning_rate",
-        "lr_scheduler_kwargs",
-        "lr_scheduler_type",
-        "max_steps",
-        "num_train_epochs",
-        "warmup_steps",
-        "weight_decay",
-    }
-)
-
-
-def kind(name: str) -> str:
-    """Return how a resume treats a changed value: `fixed` (refused), `allowed`, or `named` (refused unless named).
-
-    A value in neither list is `named`.
-
-    >>> kind("seed"), kind("logging_steps"), kind("learning_rate")
-    ('fixed', 'allowed', 'named')
-    """
-    return "fixed" if name in FIXED else "allowed" if name in ALLOWED else "named"
 
 
 def resume_request(value: str | Path | bool | None) -> str | bool:
@@ -243,7 +151,7 @@ class ResumeContract(TrainerCallback, ExportableState):
         batch = _same_batch(facts.get("global batch"), new["values"])
         fixed = {name: pair for name, pair in values.items() if kind(name) == "fixed"}
         if facts:
-            fixed |= {name: pair for name, pair in values.items() if name in _CAUSES} | facts
+            fixed |= {name: pair for name, pair in values.items() if name in CAUSES} | facts
         if fixed:
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} belongs to another run: {_listed(fixed)}. Accepted: the "
@@ -260,7 +168,7 @@ class ResumeContract(TrainerCallback, ExportableState):
                 f"{_listed({name: named[name] for name in unasked})}. Accepted: the values it was saved with. Restore "
                 f"them, or change them on purpose: --change_on_resume {' '.join(sorted({*change, *unasked}))}."
             )
-        remade = sorted(_REMADE & named.keys())
+        remade = sorted(REMADE & named.keys())
         if schedules & METRIC_DRIVEN:
             remade = [name for name in remade if name not in ("max_steps", "num_train_epochs")]  # it depends on neither
             if remade:

@@ -14,8 +14,8 @@ from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from ..inspection_file import Bucket, LineShapes, Ratio, WordPieceCounts
-from ..masking.keys import Ints
 from ..masking.policies import special_token_ids
+from ..masking.random_keys import Ints
 
 #: Upper bounds for the tokens and paragraphs of a sample, which is spread evenly over a long text.
 _TOKENS, _PARAGRAPHS = 400_000, 20_000

@@ -9,12 +9,12 @@ from collections import Counter
 import pytest
 from example_metrics import HOSTILE, Page, full, metrics
 
-from mlm_recipes.report import page, run_report
+from mlm_recipes.report import report_page, run_report
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return page.page(full())
+    return report_page.page(full())
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_the_page_shows(drawn, said):
 
 
 def test_the_page_is_reproducible(drawn):
-    assert page.page(full()) == drawn
+    assert report_page.page(full()) == drawn
 
 
 def test_the_page_loads_nothing_and_runs_nothing(drawn):
@@ -66,7 +66,7 @@ def test_the_page_is_small(drawn):
         evaluations=[{"step": n, "loss": 3.0 + n % 5, "accuracy": 0.3} for n in range(100, steps, 100)],
         steps=steps,
     )
-    assert len(page.page(long).encode()) < 500_000
+    assert len(report_page.page(long).encode()) < 500_000
 
 
 def test_the_page_is_accessible_by_keyboard_and_screen_reader(drawn):
@@ -123,7 +123,7 @@ def test_the_page_is_well_formed_with_any_content(drawn):
     ids=["old", "no history", "reference", "eventful", "nothing known"],
 )
 def test_sections_that_were_not_measured_are_left_out(values):
-    drawn = page.page(values)
+    drawn = report_page.page(values)
     read = Page(drawn)
     assert "None," not in read.text()
     assert "null" not in read.text()
@@ -139,7 +139,7 @@ def test_a_stream_has_a_page():
     for name in ("paragraphs", "words", "train", "fingerprint"):
         del values["corpus"][name]
     values["corpus"] |= {"streamed": True, "cut_off_tokens": None, "cut_off_paragraphs": None, "split_paragraphs": None}
-    text = Page(page.page(values)).text()
+    text = Page(report_page.page(values)).text()
     assert "size unknown: read as a stream" in text
     assert "not counted: the text was read as a stream" in text
     assert "tokens cut off" not in text
@@ -148,16 +148,16 @@ def test_a_stream_has_a_page():
 def test_few_masked_tokens_are_a_warning_in_the_table():
     values = full()
     values["change"]["held_out"]["distinct_tokens"] = 199
-    (warning,) = [each for each in Page(page.page(values)).all("th") if each.get("class") == "warning"]
+    (warning,) = [each for each in Page(report_page.page(values)).all("th") if each.get("class") == "warning"]
     assert warning["text"].strip() == "only 199 masked tokens: a hint, not a result"
     assert "tbody" in warning["in"]
 
 
 def test_without_evaluations_during_training_the_page_says_how_to_get_a_curve():
-    text = page.page(full(evaluations=[]))
+    text = report_page.page(full(evaluations=[]))
     assert "held-out-loss" not in text
     assert "--eval_strategy steps" in text
-    assert "--eval_strategy steps" not in page.page(full())
+    assert "--eval_strategy steps" not in report_page.page(full())
 
 
 def luminance(colour):
@@ -215,7 +215,7 @@ def test_the_command_line_redraws_the_page(tmp_path):
 def test_text_in_a_plot_is_not_markup():
     values = full()
     values["bands"][0]["name"] = HOSTILE + " $x^2$"
-    drawn = page.page(values)
+    drawn = report_page.page(values)
     assert "<script" not in drawn
     svg = drawn[drawn.rindex("<svg") : drawn.rindex("</svg>")]
     assert "&lt;script&gt;" in svg

@@ -9,13 +9,13 @@ import sys
 import pytest
 import torch
 
-from mlm_recipes.training.allocator import kept_memory
+from mlm_recipes.training.cpu_allocator import kept_memory
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this system's memory is not glibc's")
 
 FAULTS = """
 import resource, sys, torch
-from mlm_recipes.training.allocator import kept_memory
+from mlm_recipes.training.cpu_allocator import kept_memory
 
 def faults():  # of a tensor of 64 MiB, which has 16,384 pages, made and freed
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler
 
-from mlm_recipes.masking.keys import dropout_seed
-from mlm_recipes.training.order import NO_EXAMPLE, STRATEGIES, EpochSampler
+from mlm_recipes.masking.random_keys import dropout_seed
+from mlm_recipes.training.example_order import NO_EXAMPLE, STRATEGIES, EpochSampler
 
 
 def steps(sampler, batch, accumulation, processes):

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
-from mlm_recipes.data.encoding import Encoder, special_tokens
+from mlm_recipes.data.text_to_ids import Encoder, special_tokens
 
 TEXTS = ["the man is good. the soul is good. is it one?", "the man", "", "all is one and the soul is good"]
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..checkpoints.contract import METRIC_DRIVEN
+from ..checkpoints.value_kinds import METRIC_DRIVEN
 from .processes import highest
 
 T = TypeVar("T")

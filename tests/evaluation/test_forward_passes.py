@@ -6,7 +6,7 @@ import torch
 from same_run import assert_close, loss_bound
 
 from mlm_recipes import DataCollatorForMaskedLM
-from mlm_recipes.evaluation.passes import evaluate_batches, evaluate_examples
+from mlm_recipes.evaluation.forward_passes import evaluate_batches, evaluate_examples
 from mlm_recipes.model import cross_entropy
 
 

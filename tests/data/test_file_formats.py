@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlm_recipes.data.files import find_files, path_kind
+from mlm_recipes.data.file_formats import find_files, path_kind
 
 
 def make(*names: str) -> None:

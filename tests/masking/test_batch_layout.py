@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mlm_recipes
-from mlm_recipes.masking.layout import IGNORE_INDEX, by_length, is_joined, joined_row, lengths_of, sum_by_example
+from mlm_recipes.masking.batch_layout import IGNORE_INDEX, by_length, is_joined, joined_row, lengths_of, sum_by_example
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -9,8 +9,9 @@ from conftest import make_bert, reseal
 from transformers import DataCollatorForLanguageModeling
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
-from mlm_recipes.checkpoints.contract import ALLOWED, FIXED, find_checkpoint, kind
+from mlm_recipes.checkpoints.resume_contract import find_checkpoint
 from mlm_recipes.checkpoints.storage import list_checkpoints
+from mlm_recipes.checkpoints.value_kinds import ALLOWED, FIXED, kind
 from mlm_recipes.training.config import field_names
 
 

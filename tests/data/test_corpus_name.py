@@ -13,9 +13,9 @@ import pytest
 from text_server import Server
 
 from mlm_recipes import load_corpus
-from mlm_recipes.data import text_source
+from mlm_recipes.data import corpus_name
 from mlm_recipes.data.corpus import load_paragraphs
-from mlm_recipes.data.text_source import CORPORA, Reading, Version, known_corpora, resolve
+from mlm_recipes.data.corpus_name import CORPORA, Reading, Version, known_corpora, resolve
 
 WORDS = re.compile(r"[a-z]+(?:'[a-z]+)?")
 
@@ -239,7 +239,7 @@ def test_the_ordinary_language_is_what_its_sidecar_says_and_can_be_loaded_whole(
 
 def name_it(monkeypatch, url, sha256):
     sidecar = {"source": "a test", "licence": "none", "url": url, "sha256": sha256}
-    monkeypatch.setattr(text_source, "known_corpora", lambda: {"remote": sidecar})
+    monkeypatch.setattr(corpus_name, "known_corpora", lambda: {"remote": sidecar})
 
 
 def test_a_remote_corpus_is_fetched_once_and_checked(monkeypatch, server):

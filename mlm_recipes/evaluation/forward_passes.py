@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 from tqdm.auto import tqdm
 
-from ..masking.keys import Floats
-from ..masking.layout import labelled, sum_by_example, without_mask
+from ..masking.batch_layout import labelled, sum_by_example, without_mask
+from ..masking.random_keys import Floats
 from ..model.cross_entropy import cross_entropy, few_rows
 from ..model.evaluation_mode import evaluation_mode
 from ..model.sparse_prediction import only_at

@@ -6,7 +6,7 @@ import torch
 from conftest import make_bert
 from same_run import assert_close, assert_same_weights, flat_weights
 
-from mlm_recipes.model.rounding import rounding_bound, summed_terms
+from mlm_recipes.model.rounding_bounds import rounding_bound, summed_terms
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -1,0 +1,89 @@
+"""The few steps on a few rows that `verify` compares."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+
+from ..model.rounding_bounds import rounding_bound, summed_terms
+from ..training.config import MLMConfig
+from ..training.progress import TrainingProgress
+from ..training.short_run import cut_short
+from ..training.trainer import MLMTrainer
+from .prepare import Run, prepare
+
+# Small enough for a large model on a laptop. Ten examples in steps of four: 4, 4, 2, and the next epoch's first four.
+EXAMPLES, BATCH, STEPS, KILLED_AFTER, LENGTH = 10, 4, 4, 2, 64
+
+
+def cut_down(config: MLMConfig, folder: Path) -> MLMConfig:
+    """Return the recipe, cut down to a few steps of a few short rows, each of them logged."""
+    return cut_short(
+        config,
+        STEPS,
+        output_dir=str(folder),
+        max_length=None if (config.max_length or 512) > LENGTH else config.max_length,
+        per_device_train_batch_size=BATCH,
+        gradient_accumulation_steps=1,
+        eval_delay=0,
+        logging_strategy="steps",
+        logging_steps=1,
+        save_steps=KILLED_AFTER,
+        save_total_limit=None,
+        save_only_model=False,
+    )
+
+
+@dataclass
+class Bench:
+    """The run that is verified, on the first few of its rows."""
+
+    run: Run
+    rows: Dataset
+
+    @classmethod
+    def of(cls, config: MLMConfig) -> Bench:
+        """Load the model and the text that the config names, and cut the text down."""
+        run = prepare(config, default_length=LENGTH)
+        run = replace(run, config=replace(run.config, max_length=run.max_length))
+        assert isinstance(run.train_rows, Dataset), "streaming is refused"
+        return cls(run, run.train_rows.select(range(min(EXAMPLES, len(run.train_rows)))))
+
+    @property
+    def loss_bound(self) -> float:
+        """The largest relative difference between losses, or logits, that float32's rounding explains."""
+        return rounding_bound(summed_terms(self.run.model, BATCH * LENGTH))
+
+    @property
+    def gradient_bound(self) -> float:
+        """The same between gradients."""
+        return rounding_bound(summed_terms(self.run.model, BATCH * LENGTH, passes=3))
+
+    def trainer(self, **changes: Any) -> MLMTrainer:
+        """Return a trainer of a copy of the model: accelerate prepares a model once, for one precision."""
+        trainer = MLMTrainer(
+            copy.deepcopy(self.run.model),
+            args=replace(self.run.config, **changes),
+            train_dataset=self.rows,
+            eval_dataset=self.rows,
+            processing_class=self.run.tokenizer,
+        )
+        trainer.remove_callback(TrainingProgress)
+        return trainer
+
+    def train(
+        self, resume: Path | None = None, callback: Any = None, **changes: Any
+    ) -> tuple[MLMTrainer, torch.Tensor]:
+        """Train from the first weights, or from a checkpoint; return the trainer and the weights in one row."""
+        trainer = self.trainer(**changes)
+        if callback is not None:
+            trainer.add_callback(callback)
+        trainer.train(resume_from_checkpoint=resume or False)
+        return trainer, torch.cat(
+            [weight.detach().float().cpu().flatten() for weight in cast(Any, trainer.model).parameters()]
+        )
