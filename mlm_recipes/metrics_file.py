@@ -1,6 +1,6 @@
-"""metrics.json: its types, which writers and readers share, its version, and how it is read.
+"""metrics.json: its types, shared by writers and readers, its version, and a function that reads it.
 
-docs/metrics.md says what the keys mean; docs/metrics.schema.json is made from these types.
+docs/metrics.md explains the keys; docs/metrics.schema.json is generated from these types.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast, final
 if TYPE_CHECKING:
     from typing_extensions import NotRequired  # in `typing` from Python 3.11 on
 
-#: The version of what is described here. A reader of version N reads 0 (a file that has no version) to N.
+#: The version of these types. A reader of version N reads files of version 0 (without a version) to N.
 SCHEMA_VERSION: Literal[1] = 1
 
-#: What `corpus` calls the number of files whose text was in a column, before the column's name.
+#: The prefix of the keys in `corpus` that count the files whose text was in a column; the column's name follows.
 TEXT_COLUMN = "text_column: "
 
-#: The keys that files of every version have.
+#: The keys in files of every version.
 _ALWAYS = {"corpus", "before", "after", "train", "versions"}
 
 Unit = Literal["paragraphs", "rows"]
@@ -27,15 +27,15 @@ Chosen = Literal["rose most", "fell most", "at random", "yours"]
 ModelSource = Literal["built in", "folder", "hub"]
 MeasureName = Literal["loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity"]
 
-#: A token and its probability. JSON has no tuples: it is a list in the file, and in a run's result.
+#: A token and its probability. JSON has no tuples, so this is a list in the file and in a run's result.
 TokenProbability = tuple[str, float]
 
-#: A value of the config before a resume and after it, a list too.
+#: A config value before and after a resume; also a list.
 OldAndNew = tuple[object, object]
 
 
 class ReadingCounts(TypedDict):
-    """What was left out or mended in reading a text."""
+    """Counts of what was left out or repaired while reading a text."""
 
     blank_lines_dropped: int
     gutenberg_lines_dropped: int
@@ -46,7 +46,7 @@ class ReadingCounts(TypedDict):
 
 
 class FilesRead(TypedDict):
-    """How many files were read how; and under `text_column: NAME` how many with the text in that column."""
+    """The number of files read in each way; under `text_column: NAME`, of those with the text in that column."""
 
     files_read_by_line: NotRequired[int]
     files_read_by_paragraph: NotRequired[int]
@@ -62,19 +62,19 @@ class TextOrigin(TypedDict):
 
 
 class ReadText(TextOrigin, ReadingCounts, FilesRead):
-    """A text that was read whole."""
+    """A text that was read completely."""
 
     fingerprint: str
 
 
 class ReadCorpus(ReadText):
-    """A corpus that was read whole, and the other text that is held out for it, if one was named."""
+    """A corpus that was read completely, and the separate text that is held out, if one was named."""
 
     validation_corpus: NotRequired[ReadText]
 
 
 class SplitCounts(TypedDict):
-    """How a text that was read whole was split, and what it repeats."""
+    """How a completely read text was split, and its duplicates."""
 
     duplicates_dropped: int
     dropped_as_duplicate_of_validation: int
@@ -88,26 +88,26 @@ class SplitCounts(TypedDict):
 
 
 class StreamedText(TextOrigin):
-    """A text that is read as a stream: how long it is, and what it repeats, is not known."""
+    """A text that is read as a stream; its length and its duplicates are unknown."""
 
     streamed: Literal[True]
     validation_corpus: NotRequired[TextOrigin]
 
 
 class HeldOutParagraphs(TypedDict):
-    """How many paragraphs are held out."""
+    """The number of paragraphs held out."""
 
     validation: int
 
 
 @final
 class LoadedCorpus(ReadCorpus, SplitCounts):
-    """A corpus that was read whole and split, before it is cut into rows."""
+    """A corpus that was read completely and split, before it is cut into rows."""
 
 
 @final
 class StreamedCorpus(StreamedText, HeldOutParagraphs):
-    """A corpus that is read as a stream, before what is held out is cut into rows."""
+    """A corpus that is read as a stream, before its held-out text is cut into rows."""
 
 
 class CutCounts(TypedDict):
@@ -122,21 +122,21 @@ class CutCounts(TypedDict):
 
 
 class FrequencyScores(TypedDict):
-    """What the token frequencies of the training text would score alone."""
+    """The score of guessing by the token frequencies of the training text."""
 
     loss: float
     accuracy: float
 
 
 class RowFacts(CutCounts):
-    """How a corpus was cut into rows, and what its token frequencies would score."""
+    """How a corpus was cut into rows, and the score of its token frequencies."""
 
     word_frequencies: FrequencyScores
 
 
 @final
 class WholeCorpusFacts(ReadCorpus, SplitCounts, RowFacts):
-    """`corpus` of a text that was read whole."""
+    """`corpus` of a text that was read completely."""
 
 
 @final
@@ -167,14 +167,14 @@ class Scores(TypedDict):
 
 
 class TextScores(Scores):
-    """A model's measures on a text, and those of the first draw of the masks alone."""
+    """A model's measures on a text, and those on the first draw of the masks only."""
 
     pseudo_perplexity: float
     first_draw: Scores
 
 
 class ModelScores(TextScores):
-    """A model's measures on the held-out text, and on general English where that was measured."""
+    """A model's measures on the held-out text, and on general English if that was measured."""
 
     general: NotRequired[TextScores]
 
@@ -196,7 +196,7 @@ class ModelState(ModelScores):
 
 
 class PseudoPerplexitySample(TypedDict):
-    """The tokens that were masked alone."""
+    """The tokens that were masked one at a time."""
 
     tokens: int
     paragraphs: int
@@ -204,7 +204,7 @@ class PseudoPerplexitySample(TypedDict):
 
 
 class Sample(TypedDict):
-    """On how much of a text a model was measured."""
+    """How much of a text a model was measured on."""
 
     text: str
     draws: int
@@ -280,7 +280,7 @@ class Piece(GroupChange):
     name: str
 
 
-# `from` is a keyword, which no attribute can be called.
+# `from` is a keyword, which cannot name an attribute.
 _Range = TypedDict("_Range", {"from": int, "to": "int | None"})
 
 
@@ -289,7 +289,7 @@ class Band(Piece, _Range):
 
 
 class WordChange(Measure):
-    """What changed on a word: its loss, in nats a masked token."""
+    """What changed on a word: its loss, in nats per masked token."""
 
     masked_tokens: int
     paragraphs: int
@@ -312,7 +312,7 @@ class Words(TypedDict):
 
 
 class Comparison(TypedDict):
-    """What two measurements of a model say; where they could not be compared, `before` and `after` alone."""
+    """Two measurements of a model and their comparison; only `before` and `after` if the comparison failed."""
 
     before: ModelState
     after: ModelState
@@ -324,7 +324,7 @@ class Comparison(TypedDict):
 
 
 class Resumed(TypedDict):
-    """A resume: the step that the run went on from, and the values that were changed, old and new."""
+    """A resume: the step that the run was resumed from, and the old and new values that were changed."""
 
     step: int
     changed: dict[str, OldAndNew]
@@ -356,7 +356,7 @@ class Tokens(TypedDict):
 
 
 class MachineLimit(TypedDict):
-    """What training needed at least, and what this machine can do."""
+    """The rate of operations that training needed at least, and the rate that this machine reaches."""
 
     flops_per_second: float
     matrix_flops_per_second: float
@@ -364,13 +364,13 @@ class MachineLimit(TypedDict):
 
 
 class OutOfMemory(TypedDict):
-    """Memory ran out, and micro-batches were computed in parts."""
+    """The parts in which micro-batches were computed after memory ran out."""
 
     parts: int
 
 
 class PeakMemory(TypedDict):
-    """The most memory that the main process had."""
+    """The peak memory of the main process."""
 
     bytes: int
     of: Literal["process", "gpu"]
@@ -389,7 +389,7 @@ class Start(TypedDict):
 
 
 class Loop(TypedDict):
-    """What the loop that trained says of itself."""
+    """What the training loop reports."""
 
     recipe: Literal["train", "reference"]
     skipped_steps: NotRequired[list[int]]
@@ -408,7 +408,7 @@ class Loop(TypedDict):
 
 
 class Measuring(TypedDict):
-    """What measuring took, and the most memory."""
+    """The duration of measuring, and the peak memory."""
 
     evaluation_seconds: float
     prompts_compared: int
@@ -428,7 +428,7 @@ class Failure(TypedDict):
 
 @final
 class Metrics(Comparison):
-    """What metrics.json holds."""
+    """The contents of metrics.json."""
 
     schema_version: Literal[1]
     corpus: CorpusFacts
@@ -446,7 +446,7 @@ class EvaluatedModel(TypedDict):
 
 
 class ModelAlone(ModelState):
-    """What a model that is not trained makes of the text."""
+    """How a model scores on the text, without a training run."""
 
     draws: int
     distinct_tokens: int
@@ -467,14 +467,14 @@ class EvaluationMetrics(TypedDict):
 
 
 def read(path: str | Path, verb: str) -> Metrics:
-    """Read a metrics.json that this version of the library knows, from the oldest on.
+    """Read a metrics.json of any version up to this library's.
 
     Args:
         path: the file.
-        verb: the command that reads it, with which an error begins.
+        verb: the command that reads it; error messages begin with it.
 
-    A file of version 0 may lack keys that are required here. Raises: OSError where there is no such file; ValueError
-    for one that no run has written, or that a later version of the library wrote.
+    A file of version 0 may lack keys that are required here. Raises: OSError if the file does not exist; ValueError
+    if no run wrote it, or if a later version of the library did.
     """
     path = Path(path)
     not_ours = ValueError(

@@ -1,4 +1,4 @@
-"""The JSON schema of metrics.json, made from its types: `python tests/metrics_schema.py` writes it into docs/."""
+"""The JSON schema of metrics.json, generated from its types: `python tests/metrics_schema.py` writes it into docs/."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _object(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def text() -> str:
-    """Return what docs/metrics.schema.json holds."""
+    """Return the contents of docs/metrics.schema.json."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 

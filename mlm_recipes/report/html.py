@@ -1,4 +1,4 @@
-"""The one environment in which pages and the model card are rendered."""
+"""The Jinja environment that renders the pages and the model card."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..sources.escaping import markdown
 
 @cache
 def environment() -> Environment:
-    """Return what templates are rendered with: every value is escaped, and a misspelt one is an error.
+    """Return the Jinja environment for all templates: every value is escaped, and an undefined name is an error.
 
-    In a template whose name ends in `.html` values are escaped for HTML, in any other for Markdown.
+    Values are escaped for HTML in a template whose name ends in `.html`, for Markdown in any other.
 
     >>> environment().from_string("{{ value }}").render(value="<b>")
     '&lt;b&gt;'
@@ -32,5 +32,5 @@ def environment() -> Environment:
 
 @pass_eval_context
 def _escape_unless_html(context: EvalContext, value: Any) -> Any:
-    # What Jinja's escaping is for HTML: applied to whatever a template prints, so that none can forget it.
+    # The Markdown counterpart of Jinja's HTML escaping: applied to everything that a template prints.
     return value if context.autoescape else markdown(value)

@@ -130,7 +130,7 @@ def _bands(metrics: Metrics) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 class _ShownWords(TypedDict):
-    """What the template shows of the words: each list has a title, and of each word its measure and places."""
+    """What the template shows about the words: lists with a title, and each word's measure and places."""
 
     compared: int
     at_least: int
@@ -158,7 +158,7 @@ def _words(words: Words | None) -> _ShownWords | None:
 
 
 class _ShownPrompt(TypedDict):
-    """What the template shows of a prompt: in each row the choice before and after, and whether it is the answer."""
+    """What the template shows about a prompt: in each row the token before and after, and whether it is the answer."""
 
     prompt: str
     answer: str | None

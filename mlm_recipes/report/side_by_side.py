@@ -163,7 +163,7 @@ def _differences(one: Run, other: Run) -> Iterator[str]:
 
 
 def _fingerprint(run: Run) -> str | None:
-    """Return what says which tokens were masked; None for a run of an earlier version."""
+    """Return the fingerprint of the masked tokens; None for a run of an earlier version."""
     return run.metrics["change"]["held_out"].get("fingerprint") if "change" in run.metrics else None
 
 

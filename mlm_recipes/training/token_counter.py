@@ -1,4 +1,4 @@
-"""How many tokens a training run computed, and how much padding beside them."""
+"""Counts the tokens that a training run computed, and its padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..masking.batch_layout import lengths_of
 
 
 class TokenCounter:
-    """Counts of one process, kept where the batches are: a GPU is never waited for.
+    """The counts of one process, kept on the batches' device, so that they never wait for a GPU.
 
     >>> counter = TokenCounter()
     >>> counter.add({"input_ids": torch.tensor([[7, 8, 0]]), "attention_mask": torch.tensor([[1, 1, 0]])})
