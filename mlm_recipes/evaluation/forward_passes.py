@@ -68,6 +68,7 @@ def _nats_and_ranks(model: Any, batch: dict[str, Any], sparse: bool) -> tuple[to
     # A few rows at a time, so that nothing else of the logits' size is allocated. The results are allocated first:
     # small tensors that outlive each part would leave holes in the heap, which then grows by the parts' size.
     for part, own, nats_here, ranks_here in few_rows(logits, targets, nats, ranks):
+        part = part.float()
         nats_here.copy_(cross_entropy(part, own))
         ranks_here.copy_(_ranks(part, own))
     return nats, ranks
