@@ -24,7 +24,7 @@ from .text_cache import digests
 SAMPLE = 10_000
 
 
-Row = dict[str, Any]
+TokenRow = dict[str, Any]
 T = TypeVar("T")
 
 
@@ -95,7 +95,7 @@ class TextStream:
         """Return those of `paragraphs` that are trained on."""
         return list(itertools.compress(paragraphs, ~self.held_out(paragraphs)))
 
-    def facts(self, make_rows: Callable[[list[str]], list[Row]]) -> dict[str, Any]:
+    def facts(self, make_rows: Callable[[list[str]], list[TokenRow]]) -> dict[str, Any]:
         """Return what a resumed run must have in common with the run before: the first rows, and what is held out."""
         held_out = self.held_out
         rule = [held_out.fraction, held_out.seed, fingerprint([{"input_ids": held_out.texts}])]
@@ -126,13 +126,13 @@ START = Place()
 
 def blocks(
     stream: TextStream,
-    make_rows: Callable[[list[str]], list[Row]],
+    make_rows: Callable[[list[str]], list[TokenRow]],
     *,
     size: int,
     seed: int,
     shuffle: bool = True,
     start: Place = START,
-) -> Iterator[tuple[Place, list[Row]]]:
+) -> Iterator[tuple[Place, list[TokenRow]]]:
     """Yield each block's place and its rows in training order, epoch after epoch, without end.
 
     Args:
@@ -179,7 +179,7 @@ def blocks(
         place = Place(place.epoch + 1, position=place.position)
 
 
-def rows_of(texts: list[str], tokenizer: Any, max_length: int, **how: Any) -> list[Row]:
+def rows_of(texts: list[str], tokenizer: Any, max_length: int, **how: Any) -> list[TokenRow]:
     """Return the rows of some paragraphs, as from `mlm_recipes.data.rows.to_rows`, without writing them to disk.
 
     Each has `input_ids` and `special_tokens_mask`, arrays of int32 and int8. `how`: the other arguments of `to_rows`.

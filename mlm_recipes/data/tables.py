@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from ..metrics_file import TEXT_COLUMN
 from .text_blocks import lines_of, open_bytes, text_blocks
 
-Row = Mapping[str, Any]
+Record = Mapping[str, Any]
 
 #: How many rows are examined to find the column that holds the text.
 _SAMPLE = 200
@@ -82,7 +82,7 @@ def read_table(
     counts["rows_without_text"] += missing
 
 
-def choose_column(rows: Iterable[Row], text_column: str | None, name: str) -> str:
+def choose_column(rows: Iterable[Record], text_column: str | None, name: str) -> str:
     """Return the column that holds the text: `text_column`, or `text`, or the one with the longest strings.
 
     Raises: ValueError if there is none.
@@ -114,7 +114,7 @@ def choose_column(rows: Iterable[Row], text_column: str | None, name: str) -> st
     return best
 
 
-def _json_lines(path: Path, text: Iterable[str]) -> Iterator[Row]:
+def _json_lines(path: Path, text: Iterable[str]) -> Iterator[Record]:
     for number, line in enumerate(lines_of(text), start=1):
         if line.strip():
             try:
@@ -127,7 +127,7 @@ def _json_lines(path: Path, text: Iterable[str]) -> Iterator[Row]:
             yield _object(row, f"{path}, line {number}")
 
 
-def _json(path: Path, text: Iterable[str]) -> Iterator[Row]:
+def _json(path: Path, text: Iterable[str]) -> Iterator[Record]:
     whole = "".join(text)
     try:
         found = json.loads(whole)
@@ -156,7 +156,7 @@ def _parses(text: str) -> bool:
     return True
 
 
-def _object(row: Any, where: str) -> Row:
+def _object(row: Any, where: str) -> Record:
     if not isinstance(row, dict):
         raise ValueError(
             f"corpus: {where}: holds {type(row).__name__}, not an object. Accepted: objects such as "
@@ -165,7 +165,7 @@ def _object(row: Any, where: str) -> Row:
     return row
 
 
-def _csv(path: Path, text: Iterable[str], delimiter: str | None = None) -> Iterator[Row]:
+def _csv(path: Path, text: Iterable[str], delimiter: str | None = None) -> Iterator[Record]:
     csv.field_size_limit(2**31 - 1)
     lines = lines_of(text)
     header = next(lines, "")
@@ -189,11 +189,11 @@ def _csv(path: Path, text: Iterable[str], delimiter: str | None = None) -> Itera
         ) from None
 
 
-def _tsv(path: Path, text: Iterable[str]) -> Iterator[Row]:
+def _tsv(path: Path, text: Iterable[str]) -> Iterator[Record]:
     return _csv(path, text, delimiter="\t")
 
 
-def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Row]:
+def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Record]:
     """Yield rows with the columns of strings; one batch at a time is in memory."""
     with open_bytes(path) as file:
         try:

@@ -111,12 +111,12 @@ def row_of(name: MeasureName, measure: Measure, alone: str = "") -> Row:
     return Row(label.name, label.value(measure["before"]), label.value(measure["after"]), change, interval, alone)
 
 
-def comparison(metrics: Metrics) -> list[tuple[str, ...]]:
+def table_rows(metrics: Metrics) -> list[tuple[str, ...]]:
     """Return the before/after table as text: a header, then a row per measure, all with the same number of cells.
 
     >>> measure = {"loss": 2.0, "perplexity": 7.389, "accuracy": 0.5, "masked_tokens": 500}
     >>> words = {"word_frequencies": {"loss": 3.0, "accuracy": 0.1}}
-    >>> for row in comparison({"corpus": words, "before": measure, "after": measure | {"loss": 1.5}}):
+    >>> for row in table_rows({"corpus": words, "before": measure, "after": measure | {"loss": 1.5}}):
     ...     print(*row, sep=" | ")
     held-out text | before | after | change | word frequencies alone
     loss (nats) | 2.000 | 1.500 | -0.500 | 3.000

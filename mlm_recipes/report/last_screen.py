@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..metrics_file import EvaluationMetrics, Metrics
 from ..sources.escaping import in_all, one_line, shell
-from .before_after_table import LABELS, NO_CHANGE, comparison, join_top, prompt, prompt_rows
+from .before_after_table import LABELS, NO_CHANGE, join_top, prompt, prompt_rows, table_rows
 from .run_report import FILES
 from .terminal import command, make_console, print_table, text_of
 from .wording import FEW, count, note
@@ -25,7 +25,7 @@ def summary(metrics: Metrics | EvaluationMetrics, folder: Path | None = None) ->
     if "evaluation" in metrics:
         _print_evaluation(metrics, console)
     else:
-        rows = [tuple(_NARROW.get(cell, cell) for cell in row) for row in comparison(metrics)]
+        rows = [tuple(_NARROW.get(cell, cell) for cell in row) for row in table_rows(metrics)]
         print_table(console, rows, right=range(1, len(rows[0])))
         for row in prompt_rows(metrics):
             _print_prompt(console, row, ("before", "after"))

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import metadata_load
 
 from ..metrics_file import Metrics, TextScores, Train
-from .before_after_table import LABELS, comparison
+from .before_after_table import LABELS, table_rows
 from .html import environment
 from .wording import FEW, count, headline, measured_tokens, note
 
@@ -33,7 +33,7 @@ def card(metrics: Metrics) -> str:
         .get_template("model_card.md")
         .render(
             metrics=metrics,
-            rows=comparison(metrics),
+            rows=table_rows(metrics),
             source=_source(metrics["corpus"]["source"]),
             headline=headline(metrics),
             more=note(metrics)[len(headline(metrics)) :].strip(),

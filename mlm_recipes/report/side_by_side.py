@@ -37,7 +37,7 @@ _DECIDE = (
 
 
 @dataclass(frozen=True)
-class Run:
+class ComparedRun:
     """The contents of a run folder: its name, metrics.json and recipe.yaml."""
 
     name: str
@@ -53,7 +53,7 @@ class RunsSideBySide:
     can be compared.
     """
 
-    runs: list[Run]
+    runs: list[ComparedRun]
     differences: list[str]
 
     @property
@@ -126,7 +126,7 @@ def compare_runs(folders: Sequence[str | Path]) -> RunsSideBySide:
     for name, folder in zip(_names([Path(folder) for folder in folders]), folders, strict=True):
         metrics = run_report.read_metrics(folder)
         recipe = yaml.safe_load((Path(folder) / "recipe.yaml").read_text("utf-8"))
-        runs.append(Run(one_line(name), metrics, in_all(recipe or {}, one_line)))
+        runs.append(ComparedRun(one_line(name), metrics, in_all(recipe or {}, one_line)))
     found = [text for other in runs[1:] for text in _differences(runs[0], other)]
     return RunsSideBySide(runs, list(dict.fromkeys(found)))
 
@@ -141,7 +141,7 @@ def _names(folders: list[Path]) -> list[str]:
     return [str(folder.relative_to(common)) for folder in whole]
 
 
-def _differences(one: Run, other: Run) -> Iterator[str]:
+def _differences(one: ComparedRun, other: ComparedRun) -> Iterator[str]:
     """Yield why the masked tokens of two runs differ; nothing if they are the same."""
     prints = [_fingerprint(run) for run in (one, other)]
     if None not in prints and prints[0] == prints[1]:
@@ -162,7 +162,7 @@ def _differences(one: Run, other: Run) -> Iterator[str]:
     yield from found
 
 
-def _fingerprint(run: Run) -> str | None:
+def _fingerprint(run: ComparedRun) -> str | None:
     """Return the fingerprint of the masked tokens; None for a run of an earlier version."""
     return run.metrics["change"]["held_out"].get("fingerprint") if "change" in run.metrics else None
 
@@ -177,7 +177,7 @@ def _value(recipe: dict[str, Any], name: str) -> str:
     return "-" if value is None else str(value)
 
 
-def _loss(run: Run) -> float:
+def _loss(run: ComparedRun) -> float:
     return float(run.metrics["after"]["loss"])
 
 

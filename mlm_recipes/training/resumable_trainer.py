@@ -15,7 +15,7 @@ from ..checkpoints.resume_contract import ResumeContract, find_checkpoint, resum
 from ..checkpoints.storage import newest_whole
 from ..checkpoints.tensor_files import require_tensors_only
 from ..data.rows import NumberedRows, RowsOfEpoch
-from ..data.streams import START, Row, TextStream, blocks
+from ..data.streams import START, TextStream, TokenRow, blocks
 from ..masking.collator import DataCollatorForMaskedLM
 from ..metrics_file import Resumed
 from .config import MLMConfig
@@ -52,7 +52,7 @@ class ResumableTrainer(RobustTrainer):
         """Return what makes this run the run that it is, besides the config's values, as plain data."""
         raise NotImplementedError
 
-    def stream_rows(self, texts: list[str]) -> list[Row]:
+    def stream_rows(self, texts: list[str]) -> list[TokenRow]:
         """Return the rows of some paragraphs of a stream."""
         raise NotImplementedError
 

@@ -42,7 +42,7 @@ class Interrupted(KeyboardInterrupt):
         self.checkpoint = checkpoint
 
 
-def goes_by_what_is_measured(args: TrainingArguments) -> bool:
+def depends_on_metrics(args: TrainingArguments) -> bool:
     """Tell whether skipping an evaluation would change the run, through its schedule or its best model."""
     by_best = args.load_best_model_at_end or str(args.save_strategy) == "best"
     return by_best or str(args.lr_scheduler_type) in METRIC_DRIVEN
@@ -127,4 +127,4 @@ class StopSignals(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """If any process was asked to stop, evaluate only if the run depends on its measurements."""
         if self.agree():
-            control.should_evaluate &= goes_by_what_is_measured(args)
+            control.should_evaluate &= depends_on_metrics(args)

@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from ..data.streams import START, Place, Row
+from ..data.streams import START, Place, TokenRow
 from .processes import dealt_by_main
 
 #: Columns that only this library's collator uses.
@@ -39,7 +39,7 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
 
     def __init__(
         self,
-        open_at: Callable[[Place], Iterator[tuple[Place, list[Row]]]],
+        open_at: Callable[[Place], Iterator[tuple[Place, list[TokenRow]]]],
         length: int,
         processes: int,
         known: Place = START,
@@ -48,16 +48,16 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         self._open_at, self._length, self._processes, self._plain = open_at, length, processes, plain
         self._places = [START, known]  # known to every process: any may have to save one
         self._opened: list[Place] = []  # those that the other processes do not know yet
-        self._rows: Iterator[Row] = iter(())
+        self._rows: Iterator[TokenRow] = iter(())
         self._next = -1
 
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, position: int) -> Row:
+    def __getitem__(self, position: int) -> TokenRow:
         return self.__getitems__([position])[0]
 
-    def __getitems__(self, positions: Sequence[int]) -> list[Row]:
+    def __getitems__(self, positions: Sequence[int]) -> list[TokenRow]:
         """Return this process's rows of a batch; all processes must call this."""
         opened, rows = dealt_by_main(lambda: self._deal(positions[0], len(positions)))
         self._places += opened
@@ -67,7 +67,7 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         """Return the start of the last known block that begins at or before `position`."""
         return max((place for place in self._places if place.position <= position), key=lambda place: place.position)
 
-    def _deal(self, position: int, batch: int) -> list[tuple[list[Place], list[Row]]]:
+    def _deal(self, position: int, batch: int) -> list[tuple[list[Place], list[TokenRow]]]:
         """Return for each process the newly opened blocks and its rows; the main process's rows begin at `position`."""
         if position != self._next:
             place = self.place(position)
@@ -78,7 +78,7 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         opened, self._opened = self._opened, []
         return [(opened, rows[first : first + batch]) for first in range(0, len(rows), batch)]
 
-    def _from(self, start: Place) -> Iterator[Row]:
+    def _from(self, start: Place) -> Iterator[TokenRow]:
         for place, rows in self._open_at(start):
             self._opened.append(place)
             for row in rows:

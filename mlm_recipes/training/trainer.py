@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..data.rows import fingerprint, to_rows
-from ..data.streams import Row, TextStream, rows_of
+from ..data.streams import TextStream, TokenRow, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, require_mask_token
 from ..evaluation.forward_passes import evaluate_examples
 from ..evaluation.metric import compute
@@ -36,7 +36,7 @@ from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
 from .resumable_trainer import ResumableTrainer
-from .stop_signals import goes_by_what_is_measured
+from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
 
 logger = logging.getLogger(__name__)
@@ -239,7 +239,7 @@ class MLMTrainer(ResumableTrainer):
             "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
         }
 
-    def stream_rows(self, texts: list[str]) -> list[Row]:
+    def stream_rows(self, texts: list[str]) -> list[TokenRow]:
         """Return the rows of some paragraphs of a stream."""
         return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
 
@@ -321,7 +321,7 @@ class MLMTrainer(ResumableTrainer):
         # (upstream's evaluate() does that, and the processes then drift apart in silence).
         # In a fork of the generator: a loader draws a seed for its workers, and evaluating must not change what
         # training draws next.
-        stoppable = self.is_in_train and not goes_by_what_is_measured(self.args)
+        stoppable = self.is_in_train and not depends_on_metrics(self.args)
         batches: Any = self._signals.until_stopped(dataloader) if stoppable else dataloader
         with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
             sums = evaluate_examples(self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction)

@@ -156,7 +156,7 @@ def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
 
 
 def test_the_table_has_intervals_and_marks_changes_that_are_not_measurable():
-    rows = before_after_table.comparison(with_change())
+    rows = before_after_table.table_rows(with_change())
     assert rows == [
         ("held-out text", "before", "after", "change", "95% interval", "word frequencies alone"),
         ("loss (nats)", "3.000", "2.500", "-0.500", "-0.60 to -0.40", "6.000"),
@@ -173,7 +173,7 @@ def test_ordinary_language_is_in_the_same_table():
         "text": "plain",
         "measures": {"loss": measure(2.0, 2.1, None, None, "too few paragraphs")},
     }
-    assert before_after_table.comparison(values)[6:] == [
+    assert before_after_table.table_rows(values)[6:] == [
         ("plain", "", "", "", "", ""),
         ("loss (nats)", "2.000", "2.100", "+0.100", "too few paragraphs", ""),
     ]
@@ -183,7 +183,7 @@ def test_ordinary_language_is_in_the_same_table():
 def test_few_masked_tokens_are_a_row_of_the_table_on_every_page(tmp_path, tokens, warned):
     values = with_change(distinct_tokens=tokens)
     says = "only 199 masked tokens: a hint, not a result"
-    assert any(says == row[0] for row in before_after_table.comparison(values)) is warned
+    assert any(says == row[0] for row in before_after_table.table_rows(values)) is warned
     write(tmp_path, values)
     run_report.write(tmp_path)
     for name in run_report.FILES:
