@@ -1,4 +1,4 @@
-"""Every value of a run: `MLMConfig`."""
+"""`MLMConfig`: all values of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from . import precision
 from .config_checks import check
 from .torchrun_restarts import rejoin_process_group
 
-# What a run says about the place it ran at, not about itself; recipe.yaml leaves it out, so that it can run anywhere.
+# Values that describe where and how a run is started, not the run itself. recipe.yaml omits them, so that it can be run
+# anywhere.
 PLACE = {
     "change_on_resume",
     "dataloader_pin_memory",
@@ -39,7 +40,7 @@ PLACE = {
     "use_cpu",
 }
 
-# What people type, and what transformers calls it.
+# Common names for a value, and transformers' name for it.
 COMMON = {
     "batch_size": "per_device_train_batch_size",
     "epochs": "num_train_epochs",
@@ -52,9 +53,9 @@ COMMON = {
 
 @dataclass
 class MLMConfig(TrainingArguments):
-    """All of transformers' TrainingArguments, and what masked-language modelling needs besides.
+    """All of transformers' TrainingArguments, and the values that masked-language modelling needs in addition.
 
-    Raises: ValueError for a value that is out of range, when it is made.
+    Raises: ValueError from the constructor, for a value that is out of range.
 
     >>> config = MLMConfig(mlm_probability=0.2, use_cpu=True)
     >>> config.corpus, config.model, config.mlm_probability
@@ -65,98 +66,133 @@ class MLMConfig(TrainingArguments):
     corpus: str = field(
         default="meditations",
         metadata={
-            "help": "A known corpus, a file (text, JSON lines, CSV, Parquet ...), a folder, a pattern in quotes, an "
-            "http(s) address, - for standard input, or a hub id owner/name."
+            "help": "The text to train on: the name of a bundled corpus, a file (text, JSON lines, CSV, Parquet ...), "
+            "a folder, a quoted pattern, an http(s) URL, - for standard input, or a hub id owner/name."
         },
     )
     text_column: str | None = field(
         default=None,
-        metadata={"help": "The column that holds the text; by default `text`, or that with the longest strings."},
+        metadata={
+            "help": "The column that contains the text; by default `text`, or the column with the longest strings."
+        },
     )
     sample_by: str = field(
         default="auto",
         metadata={
-            "help": "What a paragraph of a text file is: line, paragraph (blank lines between), document, or auto: "
-            "paragraph where the lines are wrapped."
+            "help": "How a text file is divided into paragraphs: line (each line is one), paragraph (separated by "
+            "blank lines), document (the whole file is one), or auto (paragraph if lines are wrapped, otherwise line)."
         },
     )
-    encoding: str = field(default="utf-8", metadata={"help": "Of text files, such as cp1252 or utf-16."})
+    encoding: str = field(default="utf-8", metadata={"help": "The encoding of text files, such as cp1252 or utf-16."})
     encoding_errors: str = field(
-        default="strict", metadata={"help": "strict, or replace, which counts the bytes that were wrong."}
+        default="strict",
+        metadata={"help": "What to do with invalid bytes: strict (stop), or replace (replace and count them)."},
     )
     corpus_config: str | None = field(default=None, metadata={"help": "The configuration of a hub data set."})
     corpus_split: str | None = field(default=None, metadata={"help": "The split of a hub data set to train on."})
     corpus_revision: str | None = field(
-        default=None, metadata={"help": "A branch, tag or commit of a hub data set, so that it stays what it is."}
+        default=None,
+        metadata={"help": "A branch, tag or commit of a hub data set, so that it cannot change between runs."},
     )
     corpus_sha256: str | None = field(
-        default=None, metadata={"help": "What the file at an http(s) address must have; else it is refused."}
+        default=None,
+        metadata={
+            "help": "The expected SHA-256 of a corpus at an http(s) URL; a file with a different one is refused."
+        },
     )
     deduplicate: str = field(
-        default="none", metadata={"help": "none, exact or near: keep the first of equal or nearly equal paragraphs."}
+        default="none",
+        metadata={
+            "help": "Remove duplicate paragraphs, keeping the first: none, exact, or near (near duplicates too)."
+        },
     )
     validation_fraction: float = field(
-        default=0.1, metadata={"help": "Share of the paragraphs that is held out and never trained on."}
+        default=0.1, metadata={"help": "The share of the paragraphs that is held out and never trained on."}
     )
     max_eval_samples: int = field(
-        default=2_000, metadata={"help": "How many paragraphs that share is at most; more are measured no better."}
+        default=2_000,
+        metadata={"help": "The most paragraphs that are held out; more would hardly improve the measurement."},
     )
     validation_corpus: str | None = field(
         default=None,
-        metadata={"help": "Text to hold out whole, named as the corpus is; by default a share of the corpus."},
+        metadata={
+            "help": "A text to hold out completely, named in the same ways as corpus; by default a share of the corpus."
+        },
     )
     streaming: bool = field(
         default=False,
-        metadata={"help": "Read the text as it is needed, block by block: for one too large to be tokenized whole."},
+        metadata={"help": "Read the text block by block while training, for a text too large to tokenize beforehand."},
     )
     stream_buffer: int = field(
-        default=10_000, metadata={"help": "Paragraphs of a block of a stream: as many are in memory, and shuffled."}
+        default=10_000,
+        metadata={"help": "With streaming: the number of paragraphs that are held in memory and shuffled together."},
     )
     # Model
     model: str = field(
         default="mini", metadata={"help": "A built-in model, a local folder, or a hub id of a masked-language model."}
     )
     model_revision: str | None = field(
-        default=None, metadata={"help": "A branch, tag or commit of a hub model, so that it stays what it is."}
+        default=None,
+        metadata={"help": "A branch, tag or commit of a hub model, so that it cannot change between runs."},
     )
     trust_remote_code: str | None = field(
         default=None,
-        metadata={"help": "The name of the one model whose own code may be run here; never set by a recipe."},
+        metadata={"help": "The name of the only model whose own code may be run; a recipe cannot set it."},
     )
     from_scratch: bool = field(
         default=False,
-        metadata={"help": "Random weights in the model's shape, and a tokenizer learned from the corpus."},
+        metadata={"help": "Start from random weights in the model's shape, and train a tokenizer on the corpus."},
     )
     vocab_size: int = field(
-        default=8192, metadata={"help": "Upper bound for a tokenizer that is learned from the corpus."}
+        default=8192, metadata={"help": "The largest vocabulary of a tokenizer that is trained on the corpus."}
     )
     max_length: int | None = field(
         default=None,
-        metadata={"help": "Tokens of a row; by default 512, or the model's positions if fewer."},
+        metadata={
+            "help": "The most tokens in a row; by default 512, or the number of the model's positions if that is lower."
+        },
     )
     long_text: str = field(
         default="split",
-        metadata={"help": "Longer paragraphs: split into rows at the ends of sentences, or truncate (the tutorial)."},
+        metadata={
+            "help": "What to do with a paragraph longer than max_length: split it into rows at the ends of sentences, "
+            "or truncate it (as in the tutorial)."
+        },
     )
     stride: int = field(
-        default=0, metadata={"help": "Tokens that a row of a split paragraph repeats of the one before, for context."}
+        default=0,
+        metadata={"help": "The number of tokens that a row of a split paragraph repeats from the row before it."},
     )
-    num_proc: int | None = field(default=None, metadata={"help": "Processes that tokenize; by default one."})
+    num_proc: int | None = field(
+        default=None, metadata={"help": "The number of processes that tokenize; by default one."}
+    )
     packing: bool = field(
         default=False,
         metadata={
-            "help": "Join paragraphs end to end and cut them into rows of max_length tokens; nothing is cut off."
+            "help": "Join paragraphs end to end and split them into rows of max_length tokens; no text is discarded."
         },
     )
     # Masking
-    mlm_probability: float = field(default=0.15, metadata={"help": "Share of the tokens that is masked, in (0, 1]."})
-    mask_replace_prob: float = field(default=1.0, metadata={"help": "How often a masked token becomes [MASK]."})
-    random_replace_prob: float = field(default=0.0, metadata={"help": "How often it becomes a random token."})
-    loss_on: str = field(default="masked", metadata={"help": "masked (BERT) or all (the tutorial)."})
-    static_masks: bool = field(
-        default=False, metadata={"help": "Draw each paragraph's masks once, not anew in every epoch."}
+    mlm_probability: float = field(
+        default=0.15, metadata={"help": "The share of the tokens that is masked, above 0 and at most 1."}
     )
-    padding: str = field(default="longest", metadata={"help": "longest (of the batch) or max_length."})
+    mask_replace_prob: float = field(
+        default=1.0, metadata={"help": "The share of the masked tokens that [MASK] replaces."}
+    )
+    random_replace_prob: float = field(
+        default=0.0, metadata={"help": "The share of the masked tokens that a random token replaces."}
+    )
+    loss_on: str = field(
+        default="masked",
+        metadata={"help": "The tokens that the loss is computed on: masked (as in BERT) or all (as in the tutorial)."},
+    )
+    static_masks: bool = field(
+        default=False, metadata={"help": "Draw each paragraph's masks once, instead of again in every epoch."}
+    )
+    padding: str = field(
+        default="longest",
+        metadata={"help": "The length that rows are padded to: longest (the batch's longest row) or max_length."},
+    )
     pad_to_multiple_of: int | None = field(
         default=None, metadata={"help": "Round the padded length up to a multiple of this."}
     )
@@ -164,104 +200,130 @@ class MLMConfig(TrainingArguments):
     train_minutes: float | None = field(
         default=None,
         metadata={
-            "help": "Minutes that training may take: a few steps are timed, and max_steps becomes what fits, at most "
-            "the max_steps that is given. num_train_epochs does not count then. For `train` alone."
+            "help": "The minutes that training may take: a few steps are timed, and max_steps is set to the number "
+            "that fits, at most the max_steps given. num_train_epochs is then ignored. Only for `train`."
         },
     )
     # Speed
     padding_free: bool = field(
         default=True,
-        metadata={"help": "Join a batch's paragraphs in one row instead of padding them; the loss is the same."},
+        metadata={"help": "Join a batch's rows into one instead of padding them; the loss is the same."},
     )
     sparse_prediction: bool = field(
-        default=True, metadata={"help": "Compute the vocabulary head on masked positions only; the loss is the same."}
+        default=True, metadata={"help": "Compute the vocabulary head at masked positions only; the loss is the same."}
     )
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={
-            "help": "bfloat16 autocast; by default where the hardware is fast at it. false: float32 throughout.",
-            **{"nargs": "?", "const": True},  # so that the flag alone means true, as it does upstream
+            "help": "Use bfloat16 autocast; by default only if the hardware is fast at it. With false, everything is "
+            "computed in float32.",
+            **{"nargs": "?", "const": True},  # so that the flag without a value means true, as it does upstream
         },
     )
     # Optimizer
     decay_bias_and_norm: bool = field(
         default=False,
-        metadata={"help": "Weight decay on biases and normalisation too, as AdamW(model.parameters()) does."},
+        metadata={
+            "help": "Apply weight decay to biases and normalisation weights too, as AdamW(model.parameters()) does."
+        },
     )
     muon: bool = field(
         default=False,
-        metadata={"help": "Muon for the matrices inside the model, AdamW for the rest; pays from random weights on."},
+        metadata={
+            "help": "Use Muon for the matrices inside the model and AdamW for the rest; it helps a model that starts "
+            "from random weights."
+        },
     )
     # Safety
     on_nonfinite: str = field(
         default="stop",
-        metadata={"help": "At a loss or gradient that is NaN or infinite: stop before the update, or skip the step."},
+        metadata={
+            "help": "What to do if a loss or gradient is NaN or infinite: stop the run before the update, or skip the "
+            "step."
+        },
     )
     max_skipped_steps: int = field(
-        default=10, metadata={"help": "How many steps a run may leave out with on_nonfinite skip before it stops."}
+        default=10, metadata={"help": "With on_nonfinite skip: the most steps that a run skips before it stops."}
     )
     # Evaluation and run
     evaluation_seed: int = field(
         default=0,
-        metadata={"help": "Which paragraphs are held out, and which of their tokens masked; keep it to compare runs."},
+        metadata={
+            "help": "The seed that decides which paragraphs are held out and which of their tokens are masked; use the "
+            "same one to compare runs."
+        },
     )
     general_corpus: str = field(
         default="general-english",
-        metadata={"help": "Ordinary language, measured before and after, so that forgetting shows; `none` for none."},
+        metadata={
+            "help": "A text in ordinary language that is measured before and after training, to show what the model "
+            "has forgotten; `none` turns this off."
+        },
     )
     prompts: str | None = field(
         default=None,
         metadata={
-            "help": "A text file with a sentence a line, one [MASK] in each: filled before and after. By default the "
-            "held-out text's, where the change is largest either way."
+            "help": "A text file with one sentence per line and one [MASK] in each, which the model fills before and "
+            "after training. By default, the prompts are those from the held-out text that change most."
         },
     )
     eval_draws: int = field(
         default=5,
         metadata={
-            "help": "How often the held-out tokens are masked anew, at most; a large text is masked fewer times."
+            "help": "How many times the held-out text is measured, each time with different masks, at most; a large "
+            "text needs fewer."
         },
     )
     pseudo_perplexity_tokens: int = field(
         default=65_536,
         metadata={
-            "help": "Positions that pseudo-perplexity may compute: a sample of the tokens is masked one by one. Half "
-            "as many on ordinary language."
+            "help": "About how many positions may be computed for pseudo-perplexity, which masks a sample of the "
+            "held-out tokens one at a time. Half of it for ordinary language."
         },
     )
     prompts_compared: int = field(
-        default=100, metadata={"help": "Words of the held-out text among which the prompts that are shown are chosen."}
+        default=100,
+        metadata={"help": "The number of words of the held-out text from which the prompts shown are chosen."},
     )
-    overwrite: bool = field(default=False, metadata={"help": "Allow --output_dir to hold a finished run."})
+    overwrite: bool = field(default=False, metadata={"help": "Allow output_dir to contain a finished run."})
     change_on_resume: list[str] | None = field(
         default=None,
-        metadata={"help": "With resume_from_checkpoint: values that may change now, such as learning_rate max_steps."},
+        metadata={
+            "help": "With resume_from_checkpoint: the names of values that may differ from the checkpoint's, such as "
+            "learning_rate max_steps."
+        },
     )
 
-    # Values of transformers that suit this library less.
-    per_device_train_batch_size: int = field(default=16, metadata={"help": "Paragraphs a step and device."})
-    per_device_eval_batch_size: int = field(default=16, metadata={"help": "Paragraphs an evaluation step and device."})
-    logging_steps: float = field(default=1, metadata={"help": "Steps between two values of the loss."})
+    # Values whose default in transformers does not suit this library.
+    per_device_train_batch_size: int = field(
+        default=16, metadata={"help": "The number of rows per device in a training step."}
+    )
+    per_device_eval_batch_size: int = field(
+        default=16, metadata={"help": "The number of rows per device in an evaluation step."}
+    )
+    logging_steps: float = field(default=1, metadata={"help": "The number of steps between two logged losses."})
     resume_from_checkpoint: str | None = field(
         default=None,
         metadata={
-            "help": "Go on with a run: true for its newest checkpoint, a run folder, or a checkpoint's folder; auto: "
-            "go on if it was begun, else start."
+            "help": "Resume a run: true (from its newest checkpoint), a run folder, a checkpoint folder, or auto "
+            "(resume the run if it was started before, otherwise start it)."
         },
     )
-    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator needs example_id: leave it."})
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Must be false, since the collator needs example_id."}
+    )
 
     def __post_init__(self) -> None:
         check(self)
         if not torch.accelerator.is_available():
-            # Said aloud, or torchrun's processes would each train a model of their own: without it transformers
-            # looks for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
+            # Explicit, because otherwise each of torchrun's processes would train its own model: transformers looks
+            # for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
             self.use_cpu = True
         launcher = os.environ.get("ACCELERATE_MIXED_PRECISION")
         if launcher in ("bf16", "fp16") and not (self.bf16 or self.fp16):
-            setattr(self, launcher, True)  # accelerate would use it anyway; so recipe.yaml says it too
+            setattr(self, launcher, True)  # accelerate would use it anyway; now recipe.yaml records it too
         if self.bf16 is None:
-            elsewhere = self.fp16 or self.deepspeed  # a file of DeepSpeed's decides for itself
+            elsewhere = self.fp16 or self.deepspeed  # DeepSpeed's file decides on the precision
             self.bf16 = precision.has_fast_bf16(self.use_cpu) and not elsewhere
         if self.change_on_resume is not None:
             given: Any = self.change_on_resume
@@ -271,16 +333,16 @@ class MLMConfig(TrainingArguments):
             refuse_unknown([name], "change_on_resume: ")
             if kind(name) == "fixed":
                 raise ValueError(
-                    f"change_on_resume: received {name}. Accepted: a value that a run can change on its way, such as "
-                    "learning_rate or max_steps. With another value here it is another run: start one from the "
-                    "checkpoint's weights, --model runs/NAME/checkpoint-N."
+                    f"change_on_resume: received {name}. Accepted: a value that can change during a run, such as "
+                    "learning_rate or max_steps. With a different value here it would be a different run: start one "
+                    "from the checkpoint's weights, --model runs/NAME/checkpoint-N."
                 )
         super().__post_init__()
         for name in ("split_batches", "dispatch_batches"):
             if getattr(self.accelerator_config, name):
                 raise ValueError(
-                    f"accelerator_config: received {name}: true. Accepted: false, or nothing: each process reads its "
-                    "own part of every step. Leave it out."
+                    f"accelerator_config: received {name}: true. Accepted: false, or no value, since each process "
+                    "reads its own part of every step. Leave it out."
                 )
 
     @cached_property
@@ -289,32 +351,31 @@ class MLMConfig(TrainingArguments):
         return super()._setup_devices
 
     def masking(self) -> dict[str, Any]:
-        """Return the keyword arguments of DataCollatorForMaskedLM that this config decides."""
+        """Return the keyword arguments of DataCollatorForMaskedLM that this config sets."""
         names = ("mlm_probability", "mask_replace_prob", "random_replace_prob", "padding", "pad_to_multiple_of")
         return {name: getattr(self, name) for name in (*names, "loss_on", "static_masks", "seed")}
 
     def start(self) -> dict[str, Any]:
-        """Return the keyword arguments of `load_model` and `load_or_train_tokenizer` that say what a run starts "
-        "from."""
+        """Return the keyword arguments of `load_model` and `load_or_train_tokenizer` that describe a run's start."""
         names = ("from_scratch", "trust_remote_code")
         return {name: getattr(self, name) for name in names} | {"revision": self.model_revision}
 
     def where(self) -> dict[str, Any]:
-        """Return the keyword arguments of `load_corpus` that say which state of its corpus is meant."""
+        """Return the keyword arguments of `load_corpus` that select a part and a version of the corpus."""
         return {name: getattr(self, f"corpus_{name}") for name in ("config", "split", "revision", "sha256")}
 
     def reading(self) -> dict[str, Any]:
-        """Return the keyword arguments of `load_corpus` that say how any text is read."""
+        """Return the keyword arguments of `load_corpus` that describe how any text is read."""
         return {name: getattr(self, name) for name in ("text_column", "sample_by", "encoding", "encoding_errors")}
 
     def rows(self) -> dict[str, Any]:
-        """Return the keyword arguments of `mlm_recipes.data.rows.to_rows` that this config decides."""
+        """Return the keyword arguments of `mlm_recipes.data.rows.to_rows` that this config sets."""
         return {name: getattr(self, name) for name in ("packing", "long_text", "stride", "num_proc")}
 
     def to_recipe(self) -> dict[str, Any]:
-        """Return every value of the run as plain data for recipe.yaml: this library's own first, then transformers'.
+        """Return all values of the run as plain data for recipe.yaml: this library's own first, then transformers'.
 
-        Of an address the credentials are left out: recipe.yaml is passed on.
+        Credentials are removed from URLs, since recipe.yaml is meant to be shared.
         """
         own = [name for name in own_fields() if name not in PLACE]
         values = {name: value for name, value in self.to_dict().items() if name in field_names() and name not in PLACE}
@@ -323,18 +384,18 @@ class MLMConfig(TrainingArguments):
 
 @cache
 def field_names() -> tuple[str, ...]:
-    """Return the names of all values that a recipe may set, sorted."""
+    """Return the sorted names of all values that a recipe may set."""
     return tuple(sorted(item.name for item in dataclasses.fields(MLMConfig) if item.init))
 
 
 def own_fields() -> dict[str, dataclasses.Field[Any]]:
-    """Return the fields that MLMConfig adds to transformers' TrainingArguments, in their order."""
+    """Return the fields that MLMConfig adds to transformers' TrainingArguments, in the order of their definition."""
     upstream = {item.name for item in dataclasses.fields(TrainingArguments)}
     return {item.name: item for item in dataclasses.fields(MLMConfig) if item.name not in upstream}
 
 
 def refuse_unknown(values: Iterable[str], where: str = "") -> None:
-    """Raise ValueError for a name that is no value of a run, with the nearest that is; `where` says where it stood.
+    """Raise ValueError for an unknown name, with the nearest known one; `where` is a prefix that says where it was.
 
     >>> refuse_unknown(["learning_rate", "lr"], "mine.yaml: ")
     Traceback (most recent call last):
