@@ -66,7 +66,7 @@ class MLMConfig(TrainingArguments):
     corpus: str = field(
         default="meditations",
         metadata={
-            "help": "The text to train on: the name of a bundled corpus, a file (text, JSON lines, CSV, Parquet ...), "
+            "help": "The text to train on: a known corpus, a file (text, JSON lines, CSV, Parquet ...), "
             "a folder, a quoted pattern, an http(s) URL, - for standard input, or a hub id owner/name."
         },
     )

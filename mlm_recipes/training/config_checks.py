@@ -1,4 +1,4 @@
-"""What the values of a config must be, each by itself and together."""
+"""Checks the values of a config, separately and in combination."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from ..masking.collator import check_masking
 from ..sources.remote_code import require_name
 from .example_order import STRATEGIES
 
-#: Values of transformers that a run cannot have, and why.
+#: Values of transformers that a run cannot use, and why.
 _REFUSED = {
-    "auto_find_batch_size": (True, ": a smaller batch in the middle of a run would make it another run"),
-    "average_tokens_across_devices": (False, ", or the loss of a step would depend on the number of processes"),
-    "dataloader_in_order": (False, ", or the order of the examples would depend on how fast they are read"),
-    "enable_jit_checkpoint": (True, ": SIGTERM has the state saved in any case"),
-    "ignore_data_skip": (True, ": a resumed run goes on where it stopped, and no row is read to get there"),
+    "auto_find_batch_size": (True, ": a smaller batch in the middle of a run would make it a different run"),
+    "average_tokens_across_devices": (False, ", since otherwise a step's loss would depend on the number of processes"),
+    "dataloader_in_order": (
+        False,
+        ", since otherwise the order of the examples would depend on how fast they are read",
+    ),
+    "enable_jit_checkpoint": (True, ": the state is saved at SIGTERM in any case"),
+    "ignore_data_skip": (True, ": a resumed run continues where it stopped, without reading the rows before"),
     "save_on_each_node": (True, ": output_dir is on a disk that all machines share, and is written once"),
-    "remove_unused_columns": (True, ", since the collator needs example_id, which no model takes"),
-    "restore_callback_states_from_checkpoint": (True, ": it would put the checkpoint's contract in this run's place"),
+    "remove_unused_columns": (True, ", since the collator needs example_id, which models do not accept"),
+    "restore_callback_states_from_checkpoint": (True, ": the checkpoint's contract would replace this run's"),
 }
 
 
 def check(config: Any) -> None:
-    """Raise ValueError for the first value of an MLMConfig that is out of range or does not go with another one."""
+    """Raise ValueError for the first value of an MLMConfig that is out of range or conflicts with another value."""
     check_masking(
         config.mlm_probability,
         config.mask_replace_prob,
@@ -33,25 +36,25 @@ def check(config: Any) -> None:
     )
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         if getattr(config, name) < 1:
-            raise ValueError(f"{name}: received {getattr(config, name)}. Accepted: 1 or more. BERT's tutorial has 16.")
+            raise ValueError(f"{name}: received {getattr(config, name)}. Accepted: 1 or more. BERT's tutorial uses 16.")
     for name, (refused, why) in _REFUSED.items():
         if getattr(config, name) == refused:
             raise ValueError(f"{name}: received {refused}. Accepted: {not refused}{why}. Leave it out.")
     if config.loss_on == "all" and config.padding != "max_length":
         raise ValueError(
-            f"loss_on: received 'all' with padding {config.padding!r}. Accepted: with padding 'max_length', as in "
-            "the tutorial: the loss counts padding too, and would depend on how a batch is split. Pass --padding "
-            "max_length, or --loss_on masked."
+            f"loss_on: received 'all' with padding {config.padding!r}. Accepted: 'all' with padding 'max_length', as "
+            "in the tutorial. This loss includes padding, so it would depend on how a batch is split. Pass "
+            "--padding max_length, or --loss_on masked."
         )
     if config.on_nonfinite not in ("stop", "skip"):
         raise ValueError(
-            f"on_nonfinite: received {config.on_nonfinite!r}. Accepted: stop or skip. The default, stop, keeps the "
-            "last good state."
+            f"on_nonfinite: received {config.on_nonfinite!r}. Accepted: stop or skip. Leave it out for the "
+            "default, stop, which keeps the last good state."
         )
     if config.train_minutes is not None and not 0 < config.train_minutes < math.inf:
         raise ValueError(
-            f"train_minutes: received {config.train_minutes}. Accepted: a number above 0, or none at all with "
-            "max_steps or num_train_epochs. Try --train_minutes 1."
+            f"train_minutes: received {config.train_minutes}. Accepted: a number above 0, or no value, with "
+            "max_steps or num_train_epochs instead. Try --train_minutes 1."
         )
     for name in ("eval_draws", "pseudo_perplexity_tokens", "prompts_compared"):
         if getattr(config, name) < 1:
@@ -66,17 +69,18 @@ def check(config: Any) -> None:
     if config.train_sampling_strategy not in STRATEGIES:
         raise ValueError(
             f"train_sampling_strategy: received {config.train_sampling_strategy!r}. Accepted: "
-            f"{', '.join(STRATEGIES)}: with these a step sees the same examples on any number of processes."
+            f"{', '.join(STRATEGIES)}. With these, a step has the same examples on any number of processes. Choose one "
+            "of them."
         )
     if config.muon and (config.deepspeed or config.fsdp):
         raise ValueError(
-            "muon: received True with deepspeed or fsdp. Accepted: without, since Muon takes a weight matrix whole "
-            "and these cut it up. Leave one of them out."
+            "muon: received True with deepspeed or fsdp. Accepted: True without them, since Muon needs complete weight "
+            "matrices and these split them. Leave one of them out."
         )
     if config.muon and config.optim not in ("adamw_torch", "adamw_torch_fused"):
         raise ValueError(
-            f"muon: received True with optim {str(config.optim)!r}. Accepted: adamw_torch or adamw_torch_fused: "
-            "AdamW has the rest of the model. Leave one of them out."
+            f"muon: received True with optim {str(config.optim)!r}. Accepted: adamw_torch or adamw_torch_fused, since "
+            "AdamW trains the rest of the model. Leave one of them out."
         )
     if config.label_smoothing_factor:
         raise ValueError(
@@ -91,20 +95,21 @@ def check(config: Any) -> None:
 def _check_stream(config: Any) -> None:
     if config.stream_buffer < 1:
         raise ValueError(
-            f"stream_buffer: received {config.stream_buffer}. Accepted: 1 or more paragraphs; the default is 10000."
+            f"stream_buffer: received {config.stream_buffer}. Accepted: 1 or more paragraphs. Leave it out for the "
+            "default, 10000."
         )
     if config.streaming and config.train_sampling_strategy == "group_by_length":
         raise ValueError(
-            "train_sampling_strategy: received 'group_by_length' with streaming. Accepted: random or sequential: "
-            "the lengths of a stream are not known beforehand. Leave one of them out."
+            "train_sampling_strategy: received 'group_by_length' with streaming. Accepted: random or sequential, "
+            "since the lengths of a stream are not known beforehand. Leave one of them out."
         )
     if config.streaming and config.deduplicate != "none":
         raise ValueError(
-            f"deduplicate: received {config.deduplicate!r} with streaming. Accepted: none: what a stream has had is "
-            "not remembered. Leave one of them out; a duplicate of what is held out is not trained on."
+            f"deduplicate: received {config.deduplicate!r} with streaming. Accepted: none, since a stream does not "
+            "remember earlier paragraphs. Leave one of them out; a duplicate of held-out text is still not trained on."
         )
     if config.streaming and config.dataloader_num_workers:
         raise ValueError(
-            f"dataloader_num_workers: received {config.dataloader_num_workers} with streaming. Accepted: 0: the main "
-            "process reads, once for all, and each worker would read the whole text again. Leave it out."
+            f"dataloader_num_workers: received {config.dataloader_num_workers} with streaming. Accepted: 0, since the "
+            "main process reads the text once for all processes, and each worker would read it again. Leave it out."
         )

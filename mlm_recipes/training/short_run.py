@@ -1,4 +1,4 @@
-"""A run of a few steps that leaves nothing behind: to time it, or to verify it."""
+"""A run of a few steps that leaves nothing behind, for timing and verification."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from ..checkpoints.value_kinds import METRIC_DRIVEN
 from .config import MLMConfig
 
-#: The values of a run that leaves nothing behind: none saved, sent, shown or taken up again.
+#: The values of a run that leaves nothing behind: it saves, sends and shows nothing, and resumes no other run.
 _WITHOUT_TRACE: dict[str, Any] = {
     "eval_on_start": False,
     "save_strategy": "no",
@@ -22,7 +22,7 @@ _WITHOUT_TRACE: dict[str, Any] = {
 
 
 def cut_short(config: MLMConfig, steps: int, **changes: Any) -> MLMConfig:
-    """Return the config of a run of so few steps that leaves nothing behind; what it cannot have is put aside.
+    """Return the config of a run of `steps` steps that leaves nothing behind; values that it cannot use are replaced.
 
     >>> short = cut_short(MLMConfig(use_cpu=True, train_minutes=1), steps=3, logging_strategy="no")
     >>> short.max_steps, short.train_minutes, str(short.save_strategy.value)

@@ -315,7 +315,7 @@ def test_a_collator_that_draws_from_a_generator_is_warned_about(tokenizer, numbe
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"change_on_resume": ["seed"]}, "change_on_resume: received seed. Accepted: a value that a run can change"),
+        ({"change_on_resume": ["seed"]}, "change_on_resume: received seed. Accepted: a value that can change"),
         ({"change_on_resume": ["learning_rat"]}, "learning_rat: no such value. Did you mean 'learning_rate'"),
     ],
 )
