@@ -1,4 +1,4 @@
-"""`MLMTrainer`: transformers' Trainer with the right loss and an evaluation that can be trusted."""
+"""`MLMTrainer`: transformers' Trainer with the loss of masked tokens and an evaluation that is exact."""
 
 from __future__ import annotations
 
@@ -41,34 +41,34 @@ from .token_counter import TokenCounter
 
 logger = logging.getLogger(__name__)
 
-#: What a model's config.json says besides its shape.
+#: Entries of a model's config.json that do not describe its shape.
 _NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_version", "use_cache"}
 
-#: What a collator has besides the rule of its masks.
+#: Fields of a collator that do not affect its masks.
 _NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
 
 
 class MLMTrainer(ResumableTrainer):
-    """Train a masked-language model; Trainer and accelerate own the loop, the devices and the optimizer.
+    """Train a masked-language model; Trainer and accelerate manage the loop, the devices and the optimizer.
 
     Args:
         model: a built-in name, a local folder, a hub id, or a model object (then `processing_class` is needed).
-        args: an MLMConfig; by default one with its defaults. Its `corpus` and `model` are for `train()`: here the
-            arguments say both.
-        train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (tokenized on the way), or any
-            sequence of rows with `input_ids` and, where there is one, `example_id`; else a row's index is its id. With
-            `MLMConfig(streaming=True)` the former is a `TextStream`.
+        args: an MLMConfig; by default one with default values. Its `corpus` and `model` are ignored, since only
+            `train()` needs them.
+        train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (which is tokenized here), or any
+            sequence of rows with `input_ids` and optionally `example_id`, by default the row's index. With
+            `MLMConfig(streaming=True)`, `train_dataset` is a `TextStream`.
         data_collator: by default DataCollatorForMaskedLM with the values of `args`.
-        processing_class: the tokenizer; by default the model's, or for `mini-random` one learned from
-            `train_dataset`.
+        processing_class: the tokenizer; by default the model's, or for `mini-random` one trained on `train_dataset`.
 
-    The model's attention takes padding-free batches from then on, padded ones as before, and its dropout layers are
-    exchanged for ones that are faster on a CPU (`mlm_recipes.model.padding_free`, `mlm_recipes.model.dropout`).
+    The constructor changes the model: its attention then accepts padding-free batches as well as padded ones, and
+    faster layers for the CPU replace its dropout layers (`mlm_recipes.model.padding_free`,
+    `mlm_recipes.model.dropout`).
 
     `evaluate()` masks the same tokens each time (`args.evaluation_seed`) and returns `eval_loss`, `eval_accuracy`,
-    `eval_perplexity` and `eval_masked_tokens`, each from sums over all examples, divided once.
+    `eval_perplexity` and `eval_masked_tokens`. Each is computed from sums over all examples, divided once.
 
-    Raises: ValueError for arguments that do not fit together.
+    Raises: ValueError for arguments that conflict.
 
     >>> from mlm_recipes import MLMConfig, load_corpus
     >>> rows = load_corpus("meditations")["validation"]
@@ -91,23 +91,23 @@ class MLMTrainer(ResumableTrainer):
         args = args if args is not None else MLMConfig()
         if not isinstance(args, MLMConfig):
             raise ValueError(
-                f"args: received {type(args).__name__}. Accepted: MLMConfig, which has all that "
-                "TrainingArguments has. Change the name, keep the arguments."
+                f"args: received {type(args).__name__}. Accepted: MLMConfig, which has all fields of "
+                "TrainingArguments. Change the class, and keep the arguments."
             )
         if args.push_to_hub:
             raise ValueError(
-                "push_to_hub: received True. Accepted here: False, since upstream would send what is half written, and "
-                "its arguments as a pickle, the token among them. Use mlm_recipes.train(push_to_hub=True), or send the "
-                "folder of save_model() with `hf upload`."
+                "push_to_hub: received True. Accepted here: False, since upstream would upload incomplete files, and "
+                "a pickle of its arguments that contains the token. Use mlm_recipes.train(push_to_hub=True), or upload "
+                "the folder of save_model() with `hf upload`."
             )
         for name in ("compute_metrics", "preprocess_logits_for_metrics"):
             if kwargs.get(name) is not None:
                 raise ValueError(
-                    f"{name}: received {kwargs[name]!r}. Accepted: None: evaluation keeps sums for each example and no "
-                    "logits that it could be given. Compute it from trainer.model after evaluate()."
+                    f"{name}: received {kwargs[name]!r}. Accepted: None, since evaluation keeps sums for each example "
+                    "and no logits to pass to it. Compute it from trainer.model after evaluate()."
                 )
         if args.n_gpu > 1:
-            # DataParallel would multiply the loss by the number of GPUs, and is slower than one process for each.
+            # DataParallel would multiply the loss by the number of GPUs, and is slower than one process per GPU.
             logger.warning("Training on one of %d GPUs; `accelerate launch -m mlm_recipes ...` uses all.", args.n_gpu)
             args = copy.copy(args)
             args._n_gpu = 1
@@ -122,7 +122,7 @@ class MLMTrainer(ResumableTrainer):
                     **args.start(),
                     vocab_size=args.vocab_size,
                 )
-            set_seed(args.seed)  # random weights, where the model brings none
+            set_seed(args.seed)  # for random weights, if the model has none
             model = load_model(model, processing_class, **args.start())
         elif processing_class is None:
             raise ValueError(
@@ -133,7 +133,7 @@ class MLMTrainer(ResumableTrainer):
         self._max_length = usable_length(args.max_length, model)
         self._how_to_rows = args.rows()
         ours = data_collator
-        if not isinstance(ours, DataCollatorForMaskedLM):  # none, or another's: evaluation still masks by the config
+        if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
             ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
         with compiled_for_any_shape(args):
             super().__init__(
@@ -148,7 +148,7 @@ class MLMTrainer(ResumableTrainer):
             )
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
-        #: What a person sees meanwhile.
+        #: Shows the progress of training on the terminal.
         self.progress = TrainingProgress()
         self.add_callback(self.progress)
         own_loss = self.compute_loss_func is not masked_lm_loss
@@ -173,7 +173,7 @@ class MLMTrainer(ResumableTrainer):
             self.progress.close()
 
     def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
-        """Say why a micro-batch cannot be computed in parts, if it cannot: another loss may be a mean."""
+        """Return why a micro-batch cannot be split, or None if it can; a different loss may be a mean."""
         if self.compute_loss_func is not masked_lm_loss or num_items_in_batch is None:
             return "the losses of its parts may not add up to its own: the loss or the batch is not this library's"
         return super().why_not_splittable(num_items_in_batch)
@@ -192,7 +192,7 @@ class MLMTrainer(ResumableTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the loss of a micro-batch; with `sparse_prediction` the head computes its masked positions only."""
+        """Return the loss of a micro-batch; with `sparse_prediction`, the head computes masked positions only."""
         if not return_outputs:
             return poison_nonfinite(self._loss(model, inputs, num_items_in_batch))
         return self._loss_of(model, without_mask(inputs), True, num_items_in_batch)
@@ -200,8 +200,8 @@ class MLMTrainer(ResumableTrainer):
     def _loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
         if self._in_parts:
             count = num_items_in_batch if num_items_in_batch is not None else labelled(inputs["labels"]).sum()
-            # One pass goes through DistributedDataParallel, which has the processes wait for each other at every one of
-            # its passes, and they may have different numbers of parts; the others go through the model inside.
+            # Only one pass goes through DistributedDataParallel, since at each of its passes the processes wait for
+            # each other, and they may have different numbers of parts. The others go through the model inside it.
             first, *others = by_length(inputs)
             return sum(
                 (self._loss_of(self.model, part, False, count) for part in others),
@@ -216,10 +216,10 @@ class MLMTrainer(ResumableTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def identity(self) -> dict[str, Any]:
-        """Return what a resumed run must have in common with the one it goes on with, besides the config's values."""
+        """Return what a resumed run must have in common with the interrupted one, besides the config's values."""
         collator, model, rows = self.data_collator, cast(Any, self.model), cast(Any, self.train_dataset)
         if isinstance(rows, TextStream):
-            stream = rows  # for mypy, which forgets it inside the lambda
+            stream = rows  # for mypy, which does not narrow the type inside the lambda
             text = from_main(lambda: stream.facts(self.stream_rows))
         else:
             text = {"training text": f"{len(rows)} rows, {fingerprint(rows)}"}
@@ -240,11 +240,11 @@ class MLMTrainer(ResumableTrainer):
         }
 
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:
-        """Return the rows of some paragraphs of a stream."""
+        """Return the rows of some of a stream's paragraphs."""
         return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Create the optimizer, and keep its values: those that a checkpoint brings along would replace them."""
+        """Create the optimizer, and store its values, since those in a checkpoint would replace them."""
         assert isinstance(self.args, MLMConfig)
         if self.args.muon and self.optimizer is None:
             model = self.model if model is None else model
@@ -265,7 +265,7 @@ class MLMTrainer(ResumableTrainer):
         return optimizer
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Return the parameters that weight decay applies to: transformers' choice, or with the config's wish, all."""
+        """Return the parameters that weight decay applies to: all with `decay_bias_and_norm`, or upstream's."""
         assert isinstance(self.args, MLMConfig)
         if self.args.decay_bias_and_norm:
             return [name for name, _ in model.named_parameters()]
@@ -284,9 +284,10 @@ class MLMTrainer(ResumableTrainer):
         return loader
 
     def token_results(self, rows: Any, draw: int = 0) -> TokenResults:
-        """Evaluate `rows` of token ids under a draw of the frozen masks; return what was made of each masked token.
+        """Evaluate `rows` of token ids with one draw of the frozen masks; return the result of each masked token.
 
-        In every process: those of all processes, in the order of the rows. Nothing is logged, no callback is told.
+        Every process returns the results of all processes, in the order of the rows. Nothing is logged, and no
+        callback is called.
         """
         assert isinstance(self.args, MLMConfig)
         with self.accelerator.autocast():
@@ -302,7 +303,7 @@ class MLMTrainer(ResumableTrainer):
         return TokenResults.of(gather_object([mine]))
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Raise ValueError: logits for each position of a corpus fill any memory; see `evaluate` and `fill`."""
+        """Raise ValueError, since a corpus's logits do not fit into memory; use `evaluate` or `fill` instead."""
         raise ValueError(
             "predict: there are no predictions to return. Accepted: evaluate(dataset) for the measures, "
             "mlm_recipes.evaluation.fill_mask.fill_mask(model, tokenizer, prompts) for words. Call one of these."
@@ -316,24 +317,24 @@ class MLMTrainer(ResumableTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Return sums over all examples, divided once; upstream's is a mean of batch means, times the processes."""
-        # The bare model, not accelerate's: preparing it here would leave a later train() without its DDP wrapper
-        # (upstream's evaluate() does that, and the processes then drift apart in silence).
-        # In a fork of the generator: a loader draws a seed for its workers, and evaluating must not change what
+        """Return measures from sums over all examples, divided once; upstream returns a mean of batch means."""
+        # This uses the bare model. If accelerate prepared it here, a later train() would have no DDP wrapper
+        # (upstream's evaluate() does that, and the processes' weights then silently diverge).
+        # The generator is forked, because a loader draws a seed for its workers, and evaluating must not change what
         # training draws next.
         stoppable = self.is_in_train and not depends_on_metrics(self.args)
         batches: Any = self._signals.until_stopped(dataloader) if stoppable else dataloader
         with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
             sums = evaluate_examples(self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction)
         if stoppable and self._signals.received:
-            self.stop_now(self.model_wrapped)  # what has been measured so far says nothing
+            self.stop_now(self.model_wrapped)  # the measures so far are incomplete
         named = {f"{metric_key_prefix}_{name}": value for name, value in compute(sums).items()}
         examples = self.num_examples(dataloader)
         return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)
 
 
 def _lasting_name(kind: type) -> str:
-    """Return a class's name for the resume contract: ours by the name that people import, wherever its module lies.
+    """Return a class's name for the resume contract: ours by its public name, whichever module it is in.
 
     >>> _lasting_name(DataCollatorForMaskedLM)
     'mlm_recipes.DataCollatorForMaskedLM'
