@@ -1,4 +1,4 @@
-"""`ResumableTrainer`: the order of the examples is a function of the seed, and a resumed run is the same run."""
+"""`ResumableTrainer`: orders the examples by the seed, and resumes a run exactly."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 
 
 class ResumableTrainer(RobustTrainer):
-    """RobustTrainer whose steps see examples that follow from the seed alone, so that a run can be resumed exactly.
+    """RobustTrainer whose examples in each step depend only on the seed, so that a run can be resumed exactly.
 
-    A subclass says in `identity` what a resumed run must have in common with the one it goes on with.
+    A subclass returns from `identity` what a resumed run must have in common with the interrupted one.
     """
 
     args: MLMConfig
@@ -49,28 +49,28 @@ class ResumableTrainer(RobustTrainer):
             self.add_callback(self._stream)
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes this run the run that it is, besides the config's values, as plain data."""
+        """Return what identifies this run, besides the config's values, as plain data."""
         raise NotImplementedError
 
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:
-        """Return the rows of some paragraphs of a stream."""
+        """Return the rows of some of a stream's paragraphs."""
         raise NotImplementedError
 
     @property
     def epochs(self) -> float:
-        """How often the text was trained on; a stream, how often to its end."""
+        """The number of epochs completed; a stream counts how many times its end was reached."""
         return self._stream.place.epoch if isinstance(self.train_dataset, TextStream) else self.state.epoch or 0.0
 
     @property
     def resumed(self) -> list[Resumed]:
-        """Each time this run was resumed: the step it went on from, and the values that were changed."""
+        """An entry for each time this run was resumed: the step it continued from, and the values that changed."""
         return self._contract.resumed
 
     def check_resume(self, checkpoint: Path) -> tuple[str, int]:
-        """Return in words what differs from a checkpoint's run and may, and the steps that are left.
+        """Return a description of the permitted differences from a checkpoint's run, and the number of steps left.
 
-        Raises: ValueError if it would be another run, or one that ends before the checkpoint, or if reading it could
-        run code (`mlm_recipes.checkpoints.tensor_files`).
+        Raises: ValueError if this is a different run, or one that ends before the checkpoint, or if reading the
+        checkpoint could run code (`mlm_recipes.checkpoints.tensor_files`).
         """
         assert isinstance(self.args, MLMConfig)
         require_tensors_only(checkpoint)
@@ -79,27 +79,27 @@ class ResumableTrainer(RobustTrainer):
         total = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
         if step > total:
             raise ValueError(
-                f"resume_from_checkpoint: {str(checkpoint)!r} has {step} steps behind it, and the run is to have "
-                f"{total}. Accepted: as many or more. Choose an earlier checkpoint, or raise max_steps or "
-                "num_train_epochs."
+                f"resume_from_checkpoint: {str(checkpoint)!r} was saved after {step} steps, and the run has only "
+                f"{total}. Accepted: a run with at least as many steps. Choose an earlier checkpoint, or raise "
+                "max_steps or num_train_epochs."
             )
         return changed, total - step
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train, or go on with a run from a checkpoint: its path, its run folder, or True for the newest one.
+        """Train, or resume a run from a checkpoint: its path, its run folder, or True for the newest one.
 
-        "auto" is the newest one if there is any. By default what `args.resume_from_checkpoint` says.
+        "auto" resumes from the newest one if there is any. The default is `args.resume_from_checkpoint`.
 
-        On a CPU a resumed run ends with the weights of one that was never interrupted, to the last bit.
+        On a CPU, a resumed run ends with the same weights as an uninterrupted one, bit for bit.
 
-        Raises: FileNotFoundError where there is no checkpoint; ValueError where it belongs to another run
-        (`mlm_recipes.checkpoints.value_kinds` says which values must stay, and which may change).
+        Raises: FileNotFoundError if there is no checkpoint; ValueError if it belongs to another run
+        (`mlm_recipes.checkpoints.value_kinds` lists which values must stay the same, and which may change).
         """
         assert isinstance(self.args, MLMConfig)
         if self.args.train_minutes is not None:
             raise ValueError(
                 f"train_minutes: received {self.args.train_minutes:g}. Accepted here: None, since the number of steps "
-                "is chosen before there is a trainer. Pass max_steps, or call mlm_recipes.train(train_minutes=...)."
+                "is chosen before a trainer is created. Pass max_steps, or call mlm_recipes.train(train_minutes=...)."
             )
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
@@ -116,8 +116,8 @@ class ResumableTrainer(RobustTrainer):
             logger.warning("Resuming with changed values: %s.", changed)
         if not isinstance(self.data_collator, DataCollatorForMaskedLM):
             logger.warning(
-                "%s draws its masks from a generator, so the resumed run will not be the one that was interrupted; "
-                "with DataCollatorForMaskedLM it is, to the last bit.", type(self.data_collator).__name__
+                "%s draws its masks from a generator, so the resumed run will have different masks from the "
+                "interrupted one; with DataCollatorForMaskedLM it has the same.", type(self.data_collator).__name__
             )  # fmt: skip
         self._skipped.steps = SkippedSteps.saved_in(checkpoint)
         if not left:  # upstream would take one more step (transformers 5.23)
@@ -144,13 +144,13 @@ class ResumableTrainer(RobustTrainer):
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
         """Return the training batches, in an order that is a function of the seed and the global batch size."""
         if self.train_dataset is None:
-            return super().get_train_dataloader()  # which says so
+            return super().get_train_dataloader()  # which raises the error
         args = self.args
         rows: Any = self.train_dataset
         ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
         if isinstance(rows, TextStream):
             return self._loader(self._streamed(rows, plain=not ours), None)
-        # Another's collator knows neither epochs nor missing examples; accelerate then repeats some at the end.
+        # Other collators support neither epochs nor missing examples; accelerate then repeats some at the end.
         if not ours and isinstance(rows, NumberedRows):
             rows = rows.rows
         self._step_seeds.sampler = self.epoch_sampler(rows, args.world_size if ours else 1)
@@ -165,7 +165,7 @@ class ResumableTrainer(RobustTrainer):
     def _loader(
         self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None
     ) -> torch.utils.data.DataLoader[Any]:
-        """Return batches of `rows` in the sampler's order, or in their own; accelerate gives each process its part."""
+        """Return batches of `rows` in the sampler's order, or in theirs without one; each process gets its part."""
         args = self.args
         loader = torch.utils.data.DataLoader(
             rows,
@@ -183,7 +183,7 @@ class ResumableTrainer(RobustTrainer):
         return self.accelerator.prepare(loader)
 
     def _streamed(self, stream: TextStream, plain: bool) -> StreamedRows:
-        """Return the rows of all steps by their position: step k of n rows has those from k * n on."""
+        """Return the rows of all steps by position: with n rows per step, those of step k start at k * n."""
         args = self.args
         assert isinstance(args, MLMConfig)
         size, seed = args.stream_buffer, args.seed if args.data_seed is None else args.data_seed
@@ -199,7 +199,7 @@ class ResumableTrainer(RobustTrainer):
         return self._stream.rows
 
     def epoch_sampler(self, rows: Any, processes: int) -> EpochSampler:
-        """Return the order of `rows`, filled up so that each of `processes` takes as many batches as the others."""
+        """Return the order of `rows`, extended so that each of `processes` takes the same number of batches."""
         args, strategy = self.args, str(self.args.train_sampling_strategy)
         return EpochSampler(
             len(rows),
@@ -212,13 +212,13 @@ class ResumableTrainer(RobustTrainer):
         )
 
     def examples_of(self, micro_batch: int) -> str:
-        """Say which examples a micro-batch of the step that is being taken has in this process, for a message."""
+        """Return, for a message, which examples a micro-batch of the current step contains in this process."""
         args, step, size = self.args, self.state.global_step, self._train_batch_size
         accumulation = args.gradient_accumulation_steps
         if isinstance(self.train_dataset, TextStream) or self._step_seeds.sampler is None:
             return super().examples_of(micro_batch)
         sampler, rows = self._step_seeds.sampler, cast(Any, self.train_dataset)
-        batches = -(-len(sampler) // (size * args.world_size))  # of an epoch, in each process
+        batches = -(-len(sampler) // (size * args.world_size))  # per epoch, in each process
         batch = step % -(-batches // accumulation) * accumulation + micro_batch
         first = (batch * args.world_size + args.process_index) * size
         places = [place % sampler.num_examples for place in list(sampler)[first : first + size] if place != NO_EXAMPLE]

@@ -1,4 +1,4 @@
-"""`RobustTrainer`: transformers' Trainer, so that a run can be left alone: killed, interrupted, out of disk, or NaN."""
+"""`RobustTrainer`: transformers' Trainer for unattended runs, which handles kills, full disks, full memory and NaN."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ logger = logging.getLogger(__name__)
 _BESIDES = 16 << 20
 
 
-#: What the writers of a checkpoint's files raise: Python's, torch's, safetensors'.
+#: The errors that Python, torch and safetensors raise if a checkpoint's file cannot be written.
 _NOT_WRITTEN = (OSError, RuntimeError, SafetensorError)
 
 
 class RobustTrainer(Trainer):
-    """Trainer with checkpoints that are whole or not there, and a loop that stops in time.
+    """Trainer with atomic checkpoints, and a loop that stops in time.
 
-    - A checkpoint is written aside, and put in place when all processes have written their part
-      (`mlm_recipes.checkpoints.storage`). A full disk ends the run, and the checkpoint before is whole.
-    - SIGINT, SIGTERM or SIGUSR1 to any process: all finish the step, save, and raise `Interrupted`.
+    - A checkpoint is written to a temporary folder, and moved to its place when all processes have written their part
+      (`mlm_recipes.checkpoints.storage`). A full disk ends the run and leaves the previous checkpoint undamaged.
+    - On SIGINT, SIGTERM or SIGUSR1 to any process, all processes finish the step, save, and raise `Interrupted`.
     - A micro-batch for which memory runs out is computed in parts (`mlm_recipes.training.out_of_memory`).
-    - A loss or gradient that is not finite in any process: none makes the update; all raise ValueError, or leave the
-      step out (`args.on_nonfinite`).
+    - If a loss or gradient is not finite in any process, no process makes the update: all raise ValueError, or skip
+      the step (`args.on_nonfinite`).
     """
 
-    #: Of a run that is thrown away: told to stop, it saves nothing and raises KeyboardInterrupt.
+    #: True for a run that is discarded: at a stop signal it saves nothing and raises KeyboardInterrupt.
     leaves_nothing = False
 
     _staging: Path | None = None
@@ -51,7 +51,7 @@ class RobustTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self._signals = StopSignals()
         self._skipped = SkippedSteps()
-        self._losses: list[torch.Tensor] = []  # of the micro-batches of this step so far
+        self._losses: list[torch.Tensor] = []  # of this step's micro-batches so far
         self._saved_at: int | None = None
         self._parts = MicroBatchParts()
         for callback in (self._signals, self._skipped, self._parts):
@@ -59,11 +59,11 @@ class RobustTrainer(Trainer):
 
     @property
     def skipped_steps(self) -> list[int]:
-        """The steps whose update was left out, because of a loss or gradient that was not finite."""
+        """The steps that were skipped because of a loss or gradient that was not finite."""
         return self._skipped.steps
 
     def examples_of(self, micro_batch: int) -> str:
-        """Say which examples a micro-batch of the step that is being taken has in this process, for a message."""
+        """Return, for a message, which examples a micro-batch of the current step contains in this process."""
         return f"micro-batch {micro_batch + 1}"
 
     # Checkpoints
@@ -72,7 +72,7 @@ class RobustTrainer(Trainer):
         return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model; where one process cannot, none goes on.
+        """Save the model; if one process cannot, all stop.
 
         Raises: OSError if it cannot be written.
         """
@@ -80,11 +80,11 @@ class RobustTrainer(Trainer):
             all_or_none(lambda: super(RobustTrainer, self).save_model(output_dir, _internal_call))
         except _NOT_WRITTEN as error:
             if _internal_call:
-                raise  # a checkpoint's; _save_checkpoint says what was to be saved
+                raise  # part of a checkpoint; _save_checkpoint names it in its message
             raise OSError(
                 f"save: the model could not be written to {str(output_dir or self.args.output_dir)!r}: "
-                f"{first_line(error)}. Accepted: a disk with room. Make room, and go on from the newest checkpoint "
-                "with --resume_from_checkpoint true, if there is one."
+                f"{first_line(error)}. Accepted: a disk with enough space. Free some space, and resume from the newest "
+                "checkpoint with --resume_from_checkpoint true, if there is one."
             ) from error
 
     def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
@@ -112,7 +112,7 @@ class RobustTrainer(Trainer):
             checkpoints.require_space(run, self._bytes_to_save(run))
 
     def _stage(self, model: Any, trial: Any, staged: Path, place: Path) -> None:
-        """Have upstream write the checkpoint, this process's part of it, beside its place."""
+        """Let upstream write this process's part of the checkpoint to the temporary folder."""
         self._staging = staged.parent
         try:
             super()._save_checkpoint(model, trial)
@@ -145,11 +145,11 @@ class RobustTrainer(Trainer):
 
     def _why_not_saved(self, run: Path, place: Path, error: Exception) -> str:
         before = checkpoints.list_checkpoints(run)
-        kept = f"{before[-1]} is whole" if before else "no checkpoint was saved before"
+        kept = f"{before[-1]} is undamaged" if before else "no checkpoint was saved before"
         return (
             f"save: {str(place)!r} could not be written: {first_line(error)}. It needs about "
-            f"{self._bytes_to_save(run):,} bytes; {kept}. Accepted: a disk with room, for one more than "
-            "--save_total_limit keeps. Make room, and go on with --resume_from_checkpoint true."
+            f"{self._bytes_to_save(run):,} bytes; {kept}. Accepted: a disk with enough space for one checkpoint more "
+            "than --save_total_limit keeps. Free some space, and resume with --resume_from_checkpoint true."
         )
 
     def _load_best_model(self) -> None:
@@ -157,13 +157,13 @@ class RobustTrainer(Trainer):
         wrong = from_main(lambda: checkpoints.fault(best))
         if wrong is not None:
             raise ValueError(
-                f"load_best_model_at_end: {str(best)!r} is not what was saved: {wrong}. Accepted: a checkpoint that is "
-                "whole. Take the newest: --resume_from_checkpoint true --load_best_model_at_end false."
+                f"load_best_model_at_end: {str(best)!r} is incomplete or damaged: {wrong}. Accepted: a complete "
+                "checkpoint. Use the newest: --resume_from_checkpoint true --load_best_model_at_end false."
             )
         super()._load_best_model()
 
     def _require_one_disk(self) -> None:
-        """Raise ValueError if a process does not see what the main one writes: its checkpoints would not be whole."""
+        """Raise ValueError if a process does not see the main one's files: checkpoints would be incomplete."""
         folder = Path(str(self.args.output_dir))
         if self.args.world_size == 1 or self.leaves_nothing:
             return
@@ -176,15 +176,15 @@ class RobustTrainer(Trainer):
                 mark.unlink(missing_ok=True)
         if blind:
             raise ValueError(
-                f"output_dir: {str(folder)!r} is not the same folder in all processes: {', '.join(map(str, blind))} do "
-                "not see what the main process writes there. Accepted: a folder on a disk that all machines share. "
-                "Name one with --output_dir."
+                f"output_dir: {str(folder)!r} is not the same folder in all processes: those with rank "
+                f"{', '.join(map(str, blind))} do not see what the main process writes there. Accepted: a folder on a "
+                "disk that all machines share. Name one with --output_dir."
             )
 
     # Signals
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train as Trainer does; asked to stop, raise Interrupted when the state is saved."""
+        """Train as Trainer does; after a stop signal, save the state and raise Interrupted."""
         self._losses, self._saved_at = [], None
         self._require_one_disk()
         try:
@@ -204,12 +204,12 @@ class RobustTrainer(Trainer):
             self.stop_now(model, trial)
 
     def stop_now(self, model: Any, trial: Any = None) -> None:
-        """Save the state after the last step, if that has not been done, and raise Interrupted."""
+        """Save the state after the last step, unless it is saved already, and raise Interrupted."""
         if self.leaves_nothing:
             raise KeyboardInterrupt
         if self._saved_at != self.state.global_step:
             self.args = copy.copy(self.args)  # the config is the caller's
-            self.args.save_only_model = False  # or there would be nothing to resume
+            self.args.save_only_model = False  # otherwise the run could not be resumed
             self._save_checkpoint(model, trial)
             self.control = self.callback_handler.on_save(self.args, self.state, self.control)
         raise Interrupted(
@@ -220,11 +220,11 @@ class RobustTrainer(Trainer):
 
     @property
     def micro_batch_parts(self) -> int:
-        """In how many parts each micro-batch is computed; 1, and twice as many each time that memory runs out."""
+        """The number of parts in which each micro-batch is computed: 1, doubled each time that memory runs out."""
         return self._parts.parts
 
     def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
-        """Say why a micro-batch cannot be computed in parts, if it cannot."""
+        """Return why a micro-batch cannot be computed in parts, or None if it can."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return "with FSDP and DeepSpeed several processes pass through the model together"
         return None
@@ -232,7 +232,7 @@ class RobustTrainer(Trainer):
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Run both passes of a micro-batch and return its loss; what does not fit into memory is computed in parts."""
+        """Run both passes of a micro-batch and return its loss, in parts if it does not fit into memory."""
         upstream = super().training_step
         loss = self._parts.training_step(
             lambda prepared, batch: upstream(prepared, batch, num_items_in_batch),
@@ -254,7 +254,7 @@ class RobustTrainer(Trainer):
         return norm
 
     def _leave_out(self, model: Any, losses: list[torch.Tensor], norm: float) -> None:
-        """Stop, or let the step pass without an update. The norm is the same in all processes: so is what they do."""
+        """Stop the run or skip the step. The norm is the same in all processes, so all do the same."""
         args: Any = self.args
         step = self.state.global_step + 1
         mine = [
@@ -265,21 +265,21 @@ class RobustTrainer(Trainer):
         found = [each for some in gathered(mine) for each in some]
         scaler = self.accelerator.scaler
         if scaler is not None and not found:
-            return  # gradients that overflow float16 are the scaler's business: it leaves the step out and scales less
+            return  # gradients overflowed float16: the scaler skips the step and lowers its scale
         rate, before = self._get_learning_rate(), list(self._skipped.steps)
         if args.on_nonfinite == "skip" and len(before) < args.max_skipped_steps:
             self._skipped.steps.append(step)
             logger.warning(
-                "Step %d is left out: the loss or gradient is not finite (%s).", step, "; ".join(found) or norm
+                "Step %d is skipped: the loss or gradient is not finite (%s).", step, "; ".join(found) or norm
             )
             if scaler is None:
-                model.zero_grad(set_to_none=True)  # an optimizer passes over what has no gradient
+                model.zero_grad(set_to_none=True)  # an optimizer skips weights without a gradient
             return
         newest = from_main(lambda: next(reversed(checkpoints.list_checkpoints(Path(args.output_dir))), None))
         raise ValueError(refusal(step, rate, found, norm, newest, before if args.on_nonfinite == "skip" else []))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log; of a step that was left out no loss, for which upstream would write 0."""
+        """Log, but no loss for a skipped step: upstream would log 0."""
         if "loss" in logs and self.args.logging_steps == 1 and self.state.global_step in self._skipped.steps:
             logs = {name: value for name, value in logs.items() if name not in ("loss", "grad_norm")}
         super().log(logs, start_time)

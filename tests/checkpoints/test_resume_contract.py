@@ -212,7 +212,7 @@ def test_a_value_set_after_the_trainer_was_created_counts(tokenizer, numbered, b
 
 def test_a_run_cannot_end_before_the_checkpoint(tokenizer, numbered, begun, tmp_path):
     trainer = make_trainer(tokenizer, numbered, tmp_path, max_steps=2, change_on_resume=["max_steps"])
-    with pytest.raises(ValueError, match="has 3 steps behind it, and the run is to have 2"):
+    with pytest.raises(ValueError, match="was saved after 3 steps, and the run has only 2"):
         trainer.train(begun[0] / "checkpoint-3")
 
 

@@ -267,7 +267,7 @@ def test_a_full_disk_ends_the_run_with_the_previous_checkpoint_intact(tokenizer,
             OSError, match=r"'run/checkpoint-4' could not be written: .* It needs about [\d,]+ bytes; "
         ) as found:
             trainer.train()
-    assert "run/checkpoint-2 is whole" in str(found.value)
+    assert "run/checkpoint-2 is undamaged" in str(found.value)
     assert max(sizes.values()) > kilobytes << 10
     assert fault(Path("run/checkpoint-2")) is None
     assert [path.name for path in Path("run").iterdir()] == ["checkpoint-2"]
@@ -312,7 +312,7 @@ def test_the_best_checkpoint_is_known_by_its_place_and_checked(tokenizer, number
     # Without learning none is better than the first.
     damaged = At(6, lambda model: Path("run/checkpoint-2/model.safetensors").write_bytes(b"damaged"))
     Path("run").rename("before")
-    with pytest.raises(ValueError, match=r"load_best_model_at_end: 'run/checkpoint-2' is not what was saved"):
+    with pytest.raises(ValueError, match=r"load_best_model_at_end: 'run/checkpoint-2' is incomplete or damaged"):
         make_trainer(tokenizer, numbered, callback=damaged, **values | {"learning_rate": 0.0}).train()
 
 
