@@ -1,4 +1,4 @@
-"""`evaluate` measures a model that is there, `fill` has it fill the masks of a prompt."""
+"""`evaluate` measures an existing model; `fill` lets it fill the masks of prompts."""
 
 from __future__ import annotations
 
@@ -25,26 +25,28 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult[EvaluationMetrics]:
-    """Measure a model on a corpus's held-out paragraphs; trains nothing, writes nothing.
+    """Measure a model on a corpus's held-out paragraphs, without training it or writing any file.
 
     Args:
-        recipe: as for `train`; a run folder stands for the model in it, measured as in its own run.
+        recipe: as for `train`; for a run folder, the model in it is measured as in its own run.
         overrides: any value of MLMConfig, such as `model="runs/meditations"` or `corpus="notes.txt"`.
 
     The result's metrics have the keys corpus, evaluation and versions.
     """
     if recipe is None and (Path(str(overrides.get("model"))) / "recipe.yaml").exists():
-        recipe = overrides["model"]  # a finished run is measured by its own recipe
+        recipe = overrides["model"]  # a finished run is measured with its own recipe
     if recipe is not None and not isinstance(recipe, MLMConfig) and (Path(recipe) / "config.json").exists():
         overrides = {"model": str(recipe), "model_revision": None, "from_scratch": False} | overrides
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
-    config = replace(read_config(recipe, overrides), report_to="none")  # the run's trackers have had their figures
+    config = replace(
+        read_config(recipe, overrides), report_to="none"
+    )  # the run has already sent its figures to its trackers
     refuse_resume(config, "evaluate")
     refuse_push(config, "evaluate")
     run = prepare(config)
     logger.info(run.announcement())
-    with tempfile.TemporaryDirectory() as unused:  # Trainer makes its output_dir, needed or not
+    with tempfile.TemporaryDirectory() as unused:  # Trainer always creates its output_dir
         args = replace(run.config, output_dir=unused)
         trainer = MLMTrainer(
             run.model, args=args, eval_dataset=run.measured.held_out.rows, processing_class=run.tokenizer
@@ -65,11 +67,11 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
 def fill(
     model: str | Path, prompts: str | Sequence[str], top_k: int = 3, trust_remote_code: str | None = None
 ) -> list[list[list[tuple[str, float]]]]:
-    """Fill the [MASK]s of each prompt; see `mlm_recipes.fill_mask.fill_mask`.
+    """Fill the [MASK]s of each prompt; see `mlm_recipes.evaluation.fill_mask.fill_mask`.
 
-    `model` is a run folder, another local folder, or a hub id. Returns, for each prompt and each mask in it, the
-    `top_k` likeliest tokens with their probabilities. One prompt may stand alone, without a list around it.
-    Code that the model brings is run only if `trust_remote_code` is its name.
+    `model` is a run folder, any other local folder, or a hub id. `prompts` is a list or a single prompt. Returns, for
+    each prompt and each mask in it, the `top_k` likeliest tokens with their probabilities. A model's own code is run
+    only if `trust_remote_code` is the model's name.
     """
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     prompts = [prompts] if isinstance(prompts, str) else prompts

@@ -1,4 +1,4 @@
-"""What a run adds to its recipe: the folder it goes into, and the checkpoint that it resumes."""
+"""Decides a run's folder, the checkpoint that it resumes, and its values, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from .arguments import read_config, recipe_path
 
 logger = logging.getLogger(__name__)
 
-#: What `train_minutes` becomes in the recipe of a run.
+#: The values that `train_minutes` sets in a run's recipe.
 _LENGTH = ("train_minutes", "max_steps", "per_device_train_batch_size")
 
-#: transformers' placeholder for an output_dir that nobody named.
+#: transformers' placeholder for an output_dir that is not set.
 _NOT_NAMED = "trainer_output"
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run as it is decided before anything is loaded.
+    """The plan of a run, made before anything is loaded.
 
     Attributes:
-        config: every value of the run.
-        folder: where it goes; None: a new folder under runs/, named after the corpus.
-        checkpoint: the one that it resumes, if it resumes one.
-        continues: whether it resumes in the folder of that checkpoint's own run.
-        overwrite: whether `folder` may hold a run already.
+        config: all values of the run.
+        folder: the run's folder; None: a new folder under runs/, named after the corpus.
+        checkpoint: the checkpoint that it resumes, if any.
+        continues: whether it resumes in the folder of the run that saved the checkpoint.
+        overwrite: whether `folder` may already contain a run.
     """
 
     config: MLMConfig
@@ -46,9 +46,9 @@ class RunPlan:
     overwrite: bool = False
 
     def abandoned(self, folder: Path, changed: bool) -> list[Path]:
-        """Return the checkpoints in the claimed folder that do not lead to this run, and are removed.
+        """Return the checkpoints in the claimed folder that do not belong to this run and are to be removed.
 
-        They are those of a run that is started anew, and, where values have `changed`, those after the one resumed.
+        If a run starts over, these are all; if values have `changed`, those newer than the resumed one.
 
         Raises: FileExistsError if there are any and `overwrite` is not set.
         """
@@ -58,20 +58,22 @@ class RunPlan:
             found = found[newer:] if changed else []
         if found and not self.overwrite:
             raise FileExistsError(
-                f"resume_from_checkpoint: {str(found[-1])!r} is newer and was made without the change. Accepted: the "
-                "newest checkpoint, a new --output_dir, or --overwrite, which removes what is newer."
+                f"resume_from_checkpoint: {str(found[-1])!r} is newer and was saved without the change. Accepted: the "
+                "newest checkpoint, a new --output_dir, or --overwrite, which removes newer checkpoints. Use one of "
+                "them."
             )
         return found
 
 
 def plan_run(recipe: str | Path | MLMConfig | None, overrides: Mapping[str, Any]) -> RunPlan:
-    """Decide which run `train` makes or resumes, with which values and in which folder; nothing is written.
+    """Decide which run `train` starts or resumes, with which values and in which folder; nothing is written.
 
-    With `resume_from_checkpoint="auto"`, and in processes that torchrun has started again (`--max-restarts`), that is
-    the unfinished run in `output_dir`, or else the newest under runs/, that has the very same recipe, if there is one.
+    With `resume_from_checkpoint="auto"`, and in processes that torchrun has restarted (`--max-restarts`), the run to
+    resume is an unfinished one with exactly the same recipe, if there is any: the one in `output_dir`, or without that
+    the newest under runs/.
 
     Raises: ValueError or FileNotFoundError for a checkpoint that cannot be resumed; FileExistsError for a folder that
-    holds another run, or a finished one, unless `overwrite` is set.
+    contains a different run, or a finished one, unless `overwrite` is set.
     """
     config = read_config(recipe, overrides)
     folder, overwrite = output_folder(config), config.overwrite
@@ -81,19 +83,19 @@ def plan_run(recipe: str | Path | MLMConfig | None, overrides: Mapping[str, Any]
         folder, overwrite, checkpoint = begun[0], True, begun[1]
         if config.train_minutes is not None:
             config = _with_length(config, yaml.safe_load((folder / "recipe.yaml").read_text("utf-8")))
-        then = f"going on from {checkpoint}" if checkpoint else "it starts anew"
-        logger.info("%s was begun before; %s.", folder, then)
+        then = f"resuming from {checkpoint}" if checkpoint else "starting over"
+        logger.info("%s was started before; %s.", folder, then)
         asked = str(checkpoint) if checkpoint else asked
     checkpoint = None if asked == "auto" else _checkpoint(asked, recipe, config, folder)
     if checkpoint is None and config.change_on_resume:
         raise ValueError(
-            f"change_on_resume: received {' '.join(config.change_on_resume)} and nothing to resume. Accepted: with "
-            "--resume_from_checkpoint. Add it, or leave this out."
+            f"change_on_resume: received {' '.join(config.change_on_resume)} and nothing to resume. Accepted: names "
+            "of values together with --resume_from_checkpoint. Add that, or leave this out."
         )
     if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
-        config = read_config(checkpoint.parent, overrides)  # the run's own values, not those of the default recipe
+        config = read_config(checkpoint.parent, overrides)  # the run's values, not the default recipe's
     if checkpoint is not None and config.train_minutes is not None:
-        found = checkpoint  # for mypy, which forgets inside the lambda that it is not None
+        found = checkpoint  # for mypy, which does not narrow the type inside the lambda
         config = _with_length(config, from_main(lambda: saved_values(found)))
     if checkpoint is not None and folder is None and (checkpoint.parent / "recipe.yaml").is_file():
         folder = checkpoint.parent
@@ -104,14 +106,14 @@ def plan_run(recipe: str | Path | MLMConfig | None, overrides: Mapping[str, Any]
 
 
 def output_folder(config: MLMConfig) -> Path | None:
-    """Return the folder that `output_dir` names, or None if nobody named one."""
+    """Return the folder in `output_dir`, or None if it is not set."""
     return None if config.output_dir == _NOT_NAMED else Path(str(config.output_dir))
 
 
 def _begun(config: MLMConfig) -> tuple[Path, Path | None] | None:
-    """Return the folder of the run that was begun with these values, and its newest whole checkpoint."""
+    """Return the folder of the run that was started with these values, and its newest complete checkpoint."""
     values = config.to_recipe()
-    if config.train_minutes is not None:  # the recipe of the run that was begun has what became of it
+    if config.train_minutes is not None:  # the started run's recipe contains the chosen values instead
         values = {name: value for name, value in values.items() if name not in _LENGTH}
     asked = output_folder(config)
     if asked is None:
@@ -125,13 +127,13 @@ def _begun(config: MLMConfig) -> tuple[Path, Path | None] | None:
 
 
 def _with_length(config: MLMConfig, values: Mapping[str, Any]) -> MLMConfig:
-    """Return the config with the number of steps that a run chose when it was begun, in place of `train_minutes`."""
-    chosen = {name: values[name] for name in _LENGTH if name in values}  # recipes before train_minutes lack it
+    """Return the config with the number of steps that the run chose at its start instead of `train_minutes`."""
+    chosen = {name: values[name] for name in _LENGTH if name in values}  # old recipes have no train_minutes
     return replace(config, **chosen | {"train_minutes": None})
 
 
 def _checkpoint(asked: str | bool, recipe: Any, config: MLMConfig, folder: Path | None) -> Path | None:
-    """Return the checkpoint that is asked for by its path, or by True: the newest of the run that is meant."""
+    """Return the checkpoint that `asked` names by its path, or with True the newest one of the run."""
     if asked is False:
         return None
     if asked is not True:
@@ -144,12 +146,12 @@ def _checkpoint(asked: str | bool, recipe: Any, config: MLMConfig, folder: Path 
         runs = run_folder.find_unfinished({name: values[name] for name in ("corpus", "model")})
         begun = [checkpoints[-1] for run in runs if (checkpoints := list_checkpoints(run))]
         place = max(begun, key=lambda path: path.stat().st_mtime, default=Path("runs"))
-    found = place  # for mypy, which forgets inside the lambda that it is not None
+    found = place  # for mypy, which does not narrow the type inside the lambda
     return from_main(lambda: find_checkpoint(True, found))
 
 
 def _is_its_own(checkpoint: Path, folder: Path | None, overwrite: bool) -> bool:
-    """Tell whether the run goes on in the folder of the run that left the checkpoint.
+    """Tell whether the run resumes in the folder of the run that saved the checkpoint.
 
     Raises: FileExistsError if that run is finished and `overwrite` is not set.
     """
@@ -158,9 +160,9 @@ def _is_its_own(checkpoint: Path, folder: Path | None, overwrite: bool) -> bool:
         return False
     if (home / "metrics.json").exists() and not overwrite:
         raise FileExistsError(
-            f"resume_from_checkpoint: {str(home)!r} already holds a finished run. Accepted: one that was interrupted. "
-            "Allow what is there to be replaced with --overwrite (to make it longer: --overwrite --max_steps N "
-            f"--change_on_resume max_steps), or go on elsewhere: --resume_from_checkpoint {checkpoint} --output_dir "
+            f"resume_from_checkpoint: {str(home)!r} already holds a finished run. Accepted: an interrupted run. "
+            "Allow the finished run to be replaced with --overwrite (to make it longer: --overwrite --max_steps N "
+            f"--change_on_resume max_steps), or use a new folder: --resume_from_checkpoint {checkpoint} --output_dir "
             "NEW."
         )
     return True

@@ -1,4 +1,4 @@
-"""Everything that a run needs before its first number: text, tokenizer, model, rows, what it is measured on."""
+"""Prepares a run: loads its text, tokenizer and model, tokenizes the rows, and decides what is measured."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from ..training.processes import from_main
 
 @dataclass
 class Run:
-    """What `prepare` returns.
+    """A prepared run, as `prepare` returns it.
 
-    `config` is the one that was given, but names a file where the text came from standard input. `facts` is what
-    metrics.json says about the corpus. `head_initialised` names the weights that the model's checkpoint lacks.
+    `config` is the given one, except that a file's name replaces `-` if the text came from standard input. `facts` is
+    the `corpus` entry of metrics.json. `head_initialised` names the weights that the model's checkpoint lacks.
     """
 
     config: MLMConfig
@@ -53,11 +53,11 @@ class Run:
     measured: Measured
 
     def collator(self) -> DataCollatorForMaskedLM:
-        """Return the collator that the config asks for."""
+        """Return the collator that the config describes."""
         return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
 
     def announcement(self) -> str:
-        """Say what there is to train on, and what to train."""
+        """Return a description of the text and the model."""
         facts = self.facts
         longer = ""
         if facts["cut_off_paragraphs"] and facts["cut_off_tokens"]:
@@ -84,7 +84,7 @@ class Run:
 
 
 def load_text(config: MLMConfig, **more: Any) -> Corpus:
-    """Load the corpus as the config says; `more` arguments and errors are those of `load_corpus`."""
+    """Load the corpus that the config describes; for `more` arguments and the errors, see `load_corpus`."""
     return load_corpus(
         config.corpus,
         validation_fraction=config.validation_fraction,
@@ -100,7 +100,7 @@ def load_text(config: MLMConfig, **more: Any) -> Corpus:
 
 @dataclass
 class _Stream:
-    """A corpus that is streamed: what is held out of it, and its first paragraphs, which stand for it here."""
+    """A corpus that is streamed: its held-out text, and its first paragraphs as a sample of the rest."""
 
     text: TextStream
     corpus: DatasetDict
@@ -141,16 +141,16 @@ def _with_what_was_piped(config: MLMConfig, facts: LoadedCorpus | StreamedCorpus
 def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     """Load the corpus and the model, tokenize, and decide what the model is measured on.
 
-    `default_length` is where rows are cut if the config says nothing and the model has as many positions.
+    `default_length` is the length of rows if the config sets none, or the number of the model's positions if lower.
 
-    Raises: ValueError or OSError for what cannot be loaded, or held-out text with nothing to measure.
+    Raises: ValueError or OSError if something cannot be loaded, or the held-out text has no tokens to measure.
     """
     stream = _Stream.open(config) if config.streaming else None
-    with config.main_process_first(desc="loading corpus and model"):  # the others then read what the first cached
+    with config.main_process_first(desc="loading corpus and model"):  # the others then read its cache
         loaded = stream or load_text(config)
         corpus, facts = (loaded.corpus, loaded.facts) if isinstance(loaded, _Stream) else (loaded, loaded.facts)
         config = _with_what_was_piped(config, facts)
-        # From the training split alone: a vocabulary that has seen the held-out text would flatter the result.
+        # Trained on the training split only: a vocabulary that includes the held-out text would flatter the result.
         tokenizer = load_or_train_tokenizer(
             config.model,
             stream.sample if stream else corpus["train"]["text"],
@@ -164,7 +164,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
         random_weights = starts_random(config.model, config.from_scratch)
-        if config.general_corpus.lower() != "none" and not random_weights:  # else there is nothing to forget
+        if config.general_corpus.lower() != "none" and not random_weights:  # random weights have nothing to forget
             text = load_paragraphs(resolve(config.general_corpus, Reading(**config.reading())))
             rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
             cut["general"] = without_credentials(config.general_corpus)
@@ -208,7 +208,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
 
 
 def _cut_counts(max_length: int, parts: list[dict[str, int]] | None) -> CutCounts:
-    """Return what `lost_and_split` found in all parts together; None of a stream, whose rows are not known."""
+    """Return the totals of `lost_and_split` over all parts; None for a stream, whose rows are not known."""
 
     def total(name: str) -> int | None:
         return None if parts is None else sum(part[name] for part in parts)
@@ -223,7 +223,7 @@ def _cut_counts(max_length: int, parts: list[dict[str, int]] | None) -> CutCount
 
 
 def _frozen_labels(text: MeasuredText, collator: DataCollatorForMaskedLM, seed: int) -> Iterator[torch.Tensor]:
-    """Yield the labels of a text, batch by batch, in all its draws."""
+    """Yield the labels of all of a text's draws, batch by batch."""
     for draw in range(text.draws):
         for batch in DataLoader(text.rows, batch_size=64, collate_fn=collator.frozen(seed, draw)):
             yield batch["labels"]

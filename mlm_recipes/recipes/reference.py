@@ -31,7 +31,7 @@ from .result import (
     result_of,
 )
 
-#: What the loop by hand does, whatever a recipe says; a recipe that says otherwise is refused.
+#: The values that the tutorial's loop has built in; a recipe with a different one is refused.
 _TUTORIAL = {
     "loss_on": "all",
     "static_masks": True,
@@ -59,11 +59,11 @@ logger = logging.getLogger(__name__)
 def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: Any) -> RunResult[Metrics]:
     """Run the tutorial's own loop (reference_loop.py) on a corpus, measured and saved as `train` does.
 
-    It pads to `max_length`, draws the masks once, scores every position, and keeps the learning rate constant; of the
-    recipe it takes corpus, model, max_length, mlm_probability, batch size, epochs, learning rate, weight decay and
-    seed. Runs in one process.
+    The loop pads to `max_length`, draws the masks once, computes the loss on all positions, and keeps the learning rate
+    constant. It uses the recipe's corpus, model, max_length, mlm_probability, batch size, epochs, learning rate, weight
+    decay and seed. It runs in one process.
 
-    Raises: as `train`; ValueError for a value that the loop cannot follow, or a number of epochs that is not whole.
+    Raises: as `train`; ValueError for a value that the loop does not support, or a fractional number of epochs.
     """
     config = read_config(recipe, overrides)
     refuse_resume(config, "reference")
@@ -71,18 +71,18 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     for name, value in _TUTORIAL.items():
         if getattr(config, name) != value:
             raise ValueError(
-                f"{name}: received {getattr(config, name)!r}. Accepted here: {value!r}, the tutorial's loop knows no "
-                "other. Start from recipes/tutorial.yaml, or use `mlm-recipes train`."
+                f"{name}: received {getattr(config, name)!r}. Accepted here: {value!r}, since the tutorial's loop "
+                "supports nothing else. Start from recipes/tutorial.yaml, or use `mlm-recipes train`."
             )
     if config.world_size > 1:
         raise ValueError(
-            f"reference: received {config.world_size} processes. Accepted: one, the tutorial's loop knows no other. "
-            "Start it without torchrun, or use `mlm-recipes train`."
+            f"reference: received {config.world_size} processes. Accepted: one, since the tutorial's loop supports "
+            "nothing else. Start it without torchrun, or use `mlm-recipes train`."
         )
     if config.num_train_epochs != int(config.num_train_epochs) or config.num_train_epochs < 1:
         raise ValueError(
-            f"num_train_epochs: received {config.num_train_epochs}. Accepted here: a whole number from 1, the "
-            "tutorial's loop knows no other. Pass --num_train_epochs 2."
+            f"num_train_epochs: received {config.num_train_epochs}. Accepted here: a whole number from 1, since "
+            "the tutorial's loop supports nothing else. Pass --num_train_epochs 2."
         )
     run_folder.refuse_to_overwrite(output_folder(config), config.overwrite)
     run = prepare(config)

@@ -1,4 +1,4 @@
-"""What the recipes share: the result that they return, metrics.json, the pages, and what they refuse."""
+"""Code that the recipes share: their result, metrics.json, the pages, and the values that they refuse."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from . import run_folder
 from .prepare import Run
 from .run_facts import command_line, machine_limit, peak_memory
 
-#: What a run measured, or an evaluation.
+#: The metrics of a run or of an evaluation.
 Measured = TypeVar("Measured", bound=Metrics | EvaluationMetrics)
 
 
 @dataclass(frozen=True)
 class RunResult(Generic[Measured]):
-    """What a recipe returns: the `metrics` (as in metrics.json) and the folder they lie in, if one was written.
+    """The result of a recipe: the `metrics` (as in metrics.json), and the run folder, if one was written.
 
-    `not_made` names what the finished run lacks, because it failed: report.html, a tracker's figures, the copy on the
-    hub. `print(result)` shows what the command line shows.
+    `not_made` names the optional outputs that failed, such as report.html, a tracker's figures, or the copy on the hub.
+    `print(result)` prints the same summary as the command line.
     """
 
     metrics: Measured
@@ -50,26 +50,26 @@ class RunResult(Generic[Measured]):
 
 
 def refuse_resume(config: MLMConfig, verb: str) -> None:
-    """Raise ValueError where a verb without checkpoints is told to resume."""
+    """Raise ValueError if a verb without checkpoints is asked to resume."""
     for name in ("resume_from_checkpoint", "change_on_resume"):
         if getattr(config, name):
             raise ValueError(
                 f"{name}: received {getattr(config, name)!r}. Accepted here: nothing, since `{verb}` has no "
-                "checkpoints to go on from. Leave it out, or use `mlm-recipes train`."
+                "checkpoints to resume from. Leave it out, or use `mlm-recipes train`."
             )
 
 
 def refuse_push(config: MLMConfig, verb: str) -> None:
-    """Raise ValueError where a verb that uploads nothing is told to."""
+    """Raise ValueError if a verb that uploads nothing is asked to upload."""
     if config.push_to_hub:
         raise ValueError(
-            f"push_to_hub: received true. Accepted here: nothing, since `{verb}` sends nothing to the hub. Leave it "
-            "out, or use `mlm-recipes train`."
+            f"push_to_hub: received true. Accepted here: nothing, since `{verb}` uploads nothing. Leave it out, or "
+            "use `mlm-recipes train`."
         )
 
 
 def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float) -> MachineLimit | None:
-    """Return how near to the machine's limit training was; None where other libraries hold parts of the model."""
+    """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model."""
     if config.fsdp or config.deepspeed:
         return None
     dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32
@@ -77,15 +77,15 @@ def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float) -> Machin
 
 
 def plan_of(config: MLMConfig, precision: str = "") -> str:
-    """Say for how long training goes on, and how."""
+    """Return a sentence that describes the planned training."""
     length = wording.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}{precision}."
 
 
 def compare_states(run: Run, before: State, after: State, not_made: NotMade) -> Comparison:
-    """Return what changed; where that cannot be computed, what was measured."""
-    next_step = "Before and after are in metrics.json; report.html and README.md, which show the change, are not drawn."
+    """Return the comparison of both states; if it cannot be computed, only the measures."""
+    next_step = "Both are in metrics.json; report.html and README.md, which show the change, are not written."
     found = uncompared(before, after)
     with not_made.noting("the comparison of before and after", next_step):
         found.update(compare(run.measured, before, after))
@@ -101,7 +101,7 @@ def metrics_of(
     not_made: NotMade,
     loop: Loop,
 ) -> Metrics:
-    """Return what metrics.json holds; `loop` is what only the loop that ran can say."""
+    """Return the content of metrics.json; `loop` contains the facts that only the training loop knows."""
     start: Start = {
         "command": None,
         "model": config.model,
@@ -111,16 +111,18 @@ def metrics_of(
     }
     with not_made.noting("the command line"):
         start["command"] = command_line()
-    with not_made.noting("the licence of the model that training began with"):  # whose folder may be gone by now
+    with not_made.noting("the original model's licence"):  # the model's folder may have been removed
         start["model_source"] = source_of(config.model)
-        if start["model_source"] != "hub":  # there it is stated beside the model, which the card names
+        if (
+            start["model_source"] != "hub"
+        ):  # the hub shows the licence on the model's page, and the card names the model
             start["model_licence"] = licence_in(model_folder(config.model) / "README.md")
     measuring: Measuring = {
         "evaluation_seconds": before.seconds + after.seconds,
         "prompts_compared": 0 if run.measured.prompts.own else len(run.measured.prompts.candidates),
         "peak_memory": None,
     }
-    with not_made.noting("the peak of memory"):
+    with not_made.noting("the peak memory"):
         measuring["peak_memory"] = peak_memory(run.model.device)
     versions: dict[str, str] = {}
     with not_made.noting("the versions"):
@@ -139,24 +141,25 @@ def metrics_of(
 
 
 def draw_pages(folder: Path, metrics: Metrics, not_made: NotMade) -> None:
-    """Draw the pages of a finished run."""
+    """Write the pages of a finished run."""
     for name in run_report.FILES if "gain" in metrics else ():
-        with not_made.noting(name, f"`mlm-recipes report {folder}` draws it again."):
+        with not_made.noting(name, f"`mlm-recipes report {folder}` writes it again."):
             run_report.write(folder, [name])
 
 
 def result_of(metrics: Metrics, folder: Path, not_made: NotMade) -> RunResult[Metrics]:
-    """Return the result of a run, which names what could not be made."""
+    """Return the result of a run, including the names of outputs that failed."""
     return RunResult(metrics, folder, tuple(entry["what"] for entry in not_made.entries))
 
 
 def refuse_diverged(after: State, config: MLMConfig, saved: list[Path]) -> None:
-    """Raise ValueError for a model that is none any more, after removing its files."""
+    """Remove the saved files and raise ValueError if the loss after training is not finite."""
     loss = after.held_out.summary()["loss"]
     if not math.isfinite(loss):
         for path in saved:
             path.unlink(missing_ok=True)
         raise ValueError(
             f"train: the held-out loss is {loss} after training: the run has diverged, and nothing was saved. "
-            f"Accepted: a learning rate that the model bears; this was {config.learning_rate:g}. Lower --learning_rate."
+            f"Accepted: a learning rate at which training is stable; {config.learning_rate:g} is too high. Lower "
+            "--learning_rate."
         )

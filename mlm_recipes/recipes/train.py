@@ -1,4 +1,4 @@
-"""The recipe functions: `train`, `evaluate`, `reference` and `fill`, each the whole story from top to bottom."""
+"""`train` runs a recipe: it measures the model, trains it, measures it again, and writes the run folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .upload import Upload
 
 logger = logging.getLogger(__name__)
 
-#: Steps before the clock counts, and steps that are timed, where a run is to take so many minutes.
+#: With `train_minutes`: the number of warm-up steps, and of steps that are timed.
 _TIMED = 1, 3
 
 
@@ -48,24 +48,25 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
 
     Args:
         recipe: a YAML file, a run folder, a bundled recipe's name, or an MLMConfig; by default `quickstart` for a
-            built-in model, `adapt` for another.
+            built-in model, `adapt` for any other model.
         overrides: any value of MLMConfig, such as `corpus="notes.txt"` or `num_train_epochs=3`.
 
     Writes the run folder: the model and its tokenizer, recipe.yaml, metrics.json, report.html, README.md. Without an
     `output_dir` it is `runs/<corpus>`, or the next free `runs/<corpus>-2`, `-3`, ...
 
-    With `resume_from_checkpoint` an interrupted run goes on, in its own folder: a checkpoint, a run folder, or true for
-    the newest checkpoint of `output_dir`, of the recipe if that is a run folder, or else of this corpus and model; auto
-    goes on with a run of the very same values if there is one, and starts it if not.
+    `resume_from_checkpoint` resumes an interrupted run in its own folder. It is a checkpoint, a run folder, or true for
+    the newest checkpoint: that of `output_dir`, or of the recipe if that is a run folder, or of this corpus and model.
+    With auto, a run with exactly the same values is resumed if there is one, and started if not.
 
-    With `push_to_hub` the finished folder is sent to the hub, in one commit, as `hub_model_id` or under its own name.
+    With `push_to_hub`, the finished folder is uploaded to the hub in one commit, as `hub_model_id` or under the
+    folder's name.
 
-    When the last step is done, the model is on the disk before anything else. What fails afterwards and can be done
-    without is said, and named in the result's `not_made`: pages, trackers, the machine's limit, the copy on the hub.
+    After the last step, the model is saved before anything else is done. If something optional fails after that (the
+    pages, the trackers, the machine's limit, the copy on the hub), it is logged, and named in the result's `not_made`.
 
-    Raises: ValueError or FileNotFoundError for what the caller can mend; FileExistsError for an `output_dir` that
-    holds a file a run would write over, unless `overwrite` is set; NotMadeError
-    (mlm_recipes.training.tolerated_failures) where the trained model could not be measured.
+    Raises: ValueError or FileNotFoundError for errors that the caller can fix; FileExistsError if `output_dir`
+    contains a file that a run would overwrite, unless `overwrite` is set; NotMadeError
+    (mlm_recipes.training.tolerated_failures) if the trained model could not be measured.
     """
     plan = plan_run(recipe, overrides)
     refuse_missing(plan.config.report_to)
@@ -78,11 +79,11 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
         with run_folder.held(folder):
             return _train(run, plan, folder, timed=minutes is not None)
     finally:
-        run_folder.give_back(folder)  # where nothing was written
+        run_folder.give_back(folder)  # if nothing was written
 
 
 def _with_chosen_length(run: Run, minutes: float) -> Run:
-    """Return the run with the steps, and the batch, that fit into its time; its recipe.yaml then repeats it exactly."""
+    """Return the run with a number of steps and a batch size that fit into its time; recipe.yaml will record both."""
     config = run.config
     asked = config.per_device_train_batch_size
 
@@ -95,17 +96,17 @@ def _with_chosen_length(run: Run, minutes: float) -> Run:
     chosen = fit(minutes, config.max_steps, asked, time_step)
     said = wording.how_long(chosen.steps, chosen.seconds_per_step)
     if chosen.batch < asked:
-        said += f" Batches of {chosen.batch} in place of {asked}, so that there are enough steps."
+        said += f" Batches of {chosen.batch} instead of {asked}, so that there are enough steps."
     logger.info(said)
     decided = replace(config, train_minutes=None, max_steps=chosen.steps, per_device_train_batch_size=chosen.batch)
     return replace(run, config=decided)
 
 
 def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metrics]:
-    """Train and measure in the folder of the run, which no other has meanwhile."""
+    """Train and measure in the run's folder, which is reserved for this run."""
     config, checkpoint = run.config, plan.checkpoint
     upload = _upload(config, folder)
-    # Trainer does not hear of the hub: it would send each checkpoint, and a card of its own in place of ours.
+    # The hub's arguments are hidden from Trainer, which would upload each checkpoint, and its own card instead of ours.
     args = replace(config, output_dir=str(folder), push_to_hub=False, hub_token=None, resume_from_checkpoint=None)
     trainer = MLMTrainer(
         run.model,
@@ -116,7 +117,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
     )
     trainer.progress.told = timed
     if checkpoint is not None:
-        trainer.check_resume(checkpoint)  # train() does so too; here it comes before anything is written
+        trainer.check_resume(checkpoint)  # train() does this too, but only after files have been written
     abandoned = plan.abandoned(folder, changed=bool(checkpoint and trainer.resumed[-1]["changed"]))
     if trainer.is_world_process_zero():
         run_folder.remove_checkpoints(folder, abandoned)
@@ -125,7 +126,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
         else:
             run_folder.begin(folder, config.to_recipe())
         how = plan_of(config, ", in bf16" if config.bf16 else "")
-        logger.info("%s %s%s", run.announcement(), how, f" Going on from {checkpoint}." if checkpoint else "")
+        logger.info("%s %s%s", run.announcement(), how, f" Resuming from {checkpoint}." if checkpoint else "")
     not_made = NotMade(folder, trainer.is_world_process_zero())
     with Trackers(trainer, not_made) as trackers:
         before = State.of(run.measured, run.model, trainer.token_results)
@@ -134,14 +135,14 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
         started = time.monotonic()
         output = trainer.train(resume_from_checkpoint=checkpoint or False)
         seconds = time.monotonic() - started
-        logged = [*trainer.state.log_history]  # what follows is logged behind it
-        # Nothing that can fail comes before this: from here on the model is on the disk, in the folder of the run.
+        logged = [*trainer.state.log_history]  # a copy, because more is logged below
+        # Nothing that can fail comes before this. From here on, the model is in the run's folder on the disk.
         saved = _save(trainer, folder, config)
         with not_made.trained():
             real, padding = trainer.accelerator.reduce(trainer.token_counter.counts().to(config.device)).tolist()
             after = State.of(run.measured, run.model, trainer.token_results)
         refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
-        # The processes do nothing together any more: what fails in one does not have the others wait for it.
+        # From here on the processes do nothing together, so that a failure in one does not make the others wait for it.
         with not_made.trained():
             trainer.log(after.logged)
             trackers.log("after", after.measures)
@@ -182,7 +183,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
 
 
 def _logged_step(entry: dict[str, float]) -> LoggedStep:
-    """Return what metrics.json keeps of a line that Trainer logged."""
+    """Return metrics.json's entry for a step that Trainer logged."""
     found: LoggedStep = {"step": int(entry["step"]), "loss": entry["loss"], "learning_rate": entry["learning_rate"]}
     if "grad_norm" in entry:
         found["grad_norm"] = entry["grad_norm"]
@@ -190,7 +191,7 @@ def _logged_step(entry: dict[str, float]) -> LoggedStep:
 
 
 def _evaluation(entry: dict[str, float]) -> Evaluation:
-    """Return what metrics.json keeps of an evaluation while the model trained."""
+    """Return metrics.json's entry for an evaluation during training."""
     return {
         "step": int(entry["step"]),
         "loss": entry["eval_loss"],
@@ -211,9 +212,9 @@ def _upload(config: MLMConfig, folder: Path) -> Upload | None:
 
 
 def _save(trainer: MLMTrainer, folder: Path, config: MLMConfig) -> list[Path]:
-    """Put the model into the folder of the run, and return its files; all processes call this.
+    """Save the model in the run's folder, and return its files; all processes call this.
 
-    It is written whole beside its place first: where the disk is full, what was there stays.
+    It is first written to a temporary folder, so that a full disk leaves the existing files unchanged.
     """
     main = trainer.is_world_process_zero()
     staged = run_folder.staging(folder, clear=main)

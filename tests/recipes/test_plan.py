@@ -80,7 +80,7 @@ def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(
     changed = {"learning_rate": 1e-4, "change_on_resume": ["learning_rate"]}
     earlier = {"resume_from_checkpoint": "runs/mine/checkpoint-2"}
     before = files("runs/mine")
-    with pytest.raises(FileExistsError, match="'runs/mine/checkpoint-4' is newer and was made without the change"):
+    with pytest.raises(FileExistsError, match="'runs/mine/checkpoint-4' is newer and was saved without the change"):
         train("runs/mine", **earlier, **changed)
     assert files("runs/mine") == before
     result = train("runs/mine", overwrite=True, save_steps=3, **earlier, **changed)

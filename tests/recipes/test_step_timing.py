@@ -85,7 +85,7 @@ def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_m
     # 6.6 s are three steps of 1.8 s: too few, so the batch becomes smaller.
     assert slow_machine == [16, SMALLEST]
     assert "4 steps take about 6 seconds on this machine (1.4 s each)." in caplog.text
-    assert "Batches of 8 in place of 16, so that there are enough steps." in caplog.text
+    assert "Batches of 8 instead of 16, so that there are enough steps." in caplog.text
     assert run.metrics["train"]["steps"] == 4
     recipe = read_config(run.output_dir)
     assert (recipe.train_minutes, recipe.max_steps, recipe.per_device_train_batch_size) == (None, 4, 8)
@@ -123,7 +123,7 @@ def test_no_more_than_the_steps_that_are_enough(values, slow_machine, caplog):
     caplog.set_level("INFO")
     run = train("adapt", train_minutes=10, max_steps=3, **values)
     assert run.metrics["train"]["steps"] == 3
-    assert "in place of" not in caplog.text
+    assert "instead of" not in caplog.text
 
 
 @pytest.mark.slow

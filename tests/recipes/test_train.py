@@ -30,7 +30,7 @@ from mlm_recipes.report import wording
 
 SHORT = {"max_steps": 3, "per_device_train_batch_size": 4, "max_length": 32, "vocab_size": 500}
 SHORT_EVALUATION = {"general_corpus": "none", "eval_draws": 2, "pseudo_perplexity_tokens": 500, "prompts_compared": 6}
-#: With ordinary language too: some seconds, in place of half a minute.
+#: With ordinary language too, which takes some seconds instead of half a minute.
 SHORT |= {"eval_draws": 2, "pseudo_perplexity_tokens": 2_000, "prompts_compared": 12}
 
 
@@ -391,7 +391,7 @@ def test_a_run_that_diverged_is_no_success(checkpoint, short_text, steps, says):
 )
 def test_the_reference_refuses_what_it_cannot_follow(checkpoint, short_text, changes):
     (name,) = changes
-    with pytest.raises(ValueError, match=f"{name}: received .*the tutorial's loop knows no other"):
+    with pytest.raises(ValueError, match=f"{name}: received .*the tutorial's loop supports nothing else"):
         reference(model=str(checkpoint), corpus=str(short_text), **changes)
 
 

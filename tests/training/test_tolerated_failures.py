@@ -55,8 +55,8 @@ def test_optional_metrics_that_fail_are_the_only_ones_missing(flags, monkeypatch
     pieces = {
         (result_module, "machine_limit"): "the machine's limit",
         (result_module, "command_line"): "the command line",
-        (result_module, "licence_in"): "the licence of the model that training began with",
-        (result_module, "peak_memory"): "the peak of memory",
+        (result_module, "licence_in"): "the original model's licence",
+        (result_module, "peak_memory"): "the peak memory",
         (run_folder, "versions"): "the versions",
     }
     with monkeypatch.context() as patch:
