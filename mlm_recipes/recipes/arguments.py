@@ -1,4 +1,4 @@
-"""From a recipe's YAML and the flags of a command line to an MLMConfig."""
+"""Builds an MLMConfig from a recipe's YAML and the flags of a command line."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..training.config import MLMConfig, field_names, refuse_unknown
 
 PACKAGE = Path(__file__).parent.parent
 
-#: What is said of one corpus and of no other.
+#: Values that describe one particular corpus.
 _OF_THE_CORPUS = ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split")
 
 
 def bundled_recipes() -> dict[str, Path]:
-    """Return the recipes that come with the library, by name.
+    """Return the library's recipes, by name.
 
     >>> sorted(bundled_recipes())
     ['adapt', 'pretrain', 'pretrain-mini', 'quickstart', 'tutorial']
@@ -37,15 +37,15 @@ def bundled_recipes() -> dict[str, Path]:
 
 
 def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping[str, Any] | None = None) -> MLMConfig:
-    """Build the config of a run: the recipe's values, and then `overrides`.
+    """Build the config of a run from the recipe's values and `overrides`.
 
     Args:
         recipe: a YAML file, a run folder (its recipe.yaml), the name of a bundled recipe, or a config. By default
-            `quickstart` where the model is a built-in one, `adapt` where it is not.
+            `quickstart` if the model is a built-in one, otherwise `adapt`.
         overrides: values by name; a string is read as on the command line. `num_train_epochs`, `max_steps` and
-            `train_minutes` each replace what the recipe says in the two others.
+            `train_minutes` each replace the recipe's values for the two others as well.
 
-    Raises: ValueError for an unknown name (with the nearest known one) or a value of the wrong kind;
+    Raises: ValueError for an unknown name (with the nearest known one) or a value of the wrong type;
     FileNotFoundError for a missing recipe.
 
     >>> read_config("quickstart", {"learning_rate": "1e-4"}).learning_rate
@@ -57,7 +57,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     """
     given = dict(overrides or {})
     refuse_unknown(given)
-    # What was asked for just now replaces what the recipe says of the run's length in another way.
+    # An override of the run's length replaces the recipe's length even if the recipe sets it by a different value.
     if "num_train_epochs" in given and "max_steps" not in given:
         given["max_steps"] = -1
     if given.keys() & {"num_train_epochs", "max_steps"} and "train_minutes" not in given:
@@ -65,7 +65,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     if given.get("train_minutes") is not None and "max_steps" not in given:
         given["max_steps"] = -1
     for name, its in {"corpus": _OF_THE_CORPUS, "model": ("model_revision", "trust_remote_code")}.items():
-        if name in given:  # what the recipe says of its own is not said of this one
+        if name in given:  # the recipe's values describe its own corpus or model, not the one given here
             given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
         return dataclasses.replace(recipe, **_convert(given))
@@ -76,15 +76,15 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     refuse_unknown(values, f"{path}: ")
     if values.get("trust_remote_code") is not None:
         raise ValueError(
-            f"{path}: trust_remote_code: received {values['trust_remote_code']!r}. Accepted: nothing in a recipe, "
-            "which may be another person's: whose code is run is said by who runs it. Take it out, and pass "
-            "--trust_remote_code NAME if you trust that model."
+            f"{path}: trust_remote_code: received {values['trust_remote_code']!r}. Accepted: no value in a recipe, "
+            "since only the user who runs a recipe may allow a model's code. Remove it, and pass --trust_remote_code "
+            "NAME if you trust that model."
         )
     return MLMConfig(**_convert(values | given))
 
 
 def default_recipe(overrides: Mapping[str, Any]) -> str:
-    """Return the name of the recipe that is taken where none is named.
+    """Return the name of the recipe that is used if none is named.
 
     >>> default_recipe({}), default_recipe({"model": "google-bert/bert-base-uncased"})
     ('quickstart', 'adapt')
@@ -93,9 +93,9 @@ def default_recipe(overrides: Mapping[str, Any]) -> str:
 
 
 def recipe_path(recipe: str | Path) -> Path:
-    """Return the file of a recipe: a path, the recipe.yaml of a run folder, or that of a bundled recipe's name.
+    """Return the file of a recipe: `recipe` is a path, a run folder with a recipe.yaml, or a bundled recipe's name.
 
-    Raises: FileNotFoundError where there is none.
+    Raises: FileNotFoundError if there is none.
     """
     path = Path(recipe).expanduser()
     if path.is_file():
@@ -105,7 +105,7 @@ def recipe_path(recipe: str | Path) -> Path:
     bundled = bundled_recipes()
     if str(recipe) in bundled:
         return bundled[str(recipe)]
-    # Installed as a wheel there is no recipes/ beside the user; the name of the file is enough to know which one.
+    # With an installed wheel, there is no recipes/ folder in the working directory; the file's name identifies it.
     if path.parent == Path("recipes") and path.suffix == ".yaml" and path.stem in bundled:
         return bundled[path.stem]
     raise FileNotFoundError(
@@ -122,12 +122,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise ValueError(
-            f"recipe: {path}{line}: not YAML ({getattr(error, 'problem', error)}). Accepted: one `name: value` a line. "
-            "See recipes/quickstart.yaml."
+            f"recipe: {path}{line}: not YAML ({getattr(error, 'problem', error)}). Accepted: one `name: value` per "
+            "line. See recipes/quickstart.yaml."
         ) from error
     if not isinstance(values, dict):
         raise ValueError(
-            f"recipe: {path} holds {type(values).__name__}, not values. Accepted: one `name: value` a line, as in "
+            f"recipe: {path} contains {type(values).__name__}, not values. Accepted: one `name: value` per line, as in "
             "recipes/quickstart.yaml. If it is the text to train on, name it with --corpus."
         )
     return values
@@ -135,13 +135,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> Any:
-        raise ValueError(f"{message}. `mlm-recipes train --help` says what is accepted.")
+        raise ValueError(f"{message}. `mlm-recipes train --help` lists the accepted values.")
 
 
 def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
-    """Return the values that command-line arguments give, and no others: a default must not win over the recipe.
+    """Return only the values that command-line arguments set, since a default must not override the recipe.
 
-    Raises: ValueError for an unknown flag (with the nearest known one) or a value of the wrong kind.
+    Raises: ValueError for an unknown flag (with the nearest known one) or a value of the wrong type.
 
     >>> parse_arguments(["--corpus", "notes.txt", "--static_masks"])
     {'corpus': 'notes.txt', 'static_masks': True}
@@ -155,16 +155,16 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             refuse_unknown([name.lstrip("-").replace("-", "_")])
         raise ValueError(
             f"{name}: received without a flag. Accepted: the recipe first, then --name value: "
-            "mlm-recipes train recipes/adapt.yaml --corpus notes.txt. Put it first, or give it its flag."
+            "mlm-recipes train recipes/adapt.yaml --corpus notes.txt. Put it first, or add its flag."
         )
     return {name: value for name, value in vars(given).items() if value is not unset}
 
 
 def _convert(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as their fields have them: YAML takes `1e-5` for a string, and a person may give a path.
+    """Return the values converted to their fields' types: YAML reads `1e-5` as a string, and a path may be given.
 
-    A value that has its field's type already, such as one that comes from the command line, is taken as it is; any
-    other plain one is read as the command line reads it.
+    A value that already has its field's type, such as one from the command line, is unchanged; any other plain value is
+    parsed like one on the command line.
     """
     fields, kinds = {item.name: item for item in dataclasses.fields(MLMConfig)}, get_type_hints(MLMConfig)
     found = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in values.items()}
@@ -173,7 +173,7 @@ def _convert(values: Mapping[str, Any]) -> dict[str, Any]:
         if not plain and not _fits(value, kinds[name]) and not (value is None and fields[name].default is None):
             raise ValueError(
                 f"{name}: received {value!r}. Accepted: a value such as {fields[name].default!r}. "
-                "`mlm-recipes train --help` says what it is."
+                "`mlm-recipes train --help` describes it."
             )
     written = [
         f"--{name}={value}"
@@ -184,7 +184,7 @@ def _convert(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Tell whether a value has exactly one of the types of a field, of which none may be an enumeration.
+    """Tell whether a value has exactly one of a field's types, none of which may be an enumeration.
 
     >>> _fits(3, int), _fits(3, float), _fits(True, int), _fits("runs", str | None), _fits([1], list[int] | None)
     (True, False, False, True, True)

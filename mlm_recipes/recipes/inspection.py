@@ -42,7 +42,7 @@ _WARM_UP, _TIMED = 2, 5
 
 @dataclass(frozen=True)
 class InspectionResult:
-    """What `inspect_corpus` returns: its `facts`, plain data for JSON; `print(result)` shows the page."""
+    """The result of `inspect_corpus`: its `facts`, as plain data for JSON; `print(result)` shows the page."""
 
     facts: InspectionFacts
 
@@ -64,7 +64,9 @@ class InspectionResult:
         refuse_to_replace(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.facts, indent=2, ensure_ascii=False, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")  # a lone surrogate: JSON's escape
+        path.write_text(
+            text + "\n", encoding="utf-8", errors="backslashreplace"
+        )  # a lone surrogate becomes JSON's escape
         return path
 
 
@@ -88,14 +90,14 @@ def refuse_to_replace(path: str | Path) -> None:
 def inspect_corpus(
     recipe: str | Path | MLMConfig | None = None, *, timing: bool = True, **overrides: Any
 ) -> InspectionResult:
-    """Report what a recipe would do to a text: what is cut, padded, unknown or never masked, and the time it takes.
+    """Report what a recipe would do with a text: what is cut, padded, unknown or never masked, and the time it takes.
 
     Args:
         recipe, overrides: as for `train`; `corpus` and `model` are inspected.
         timing: whether to time a few optimizer steps, with a copy of the model that is discarded.
 
     Every ratio in the result's `facts` is a `sum` and a `count`, divided once. Anything that prevents training (such as
-    a tokenizer without a mask token) is listed in its `problems`. Trains nothing, writes nothing.
+    a tokenizer without a mask token) is listed in its `problems`. Nothing is trained or written.
 
     Raises: as `load_corpus`, for a text that it refuses; ValueError for a model that does not exist, or with more than
     one process.

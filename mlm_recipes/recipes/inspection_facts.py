@@ -1,4 +1,4 @@
-"""What an inspection measures: the text, the rows that a run would see, the model."""
+"""Measures the text, the rows that a run would see, and the model, for an inspection."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from ..model.positions import max_positions, usable_length
 from ..training.config import MLMConfig
 from .prepare import load_text
 
-#: No paragraph is as long as this, in tokens.
+#: More tokens than any paragraph has.
 WHOLE = 2**31 - 1
 
 
 @dataclass
 class Subject:
-    """The text and the model, as a run would load them, or the problems that prevent it."""
+    """The text and the model as a run would load them, and the problems that prevent a run."""
 
     config: MLMConfig
     corpus: Corpus
@@ -44,7 +44,7 @@ class Subject:
 
     @classmethod
     def of(cls, config: MLMConfig) -> Subject:
-        """Load what the config names; what cannot be loaded becomes a problem."""
+        """Load the text and the model of the config; a model that cannot be loaded becomes a problem."""
         corpus = load_text(config, count_near_duplicates=True)
         problems: list[str] = []
         if has_tokenizer(config.model, config.model_revision) and not config.from_scratch:

@@ -1,4 +1,4 @@
-"""`verify`: what the library promises about its numbers, measured with your own model, text and recipe."""
+"""`verify`: checks with your own model, text and recipe that the library's numbers can be trusted."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .verification_checks import Check, accumulation, evaluation, fast_paths, la
 logger = logging.getLogger(__name__)
 
 
-#: Ends a process without another word; Windows knows no SIGKILL, there SIGTERM does it.
+#: Ends a process at once; on Windows, which has no SIGKILL, SIGTERM does.
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What `verify` returns; `print(result)` shows the table."""
+    """The result of `verify`; `print(result)` shows the table."""
 
     checks: list[Check]
     seconds: float
@@ -49,12 +49,12 @@ class VerifyResult:
         ]
         failed = [check.name for check in self.checks if not check.ok]
         last = (
-            f"Does not hold: {'; '.join(failed)}. Do not trust this recipe's numbers before that is understood."
+            f"Failed: {'; '.join(failed)}. Do not trust this recipe's numbers until the cause is known."
             if failed
-            else "Everything holds."
+            else "All properties hold."
         )
         table = terminal.table([("property", "difference", "bound", ""), *rows], right=range(1, 3))
-        return f"{table}\n\n{last} {len(rows)} properties in {wording.duration(self.seconds)}."
+        return f"{table}\n\n{last} {len(rows)} properties checked in {wording.duration(self.seconds)}."
 
 
 def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> VerifyResult:
@@ -63,8 +63,8 @@ def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Ve
     Args:
         recipe, overrides: as for `train`.
 
-    Trains for a few steps on ten of its paragraphs, cut to 64 tokens: with the batch whole and split, with evaluation
-    and without, killed (a real process, SIGKILL) and resumed. Leaves nothing behind.
+    Trains for a few steps on ten of its paragraphs, cut to 64 tokens: with whole and with split batches, with and
+    without evaluation, and killed (a separate process, by SIGKILL) and resumed. It leaves no files behind.
 
     Raises: as `train`; ValueError in more than one process.
     """
@@ -72,13 +72,13 @@ def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Ve
     config = read_config(recipe, overrides)
     if config.world_size > 1:
         raise ValueError(
-            f"verify: received {config.world_size} processes. Accepted: one; it starts the other that it needs itself. "
+            f"verify: received {config.world_size} processes. Accepted: one, since it starts a second process itself. "
             "Run it without torchrun."
         )
     if config.streaming:
         raise ValueError(
-            "verify: received streaming True. Accepted: false, on a piece of the text: head -n 1000 big.txt > "
-            "piece.txt. Pass --streaming false --corpus piece.txt; the same holds for a stream."
+            "verify: received streaming True. Accepted: false, with an excerpt of the text: head -n 1000 big.txt > "
+            "excerpt.txt. Pass --streaming false --corpus excerpt.txt; the result is valid for the stream too."
         )
     with tempfile.TemporaryDirectory(prefix="mlm-recipes-verify-") as folder:
         bench = Bench.of(cut_down(config, Path(folder)))
@@ -100,9 +100,9 @@ def verify(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Ve
 
 
 def _resume(bench: Bench, folder: Path) -> Iterator[Check]:
-    """Train undisturbed, evaluated after every step, and killed and resumed: the same weights."""
-    # On a GPU some sums run in an order of their own (the embeddings' gradient, for one), and Adam makes a whole step
-    # of a gradient that is all rounding.
+    """Compare the weights of three runs: uninterrupted, evaluated after every step, and killed and resumed."""
+    # On a GPU the order of some sums varies (such as the embeddings' gradient), and Adam makes a full step of a
+    # gradient that consists only of rounding errors.
     bound = 0.0 if bench.run.model.device.type == "cpu" else 1e-2 * bench.run.config.learning_rate
     _, whole = bench.train()
     _, evaluated = bench.train(eval_strategy="steps", eval_steps=1)
@@ -112,8 +112,10 @@ def _resume(bench: Bench, folder: Path) -> Iterator[Check]:
     trusted = bench.run.config.trust_remote_code
     arguments = [str(folder), *([trusted] if trusted else [])]
     killed = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    if killed.returncode not in (-_KILL, _KILL):  # below zero, but on Windows
-        raise RuntimeError(f"verify: the process that was to be killed ended by itself:\n{killed.stderr[-2000:]}")
+    if killed.returncode not in (-_KILL, _KILL):  # negative, except on Windows
+        raise RuntimeError(
+            f"verify: the process that should have been killed ended before that:\n{killed.stderr[-2000:]}"
+        )
     trainer, resumed = bench.train(resume=folder, save_strategy="steps")
     assert trainer.resumed[-1]["step"] == KILLED_AFTER
     name = f"training, killed after step {KILLED_AFTER} of {STEPS} and resumed: weights"

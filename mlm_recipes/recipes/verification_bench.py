@@ -1,4 +1,4 @@
-"""The few steps on a few rows that `verify` compares."""
+"""Trains a few steps on a few rows, for `verify`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cut_down(config: MLMConfig, folder: Path) -> MLMConfig:
 
 @dataclass
 class Bench:
-    """The run that is verified, on the first few of its rows."""
+    """The run that is verified, with only its first few rows."""
 
     run: Run
     rows: Dataset
@@ -56,16 +56,16 @@ class Bench:
 
     @property
     def loss_bound(self) -> float:
-        """The largest relative difference between losses, or logits, that float32's rounding explains."""
+        """The largest relative difference between losses, or logits, that float32 rounding can cause."""
         return rounding_bound(summed_terms(self.run.model, BATCH * LENGTH))
 
     @property
     def gradient_bound(self) -> float:
-        """The same between gradients."""
+        """The same for gradients."""
         return rounding_bound(summed_terms(self.run.model, BATCH * LENGTH, passes=3))
 
     def trainer(self, **changes: Any) -> MLMTrainer:
-        """Return a trainer of a copy of the model: accelerate prepares a model once, for one precision."""
+        """Return a trainer with a copy of the model, since accelerate prepares a model only once, for one precision."""
         trainer = MLMTrainer(
             copy.deepcopy(self.run.model),
             args=replace(self.run.config, **changes),
@@ -79,7 +79,7 @@ class Bench:
     def train(
         self, resume: Path | None = None, callback: Any = None, **changes: Any
     ) -> tuple[MLMTrainer, torch.Tensor]:
-        """Train from the first weights, or from a checkpoint; return the trainer and the weights in one row."""
+        """Train from the original weights or a checkpoint; return the trainer, and all its weights as one vector."""
         trainer = self.trainer(**changes)
         if callback is not None:
             trainer.add_callback(callback)

@@ -1,4 +1,4 @@
-"""The properties that `verify` measures: batches whole and split, fast and plain, padding, masks, order, evaluation."""
+"""The properties that `verify` checks: accumulation, fast paths, padding, masks, order and evaluation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .verification_bench import BATCH, Bench
 
 @dataclass(frozen=True)
 class Check:
-    """One property: what was compared, the largest difference found, and the largest that passes."""
+    """One property: its name, the largest difference measured, and the largest one that passes."""
 
     name: str
     measured: float
@@ -30,19 +30,19 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Tell whether it holds; a NaN does not."""
+        """Tell whether the property holds; with a NaN it does not."""
         return self.measured <= self.bound
 
 
 def accumulation(bench: Bench) -> Iterator[Check]:
-    """Split a step into micro-batches of one: the loss, and the gradient that reaches the optimizer."""
+    """Compare a step with whole and with split batches: the loss, and the gradient that the optimizer gets."""
     whole, split = _one_step(bench), _one_step(bench, batch=1)
     yield Check(f"accumulation, 1 x {BATCH} or {BATCH} x 1: loss", relative(split[0], whole[0]), bench.loss_bound)
     yield Check("accumulation: gradient", relative(split[1], whole[1]), bench.gradient_bound)
 
 
 def fast_paths(bench: Bench) -> Iterator[Check]:
-    """Take the plain way too, where the recipe has the fast one."""
+    """Compare each fast path that the recipe uses with its plain equivalent."""
     for value, name in (
         ("sparse_prediction", "head on masked positions or on all"),
         ("padding_free", "joined in one row or padded"),
@@ -54,9 +54,10 @@ def fast_paths(bench: Bench) -> Iterator[Check]:
 
 
 def _one_step(bench: Bench, batch: int = BATCH, **changes: Any) -> tuple[float, torch.Tensor]:
-    """Return loss and gradient of one step of four examples, in micro-batches of `batch`.
+    """Return the loss and the gradient of one step with four examples, in micro-batches of `batch`.
 
-    In float32 and without dropout, where only a mistake makes a difference; with enough masks for there to be a loss.
+    It is computed in float32 without dropout, so that only an error causes a difference, and with enough masks for a
+    loss.
     """
     trainer = bench.trainer(
         per_device_train_batch_size=batch, gradient_accumulation_steps=BATCH // batch, max_steps=1, bf16=False,
@@ -82,7 +83,7 @@ class _KeepGradient(TrainerCallback):
 
 
 def padding(bench: Bench) -> Iterator[Check]:
-    """Pad a batch further: no padding may be attended to."""
+    """Compare the logits of a batch with and without more padding, which must not be attended to."""
     run = bench.run
     frozen = run.collator().frozen(run.config.evaluation_seed)
     rows = [bench.rows[i] for i in range(min(BATCH, len(bench.rows)))]
@@ -95,13 +96,13 @@ def padding(bench: Bench) -> Iterator[Check]:
         run.model.eval()
         with torch.no_grad():
             found.append(run.model(**batch).logits[labelled(labels)].cpu())  # (masked, vocab)
-    yield Check(f"padding, {wider - longest} tokens more: logits", relative(found[1], found[0]), bench.loss_bound)
+    yield Check(f"padding, {wider - longest} more tokens: logits", relative(found[1], found[0]), bench.loss_bound)
 
 
 def masks(bench: Bench) -> Iterator[Check]:
-    """Mask every example alone, in batches, in another order, and in worker processes."""
+    """Compare each example's masks when masked separately, in batches, in a different order, and in workers."""
     rows = bench.rows
-    # Where nearly nothing is masked, or all, two epochs may well have the same masks.
+    # If nearly no tokens are masked, or nearly all, two epochs may have the same masks by chance.
     probability = min(0.85, max(0.15, bench.run.config.mlm_probability))
     collator = replace(bench.run.collator(), mlm_probability=probability)
     keys = list(range(2 * len(rows)))  # two epochs
@@ -128,7 +129,7 @@ def masks(bench: Bench) -> Iterator[Check]:
 
 
 def order(bench: Bench) -> Iterator[Check]:
-    """Deal the whole text out to one process, by accumulation, and to two processes."""
+    """Compare the order of the whole text in one process, with accumulation, and in two processes."""
     batch, whole = 16, replace(bench, rows=bench.run.train_rows)
 
     def steps(batches: Sequence[list[int]], per_step: int) -> list[set[int]]:
@@ -145,17 +146,17 @@ def order(bench: Bench) -> Iterator[Check]:
     each = [list(BatchSamplerShard(shared, 2, process)) for process in (0, 1)]
     found.append(steps([part for pair in zip(*each, strict=True) for part in pair], 2))
     wrong = len(whole.rows) - sum(times == 1 for times in seen.values())
-    yield Check("order: examples of an epoch that came twice or never", wrong, 0)
+    yield Check("order: examples that an epoch has twice or never", wrong, 0)
     differing = sum(other != found[0] for other in found[1:])
     yield Check("order by accumulation, processes: layouts that differ", differing, 0)
 
 
 def evaluation(bench: Bench) -> Iterator[Check]:
-    """Evaluate twice, and in other batches."""
+    """Compare two evaluations, and one with a different batch size."""
     trainer, other = (bench.trainer(per_device_eval_batch_size=batch) for batch in (8, 3))
     losses = [each.evaluate()["eval_loss"] for each in (trainer, trainer, other)]
     yield Check("evaluation, twice: loss", abs(losses[1] - losses[0]), 0)
-    # Precision below float32 rounds by the shape of the batch.
+    # Below float32, rounding depends on the shape of the batch.
     bound = bench.loss_bound if bench.run.config.mixed_precision == "no" else 1e-2
     yield Check("evaluation, in batches of 8 or of 3: loss", relative(losses[2], losses[0]), bound)
 
@@ -166,7 +167,7 @@ def largest(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def relative(a: Any, b: Any) -> float:
-    """Return the largest difference, relative to the largest value of the second."""
+    """Return the largest difference, relative to the largest value in `b`."""
     a, b = torch.as_tensor(a, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64)
     difference = float((a - b).abs().max())
     return difference / float(b.abs().max()) if difference else 0.0

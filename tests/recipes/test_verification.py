@@ -43,7 +43,7 @@ def test_a_sound_recipe_holds(values, capsys, monkeypatch, tmp_path):
     recipe = str(ROOT / "recipes/quickstart.yaml")
     assert cli.main(["verify", recipe, *arguments, "--gradient_accumulation_steps=4", "--bf16", *ODD]) == 0
     table = " ".join(capsys.readouterr().out.split())
-    assert "Everything holds. 15 properties in" in table
+    assert "All properties hold. 15 properties checked in" in table
     assert "training, killed after step 2 of 4 and resumed: weights 0 0 ok" in table
     assert [path for path in tmp_path.iterdir() if path.name.startswith("mlm-recipes")] == []
 
@@ -54,7 +54,7 @@ def test_the_exit_code_is_1_where_a_property_fails(monkeypatch, capsys):
     assert cli.main(["verify"]) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "b 2.0e-03 1.0e-06 FAILS" in shown
-    assert "Does not hold: b; c. Do not trust" in shown
+    assert "Failed: b; c. Do not trust" in shown
 
 
 def measured(checks):
@@ -126,7 +126,7 @@ def test_an_order_that_depends_on_the_layout_is_found(bench, monkeypatch):
 def test_an_example_that_comes_twice_is_found(bench, monkeypatch):
     order = EpochSampler._order
     monkeypatch.setattr(EpochSampler, "_order", lambda self: [*order(self)[:-1], order(self)[0]])
-    assert not measured(verification_checks.order(bench))["order: examples of an epoch that came twice or never"]
+    assert not measured(verification_checks.order(bench))["order: examples that an epoch has twice or never"]
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_another_models_name_is_refused(model):
 
 def test_a_recipe_file_cannot_set_trust_remote_code(model):
     Path("recipe.yaml").write_text(f"model: {model}\ntrust_remote_code: {model}\n")
-    with pytest.raises(ValueError, match="whose code is run is said by who runs it"):
+    with pytest.raises(ValueError, match="only the user who runs a recipe may allow"):
         read_config("recipe.yaml")
     given = read_config("quickstart", {"model": model, "trust_remote_code": model})
     assert given.trust_remote_code == model
