@@ -1,1 +1,1 @@
-"""Which tokens are masked and by what, and how a batch is laid out."""
+"""Chooses the masked tokens and their replacements, and lays out batches."""

@@ -1,7 +1,7 @@
-"""The protocol of a batch: which positions have a label, where its examples begin, and how to take it apart.
+"""The layout of a batch: which positions have a label, where its examples begin, and how to split it.
 
-A batch is either padded, with an `attention_mask` and tensors of shape `(batch, seq_len)`, or joined: its sequences lie
-in one row, `(1, tokens)`, and `cu_seq_lens_q` says where each begins. Other modules call the functions here.
+A batch is either padded, with an `attention_mask` and tensors of shape `(batch, seq_len)`, or joined: its sequences are
+in one row, `(1, tokens)`, and `cu_seq_lens_q` contains the start of each. Other modules call the functions here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from .random_keys import Ints
 
-#: What another forward pass costs, in tokens. A GPU is better used by a few large ones.
+#: The cost of an additional forward pass, in tokens. On a GPU, few large passes are more efficient.
 PRICE = {"cpu": 128}
 PRICE_ELSEWHERE = 4096
 
@@ -60,13 +60,13 @@ def lengths_of(batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 def by_length(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-    """Split a batch into parts, the longest examples first, each cut to its own longest.
+    """Split a batch into parts, the longest examples first, each cut to the length of its longest example.
 
     Args:
-        batch: `attention_mask` and others, each of shape `(batch, seq_len)`.
+        batch: `attention_mask` and other tensors, each of shape `(batch, seq_len)`.
 
-    The examples of the batch stay what they were, unlike with `train_sampling_strategy=group_by_length`, which deals
-    examples of like length out to the same step. A new part begins where it saves more padding than a pass costs.
+    The batch keeps its examples, unlike with `train_sampling_strategy=group_by_length`, which puts examples of similar
+    length into the same step. A new part begins where it saves more padding than an additional pass costs.
 
     >>> mask = torch.arange(300) < torch.tensor([[300], [20], [290], [10]])
     >>> [tuple(part["attention_mask"].shape) for part in by_length({"attention_mask": mask.long()})]
@@ -81,14 +81,14 @@ def by_length(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
             starts.append(place)
     parts = []
     for rows in order.tensor_split(starts[1:]):
-        used = attended[rows].any(0).nonzero().flatten()  # padding may stand on either side
+        used = attended[rows].any(0).nonzero().flatten()  # padding may be on either side
         columns = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
         parts.append({name: tensor[rows, columns] for name, tensor in batch.items()})
     return parts
 
 
 def joined_row(lengths: torch.Tensor, first: int = 0) -> dict[str, Any]:
-    """Return what a model must know about sequences in one row, under transformers' names for it.
+    """Return the arguments that describe sequences in one row to a model, under transformers' names.
 
     Args:
         lengths: tokens of each sequence, int64, shape `(sequences,)`.
@@ -110,10 +110,10 @@ def joined_row(lengths: torch.Tensor, first: int = 0) -> dict[str, Any]:
 
 
 def without_mask(batch: dict[str, Any]) -> dict[str, Any]:
-    """Return a padding-free batch with a mask that hides nothing, and any other as it is.
+    """Return a padding-free batch with a mask that hides nothing, and any other batch unchanged.
 
-    Attention finds the sequences by itself. Given no mask, models with sliding windows would build one, of
-    `(tokens, tokens)`; one with four dimensions they take as it is.
+    Attention does not need a mask to find the sequences, but without one, models with sliding windows would build one
+    of shape `(tokens, tokens)`. They use a mask with four dimensions unchanged.
     """
     if not is_joined(batch):
         return batch
@@ -121,7 +121,7 @@ def without_mask(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def count_examples(batch: Mapping[str, Any]) -> int:
-    """Return the examples of a batch, padded or joined in one row; 1 for one that cannot be split.
+    """Return the number of examples in a batch, padded or joined; 1 for a batch that cannot be split.
 
     >>> count_examples({"input_ids": torch.zeros(4, 9)})
     4
@@ -135,11 +135,11 @@ def count_examples(batch: Mapping[str, Any]) -> int:
 
 
 def split(batch: Mapping[str, Any], parts: int) -> list[Mapping[str, Any]]:
-    """Split a batch into parts of as many examples, or one more; fewer parts if there are not enough examples.
+    """Split a batch into parts of equal size, or one example more; into fewer parts if there are not enough examples.
 
     Args:
-        batch: tensors of the shape `(batch, ...)`; or `(1, tokens)` and, as DataCollatorForMaskedLM makes them
-            padding-free, `cu_seq_lens_*` and `max_length_*`.
+        batch: tensors of the shape `(batch, ...)`; or a padding-free batch of DataCollatorForMaskedLM: tensors of the
+            shape `(1, tokens)`, `cu_seq_lens_*` and `max_length_*`.
 
     >>> [part["input_ids"].tolist() for part in split({"input_ids": torch.arange(3)[:, None]}, 2)]
     [[[0]], [[1], [2]]]
@@ -176,7 +176,7 @@ def _sequences(batch: Mapping[str, Any], first: int, end: int) -> Mapping[str, A
 
 
 def places_of(batch: Mapping[str, Any]) -> tuple[Ints, Ints]:
-    """Return for each masked token which example of the batch it is of, and its position among the example's tokens.
+    """Return for each masked token the index of its example in the batch, and its position in the example.
 
     >>> labels = torch.tensor([[-100, 7, -100, -100, 8]])
     >>> place, position = places_of(joined_row(torch.tensor([3, 2])) | {"labels": labels})

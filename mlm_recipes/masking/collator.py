@@ -1,4 +1,4 @@
-"""From rows of token ids to a masked batch: `DataCollatorForMaskedLM`."""
+"""`DataCollatorForMaskedLM`: turns rows of token ids into a masked batch."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ EVALUATION_SHARE = 0.15
 
 @dataclass
 class DataCollatorForMaskedLM:
-    """Pad a batch and mask some of its tokens; it can stand where transformers' DataCollatorForLanguageModeling does.
+    """Pad a batch and mask some of its tokens; it can replace transformers' DataCollatorForLanguageModeling.
 
     Args:
-        tokenizer: names the special tokens, which are never chosen: [CLS], [SEP], [PAD] and every other one.
-        mlm_probability: the probability for every other token to be chosen, in (0, 1].
-        mask_replace_prob: how often a chosen token becomes the mask token (id 103 in BERT's vocabulary). The default,
-            always, is the tutorial's rule; 0.8 with `random_replace_prob=0.1` is BERT's 80/10/10.
-        random_replace_prob: how often it becomes a token drawn evenly from the whole vocabulary, special ones left
-            out; otherwise it stays what it is.
-        padding: `longest` of the batch, or `max_length`.
-        max_length: the length that `max_length` padding pads to (by default the tokenizer's `model_max_length`) and
-            that `pad_to_multiple_of` does not go beyond.
+        tokenizer: defines the special tokens, such as [CLS], [SEP] and [PAD], which are never chosen.
+        mlm_probability: the probability with which each other token is chosen, in (0, 1].
+        mask_replace_prob: the probability with which a chosen token becomes the mask token (id 103 in BERT's
+            vocabulary). The default, 1, is the tutorial's rule; 0.8 with `random_replace_prob=0.1` is BERT's 80/10/10.
+        random_replace_prob: the probability with which it becomes a token drawn uniformly from the vocabulary without
+            its special tokens; otherwise it is unchanged.
+        padding: the length that rows are padded to: `longest` (the batch's longest row) or `max_length`.
+        max_length: the length for `max_length` padding (by default the tokenizer's `model_max_length`), and the limit
+            for `pad_to_multiple_of`.
         pad_to_multiple_of: round the padded length up to a multiple of this.
         padding_free: join the sequences in one row instead of padding them; for a model that
             `mlm_recipes.model.padding_free.use_padding_free` has prepared. The masks are the same.
-        position_ids_start: the first position's number in a joined row,
+        position_ids_start: the number of the first position in a joined row,
             `mlm_recipes.model.positions.first_position(model)`.
-        loss_on: `masked`: labels on chosen tokens alone, -100 elsewhere. `all`: on every position, padding included,
-            as in the tutorial, which clones the labels.
-        static_masks: the masks of an example are the same in every epoch: those of `epoch`. By default they are those
-            of the epoch that the row itself names.
-        seed, epoch: which masks; they are a function of seed, epoch and `example_id`.
-        at_least_one: mask one token even of a sequence in which chance has chosen none.
+        loss_on: `masked`: only chosen tokens have a label, all others -100. `all`: every position has one, including
+            padding, as in the tutorial, which clones the labels.
+        static_masks: use the masks of `epoch` in every epoch, instead of those of each row's own epoch.
+        seed, epoch: select the masks, which are a function of seed, epoch and `example_id`.
+        at_least_one: mask one token of every sequence, even if none was chosen at random.
 
-    A row may be a list, tuple, array or tensor of ids, or a mapping with `input_ids` and, if it likes,
-    `special_tokens_mask`, `attention_mask`, `token_type_ids`, `example_id` and `epoch`; other keys are left out.
-    MLMTrainer's rows have the last two; where rows name no epoch, as in a loop of your own, it is drawn from torch's
-    generator for each batch. A row that is None stands for no example: a process has it where another has one more.
+    A row may be a list, tuple, array or tensor of ids, or a mapping with `input_ids` and optionally
+    `special_tokens_mask`, `attention_mask`, `token_type_ids`, `example_id` and `epoch`; other keys are ignored.
+    MLMTrainer's rows have the last two. For rows without an epoch, as in your own training loop, it is drawn from
+    torch's generator for each batch. A row that is None represents no example: a process gets it if a different process
+    has one example more.
 
-    Returns `input_ids`, `attention_mask`, `labels` and, if the rows had them, `token_type_ids`, each int64 of shape
-    `(batch, seq_len)`. Padding-free, the shape is `(1, tokens)`, and in place of `attention_mask` there are
-    `position_ids` and, as transformers' flash attention takes them, `cu_seq_lens_q`, `cu_seq_lens_k` (int32, shape
-    `(batch + 1,)`), `max_length_q` and `max_length_k` (int). Of Nones alone they make one row of one token, without a
-    label.
+    Returns `input_ids`, `attention_mask`, `labels` and, if the rows have them, `token_type_ids`, each int64 of shape
+    `(batch, seq_len)`. With `padding_free` the shape is `(1, tokens)`, and instead of `attention_mask` there are
+    `position_ids` and the arguments of transformers' flash attention: `cu_seq_lens_q`, `cu_seq_lens_k` (int32, shape
+    `(batch + 1,)`), `max_length_q` and `max_length_k` (int). If all rows are None, the batch is one row of one token
+    without a label.
 
-    Raises: ValueError for a tokenizer without mask token or a value that is out of range; on use, for rows without an
-    `example_id` where masks are static.
+    Raises: ValueError for a tokenizer without mask token or a value that is out of range; when called, for rows without
+    an `example_id` if masks are static.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
@@ -101,32 +101,34 @@ class DataCollatorForMaskedLM:
             )
         if self.tokenizer.pad_token_id is None:
             raise ValueError(
-                "tokenizer: received one without a padding token. Accepted: one with a pad_token. "
+                "tokenizer: received one without a padding token. Accepted: a tokenizer with a pad_token. "
                 "Set it, for example: tokenizer.pad_token = tokenizer.eos_token."
             )
         if self.padding == "max_length" and self.max_length is None:
-            if self.tokenizer.model_max_length > 2**20:  # transformers' stand-in for "not known"
+            if self.tokenizer.model_max_length > 2**20:  # transformers' placeholder for "not known"
                 raise ValueError(
-                    "max_length: received None with padding='max_length', and the tokenizer names no length either. "
+                    "max_length: received None with padding='max_length', and the tokenizer has no length either. "
                     "Accepted: a number of tokens. Pass max_length=512, or padding='longest'."
                 )
             self.max_length = self.tokenizer.model_max_length
         if self.pad_to_multiple_of is not None and self.pad_to_multiple_of < 1:
             raise ValueError(
-                f"pad_to_multiple_of: received {self.pad_to_multiple_of}. Accepted: 1 or more, such as 8; or None."
+                f"pad_to_multiple_of: received {self.pad_to_multiple_of}. Accepted: 1 or more, or None. Try 8."
             )
         self._special_ids = special_token_ids(self.tokenizer)
         vocabulary = np.array(sorted(self.tokenizer.get_vocab().values()), dtype=np.int64)
         self._ordinary_ids = np.setdiff1d(vocabulary, self._special_ids)
 
     def frozen(self, seed: int, draw: int = 0) -> DataCollatorForMaskedLM:
-        """Return the collator for evaluation: masks that no training epoch draws, the loss on masked tokens alone.
+        """Return the collator for evaluation: masks that no training epoch uses, and the loss on masked tokens only.
 
-        They are a function of `seed`, the number of the `draw` and the example's id: the same before and after
-        training, for any batch size. Draw 0 is what a model is measured on while it trains; each further draw masks
-        other tokens of the same text.
-        15% of the tokens are masked, all by the mask token, however training masks: so runs that mask differently can
-        be compared. Each example gives at least one token, so that a short text can be measured too.
+        The masks are a function of `seed`, the number of the `draw` and the example's id: the same before and after
+        training, for any batch size. Draw 0 is used for evaluations during training; each further draw masks
+        different tokens of the same text.
+
+        15% of the tokens are masked, and the mask token replaces all of them, whatever the training masks are, so that
+        runs with different masking can be compared. Each example has at least one masked token, so that a short text
+        can be measured too.
         """
         return replace(
             self,
@@ -141,16 +143,16 @@ class DataCollatorForMaskedLM:
         )
 
     def __call__(self, examples: Sequence[Any], return_tensors: str = "pt") -> dict[str, Any]:
-        """Return one batch; `return_tensors` knows only torch's."""
+        """Return one batch; `return_tensors` must be "pt"."""
         if return_tensors != "pt":
             raise ValueError(f"return_tensors: received {return_tensors!r}. Accepted: 'pt'. Convert the result.")
-        # The row for no examples at all is one special token: the model has something to read, nothing to learn.
+        # A batch without examples gets a row of one special token, so that the model has an input but no label.
         nothing = {"input_ids": [self.tokenizer.mask_token_id], "example_id": 0, "epoch": 0}
         found = [row for row in examples if row is not None]
         rows = [row if isinstance(row, Mapping) else {"input_ids": row} for row in found or [nothing]]
         ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
         lengths = np.array([len(row) for row in ids], dtype=np.int64)  # (batch,)
-        flat = np.concatenate(ids)  # (tokens,): no padding from here to _pad
+        flat = np.concatenate(ids)  # (tokens,), without padding until _pad
 
         maskable = ~np.isin(flat, self._special_ids)
         maskable &= ~_column(rows, "special_tokens_mask", default=0).astype(np.bool_)
@@ -170,7 +172,7 @@ class DataCollatorForMaskedLM:
         pad = int(self.tokenizer.pad_token_id)
         attended = _column(rows, "attention_mask", default=1)
         if pad not in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
-            attended &= flat != pad  # rows that came padded, and without a mask that says so
+            attended &= flat != pad  # for rows that are already padded but have no attention mask
         labels = flat if self.loss_on == "all" and found else np.where(chosen, flat, IGNORE_INDEX)
         types = None
         if any("token_type_ids" in row for row in rows):
@@ -197,20 +199,20 @@ class DataCollatorForMaskedLM:
 
     def _keys(self, rows: list[Mapping[str, Any]]) -> Keys:
         if not self.static_masks and any("epoch" not in row for row in rows):
-            # The id is mixed in because the processes of a run may draw the same numbers, each for its own examples.
+            # The key depends on the id, because a run's processes may draw the same number for different examples.
             ids = [int(row.get("example_id", index)) for index, row in enumerate(rows)]
             return sequence_keys(int(torch.randint(2**63 - 1, ())), 0, ids)
         if any("example_id" not in row for row in rows):
             raise ValueError(
-                f"{'static_masks' if self.static_masks else 'epoch'}: received rows without an example_id, which says "
-                "whose masks they get. Accepted: mappings with input_ids and example_id. Load them with load_corpus, "
-                "or add a column of row numbers."
+                f"{'static_masks' if self.static_masks else 'epoch'}: received rows without an example_id, which "
+                "selects their masks. Accepted: mappings with input_ids and example_id. Load them with load_corpus, or "
+                "add a column of row numbers."
             )
         epochs = self.epoch if self.static_masks else [int(row["epoch"]) for row in rows]
         return sequence_keys(self.seed, epochs, [int(row["example_id"]) for row in rows])
 
     def _layout(self, lengths: Ints) -> Bools:
-        """Return where real tokens stand, shape `(batch, seq_len)`."""
+        """Return which positions contain tokens instead of padding, shape `(batch, seq_len)`."""
         longest = int(lengths.max())
         width = longest
         if self.padding == "max_length":
@@ -224,7 +226,7 @@ class DataCollatorForMaskedLM:
         if self.pad_to_multiple_of is not None:
             width = -(-width // self.pad_to_multiple_of) * self.pad_to_multiple_of
             if self.max_length is not None:
-                width = max(longest, min(width, self.max_length))  # the model has no positions beyond
+                width = max(longest, min(width, self.max_length))  # the model may have no more positions
         real = np.arange(width) < lengths[:, None]
         return real[:, ::-1] if self.tokenizer.padding_side == "left" else real
 
@@ -232,7 +234,7 @@ class DataCollatorForMaskedLM:
 def check_masking(
     mlm_probability: float, mask_replace_prob: float, random_replace_prob: float, padding: str, loss_on: str
 ) -> None:
-    """Raise ValueError for the first value that is out of its range.
+    """Raise ValueError for the first value that is out of range.
 
     >>> check_masking(0.15, 0.8, 0.1, "longest", "masked")
     >>> check_masking(0, 0.8, 0.1, "longest", "masked")

@@ -1,9 +1,9 @@
-"""Which tokens are masked, and what stands in their place.
+"""Chooses which tokens are masked, and what replaces them.
 
-Everything here works on one flat row of tokens (the sequences of a batch, one behind the other, no padding), so that
+Everything here works on one flat row of tokens (a batch's sequences one after the other, without padding), so that
 padding, its side and the batch's shape cannot change a mask. Random numbers come from a counter-based generator
-(SplitMix64; Steele, Lea and Flood 2014, https://doi.org/10.1145/2714064.2660195): the number for one token is a
-function of its sequence's key, its position and a purpose, so no state has to be kept, saved or restored.
+(SplitMix64; Steele, Lea and Flood 2014, https://doi.org/10.1145/2714064.2660195): the number for a token is a function
+of its sequence's key, its position and a purpose, so no state has to be kept, saved or restored.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ def choose_uniform(
 ) -> Bools:
     """Choose each maskable token with probability `mlm_probability`, independently (BERT; Devlin et al. 2019).
 
-    `maskable` is True for every token that is not special, shape `(tokens,)`; so is the result for every token chosen.
-    With `at_least_one`, a sequence in which chance has chosen none gives the token that came nearest.
+    `maskable` has shape `(tokens,)` and is True for every token that is not special. The result has the same shape and
+    is True for every chosen token. With `at_least_one`, a sequence without a chosen token gets the one whose random
+    number is lowest.
 
     >>> from mlm_recipes.masking.random_keys import sequence_keys
     >>> keys, lengths = sequence_keys(0, 0, [0]), np.array([4])
@@ -30,7 +31,7 @@ def choose_uniform(
     >>> int(choose_uniform(np.array([False, True, True, False]), keys, lengths, 1e-9, at_least_one=True).sum())
     1
     """
-    numbers = np.where(maskable, draw(keys, lengths, CHOOSE), 1.0)  # 1.0 is out of reach
+    numbers = np.where(maskable, draw(keys, lengths, CHOOSE), 1.0)  # a drawn number is always below 1.0
     chosen = numbers < mlm_probability
     if at_least_one:
         lowest = np.full(len(lengths), 1.0)
@@ -41,10 +42,10 @@ def choose_uniform(
 
 
 def special_token_ids(tokenizer: Any) -> Ints:
-    """Return the ids that are never masked and never put in a masked token's place, sorted.
+    """Return the sorted ids that are never masked and never replace a masked token.
 
-    These are the tokens with a role (CLS, SEP, PAD, UNK, MASK) and all others that were added as special; transformers'
-    own `all_special_ids` leaves the latter out.
+    These are the tokens with a role (CLS, SEP, PAD, UNK, MASK) and all others that were added as special, which
+    transformers' `all_special_ids` does not include.
     """
     added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return np.array(sorted(added | set(tokenizer.all_special_ids)), dtype=np.int64)
@@ -61,10 +62,10 @@ def replace_chosen(
     mask_replace_prob: float = 1.0,
     random_replace_prob: float = 0.0,
 ) -> Ints:
-    """Return a copy of `input_ids`, shape `(tokens,)`, with another token in each chosen place.
+    """Return a copy of `input_ids`, shape `(tokens,)`, in which the chosen tokens are replaced.
 
-    A chosen token becomes `mask_token_id` with probability `mask_replace_prob`, a token drawn evenly from
-    `ordinary_token_ids` with probability `random_replace_prob`, and stays what it is otherwise.
+    A chosen token becomes `mask_token_id` with probability `mask_replace_prob`, a token drawn uniformly from
+    `ordinary_token_ids` with probability `random_replace_prob`, and is unchanged otherwise.
 
     >>> from mlm_recipes.masking.random_keys import sequence_keys
     >>> keys, lengths = sequence_keys(0, 0, [0]), np.array([4])

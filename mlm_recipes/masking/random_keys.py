@@ -14,12 +14,12 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Keys = npt.NDArray[np.uint64]
 
-#: The epoch whose masks are kept for evaluation, the first of several draws, which count on from it; the one before it
-#: chooses tokens that are masked alone. Training counts its epochs from 0 and never gets there.
+#: The epoch that is reserved for evaluation's first draw of masks; further draws use the following epochs. The epoch
+#: before it chooses the tokens that are masked one at a time. Training counts its epochs from 0 and never reaches it.
 EVALUATION_EPOCH = 2**62
 
 
-# What a random number is for: each purpose draws from a stream of its own.
+# The purposes of random numbers: each has its own stream.
 CHOOSE, REPLACE, RANDOM_TOKEN = range(3)
 
 
@@ -27,7 +27,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mix(x: Keys) -> Keys:
-    """Return SplitMix64's output function of `x`: a bijection in which each input bit flips half of the output's."""
+    """Return SplitMix64's output for `x`: a bijection in which each input bit flips about half of the output bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -36,7 +36,7 @@ def _mix(x: Keys) -> Keys:
 def sequence_keys(seed: int, epoch: npt.ArrayLike, example_ids: npt.ArrayLike) -> Keys:
     """Return one 64-bit key per example, shape `(batch,)`: a pure function of seed, epoch and example id.
 
-    `epoch` is one for all, or has shape `(batch,)`.
+    `epoch` is a single number, or has shape `(batch,)`.
 
     >>> sequence_keys(seed=0, epoch=0, example_ids=[0, 1]).tolist() == sequence_keys(0, 0, [0, 1]).tolist()
     True
@@ -52,8 +52,8 @@ def sequence_keys(seed: int, epoch: npt.ArrayLike, example_ids: npt.ArrayLike) -
 def draw(keys: Keys, lengths: Ints, purpose: int) -> Floats:
     """Return one number in [0, 1) per token, shape `(lengths.sum(),)`.
 
-    `keys` and `lengths` have shape `(batch,)`. A token's number depends on its sequence's key, its position in the
-    sequence and the purpose; not on the other sequences.
+    `keys` and `lengths` have shape `(batch,)`. A token's number depends only on its sequence's key, its position in the
+    sequence and the purpose, not on other sequences.
 
     >>> a, b = sequence_keys(0, 0, [5, 9])
     >>> both = draw(np.array([a, b]), np.array([3, 2]), CHOOSE)
@@ -66,12 +66,12 @@ def draw(keys: Keys, lengths: Ints, purpose: int) -> Floats:
     return (_mix(np.repeat(keys, lengths) + counter * _GAMMA) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-# Keys are drawn as for masks, in epochs that masks never reach.
+# These keys are computed like those for masks, with epochs that masks never use.
 _ORDER, _DROPOUT = 2**61, 2**60
 
 
 def order_keys(seed: int, epoch: int, example_ids: Ints) -> Keys:
-    """Return a key for each example; sorted by it, an epoch's examples stand in a random order.
+    """Return a key for each example; sorting by it puts an epoch's examples in a random order.
 
     >>> np.argsort(order_keys(seed=0, epoch=0, example_ids=np.arange(5))).tolist()
     [3, 0, 1, 4, 2]

@@ -85,7 +85,7 @@ def test_pages_that_cannot_be_drawn_are_drawn_later(flags, monkeypatch, capsys):
         assert cli.main(flags) == 3
     shown = capsys.readouterr()
     for name in ("report.html", "README.md"):
-        assert "`mlm-recipes report run` draws it again." in said_of(name, shown.err)
+        assert "`mlm-recipes report run` writes it again." in said_of(name, shown.err)
         assert not there(name)
     assert there("metrics.json", *MODEL)
     assert "Everything is in run: the model, recipe.yaml, metrics.json." in shown.out
