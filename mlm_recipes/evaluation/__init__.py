@@ -1,1 +1,1 @@
-"""What a model makes of masked tokens, before and after training."""
+"""Measures a model on masked tokens, before and after training."""

@@ -1,4 +1,4 @@
-"""Measure a model before training and after it, and say what changed: the middle of metrics.json."""
+"""Measures a model before and after training, and compares both: the central part of metrics.json."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .word_pieces import WordPieces
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run measures a model on.
+    """The texts and prompts on which a run measures a model.
 
     Attributes:
         held_out: the held-out text.
-        general: ordinary language, if that is measured.
+        general: ordinary language, if it is measured.
         prompts: sentences whose masks are filled.
-        counts: how often the training text has each token, shape `(vocab_size,)`.
-        tokenizer: the model's.
+        counts: how many times the training text contains each token, shape `(vocab_size,)`.
+        tokenizer: the model's tokenizer.
     """
 
     held_out: MeasuredText
@@ -35,7 +35,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class State:
-    """What one model made of all that a run measures: held-out text, ordinary language, prompts; in `seconds`."""
+    """A model's results on the held-out text, ordinary language and the prompts; measuring took `seconds`."""
 
     held_out: Measurement
     general: Measurement | None
@@ -44,7 +44,7 @@ class State:
 
     @classmethod
     def of(cls, measured: Measured, model: Any, evaluate: Evaluate) -> State:
-        """Measure a model as it is now; `evaluate` is `MLMTrainer.token_results` or does what that does."""
+        """Measure a model in its current state; `evaluate` is `MLMTrainer.token_results` or an equivalent function."""
         started = time.monotonic()
         held_out = measured.held_out.measure(evaluate)
         general = None if measured.general is None else measured.general.measure(evaluate)
@@ -52,12 +52,12 @@ class State:
         return cls(held_out, general, prompts, time.monotonic() - started)
 
     def entry(self, measured: Measured, shown: list[tuple[int, Chosen]]) -> ModelState:
-        """Return what metrics.json has of it under `before` or `after`, with the prompts that are shown."""
+        """Return metrics.json's entry for this state, `before` or `after`, with the answers to the prompts `shown`."""
         return {**self.measures, "fill_mask": measured.prompts.entries(self.prompts, shown)}
 
     @property
     def measures(self) -> ModelScores:
-        """The measures of the held-out text, and under `general` those of ordinary language."""
+        """The measures on the held-out text, and under `general` those on ordinary language."""
         found = cast(ModelScores, self.held_out.summary())
         if self.general is not None:
             found["general"] = self.general.summary()
@@ -65,7 +65,7 @@ class State:
 
     @property
     def logged(self) -> dict[str, float]:
-        """The measures of the first draw, under the names of those that are taken while a model trains."""
+        """The measures of the first draw, under the names that evaluations during training use."""
         first = self.held_out.summary()["first_draw"]
         found = {
             "eval_loss": first["loss"],
@@ -80,7 +80,7 @@ class State:
 
 
 def compare(measured: Measured, before: State, after: State) -> Comparison:
-    """Return what metrics.json has under before, after, gain, change, bands, pieces and words."""
+    """Return metrics.json's entries before, after, gain, change, bands, pieces and words."""
     shown = measured.prompts.shown(before.prompts, after.prompts)
     changed: Change = {"held_out": change(before.held_out, after.held_out)}
     if before.general is not None and after.general is not None:
@@ -99,12 +99,12 @@ def compare(measured: Measured, before: State, after: State) -> Comparison:
 
 
 def uncompared(before: State, after: State) -> Comparison:
-    """Return what metrics.json has where the two could not be compared: what was measured, and no prompts."""
+    """Return metrics.json's entries if the two states could not be compared: their measures, without prompts."""
     return {"before": {**before.measures, "fill_mask": []}, "after": {**after.measures, "fill_mask": []}}
 
 
 def alone(measured: Measured, state: State) -> ModelAlone:
-    """Return the figures of a model that is measured and not trained."""
+    """Return the figures of a model that is only measured, not trained."""
     sample = state.held_out.sample()
     return {
         **state.entry(measured, measured.prompts.shown(None, state.prompts)),

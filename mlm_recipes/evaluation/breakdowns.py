@@ -1,4 +1,4 @@
-"""Where a model gained and lost: by how often training saw a token, by piece of a word, by word."""
+"""Breaks down a model's gains and losses by the tokens' frequency in training, by piece of a word, and by word."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .paired_bootstrap import MASKED, NATS, paired_changes
 from .token_results import TokenResults
 from .word_pieces import WordPieces
 
-#: How often the training text has a token: from, and to at the most.
+#: Ranges of a token's count in the training text, both ends included.
 BANDS: tuple[tuple[int, int | None], ...] = ((0, 0), (1, 9), (10, 99), (100, 999), (1000, None))
 
-#: Of a word so many different places must have been masked before anything is said of it, and so many are named.
+#: The different places at which a word must have been masked to be reported, and the most words that are reported.
 PLACES, NAMED = 5, 10
 
 
 class Breakdown:
-    """All masked tokens of a text, before and after training, and the paragraphs they are of.
+    """The results of all masked tokens of a text, before and after training, and the tokens' paragraphs.
 
     Args:
-        before, after: of the same tokens, all draws in one.
-        paragraph: which paragraph each of the text's rows belongs to, from 0, shape `(rows,)`.
+        before, after: the results of the same tokens, all draws joined.
+        paragraph: the index of each row's paragraph, from 0, shape `(rows,)`.
     """
 
     def __init__(self, before: TokenResults, after: TokenResults, paragraph: Ints) -> None:
@@ -34,11 +34,11 @@ class Breakdown:
         self.before, self.after = before, after
         self.of_paragraph = paragraph[before.row]  # (tokens,)
         self.paragraphs = int(paragraph.max()) + 1
-        # A number for each place in the text: one token that two draws have masked is one place.
+        # A number for each place in the text: a token that two draws have masked is one place.
         self.place = np.unique(np.stack([before.row, before.position]), axis=1, return_inverse=True)[1].ravel()
 
     def by_frequency(self, counts: Ints) -> list[Band]:
-        """Return what metrics.json has under `bands`; `counts` says how often training saw each token, `(vocab,)`."""
+        """Return metrics.json's `bands`; `counts` has each token's count in the training text, shape `(vocab,)`."""
         seen = counts[self.before.token]
         found: list[Band] = []
         for low, high in BANDS:
@@ -49,7 +49,7 @@ class Breakdown:
         return found
 
     def by_piece(self, rows: Dataset, pieces: WordPieces) -> list[Piece]:
-        """Return what metrics.json has under `pieces`: of first pieces, whole words too, and of those that go on."""
+        """Return metrics.json's `pieces`: an entry for first pieces, including whole words, and one for the others."""
         first = np.zeros(len(self.before), dtype=np.bool_)
         for ids, entries in self._rows(rows):
             first[entries] = pieces.begin(ids)[self.before.position[entries]]
@@ -57,10 +57,10 @@ class Breakdown:
         return [{"name": name, **self._group(chosen)} for name, chosen in both if chosen.any()]
 
     def by_word(self, rows: Dataset, pieces: WordPieces) -> Words:
-        """Return what metrics.json has under `words`: those whose loss changed most, of all that can be compared."""
+        """Return metrics.json's `words`: of the words that can be compared, those whose loss changed most."""
         numbers: dict[str, int] = {}
-        word = np.zeros(len(self.before), dtype=np.int64)  # a number for the word of each entry
-        start = np.zeros_like(word)  # where it begins in its row
+        word = np.zeros(len(self.before), dtype=np.int64)  # the number of each entry's word
+        start = np.zeros_like(word)  # the position at which the word begins
         for ids, entries in self._rows(rows):
             begins = pieces.begin(ids)
             begun = np.maximum.accumulate(np.where(begins, np.arange(len(ids)), 0))
@@ -87,7 +87,7 @@ class Breakdown:
         }
 
     def _rows(self, rows: Dataset) -> Iterator[tuple[Ints, Ints]]:
-        """Yield the token ids of each row that has a masked token, and its entries."""
+        """Yield, for each row with a masked token, its token ids and the indices of its entries."""
         order = np.argsort(self.before.row, kind="stable")
         which, starts = np.unique(self.before.row[order], return_index=True)
         for row, entries in zip(which, np.split(order, starts[1:]), strict=True):

@@ -1,4 +1,4 @@
-"""Fill-mask prompts: choose some from held-out text, and let a model fill them."""
+"""Chooses fill-mask prompts from held-out text, and lets a model fill them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..masking.policies import special_token_ids
 from ..model.evaluation_mode import evaluation_mode
 from ..model.positions import max_positions
 
-# Letters only, and all of a word's; in scripts that write no spaces between words, a character stands for one.
+# Complete words that consist of letters; in scripts without spaces between words, single characters.
 LONG_WORD = r"(?<![\w'-])[^\W\d_]{4,}(?![\w'-])"
 SHORT_WORD = r"(?<![\w'-])[^\W\d_]{1,3}(?![\w'-])"
 CHARACTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
@@ -37,11 +37,11 @@ def choose_prompts(
     per_text: int = 1,
     max_length: int | None = None,
 ) -> list[Prompt]:
-    """Mask one word each in `count` places, chosen by `seed` before any model has seen them.
+    """Return `count` prompts with one masked word each, chosen by `seed` before any model has seen them.
 
-    First one of each paragraph, in an order of chance; then, with `per_text` above 1, another of each, and so on. The
-    word is one that the tokenizer has as a single token, of four letters or more where there is one; up to nine words
-    before it and six behind it are kept, and fewer where the prompt would have more than `max_length` tokens.
+    The paragraphs are in a random order. One word is chosen in each, then with `per_text` above 1 a second in each, and
+    so on. A word must be a single token of the tokenizer, of four letters or more if there is one. The prompt contains
+    up to nine words before it and six after it, and fewer if it would otherwise exceed `max_length` tokens.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["he is a good king"] * 3, vocab_size=200)
@@ -75,16 +75,16 @@ def choose_prompts(
 
 
 def _is_one_token(word: str, text: str, start: int, tokenizer: Any, special: set[int]) -> bool:
-    # With the space before it, if there is one: byte-level tokenizers such as RoBERTa's count it in.
+    # The space before a word is included, because byte-level tokenizers such as RoBERTa's make it part of the token.
     before = " " if start and text[start - 1].isspace() else ""
     ids = tokenizer(before + word, add_special_tokens=False)["input_ids"]
     return len(ids) == 1 and ids[0] not in special
 
 
 def _mask(text: str, word: re.Match[str], tokenizer: Any, max_length: int | None) -> Prompt | None:
-    """Return the prompt with as much context as fits into `max_length` tokens; None where nothing does."""
-    # The second cut, in characters, is for scripts that write no spaces. Where a character is several tokens, as in
-    # byte-level vocabularies that know little of the script, it is repeated.
+    """Return the prompt with the most context that fits into `max_length` tokens; None if no prompt fits."""
+    # The second cut, in characters, is for scripts without spaces. It is repeated with fewer characters, since a
+    # character may be several tokens in a byte-level vocabulary that has few words of the script.
     for characters in (50, 25, 12, 6, 0):
         before = " ".join(text[: word.start()].rsplit(maxsplit=9)[-9:])
         before = before[max(0, len(before) - 3 * characters) :]
@@ -109,14 +109,14 @@ def fill_mask(
 ) -> list[list[list[tuple[str, float]]]]:
     """Return, for each prompt and each mask in it, the `top_k` likeliest tokens with their probabilities.
 
-    `[MASK]` stands for the tokenizer's own mask token, whatever that is called.
+    `[MASK]` in a prompt represents the tokenizer's mask token, whatever its name is.
 
-    Raises: ValueError for a prompt without a mask, one that is longer than the model's positions, or a `top_k` that
-    is not between 1 and the size of the vocabulary.
+    Raises: ValueError for a prompt without a mask, a prompt with more tokens than the model has positions, or a `top_k`
+    that is not between 1 and the size of the vocabulary.
     """
     vocabulary = model.get_input_embeddings().num_embeddings
     if not 1 <= top_k <= vocabulary:
-        raise ValueError(f"top_k: received {top_k}. Accepted: 1 to {vocabulary}, the tokens there are. Try 5.")
+        raise ValueError(f"top_k: received {top_k}. Accepted: 1 to {vocabulary}, the size of the vocabulary. Try 5.")
     return [
         [likeliest(probabilities, tokenizer, top_k) for probabilities in masks]
         for masks in mask_probabilities(model, tokenizer, prompts)
@@ -124,7 +124,7 @@ def fill_mask(
 
 
 def likeliest(probabilities: torch.Tensor, tokenizer: Any, top_k: int) -> list[tuple[str, float]]:
-    """Return the `top_k` likeliest tokens of `probabilities`, shape `(vocab,)`, with theirs."""
+    """Return the `top_k` likeliest tokens with their probabilities; `probabilities` has shape `(vocab,)`."""
     best = probabilities.topk(top_k)
     pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [(tokenizer.decode([token]).strip(), p) for token, p in pairs]
@@ -132,7 +132,7 @@ def likeliest(probabilities: torch.Tensor, tokenizer: Any, top_k: int) -> list[t
 
 @torch.no_grad()
 def mask_probabilities(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Iterator[torch.Tensor]:
-    """Yield, prompt by prompt, each token's probability at each of its masks, float32, shape `(masks, vocab)`.
+    """Yield, for each prompt, each token's probability at each of the masks, float32, shape `(masks, vocab)`.
 
     Raises: as `fill_mask`.
     """
@@ -148,6 +148,6 @@ def mask_probabilities(model: Any, tokenizer: Any, prompts: Sequence[str]) -> It
             length, limit = inputs["input_ids"].shape[1], max_positions(model)
             if length > limit:
                 raise ValueError(
-                    f"prompt: {length} tokens long. Accepted: at most {limit}, the model's positions. Cut it."
+                    f"prompt: received {length} tokens. Accepted: at most {limit}, the model's positions. Shorten it."
                 )
             yield model(**inputs).logits[0, masks].float().softmax(-1)

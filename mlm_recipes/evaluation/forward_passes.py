@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def with_bar(things: Iterable[T], what: str, unit: str) -> Iterable[T]:
-    """Return `things` with a bar and its rate as they are taken: on a terminal, from the second second on.
+    """Return `things`, with a progress bar and its rate if stderr is a terminal; it appears after two seconds.
 
     >>> list(with_bar([1, 2], "Evaluating", "batch"))
     [1, 2]
@@ -92,8 +92,8 @@ def evaluate_examples(
 ) -> Floats:
     """Return nats, correct first choices and masked tokens of each example, shape `(examples, 3)`.
 
-    `gather` joins the rows of all processes and drops repeated examples, as `Accelerator.gather_for_metrics` does. The
-    other arguments are those of `evaluate_batches`.
+    `gather` joins the rows of all processes and drops repeated examples, as `Accelerator.gather_for_metrics` does. For
+    the other arguments, see `evaluate_batches`.
     """
 
     def sums(batch: dict[str, Any], nats: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A text that a model is measured on, before and after: several mask draws, and tokens that are masked alone."""
+"""Measures a model on a text: with several draws of masks, and with tokens that are masked one at a time."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from .paired_bootstrap import MASKED, interval_of_gain, measures, paired_changes
 from .pseudo_perplexity import MaskedAlone, mask_alone
 from .token_results import TokenResults
 
-#: There are no more draws than keep the masked tokens below so many: beyond that, another draw tells little.
+#: The most masked tokens in all draws together: with more, a further draw adds little information.
 MASKED_TOKENS = 10_000
 
-#: Evaluate rows under draw k of the frozen masks.
+#: Evaluates rows with draw k of the frozen masks.
 Evaluate = Callable[[Any, int], TokenResults]
 
 
 @dataclass(frozen=True)
 class MeasuredText:
-    """A text as it is measured each time, so that two measurements can be compared token by token.
+    """A text that is measured in the same way each time, so that measurements can be compared token by token.
 
     Attributes:
-        name: what people call it.
+        name: the text's name in reports.
         rows: its rows of token ids.
-        paragraph: which paragraph each row belongs to, from 0, shape `(rows,)`.
-        unit: what the paragraphs are: `paragraphs`, or `rows` where the text was packed.
-        draws: how often its tokens are masked anew.
-        alone: those of its tokens that are masked one at a time.
+        paragraph: the index of each row's paragraph, from 0, shape `(rows,)`.
+        unit: what the paragraphs are: `paragraphs`, or `rows` if the text was packed.
+        draws: the number of mask draws.
+        alone: the tokens that are masked one at a time.
     """
 
     name: str
@@ -52,7 +52,7 @@ class MeasuredText:
     ) -> MeasuredText:
         """Decide how a text is measured.
 
-        `draws` is the number of draws at most; `budget` is for `mlm_recipes.evaluation.pseudo_perplexity.mask_alone`.
+        `draws` is the most mask draws; for `budget`, see `mlm_recipes.evaluation.pseudo_perplexity.mask_alone`.
         """
         paragraph = np.unique(paragraph_of(column(rows, "example_id")), return_inverse=True)[1]
         tokens = sum(int((~np.isin(ids, special_ids)).sum()) for ids in flat_column(rows, "input_ids"))
@@ -65,7 +65,7 @@ class MeasuredText:
 
 
 def draws_for(tokens: int, most: int) -> int:
-    """Return how often a text of so many tokens is masked anew, `most` times at the most.
+    """Return the number of mask draws, at most `most`, for a text with this many tokens.
 
     >>> draws_for(6_000, 5), draws_for(30_000, 5), draws_for(10_000_000, 5)
     (5, 2, 1)
@@ -75,7 +75,7 @@ def draws_for(tokens: int, most: int) -> int:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one model made of a text."""
+    """A model's results on a text."""
 
     text: MeasuredText
     draws: list[TokenResults]
@@ -83,7 +83,7 @@ class Measurement:
 
     @property
     def tokens(self) -> TokenResults:
-        """The masked tokens of all draws."""
+        """The results of all draws' masked tokens."""
         return TokenResults.joined(self.draws)
 
     def sums(self, results: TokenResults) -> Floats:
@@ -91,12 +91,12 @@ class Measurement:
         return results.sums(self.text.paragraph[results.row], int(self.text.paragraph.max()) + 1)
 
     def alone_sums(self) -> Floats:
-        """Return the sums of each paragraph over its tokens that were masked alone, shape `(paragraphs, 4)`."""
+        """Return each paragraph's sums over the tokens that were masked one at a time, shape `(paragraphs, 4)`."""
         paragraph = self.text.paragraph[self.text.alone.of_row[self.alone.row]]
         return self.alone.sums(paragraph, int(self.text.paragraph.max()) + 1)
 
     def summary(self) -> TextScores:
-        """Return what metrics.json has of it under `before` and `after`."""
+        """Return the measures, as in metrics.json under `before` and `after`."""
         return {
             **measures(self.sums(self.tokens)),
             "pseudo_perplexity": measures(self.alone_sums())["perplexity"],
@@ -104,7 +104,7 @@ class Measurement:
         }
 
     def fingerprint(self) -> str:
-        """Return the sha256 of the rows and of what is masked in each draw: the same, and two runs can be compared."""
+        """Return the sha256 of the rows and each draw's masked tokens; runs with the same one can be compared."""
         digest = hashlib.sha256()
         for ids in flat_column(self.text.rows, "input_ids"):
             digest.update(np.ascontiguousarray(ids, dtype="<i8").tobytes())
@@ -114,7 +114,7 @@ class Measurement:
         return digest.hexdigest()
 
     def sample(self) -> Sample:
-        """Return on how much it was measured, as metrics.json has it under `change`."""
+        """Return what the measurement covers, as in metrics.json under `change`."""
         tokens = self.tokens
         return {
             "text": self.text.name,
@@ -133,7 +133,7 @@ class Measurement:
 
 
 def change(before: Measurement, after: Measurement) -> TextChange:
-    """Return what metrics.json has under `change` of one text: every measure before, after, and with an interval."""
+    """Return a text's entry in metrics.json's `change`: each measure before and after, and its interval."""
     found = paired_changes(before.sums(before.tokens), after.sums(after.tokens))
     alone = paired_changes(before.alone_sums(), after.alone_sums(), ["perplexity"])
     return {
@@ -149,7 +149,7 @@ def change(before: Measurement, after: Measurement) -> TextChange:
 
 
 def gain(before: Measurement, after: Measurement) -> Gain:
-    """Return what metrics.json has under `gain`: by how many nats a masked token the loss fell, with its interval."""
+    """Return metrics.json's `gain`: by how many nats per masked token the loss fell, with its interval."""
     old, new = before.sums(before.tokens), after.sums(after.tokens)
     low, high = interval_of_gain(old, new)
     fallen = measures(old)["loss"] - measures(new)["loss"]

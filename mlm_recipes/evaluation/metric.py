@@ -1,4 +1,4 @@
-"""What a model makes of masked tokens: loss, accuracy, perplexity; and what word frequencies alone would."""
+"""`MaskedLM`: loss, accuracy and perplexity over masked tokens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 class MaskedLM(evaluate.Metric):
     """Loss, accuracy and perplexity over masked tokens, from one row of sums per example.
 
-    Each row has `nats` (the cross-entropy summed over the example's masked tokens), `correct` (how many of them were
-    the model's first choice) and `masked_tokens`. All rows are summed before anything is divided: a mean of batch
-    means would depend on the batch size. Needs no download.
+    Each row contains `nats` (the cross-entropy summed over the example's masked tokens), `correct` (how many of them
+    were the model's first choice) and `masked_tokens`. All rows are summed before anything is divided, since a mean of
+    batch means would depend on the batch size. The metric needs no download.
 
     >>> metric = MaskedLM(keep_in_memory=True)
     >>> metric.compute(nats=[2.0, 4.0], correct=[1, 0], masked_tokens=[1, 3])

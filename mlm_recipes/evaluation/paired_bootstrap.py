@@ -1,4 +1,4 @@
-"""What changed between two measurements of the same masked tokens, and how sure that is: a paired bootstrap."""
+"""Compares two measurements of the same masked tokens, with intervals from a paired bootstrap."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from ..masking.random_keys import Floats
 from ..metrics_file import Measure, MeasureName, Scores, Verdict
 
-#: The columns of the sums of a paragraph: nats, first choices and first five choices that were right, masked tokens.
+#: The columns of a paragraph's sums: nats, correct first choices, tokens among the first five choices, masked tokens.
 NATS, CORRECT, IN_TOP5, MASKED = range(4)
 
-#: With fewer paragraphs their resamples are too much alike for an interval.
+#: With fewer paragraphs, the resamples are too similar for an interval.
 FEWEST = 10
 
-#: Each measure of sums, shape `(..., 4)`. Beyond 700 nats a float would overflow.
+#: Computes each measure from sums of shape `(..., 4)`. Above 700 nats, a float would overflow.
 MEASURES: dict[MeasureName, Callable[[Floats], Floats]] = {
     "loss": lambda sums: sums[..., NATS] / sums[..., MASKED],
     "perplexity": lambda sums: np.exp(np.minimum(sums[..., NATS] / sums[..., MASKED], 700.0)),
@@ -54,19 +54,19 @@ def paired_changes(
 ) -> dict[MeasureName, Measure]:
     """Return by how much each measure changed, with a 95% bootstrap interval over paragraphs.
 
-    Paragraphs are drawn with replacement, each with its tokens before and after, since tokens of one paragraph are not
-    independent of each other; a measure is a ratio of sums over what was drawn (percentile bootstrap; Efron &
-    Tibshirani 1993, chapter 13). All measures are taken of the same resamples.
+    Whole paragraphs are drawn with replacement, before and after together, since tokens of the same paragraph are not
+    independent of each other; a measure is a ratio of sums over the drawn paragraphs (percentile bootstrap; Efron &
+    Tibshirani 1993, chapter 13). All measures use the same resamples.
 
     Args:
-        before, after: sums of the same paragraphs with the same masks, shape `(paragraphs, 4)`: nats, first choices
-            that were right, first five choices that were, masked tokens.
-        names: which of `MEASURES`.
-        resamples: how many draws.
-        seed: of the draws.
+        before, after: sums of the same paragraphs with the same masks, shape `(paragraphs, 4)`: nats, correct first
+            choices, tokens among the first five choices, masked tokens.
+        names: which of `MEASURES` to return.
+        resamples: the number of resamples.
+        seed: the seed of the resamples.
 
-    Returns for each name `before`, `after`, `change` (after minus before), `low`, `high` and a `verdict`, of which
-    docs/metrics.md has the words. Paragraphs without a masked token do not count; of fewer than ten there is no
+    Returns for each name `before`, `after`, `change` (after minus before), `low`, `high` and a `verdict`, which
+    docs/metrics.md explains. Paragraphs without a masked token do not count; with fewer than ten paragraphs there is no
     interval, and `low` and `high` are None.
 
     >>> before = np.array([[4.0, 0, 0, 2], [6.0, 0, 0, 2]] * 5)
@@ -82,9 +82,9 @@ def paired_changes(
 
 
 def interval_of_gain(before: Floats, after: Floats, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Return the ends of the interval of the loss's fall, positive where it fell, of however few paragraphs.
+    """Return the ends of the interval of the loss's decrease, for any number of paragraphs.
 
-    The arguments are those of `paired_changes`, and so are the resamples.
+    The arguments and the resamples are the same as in `paired_changes`.
     """
     measured = before[:, MASKED] > 0
     drawn = _resampled(np.concatenate([before[measured], after[measured]], axis=1), resamples, seed)
@@ -116,7 +116,9 @@ def _verdict(low: float | None, high: float | None, lower_is_better: bool) -> Ve
 def _resampled(sums: Floats, resamples: int, seed: int) -> Floats:
     """Return the sums over paragraphs drawn with replacement, shape `(resamples, columns)`."""
     generator, paragraphs, parts = np.random.default_rng(seed), len(sums), []
-    for first in range(0, resamples, 100):  # a hundred at a time: a large held-out text must not fill the memory
+    for first in range(
+        0, resamples, 100
+    ):  # a hundred at a time, so that a large held-out text does not fill the memory
         size = min(100, resamples - first)
         drawn = generator.integers(paragraphs, size=(size, paragraphs)) + paragraphs * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * paragraphs).reshape(size, paragraphs)

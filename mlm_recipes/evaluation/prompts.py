@@ -1,4 +1,4 @@
-"""The prompts of a run, before and after: a person's own, or held-out text where the change is largest, either way."""
+"""A run's fill-mask prompts: the user's own, or those from held-out text that changed most."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 from ..metrics_file import Chosen, FilledPrompt, TokenProbability
 from .fill_mask import Prompt, answer_id, choose_prompts, likeliest, mask_probabilities
 
-#: How many words of a paragraph are compared at most, and how many prompts of each kind are shown.
+#: The most words of a paragraph that are compared, and the number of prompts of each kind that are shown.
 PER_TEXT, SHOWN = 3, 2
 
 _TOP_K = 5
@@ -18,29 +18,29 @@ _TOP_K = 5
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of a run; `own` if a person wrote them, who knows the answers."""
+    """A run's prompts; `own` if the user wrote them, without answers."""
 
     candidates: list[Prompt]
     own: bool = False
 
     @classmethod
     def read(cls, path: str | Path, mask_token: str) -> Prompts:
-        """Read a text file with a sentence a line, one [MASK] in each, or the tokenizer's own `mask_token`.
+        """Read a text file with one sentence per line, each with one [MASK] or the tokenizer's `mask_token`.
 
         Raises: FileNotFoundError or ValueError.
         """
         path = Path(path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(
-                f"prompts: {str(path)!r} is not a file (looked in {Path.cwd()}). Accepted: a text file with a sentence "
-                'a line, such as "The [MASK] of man." Check the path, or leave --prompts out.'
+                f"prompts: {str(path)!r} is not a file (looked in {Path.cwd()}). Accepted: a text file with one "
+                'sentence per line, such as "The [MASK] of man." Check the path, or leave --prompts out.'
             )
         try:
             lines = path.read_text("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"prompts: {str(path)!r} is not UTF-8 ({error.reason} at byte {error.start}). Accepted: text in UTF-8. "
-                "Save it as that."
+                "Save it in that encoding."
             ) from error
         found = []
         for number, line in enumerate(lines, start=1):
@@ -49,14 +49,14 @@ class Prompts:
             if sentence and masks != 1:
                 raise ValueError(
                     f"prompts: line {number} of {str(path)!r} has {masks or 'no'} [MASK]: {line.strip()[:80]!r}. "
-                    'Accepted: one a line, where a word is to be filled in, such as "The [MASK] of man."'
+                    'Accepted: exactly one per line. Put it where a word is to be filled in: "The [MASK] of man."'
                 )
             if sentence:
                 found.append(Prompt(sentence, ""))
         if not found:
             raise ValueError(
-                f"prompts: {str(path)!r} has no prompts. Accepted: a sentence a line with one [MASK]. Write some, or "
-                "leave --prompts out."
+                f"prompts: {str(path)!r} has no prompts. Accepted: one sentence per line, each with one [MASK]. Write "
+                "some, or leave --prompts out."
             )
         return cls(found, own=True)
 
@@ -66,7 +66,7 @@ class Prompts:
         return cls(choose_prompts(texts, tokenizer, count, seed, PER_TEXT, max_length))
 
     def fill(self, model: Any, tokenizer: Any) -> list[Filled]:
-        """Return a model's answers to all of them."""
+        """Return a model's answers to all prompts."""
         top_k = min(_TOP_K, model.get_input_embeddings().num_embeddings)
         texts = [prompt.text for prompt in self.candidates]
         every = zip(self.candidates, mask_probabilities(model, tokenizer, texts), strict=True)
@@ -79,10 +79,10 @@ class Prompts:
         ]
 
     def shown(self, before: list[Filled] | None, after: list[Filled]) -> list[tuple[int, Chosen]]:
-        """Choose what is shown: indices of candidates, and for each how it was chosen, in metrics.json's words.
+        """Choose the prompts to show: indices of candidates, and for each how it was chosen, as in metrics.json.
 
-        A person's own are all shown. Of the others those whose answer gained and lost most in probability, and some
-        that were chosen before; of one model alone only these, since nothing has changed.
+        The user's own are all shown. Of prompts from held-out text, those whose answers gained and lost most in
+        probability are shown, and some that are independent of the change. With a single model, only the latter.
         """
         if self.own:
             return [(index, "yours") for index in range(len(self.candidates))]
@@ -97,7 +97,7 @@ class Prompts:
         return found + others[: 3 * SHOWN - len(found)]
 
     def entries(self, filled: list[Filled], shown: list[tuple[int, Chosen]]) -> list[FilledPrompt]:
-        """Return a model's answers to what is shown, as metrics.json holds them."""
+        """Return a model's answers to the prompts that are shown, as in metrics.json."""
         return [
             {
                 "prompt": self.candidates[index].text,
@@ -112,7 +112,7 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Filled:
-    """A model's answer to a prompt: the probability of the word that stands there, and the likeliest tokens."""
+    """A model's answer to a prompt: the probability of the masked word, and the likeliest tokens."""
 
     probability: float | None
     top: list[TokenProbability]

@@ -1,4 +1,4 @@
-"""Pseudo-perplexity: each token masked alone, with everything else to be seen (Salazar et al. 2020)."""
+"""Masks tokens one at a time for pseudo-perplexity, with all other tokens visible (Salazar et al. 2020)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from ..data.columns import list_lengths
 from ..masking.random_keys import CHOOSE, EVALUATION_EPOCH, Bools, Ints, draw, sequence_keys
 
-#: So many tokens of the longest row can be afforded in any case.
+#: The budget always allows at least this many tokens of the longest row.
 _FEWEST = 32
 
 
 @dataclass(frozen=True)
 class MaskedAlone:
-    """Rows in each of which one token is masked, and what part of a text they are.
+    """Copies of a text's rows, each with one token to be masked.
 
     Attributes:
-        rows: mappings whose `special_tokens_mask` leaves nothing but that one token; a collator that masks at least
-            one token of a row, as the frozen one does, masks it.
-        of_row: which row of the text each is of.
-        share: the probability of each of the text's tokens to be among them; 1: all are.
+        rows: mappings whose `special_tokens_mask` excludes all tokens except that one; a collator that masks at least
+            one token of a row, such as the frozen one, masks it.
+        of_row: the index of each copy's row in the text.
+        share: the probability with which each of the text's tokens was chosen; 1 if all were.
     """
 
     rows: list[dict[str, Any]]
@@ -31,11 +31,11 @@ class MaskedAlone:
 
 
 def mask_alone(rows: Any, special_ids: Ints, seed: int, budget: int) -> MaskedAlone:
-    """Choose tokens of `rows` that shall be masked one at a time, so that about `budget` positions are computed.
+    """Choose tokens of `rows` to be masked one at a time, so that about `budget` positions are computed.
 
-    Each token is chosen with the same probability, by `seed` and the row's example_id, whatever the other rows: what
-    is found on them is an unbiased measure of the whole text, and of a text that costs less than the budget it is the
-    whole. A row of n tokens costs n positions for each that is chosen. Pseudo-perplexity is the exponential of their
+    Each token is chosen with the same probability, by `seed` and the row's example_id, independently of other rows, so
+    their mean is an unbiased estimate for the whole text. If the text costs less than the budget, all tokens are
+    chosen. In a row of n tokens, each chosen token costs n positions. Pseudo-perplexity is the exponential of their
     mean loss (https://aclanthology.org/2020.acl-main.240, equation 4).
 
     Args:

@@ -1,4 +1,4 @@
-"""What a model made of every single masked token: its loss and its rank, as arrays."""
+"""`TokenResults`: the loss and the rank of every masked token, as arrays."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .forward_passes import evaluate_batches, with_bar
 
 @dataclass(frozen=True)
 class TokenResults:
-    """Five arrays of shape `(tokens,)`, one entry for each masked token, in the order of the text.
+    """Five arrays of shape `(tokens,)`, with one entry for each masked token, in the order of the text.
 
     Attributes:
-        row: which of the rows that were evaluated, by its index.
-        position: which token of the row, special tokens counted.
-        token: the id that stands there.
+        row: the index of the evaluated row.
+        position: the token's position in the row, including special tokens.
+        token: the true token's id.
         nats: the model's cross-entropy.
-        rank: how many tokens the model held for likelier, 0 where the true one was its first choice.
+        rank: the number of tokens that the model ranks before the true one; 0 if that is its first choice.
     """
 
     row: Ints
@@ -45,7 +45,7 @@ class TokenResults:
 
     @classmethod
     def joined(cls, several: Sequence[TokenResults]) -> TokenResults:
-        """Return the results of several draws, one behind the other."""
+        """Return the results of several draws, one after the other."""
         return cls(*(np.concatenate([getattr(each, item.name) for each in several]) for item in fields(cls)))
 
     def __len__(self) -> int:
@@ -56,9 +56,10 @@ class TokenResults:
         return TokenResults(*(getattr(self, item.name)[chosen] for item in fields(self)))
 
     def sums(self, groups: Ints, count: int) -> Floats:
-        """Return nats, first choices that were right, first five that were, and tokens of each group: `(count, 4)`.
+        """Return each group's nats, correct first choices, tokens among the first five choices, and tokens.
 
-        `groups` says which group, from 0 to `count - 1`, each entry belongs to, shape `(tokens,)`.
+        `groups` contains each entry's group, from 0 to `count - 1`, shape `(tokens,)`. The result has shape
+        `(count, 4)`.
 
         >>> two = TokenResults.of([np.array([[0, 1, 7, 2.5, 0], [1, 3, 9, 4.0, 8]])])
         >>> two.sums(two.row, 2).tolist()
@@ -80,17 +81,18 @@ def evaluate_tokens(
     """Evaluate this process's share of `rows`: an array of shape `(tokens, 5)` for `TokenResults.of`.
 
     Args:
-        model: left in the mode it was in.
+        model: it keeps its mode (training or evaluation).
         rows: a data set, or a list of mappings.
-        collator: with frozen masks.
-        batch_size: rows of a forward pass.
+        collator: a collator with frozen masks.
+        batch_size: the number of rows in a forward pass.
         sparse: compute the head at masked positions only.
-        process, processes: the share. Each process has the same number of forward passes, on a row without a masked
-            token where it has no more of its own, since a model that is sharded over them needs all of them.
+        process, processes: the index of this process, and the number of all. Each makes the same number of forward
+            passes, on a row without a masked token if it has no more rows, since a model that is sharded over the
+            processes needs all of them.
     """
     collator = replace(collator, padding="longest", pad_to_multiple_of=None)
     lengths = list_lengths(rows, "input_ids") if isinstance(rows, Dataset) else [len(row["input_ids"]) for row in rows]
-    order = np.argsort(lengths, kind="stable")  # rows of like length together: less padding, where there is any
+    order = np.argsort(lengths, kind="stable")  # rows of similar length together, for less padding
     batches = [order[first : first + batch_size].tolist() for first in range(0, len(order), batch_size)]
     passes = -(-len(batches) // processes)
     mine = [batches[i] if i < len(batches) else [] for i in range(process, passes * processes, processes)]

@@ -1,4 +1,4 @@
-"""What token frequencies alone would score: the level that a model must pass to have learned anything."""
+"""Scores a prediction from token frequencies only: a model that scores no better has learned nothing more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .metric import compute
 
 
 def token_counts(train_ids: Iterable[Any], vocab_size: int) -> np.ndarray:
-    """Count how often the training text has each token, int64, shape `(vocab_size,)`; `train_ids` come in any pieces.
+    """Count each token of the training text, int64, shape `(vocab_size,)`; `train_ids` may be in pieces of any size.
 
     >>> token_counts([[5, 5], [6]], vocab_size=8).tolist()
     [0, 0, 0, 0, 0, 2, 1, 0]
@@ -27,10 +27,10 @@ def token_counts(train_ids: Iterable[Any], vocab_size: int) -> np.ndarray:
 def word_frequency_metrics(
     counts: np.ndarray, labels: Iterable[torch.Tensor], special_ids: Iterable[int]
 ) -> dict[str, float]:
-    """Return what token frequencies alone would score on `labels`: the level that any real learning must pass.
+    """Return the metrics on `labels` of a prediction from token frequencies only, as a baseline.
 
-    `counts` are those of the training text (`token_counts`), to which one is added for each token (Laplace); special
-    tokens are left out, since no label is one. The accuracy is that of always saying the commonest token.
+    `counts` are the training text's (`token_counts`), and one is added to each (Laplace); special tokens are excluded,
+    since they are never labels. The accuracy is that of always predicting the most frequent token.
 
     >>> counts = token_counts([[5, 5, 6]], vocab_size=8)
     >>> word_frequency_metrics(counts, [torch.tensor([5, -100])], special_ids=[0])["accuracy"]

@@ -1,4 +1,4 @@
-"""Which tokens begin a word and which go on with one, whatever the tokenizer marks: `##ing`, `Ġword` or `▁word`."""
+"""Finds the tokens that begin a word, for any tokenizer: those that mark `##ing`, `Ġword` or `▁word`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _BEGINS = ("\u0120", "\u2581")  # byte-level BPE's and SentencePiece's space
 
 
 class WordPieces:
-    """The vocabulary of a tokenizer, by what each token is within a word.
+    """A tokenizer's vocabulary, which tells whether a token begins or continues a word.
 
-    WordPiece marks the tokens that go on with a word; byte-level BPE and SentencePiece mark the space before one, and
-    there a token without that mark goes on with a word if letters or digits meet.
+    WordPiece marks tokens that continue a word. Byte-level BPE and SentencePiece mark the space before a word; with
+    them, a token without that mark continues a word if it starts with a letter or digit and the token before ends with
+    one.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
@@ -42,15 +43,15 @@ class WordPieces:
         self._words: dict[tuple[int, ...], str] = {}
 
     def begin(self, ids: Ints) -> Bools:
-        """Tell which tokens of a row begin a word, or stand by themselves as punctuation does; shape `(tokens,)`."""
+        """Tell which tokens of a row begin a word or are separate, such as punctuation; shape `(tokens,)`."""
         if self._mark == _CONTINUES:
             return ~self._marked[ids]
         after_letter = np.concatenate([[False], self._ends_with_letter[ids[:-1]]])
         return self._marked[ids] | ~self._starts_with_letter[ids] | ~after_letter
 
     def word_at(self, ids: Ints, begins: Bools, position: int) -> str:
-        """Return the whole word that the token at a position of a row is of, pieces joined; `begins` is `begin`'s."""
-        start = position - int(np.argmax(begins[position::-1]))  # the nearest that begins one, at or before
+        """Return the whole word that contains the token at `position` of a row; `begins` is the result of `begin`."""
+        start = position - int(np.argmax(begins[position::-1]))  # the nearest beginning, at or before the position
         later = np.flatnonzero(begins[position + 1 :])
         end = position + 1 + int(later[0]) if len(later) else len(ids)
         key = tuple(ids[start:end].tolist())
