@@ -1,5 +1,5 @@
 # Two commands are enough:  make train CORPUS=meditations   and   make test
-# CORPUS=  a known name, a file (text, JSON lines, CSV, Parquet ...), a folder, an http(s) address, or a hub id
+# CORPUS=  a known name, a file (text, JSON lines, CSV, Parquet ...), a folder, an http(s) URL, or a hub id
 # MODEL=   a built-in name (mini, mini-random), a local folder, or a hub id such as google-bert/bert-base-uncased
 # RECIPE=  a YAML file; by default quickstart for a built-in model and adapt for any other
 # ARGS=    any other value: ARGS="--learning_rate 1e-4 --num_train_epochs 3"

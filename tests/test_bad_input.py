@@ -41,9 +41,9 @@ def an_office_document() -> None:
 
 # What makes it, what is typed, what is said. Each is refused.
 REFUSED = {
-    "empty": (lambda: write("a.txt", b""), "a.txt", "'a.txt' holds no text (0 blank lines)"),
-    "blank": (lambda: write("a.txt", "\n \n\t\n"), "a.txt", "'a.txt' holds no text (3 blank lines)"),
-    "byte order mark only": (lambda: write("a.txt", b"\xef\xbb\xbf"), "a.txt", "'a.txt' holds no text"),
+    "empty": (lambda: write("a.txt", b""), "a.txt", "'a.txt' contains no text (0 blank lines)"),
+    "blank": (lambda: write("a.txt", "\n \n\t\n"), "a.txt", "'a.txt' contains no text (3 blank lines)"),
+    "byte order mark only": (lambda: write("a.txt", b"\xef\xbb\xbf"), "a.txt", "'a.txt' contains no text"),
     "one paragraph": (lambda: write("a.txt", "one\n"), "a.txt", "1 different paragraph, too few"),
     "equal lines": (lambda: write("a.txt", "the same\n" * 100_000), "a.txt", "1 different paragraph, too few"),
     "NUL bytes": (lambda: write("a.txt", LINES + "a\0b\n"), "a.txt", "a.txt, line 41: a NUL character"),
@@ -60,17 +60,17 @@ REFUSED = {
     ),
     "truncated Parquet": (a_truncated_parquet, "a.parquet", "a.parquet cannot be read as parquet"),
     "csv without text": (lambda: write("a.csv", "n,m\n1,2\n"), "a.csv --text_column text", "has no column 'text'"),
-    "csv of numbers and no header": (lambda: write("a.csv", "1,2\n"), "a.csv", "'a.csv' holds no text"),
+    "csv of numbers and no header": (lambda: write("a.csv", "1,2\n"), "a.csv", "'a.csv' contains no text"),
     "broken JSON lines": (
         lambda: write("a.jsonl", '{"text": "one"}\n' * 6 + '{"text": \n'),
         "a.jsonl",
         "a.jsonl, line 7: not JSON",
     ),
-    "a folder with no text": (lambda: write("f/a.png", b"\x89PNG"), "f", "the folder 'f' holds no text"),
-    "an empty folder": (lambda: Path("f").mkdir(), "f", "the folder 'f' holds no text"),
-    "a folder given as a file": (lambda: Path("a.txt").mkdir(), "a.txt", "the folder 'a.txt' holds no text"),
+    "a folder with no text": (lambda: write("f/a.png", b"\x89PNG"), "f", "the folder 'f' contains no text"),
+    "an empty folder": (lambda: Path("f").mkdir(), "f", "the folder 'f' contains no text"),
+    "a folder given as a file": (lambda: Path("a.txt").mkdir(), "a.txt", "the folder 'a.txt' contains no text"),
     "a link to itself": (lambda: os.symlink("a.txt", "a.txt"), "a.txt", "'a.txt' (looked in"),
-    "a link that leads nowhere": (lambda: os.symlink("gone", "a.txt"), "a.txt", "It is a link that leads nowhere"),
+    "a broken link": (lambda: os.symlink("gone", "a.txt"), "a.txt", "It is a broken link"),
     "a pipe": (lambda: os.mkfifo("a.txt"), "a.txt", "a.txt cannot be read (it is not a regular file)"),
     "a file that cannot be read": (lambda: None, "/proc/self/mem", "/proc/self/mem cannot be read"),
     "a pattern without files": (lambda: None, "f/*.txt", "no file matches 'f/*.txt'"),
@@ -92,7 +92,7 @@ REFUSED = {
         "a.txt --deduplicate all",
         "deduplicate: received 'all'",
     ),
-    "standard input that is empty": (lambda: None, "-", "holds no text"),
+    "standard input that is empty": (lambda: None, "-", "contains no text"),
 }
 
 

@@ -1,1 +1,1 @@
-"""From a corpus's name to paragraphs, and from paragraphs to rows of token ids."""
+"""Resolves a corpus's name, reads its paragraphs, and tokenizes them into rows."""

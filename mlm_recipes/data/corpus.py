@@ -1,4 +1,4 @@
-"""Load a text and hold a part of it out: `load_corpus`."""
+"""`load_corpus`: loads a text and holds out a part of it."""
 
 from __future__ import annotations
 
@@ -76,28 +76,27 @@ def load_corpus(
             - a file: text, Markdown, JSON lines, JSON, CSV, TSV, Parquet or Arrow, also compressed with gzip, zstd,
               bzip2 or xz
             - a folder, or a pattern such as `texts/*.txt`
-            - an http(s) address
+            - an http(s) URL
             - `-`, standard input
             - the id of a data set on the hub, `owner/name`
         validation_fraction: share of the distinct paragraphs to hold out, in (0, 1); at least one is held out. A hub
-            data set with a `validation` split keeps that instead.
+            data set with a `validation` split holds out that split instead.
         max_eval_samples: upper bound for the number of distinct paragraphs held out; more would not make the
             measurement noticeably better.
-        validation_corpus: another text to hold out whole instead, named as `corpus` is (the `validation` split of a hub
-            data set, or else its `train` split). Paragraphs that are in both are not trained on.
-        seed: decides which paragraphs are held out. This depends on the paragraph's text and the seed alone, not on the
+        validation_corpus: a separate text to hold out completely instead, named in the same ways as `corpus` (for a hub
+            data set its `validation` split, or `train` if it has none). Paragraphs that are in both are not trained on.
+        seed: decides which paragraphs are held out. This depends only on the paragraph's text and the seed, not on the
             order of the file.
         deduplicate: `none`; `exact`: drop paragraphs that equal an earlier one, ignoring case and white space; `near`:
             also drop those that share four fifths of their five-word shingles with an earlier one, and train on none
             that is a near duplicate of a held-out one (`mlm_recipes.data.near_duplicates`).
         count_near_duplicates: whether to count the near duplicates that are kept; by default up to 20,000 paragraphs.
-        text_column: the column of a table that holds the text; by default `text`, or the one with the longest strings.
-        sample_by: what a paragraph of a text file is: `line`, `paragraph` (separated by blank lines), `document`, or
-            `auto` (`mlm_recipes.data.text_files.read_text`).
-        encoding, encoding_errors: of files: one of Python's codecs, and `strict` or `replace`.
-        config, split, revision: of a hub data set: its configuration, the split to train on, and a branch, tag or
-            commit.
-        sha256: of the file at an http(s) address; any other file is refused.
+        text_column: a table's column that contains the text; by default `text`, or the column with the longest strings.
+        sample_by: how a text file is divided into paragraphs: `line`, `paragraph` (separated by blank lines),
+            `document`, or `auto` (`mlm_recipes.data.text_files.read_text`).
+        encoding, encoding_errors: how files are decoded: one of Python's codecs, and `strict` or `replace`.
+        config, split, revision: a hub data set's configuration, its split to train on, and its branch, tag or commit.
+        sha256: the hash of the file at an http(s) URL; any other file is refused.
 
     Paragraphs that are equal, ignoring case and white space, stay on one side of the split. `example_id` is the
     paragraph's number in its text, from 0.
@@ -161,7 +160,7 @@ def check_held_out(validation_fraction: float, max_eval_samples: int) -> None:
 def load_paragraphs(source: TextSource) -> Dataset:
     """Load all paragraphs of a text in order, with `text` and `example_id`; nothing is held out.
 
-    Of a hub data set, these are the paragraphs of its `validation` split, if it has one.
+    For a hub data set with a `validation` split, these are the paragraphs of that split.
 
     >>> len(load_paragraphs(resolve("general-english")))
     60
@@ -171,14 +170,14 @@ def load_paragraphs(source: TextSource) -> Dataset:
 
 
 def _split(rows: Dataset, fraction: float, at_most: int, seed: int, name: str) -> Corpus:
-    # The distinct paragraphs are ranked by a keyed hash, and the first ones are held out. So the number is exact, the
-    # order of the file does not matter, and a paragraph added to the corpus moves hardly any other across the split.
+    # The distinct paragraphs are ranked by a keyed hash, and the first ones are held out. So the number is exact,
+    # the file's order does not matter, and adding a paragraph moves hardly any other paragraph across the split.
     ranks = sequence_keys(seed, 0, column(rows, "digest"))
     ranked = np.unique(ranks)
     if len(ranked) < 2:
         raise ValueError(
             f"corpus: {name!r} has {len(ranked)} different paragraph, too few to hold one out. Accepted: at least two, "
-            "preferably a hundred. Put each paragraph on a line of its own."
+            "preferably a hundred. Put each paragraph on a separate line."
         )
     held_out = ranks < ranked[min(max(1, round(fraction * len(ranked))), at_most, len(ranked) - 1)]
     return Corpus(train=rows.select(np.flatnonzero(~held_out)), validation=rows.select(np.flatnonzero(held_out)))
@@ -189,8 +188,8 @@ def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
     if not len(kept):
         raise ValueError(
             "corpus: every paragraph is also in the text that is held out, so there is nothing to train on. "
-            "Accepted: texts that differ. Name another validation_corpus, or save the `train` split of a hub data set "
-            "as a text file and name that: part of it is then held out."
+            "Accepted: texts that differ. Name a different validation_corpus, or save the `train` split of a hub data "
+            "set as a text file and name that: part of it is then held out."
         )
     logger.info("A separate text is held out; validation_fraction does not apply.")
     return Corpus(train=kept, validation=held_out)
@@ -213,7 +212,7 @@ def _not_near(rows: Dataset, held_out: Dataset) -> Dataset:
 
 
 def _count_near(corpus: Corpus, counts: SplitCounts) -> None:
-    """Count the paragraphs that are near duplicates of an earlier one, and those in training of a held-out one."""
+    """Count the near duplicates of earlier paragraphs, and the training paragraphs that duplicate held-out ones."""
     groups = near_duplicate_groups(concatenate_datasets([corpus["validation"], corpus["train"]])["text"])
     held_out = np.arange(len(groups)) < len(corpus["validation"])
     counts["near_duplicates"] = int((groups != np.arange(len(groups))).sum()) - counts["duplicates"]

@@ -1,4 +1,4 @@
-"""What a corpus's name stands for, decided once: `resolve` returns a `TextSource`, and all reading starts from that."""
+"""`resolve` decides what a corpus's name refers to; all code that reads a text starts from its `TextSource`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 CORPORA = Path(__file__).parent.parent / "bundled/corpora"
 
-#: `known`: one of `known_corpora()`. An address is http or https.
+#: `known`: one of `known_corpora()`. `address`: an http(s) URL.
 Kind = Literal["known", "file", "folder", "pattern", "address", "standard input", "hub"]
 
 
 def known_corpora() -> dict[str, dict[str, Any]]:
-    """Return the metadata of every corpus that has a name here: the bundled ones and those downloaded on demand.
+    """Return the metadata of all known corpora, by name: the bundled ones and those downloaded on demand.
 
     >>> list(known_corpora())
     ['general-english', 'meditations', 'meditations-long']
@@ -40,9 +40,9 @@ class Reading:
     """How a text is read.
 
     Args:
-        text_column: the column of a table that holds the text; by default `text`, or the one with the longest strings.
-        sample_by: what a paragraph of a text file is: `line`, `paragraph`, `document` or `auto`.
-        encoding: a codec of Python's.
+        text_column: a table's column that contains the text; by default `text`, or the column with the longest strings.
+        sample_by: how a text file is divided into paragraphs: `line`, `paragraph`, `document` or `auto`.
+        encoding: one of Python's codecs.
         encoding_errors: `strict` or `replace`.
 
     Raises: ValueError for an unknown value.
@@ -72,13 +72,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Version:
-    """Which version of a text is meant.
+    """The requested version of a text.
 
     Args:
-        config: the configuration of a hub data set; by default its only one, or the one that its card names.
+        config: the configuration of a hub data set; by default its only one, or its card's default.
         split: the split of a hub data set to train on; by default `train`.
         revision: a branch, tag or commit of a hub data set; by default `main`.
-        sha256: what a file at an http(s) address must have.
+        sha256: the required hash of a file at an http(s) URL.
 
     >>> Version(split="test").revision is None
     True
@@ -90,24 +90,24 @@ class Version:
     sha256: str | None = None
 
 
-#: Text in UTF-8, read by the rules of `Reading`'s defaults, and whichever version is current.
+#: The defaults: text in UTF-8, read by `Reading`'s default rules, in its current version.
 PLAIN, CURRENT = Reading(), Version()
 
 
 @dataclass(frozen=True)
 class TextSource:
-    """What a corpus's name stands for; made by `resolve`.
+    """The text that a corpus's name refers to, as `resolve` returns it.
 
     Args:
-        kind: what it is.
-        name: what the corpus is called in reports; of a hub data set its id.
+        kind: the kind of source.
+        name: the corpus's name in reports; for a hub data set, its id.
         source: where it comes from, without credentials.
         reading: how it is read.
-        version: which version is meant.
-        licence: where it is known.
-        path: the file, folder or pattern on this disk; for an address and standard input, the copy that was written.
-        files: the files that `path` stands for, each with its format; none for the hub.
-        files_left_out: how many other files are in the folder or match the pattern.
+        version: the requested version.
+        licence: the text's licence, if known.
+        path: the file, folder or pattern on this disk; for a URL and standard input, the local copy.
+        files: the files at `path`, each with its format; none for the hub.
+        files_left_out: the number of other files in the folder, or that match the pattern.
     """
 
     kind: Kind
@@ -131,20 +131,20 @@ class TextSource:
 def resolve(
     name: str, reading: Reading = PLAIN, version: Version = CURRENT, *, for_streaming: bool = False
 ) -> TextSource:
-    """Decide what a corpus's name stands for, and find its files.
+    """Decide what a corpus's name refers to, and find its files.
 
-    A known corpus comes before a file or folder of the same name, and a warning says so. Next come `-` and http(s)
-    addresses, then files, folders and patterns, then the hub. A file at an address is downloaded, and standard input is
-    written to a file. The hub is not asked.
+    A known corpus takes precedence over a file or folder of the same name, and a warning is logged. Next come `-` and
+    http(s) URLs, then files, folders and patterns, then the hub. A file at a URL is downloaded, and standard input is
+    written to a file. The hub is not contacted.
 
     Args:
         name: as for `mlm_recipes.load_corpus`.
         reading: how to read the text; a known corpus is always read by line.
-        version: which version of the text is meant.
-        for_streaming: refuse what cannot be streamed: standard input.
+        version: the requested version of the text.
+        for_streaming: refuse standard input, which cannot be streamed.
 
-    Raises: FileNotFoundError for a path that does not exist; ValueError for another unknown name, files that cannot be
-    read, a download that fails, or a `version` that does not apply to this kind of text.
+    Raises: FileNotFoundError for a path that does not exist; ValueError for any other unknown name, files that cannot
+    be read, a download that fails, or a `version` that does not apply to this kind of text.
 
     >>> source = resolve("meditations")
     >>> source.kind, source.facts()
@@ -168,7 +168,7 @@ def resolve(
         if for_streaming:
             raise ValueError(
                 f"corpus: received {name!r}, standard input, with streaming. Accepted with streaming: a known corpus, "
-                "a file, a folder, a pattern, an http(s) address or a hub id owner/name. To read from standard input, "
+                "a file, a folder, a pattern, an http(s) URL or a hub id owner/name. To read from standard input, "
                 "leave out --streaming."
             )
         path = source = str(from_standard_input())
@@ -190,7 +190,7 @@ def _kind_of(name: str) -> Kind:
     if kind := path_kind(name):
         return kind
     if looks_like_path(name):
-        link = " It is a link that leads nowhere." if Path(name).expanduser().is_symlink() else ""
+        link = " It is a broken link." if Path(name).expanduser().is_symlink() else ""
         raise FileNotFoundError(
             f"corpus: there is no file or folder {name!r} (looked in {Path.cwd()}).{link} Accepted: {_accepted()}. "
             "Check the path for a typing error."
@@ -204,11 +204,11 @@ def _kind_of(name: str) -> Kind:
 
 
 def _refuse_version(name: str, kind: Kind, version: Version) -> None:
-    """Refuse what says which version is meant of another kind of text."""
+    """Raise ValueError for a value of `version` that does not apply to this kind of text."""
     for option, value in vars(version).items():
         applies_to: Kind = "address" if option == "sha256" else "hub"
         if value is not None and kind != applies_to:
-            what = "an http(s) address" if applies_to == "address" else "a data set of the hub"
+            what = "an http(s) URL" if applies_to == "address" else "a data set of the hub"
             raise ValueError(
                 f"corpus_{option}: received {value!r} for {name!r}, which is not {what}. Accepted: a value only if "
                 f"--corpus is {what}. Leave out --corpus_{option}."
@@ -216,7 +216,7 @@ def _refuse_version(name: str, kind: Kind, version: Version) -> None:
 
 
 def _warn_of_namesake(name: str) -> None:
-    """Say which of the two was taken where a file or folder has the name of a known corpus."""
+    """Warn if a file or folder has the same name as the known corpus, which is used."""
     if kind := path_kind(name):
         logger.warning(
             "corpus: %r is the known corpus, not the %s of that name in %s. To read the %s, name it ./%s",
@@ -226,6 +226,6 @@ def _warn_of_namesake(name: str) -> None:
 
 def _accepted() -> str:
     return (
-        f"a known corpus ({', '.join(known_corpora())}), a file or folder of text, a pattern, an http(s) address, - "
-        "for standard input, or a hub id owner/name"
+        f"a known corpus ({', '.join(known_corpora())}), a file or folder of text, a pattern, an http(s) URL, - for "
+        "standard input, or a hub id owner/name"
     )

@@ -1,4 +1,4 @@
-"""The files that a path, a folder or a pattern stands for, and their formats."""
+"""Finds the files of a path, a folder or a pattern, and their formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 PathKind = Literal["file", "folder", "pattern"]
 
-#: Formats, and the endings of their files' names.
+#: Formats, and the file name extensions of each.
 FORMATS = {
     "text": (".txt", ".text"),
     "markdown": (".md", ".markdown"),
@@ -23,14 +23,14 @@ FORMATS = {
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 _ENDINGS = {ending for endings in FORMATS.values() for ending in endings} | set(COMPRESSED)
 
-#: Names, without endings, of files in a folder that describe the others.
+#: Names, without extension, of files that describe a folder's other files.
 _ABOUT = {"changelog", "contributing", "copying", "licence", "license", "notice", "readme", "requirements"}
-_ABOUT |= {"dataset_dict", "dataset_info", "state"}  # written by `datasets` beside its own files
+_ABOUT |= {"dataset_dict", "dataset_info", "state"}  # written by `datasets` next to its data files
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 
 
 def format_of(path: Path) -> str | None:
-    """Return the format that the ending of a file's name stands for, or None.
+    """Return the format that belongs to a file's extension, or None.
 
     >>> [format_of(Path(name)) for name in ("a.txt", "b.jsonl.gz", "c.MD", "notes")]
     ['text', 'jsonl', 'markdown', None]
@@ -42,7 +42,7 @@ def format_of(path: Path) -> str | None:
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without the endings that stand for a format or a compression.
+    """Return a file's name without the extensions of its format and compression.
 
     >>> stem(Path("texts/book.txt.gz")), stem(Path("texts"))
     ('book', 'texts')
@@ -53,9 +53,9 @@ def stem(path: Path) -> str:
 
 
 def path_kind(name: str) -> PathKind | None:
-    """Tell what a path is on this disk, or None where there is nothing.
+    """Return what a path is on this disk, or None if it does not exist.
 
-    A name with wildcards is a pattern, unless there is a file or folder of that very name.
+    A name with wildcards is a pattern, unless there is a file or folder with exactly that name.
 
     >>> path_kind("/"), path_kind("texts/*.txt"), path_kind("no/such/file.txt")
     ('folder', 'pattern', None)
@@ -67,7 +67,7 @@ def path_kind(name: str) -> PathKind | None:
 
 
 def name_of(name: str, kind: PathKind) -> str:
-    """Return what a text is called in reports: its file or folder, or the folder that a pattern begins with.
+    """Return a text's name in reports: that of its file or folder, or of the folder that a pattern begins with.
 
     >>> name_of("texts/book.txt.gz", "file"), name_of("texts/**/*.txt", "pattern")
     ('book', 'texts')
@@ -79,12 +79,12 @@ def name_of(name: str, kind: PathKind) -> str:
 
 
 def find_files(name: str, kind: PathKind) -> tuple[list[tuple[Path, str]], int]:
-    """Return the files that a path or pattern stands for, each with its format, and how many others are left out.
+    """Return the files at a path or pattern, each with its format, and the number of other files that are skipped.
 
-    A folder stands for the files in it and below it that have one format: the one with the most bytes. Hidden files
-    and files about the others (README, LICENSE ...) are not counted. The same format is chosen among the files that
-    match a pattern. A file with an unknown ending is read as text if it is named, or if no file that matches a pattern
-    has a known one.
+    For a folder, these are the files in it and its subfolders that have the most common format, by bytes. Hidden files
+    and files that describe the others (README, LICENSE ...) are not counted. The same applies to the files that match a
+    pattern. A file with an unknown extension is read as text if it is named, or if no file that matches a pattern has a
+    known one.
 
     Raises: ValueError for a folder or a pattern without such files, or an archive.
     """
@@ -109,9 +109,9 @@ def find_files(name: str, kind: PathKind) -> tuple[list[tuple[Path, str]], int]:
         return [(file, _format_or_text(file)) for file in found], 0
     if chosen is None:
         raise ValueError(
-            f"corpus: the folder {str(path)!r} holds no text. Accepted: a folder with files in it or below it that "
-            f"end in {', '.join(ending for endings in FORMATS.values() for ending in endings)}. Name another folder, "
-            "or a file."
+            f"corpus: the folder {str(path)!r} contains no text. Accepted: a folder that contains, also in subfolders, "
+            f"files that end in {', '.join(ending for endings in FORMATS.values() for ending in endings)}. Name a "
+            "different folder, or a file."
         )
     return [(file, chosen) for file in by_format[chosen]], len(found) - len(by_format[chosen])
 

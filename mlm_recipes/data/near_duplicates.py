@@ -1,4 +1,4 @@
-"""Near duplicates among paragraphs: MinHash finds candidates, and their exact Jaccard similarity decides."""
+"""Finds near duplicates among paragraphs: MinHash finds candidates, and their exact Jaccard similarity decides."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ UNSPACED += "\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 # Two paragraphs are compared if all rows of one band agree. This misses 1 pair in 20,000 at a similarity of 0.8, and 1
-# in 100 at 0.7. It compares half of the pairs at 0.5, and one in 125 at 0.2. A band is kept as 4 bytes: a chance
-# agreement costs a comparison, and does not change the result.
+# in 100 at 0.7. It compares half of the pairs at 0.5, and one in 125 at 0.2. A band is stored as 4 bytes: an
+# accidental agreement costs a comparison, and does not change the result.
 BANDS, ROWS = 25, 5
 SLOTS = 128  # rensa is faster with powers of two; the last three are not used
 LOWEST_THRESHOLD = 0.7
 BATCH = 1000
-REMEMBERED = 20_000  # candidates whose shingles are kept for the next band, about a kilobyte each
+REMEMBERED = 20_000  # candidates whose shingles are cached for the next band, about a kilobyte each
 
 
 def near_duplicate_groups(texts: Sequence[str], *, threshold: float = 0.8, words: int = 5) -> npt.NDArray[np.int64]:
@@ -43,9 +43,9 @@ def near_duplicate_groups(texts: Sequence[str], *, threshold: float = 0.8, words
     has exact duplicates but no near ones. Changing one word in the middle of a paragraph changes 5 of its shingles; by
     default, a paragraph of 49 words or more then is still a near duplicate.
 
-    The result depends on the texts alone, not on the process or the number of threads; the groups do not depend on the
-    order of the texts. Memory, besides the texts: about 150 bytes a paragraph. Time: about that of reading; more where
-    thousands of paragraphs are similar but no near duplicates, since each is then compared with each.
+    The result depends only on the texts, not on the process or the number of threads; the groups do not depend on the
+    order of the texts. Memory, besides the texts: about 150 bytes per paragraph. Time: about that of reading, or more
+    if thousands of paragraphs are similar but not near duplicates, since then all pairs are compared.
 
     Raises: ValueError for a threshold or a number of words that is out of range.
 
@@ -103,7 +103,7 @@ def _words(text: str) -> list[str]:
 
 
 def _shingles(found: list[str], words: int) -> list[str]:
-    runs = zip(*(found[start:] for start in range(words)), strict=False)  # as many as the shortest has
+    runs = zip(*(found[start:] for start in range(words)), strict=False)  # until the shortest ends
     return [" ".join(run) for run in runs] or [" ".join(found)]
 
 
@@ -146,8 +146,8 @@ def _joined(
     """Return the labels after merging those of near rows; the lower label is kept.
 
     A row is compared with all others at once. Rows with the most common label are skipped: rows with the same label
-    need no comparison, and for two labels it is enough to compare the rows of one. So many near
-    duplicates of one paragraph take one comparison.
+    need no comparison, and for two labels it is enough to compare the rows of one. Therefore, many
+    near duplicates of one paragraph need only one comparison.
     """
     sizes = np.array([len(held) for held in shingles])
     starts = np.cumsum(sizes) - sizes

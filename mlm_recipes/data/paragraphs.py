@@ -1,4 +1,4 @@
-"""From a `TextSource` to its paragraphs: read once and kept on disk, or streamed."""
+"""Reads the paragraphs of a `TextSource`: once, into a cache on disk, or as a stream."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ COUNTS = {
 
 
 def read_paragraphs(source: TextSource) -> tuple[Dataset, Dataset | None, ReadText]:
-    """Read a text, or find what was read before.
+    """Read a text, or return it from the cache if it was read before.
 
     Returns:
         Its rows, with the columns of `mlm_recipes.data.text_cache.read_once`; the rows of a hub data set's `validation`
-        split, where it has one and `train` is read, else None; and the facts for metrics.json.
+        split, if it has one and `train` is read, otherwise None; and the facts for metrics.json.
 
-    Raises: ValueError for files that cannot be read or hold no text, and as `mlm_recipes.sources.hub_datasets`.
+    Raises: ValueError for files that cannot be read or contain no text, and as `mlm_recipes.sources.hub_datasets`.
 
     >>> from mlm_recipes.data.corpus_name import resolve
     >>> rows, held_out, facts = read_paragraphs(resolve("general-english"))
@@ -59,7 +59,7 @@ def read_paragraphs(source: TextSource) -> tuple[Dataset, Dataset | None, ReadTe
 def stream_paragraphs(source: TextSource) -> Callable[[], Iterator[str]]:
     """Return a function that opens a text and yields its paragraphs, from the beginning at each call.
 
-    Nothing is read before the first call, and nothing is kept. A hub data set is read over the network.
+    Nothing is read before the first call, and nothing is cached. A hub data set is read over the network.
 
     The function raises: ValueError for files that cannot be read.
 
@@ -95,7 +95,7 @@ def _read_files(source: TextSource) -> tuple[Dataset, dict[str, Any]]:
     rows, counts = read_once(key, read)
     if not len(rows):
         raise ValueError(
-            f"corpus: {source.path!r} holds no text ({counts.get('blank_lines_dropped', 0)} blank lines). Accepted: "
+            f"corpus: {source.path!r} contains no text ({counts.get('blank_lines_dropped', 0)} blank lines). Accepted: "
             "text with at least two different paragraphs. Check that the file is the one you meant."
         )
     return rows, counts | {"files_left_out": source.files_left_out}
@@ -150,8 +150,8 @@ def _texts_of(rows: Dataset, source: TextSource) -> tuple[Dataset, dict[str, Any
     kind = rows.features[column]
     if getattr(kind, "dtype", None) not in ("string", "large_string"):
         raise ValueError(
-            f"text_column: the column {column!r} of {source.name!r} holds {kind}. Accepted: a column of strings. "
-            "Pass --text_column with the one that holds the text."
+            f"text_column: the column {column!r} of {source.name!r} contains {kind}. Accepted: a column of strings. "
+            "Pass --text_column with the one that contains the text."
         )
 
     def read(counts: Counter[str]) -> Iterator[str]:
@@ -170,15 +170,15 @@ def _column_of(rows: Any, column: str, counts: Counter[str]) -> Iterator[str]:
                 counts["rows_without_text"] += 1
             else:
                 raise ValueError(
-                    f"text_column: the column {column!r} holds {type(text).__name__} ({str(text)[:40]!r}). Accepted: a "
-                    "column of strings. Pass --text_column with the one that holds the text."
+                    f"text_column: the column {column!r} contains {type(text).__name__} ({str(text)[:40]!r}). "
+                    "Accepted: a column of strings. Pass --text_column with the one that contains the text."
                 )
 
 
 def _hub_stream(source: TextSource) -> Callable[[], Iterator[str]]:
     """Return a function that reads a hub data set's texts over the network, a batch at a time."""
 
-    @functools.cache  # the hub is asked once, by the process that reads
+    @functools.cache  # the hub is contacted once, by the process that reads
     def opened() -> tuple[Any, str]:
         version, split = source.version, source.version.split or "train"
         splits: Any = load_splits(

@@ -1,4 +1,4 @@
-"""From paragraphs to rows of token ids."""
+"""Turns paragraphs into rows of token ids."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def to_rows(
     stride: int = 0,
     num_proc: int | None = None,
 ) -> Dataset:
-    """Return rows of token ids of the column `text`: by `pack` if `packing` is true, else by `tokenize`."""
+    """Return rows of token ids of the column `text`: by `pack` if `packing` is true, otherwise by `tokenize`."""
     if packing:
         return pack(rows, tokenizer, max_length)
     return tokenize(rows, tokenizer, max_length, long_text, stride, num_proc)
@@ -56,7 +56,7 @@ def tokenize(
         rows: a data set with `text` and optionally `example_id`; by default, the index of the row.
         tokenizer: one of transformers'.
         max_length, long_text, stride: as for `mlm_recipes.data.text_to_ids.Encoder`.
-        num_proc: how many processes tokenize; by default this one alone.
+        num_proc: how many processes tokenize; by default only this one.
 
     The result has the columns of `Encoder`. `datasets` caches it on disk, by the text, the tokenizer and these values.
 
@@ -115,7 +115,7 @@ def _map(
             f"example_id: received {column(rows, 'example_id').max()}. Accepted: at most {paragraph_of(-1)}, since "
             "the higher bits number the rows of a long paragraph. Leave out the column: rows are then numbered."
         )
-    # datasets would hash the tokenizer including its caches, and so never find the same key again.
+    # datasets would hash the tokenizer including its caches, and therefore never find the same key again.
     key = Hasher.hash([_VERSION, rows._fingerprint, _identity(tokenizer), values])
     shown = len(rows) > _SHOWN and sys.stderr.isatty()
     was_shown = datasets.is_progress_bar_enabled()
@@ -143,7 +143,7 @@ def _identity(tokenizer: Any) -> Any:
     if not tokenizer.is_fast:
         return [type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.init_kwargs]
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    return [state | {"truncation": None, "padding": None}, tokenizer.truncation_side]  # set by whoever called it last
+    return [state | {"truncation": None, "padding": None}, tokenizer.truncation_side]  # these depend on the last call
 
 
 def lost_and_split(rows: Dataset) -> dict[str, int]:
@@ -220,8 +220,8 @@ def _without_ours(row: Any) -> Any:
 def fingerprint(rows: Any, at_most: int = 1000) -> str:
     """Return a hash of what determines the tokens of the rows and their masks, 16 hexadecimal digits.
 
-    It covers `input_ids`, `special_tokens_mask` and `example_id` (by default the row's index). Of rows that are neither
-    a `datasets.Dataset` nor a list it covers `at_most`, spread evenly, since each may be slow to get.
+    It covers `input_ids`, `special_tokens_mask` and `example_id` (by default the row's index). If the rows are neither
+    a `datasets.Dataset` nor a list, it covers only `at_most` of them, spread evenly, since each may be slow to get.
 
     >>> rows = [{"input_ids": [101, 102], "special_tokens_mask": [1, 1], "example_id": 0}]
     >>> fingerprint(rows) == fingerprint(Dataset.from_list(rows))
@@ -261,7 +261,7 @@ def _in_columns(rows: Any, at_most: int, size: int = 10_000) -> Iterator[tuple[A
 
 
 def with_example_id(rows: Any) -> Any:
-    """Return `rows`, a data set or another sequence, with an `example_id` in each row: its own, or else its index."""
+    """Return `rows`, a data set or any other sequence, with an `example_id` in each row, by default the row's index."""
     if isinstance(rows, Dataset):
         return rows if "example_id" in rows.column_names else rows.add_column("example_id", list(range(len(rows))))
     return rows if len(rows) and hasattr(rows[0], "keys") and "example_id" in rows[0] else NumberedRows(rows)

@@ -1,9 +1,9 @@
-"""A text that is read while training: paragraphs are held out by a rule, and rows are shuffled in blocks.
+"""Reads a text while training: paragraphs are held out by a rule, and rows are shuffled in blocks.
 
 The text is cut into blocks of a fixed number of paragraphs. A block is tokenized, and the order of its rows is a
 function of the seed, the epoch and the rows' numbers. No row is carried over to the next block, so none can be lost,
-and a resumed run only has to find its block again. At the end of the text the next epoch begins. The main process alone
-reads, and sends each process its rows.
+and a resumed run only has to find its block again. At the end of the text the next epoch begins. Only the main process
+reads, and it sends each process its rows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..masking.random_keys import Bools, order_keys, sequence_keys
 from .rows import fingerprint, to_rows
 from .text_cache import digests
 
-#: How many paragraphs from the beginning of a stream are its sample: for learning a tokenizer and counting words.
+#: The number of paragraphs at the beginning of a stream that are its sample, for tokenizer training and word counts.
 SAMPLE = 10_000
 
 
@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 
 class HeldOut:
-    """A rule that says which paragraphs of a stream are held out; it depends on their text alone.
+    """A rule that decides which paragraphs of a stream are held out; it depends only on their text.
 
     Args:
         fraction: share of the distinct paragraphs to hold out, in [0, 1).
         seed: decides which.
-        texts: other paragraphs to hold out.
+        texts: additional paragraphs to hold out.
 
     Called with a list of paragraphs, it returns True for each that is held out, shape `(paragraphs,)`. Paragraphs that
     are equal, ignoring case and white space, are either all held out or none of them.
@@ -74,8 +74,8 @@ class TextStream:
     """A text for MLMTrainer's `train_dataset` that is read while training, with `MLMConfig(streaming=True)`.
 
     Args:
-        read: opens the text and yields its paragraphs, in the same order each time; called once an epoch, in the main
-            process alone.
+        read: opens the text and yields its paragraphs, in the same order each time; called once per epoch, only in the
+            main process.
         held_out: which paragraphs are not trained on; by default none.
 
     >>> stream = TextStream(lambda: iter(["to be", "or not", "to be"]), HeldOut(texts=["or not"]))
@@ -92,7 +92,7 @@ class TextStream:
         return list(itertools.islice(itertools.chain.from_iterable(map(self.kept, parts)), number))
 
     def kept(self, paragraphs: Sequence[str]) -> list[str]:
-        """Return those of `paragraphs` that are trained on."""
+        """Return only the `paragraphs` that are trained on."""
         return list(itertools.compress(paragraphs, ~self.held_out(paragraphs)))
 
     def facts(self, make_rows: Callable[[list[str]], list[TokenRow]]) -> dict[str, Any]:
@@ -106,13 +106,13 @@ class TextStream:
 
 
 class Place(NamedTuple):
-    """Where a block begins.
+    """The beginning of a block.
 
     Args:
         epoch: its epoch, from 0.
-        texts: how many paragraphs of this epoch are before it.
-        rows: how many rows of this epoch are before it. A row's number in its epoch is its `example_id`.
-        position: how many rows of the run are before it.
+        texts: the number of this epoch's paragraphs before it.
+        rows: the number of this epoch's rows before it. A row's number in its epoch is its `example_id`.
+        position: the number of the run's rows before it.
     """
 
     epoch: int = 0
@@ -161,8 +161,8 @@ def blocks(
         passed = sum(1 for _ in itertools.islice(texts, place.texts))
         if passed < place.texts:
             raise ValueError(
-                f"corpus: the stream ends after {passed:,} paragraphs, but the checkpoint was made after "
-                f"{place.texts:,}. Accepted: the text with which the run began. Put it back, or start a new run."
+                f"corpus: the stream ends after {passed:,} paragraphs, but the checkpoint was saved after "
+                f"{place.texts:,}. Accepted: the text with which the run started. Restore it, or start a new run."
             )
         for part in _parts(texts, size):
             kept = stream.kept(part)
@@ -182,7 +182,7 @@ def blocks(
 def rows_of(texts: list[str], tokenizer: Any, max_length: int, **how: Any) -> list[TokenRow]:
     """Return the rows of some paragraphs, as from `mlm_recipes.data.rows.to_rows`, without writing them to disk.
 
-    Each has `input_ids` and `special_tokens_mask`, arrays of int32 and int8. `how`: the other arguments of `to_rows`.
+    Each has `input_ids` and `special_tokens_mask`, arrays of int32 and int8. For `how`, see `to_rows`.
 
     >>> from mlm_recipes import train_tokenizer
     >>> rows_of(["to be"], train_tokenizer(["to be"] * 2, vocab_size=200), max_length=8)[0]["input_ids"][::3]

@@ -1,4 +1,4 @@
-"""Read the texts in one column of a table: JSON lines, JSON, CSV, TSV, Parquet or Arrow."""
+"""Reads the texts in one column of a table: JSON lines, JSON, CSV, TSV, Parquet or Arrow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .text_blocks import lines_of, open_bytes, text_blocks
 
 Record = Mapping[str, Any]
 
-#: How many rows are examined to find the column that holds the text.
+#: How many rows are examined to find the column that contains the text.
 _SAMPLE = 200
 
 
@@ -36,7 +36,7 @@ def read_table(
     Args:
         kind: `jsonl`, `json`, `csv`, `tsv`, `parquet` or `arrow`.
         counts: gets `rows_without_text`, and `text_column: NAME` for the column that is read.
-        text_column: by default `text`, or else the column with the longest strings.
+        text_column: by default `text`, or the column with the longest strings if there is none.
         encoding, encoding_errors, position: as for `mlm_recipes.data.text_blocks.text_blocks`; they do not apply to
             Parquet and Arrow.
 
@@ -73,9 +73,9 @@ def read_table(
             yield whole
         else:
             raise ValueError(
-                f"text_column: {path}, row {number}: the column {column!r} holds {type(value).__name__} "
-                f"({str(value)[:40]!r}). Accepted: a column of strings. Pass --text_column with the one that holds the "
-                "text."
+                f"text_column: {path}, row {number}: the column {column!r} contains {type(value).__name__} "
+                f"({str(value)[:40]!r}). Accepted: a column of strings. Pass --text_column with the one that contains "
+                "the text."
             )
     if not found:
         choose_column(start, text_column, str(path))  # raises
@@ -83,7 +83,7 @@ def read_table(
 
 
 def choose_column(rows: Iterable[Record], text_column: str | None, name: str) -> str:
-    """Return the column that holds the text: `text_column`, or `text`, or the one with the longest strings.
+    """Return the column that contains the text: `text_column`, or `text`, or the one with the longest strings.
 
     Raises: ValueError if there is none.
 
@@ -96,7 +96,7 @@ def choose_column(rows: Iterable[Record], text_column: str | None, name: str) ->
         if text_column not in columns:
             raise ValueError(
                 f"text_column: {name!r} has no column {text_column!r}. Accepted: one of "
-                f"{', '.join(map(str, columns))}. Pass --text_column with the one that holds the text."
+                f"{', '.join(map(str, columns))}. Pass --text_column with the one that contains the text."
             )
         return text_column
     if "text" in columns and all(isinstance(row.get("text"), str | None) for row in rows):
@@ -107,9 +107,9 @@ def choose_column(rows: Iterable[Record], text_column: str | None, name: str) ->
     best = max(lengths, key=lambda column: lengths[column], default=None)
     if best is None or not lengths[best]:
         raise ValueError(
-            f"text_column: none of the columns of {name!r} holds text "
+            f"text_column: none of the columns of {name!r} contains text "
             f"({', '.join(map(str, columns)) or 'it has none'}). "
-            "Accepted: a table with a column of strings. Name another file."
+            "Accepted: a table with a column of strings. Name a different file."
         )
     return best
 
@@ -121,7 +121,7 @@ def _json_lines(path: Path, text: Iterable[str]) -> Iterator[Record]:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise ValueError(
-                    f"corpus: {path}, line {number}: not JSON ({error}). Accepted: one object a line, such as "
+                    f"corpus: {path}, line {number}: not JSON ({error}). Accepted: one object per line, such as "
                     '{"text": "..."}. Correct or remove that line.'
                 ) from None
             yield _object(row, f"{path}, line {number}")
@@ -136,7 +136,7 @@ def _json(path: Path, text: Iterable[str]) -> Iterator[Record]:
             yield from _json_lines(path, [whole])  # JSON lines with the ending .json
             return
         raise ValueError(
-            f"corpus: {path}: not JSON ({error}). Accepted: an array of objects, or one object a line. Correct it."
+            f"corpus: {path}: not JSON ({error}). Accepted: an array of objects, or one object per line. Correct it."
         ) from None
     if isinstance(found, dict):  # {"data": [{...}, ...]}, as in some exports; or a single document
         lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
@@ -159,7 +159,7 @@ def _parses(text: str) -> bool:
 def _object(row: Any, where: str) -> Record:
     if not isinstance(row, dict):
         raise ValueError(
-            f"corpus: {where}: holds {type(row).__name__}, not an object. Accepted: objects such as "
+            f"corpus: {where}: contains {type(row).__name__}, not an object. Accepted: objects such as "
             '{"text": "..."}. If it is plain text, rename the file to end in .txt.'
         )
     return row
@@ -169,10 +169,10 @@ def _csv(path: Path, text: Iterable[str], delimiter: str | None = None) -> Itera
     csv.field_size_limit(2**31 - 1)
     lines = lines_of(text)
     header = next(lines, "")
-    if delimiter is None:  # where the comma stands for the decimal point, cells are parted by semicolons
+    if delimiter is None:  # in locales with a decimal comma, semicolons separate the cells
         delimiter = max(",;\t", key=header.count)
     reader = csv.reader((f"{line}\n" for line in chain([header], lines)), delimiter=delimiter, strict=True)
-    begins = 1  # the line on which a row begins: a quote that is never closed lets it go on for many
+    begins = 1  # the line on which a row begins; with an unclosed quote, a row covers many lines
     try:
         columns = next(reader)
         begins = reader.line_num + 1
@@ -185,7 +185,8 @@ def _csv(path: Path, text: Iterable[str], delimiter: str | None = None) -> Itera
     except csv.Error as error:
         raise ValueError(
             f"corpus: {path}, line {begins}: {error}. Accepted: a table whose first line names its columns, "
-            "with quotes around cells that hold the separator. Mend that line; plain text wants the ending .txt."
+            "with quotes around cells that contain the separator. Correct that line; for plain text, rename the file "
+            "to end in .txt."
         ) from None
 
 
@@ -206,7 +207,7 @@ def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Reco
             if text_column is not None and text_column in schema.names:
                 strings = [text_column]
             if not strings and len(schema.names):
-                strings = [schema.names[0]]  # read_table then says what it holds
+                strings = [schema.names[0]]  # read_table then raises the error
             done = 0
             for batch in batches(columns=strings, batch_size=1000):
                 try:
@@ -214,8 +215,8 @@ def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Reco
                 except UnicodeDecodeError as error:
                     raise ValueError(
                         f"corpus: {path}, row {done + _first_undecodable(batch)}: not UTF-8 (byte "
-                        f"0x{error.object[error.start]:02x}). Accepted: strings in UTF-8. Write the file again; if "
-                        "another column holds the text, pass --text_column with its name."
+                        f"0x{error.object[error.start]:02x}). Accepted: strings in UTF-8. Write the file again, or "
+                        "pass --text_column if a different column contains the text."
                     ) from None
                 done += batch.num_rows
         except (pa.ArrowInvalid, OSError) as error:

@@ -1,4 +1,4 @@
-"""Read a file's text a block at a time: decompress, decode, and say where a fault is."""
+"""Reads a file's text a block at a time: decompresses and decodes it, and locates errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     """
     try:
         if not path.is_file():
-            raise OSError("it is not a regular file" if path.exists() else "it is a link that leads nowhere")
+            raise OSError("it is not a regular file" if path.exists() else "it is a broken link")
         with path.open("rb") as file:
             start = file.read(10)
     except OSError as error:
@@ -59,7 +59,7 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def blocks(path: Path, position: Callable[[int], Any] = lambda _: None) -> Iterator[bytes]:
-    """Yield a file's bytes, decompressed, about a megabyte at a time; each block but the last ends where a line does.
+    """Yield a file's bytes, decompressed, about a megabyte at a time; each block except the last ends with a line.
 
     `position` is called with the number of bytes read so far, after decompression.
 
@@ -101,7 +101,7 @@ def text_blocks(
 
     Args:
         counts: gets `undecodable_replaced`, if `encoding_errors` is `replace`.
-        encoding: one of Python's codecs. A byte order mark is left out.
+        encoding: one of Python's codecs. A byte order mark is removed.
         encoding_errors: `strict` or `replace`.
         position: as for `blocks`.
 
@@ -116,7 +116,7 @@ def text_blocks(
         return "\ufffd", error.end
 
     handler = encoding_errors
-    if encoding_errors == "replace":  # ours also counts
+    if encoding_errors == "replace":  # this handler also counts
         handler = "mlm_recipes.replace"
         codecs.register_error(handler, replace)
     # Incremental: a block may end inside a character of UTF-16, and some encodings switch between alphabets.
@@ -142,7 +142,7 @@ def text_blocks(
 
 
 def _undecodable(path: Path, error: UnicodeDecodeError, encoding: str, read: int) -> str:
-    """Say where a wrong byte is; `read` bytes of the file had been read when the decoder failed."""
+    """Return a message with the place of an invalid byte; the decoder failed after `read` bytes of the file."""
     offset, wrong = read - len(error.object) + error.start, error.object[error.start]
     utf16 = offset == 0 and error.object.startswith((b"\xff\xfe", b"\xfe\xff"))
     likely = "utf-16" if utf16 else "cp1252" if encoding.lower().replace("-", "") in ("utf8", "utf8sig") else "utf-8"
@@ -152,7 +152,7 @@ def _undecodable(path: Path, error: UnicodeDecodeError, encoding: str, read: int
         where, place = f"{path}, line {line}", f"byte 0x{wrong:02x} at position {column} of the line"
     return (
         f"corpus: {where}: not {encoding.upper()} ({place}). Accepted: text in that encoding. If it is {likely}, pass "
-        f"--encoding {likely}; --encoding_errors replace puts \ufffd in place of each wrong byte."
+        f"--encoding {likely}; --encoding_errors replace puts \ufffd instead of each invalid byte."
     )
 
 

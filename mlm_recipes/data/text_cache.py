@@ -1,4 +1,4 @@
-"""A cache of paragraphs on disk: an Arrow file and its counts, found again by what was read and how."""
+"""Caches paragraphs on disk: an Arrow file and its counts, with a key of what was read and how."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from datasets import Dataset
 
-#: Part of every key, so that paragraphs read by an earlier version of this code are not used.
+#: Part of each key, so that paragraphs read by an earlier version of this code are not used.
 _VERSION = 1
 
 _SCHEMA = pa.schema({"text": pa.large_string(), "example_id": pa.int64(), "digest": pa.int64(), "words": pa.int32()})
 
-# Upper bounds for what is in memory at a time: paragraphs and characters.
+# The most paragraphs, and characters, that are in memory at a time.
 _BATCH, _CHARACTERS = 10_000, 4_000_000
 
 
@@ -31,7 +31,7 @@ def read_once(key: Any, read: Callable[[Counter[str]], Iterable[str]]) -> tuple[
     """Return the paragraphs that `read` yields, and what it counted; from disk, if they were read before.
 
     Args:
-        key: plain data that says what is read and how: paths with size and modification time, options.
+        key: plain data that identifies what is read and how: paths with size and modification time, options.
         read: yields paragraphs and counts what it drops; not called if the key is in the cache.
 
     The data set is in the cache of `datasets` on disk, not in memory. Its columns are `text`, `example_id` (the row's
@@ -50,7 +50,7 @@ def read_once(key: Any, read: Callable[[Counter[str]], Iterable[str]]) -> tuple[
         try:
             counts = _write(read, aside / "text.arrow")
             (aside / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
-            aside.chmod(0o777 & ~_umask())  # a temporary folder is readable by its owner alone
+            aside.chmod(0o777 & ~_umask())  # a temporary folder is readable only by its owner
             try:
                 os.replace(aside, folder)
             except OSError:

@@ -1,4 +1,4 @@
-"""From a text file to its paragraphs, counting what is dropped or changed."""
+"""Divides a text file into paragraphs, and counts what is dropped or changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from .text_blocks import lines_of, text_blocks
 
-#: What a paragraph of a text file is.
+#: The ways to divide a text file into paragraphs.
 SAMPLE_BY = ("auto", "line", "paragraph", "document")
 
 #: A longer paragraph is cut, at white space if possible, since a paragraph has to fit in memory. In characters.
@@ -35,7 +35,7 @@ def read_text(
             `very_long_cut` (paragraphs of more than `LONGEST` characters), `undecodable_replaced`, and
             `files_read_by_line`, `files_read_by_paragraph` or `files_read_by_document`.
         sample_by: what a paragraph is: `line`; `paragraph`, the lines between two blank lines, joined; `document`, the
-            whole file; or `auto`: `paragraph` if the first 10,000 lines are wrapped (`are_wrapped`), else `line`.
+            whole file; or `auto`: `paragraph` if the first 10,000 lines are wrapped (`are_wrapped`), otherwise `line`.
         encoding, encoding_errors, position: as for `text_blocks`.
 
     >>> import tempfile
@@ -67,7 +67,7 @@ def are_wrapped(lines: list[str]) -> bool:
 
     - there are on average three or more lines between two blank lines
     - the long lines (the 90th percentile) have at most 120 characters
-    - of the lines that another line follows, four in five are at least three quarters as long as the long lines
+    - four in five of the lines that are followed by a line are at least three quarters as long as the long lines
 
     >>> are_wrapped(["some words", "and others", "end", "", "once again", "some words", "end"])
     True
@@ -111,14 +111,14 @@ def _by_document(lines: Iterable[str], counts: Counter[str]) -> Iterator[str]:
 
 
 def _without_gutenberg(lines: Iterator[str], counts: Counter[str]) -> Iterator[str]:
-    """Leave out the header and footer of Project Gutenberg's texts; a file may hold several texts."""
+    """Remove the headers and footers of Project Gutenberg's texts; a file may contain several texts."""
     head = list(islice(lines, 1000))
     marks = [i for i, line in enumerate(head) if _GUTENBERG.match(line)]
     if not marks:
         yield from head
         yield from lines
         return
-    # Lines before the header were added by the user. If the first mark is that of the end, the book is before it.
+    # Lines before the header were added by the user. If the first mark is an end mark, the book is before it.
     begins = next((i for i, line in enumerate(head[: marks[0]]) if "project gutenberg" in line.lower()), marks[0])
     if not _starts(head[marks[0]]):
         begins = marks[0]

@@ -1,4 +1,4 @@
-"""Measurements of a text and its rows that need no model: lengths, padding, words in pieces, lines."""
+"""Measures a text and its rows without a model: lengths, padding, pieces of words, lines."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def histogram(lengths: Ints) -> list[Bucket]:
 
 
 def expected_positions(lengths: Ints, batch_size: int) -> float:
-    """Return how many positions an epoch has, padding included, if each batch is padded to its longest row.
+    """Return the number of positions in an epoch, including padding, if each batch is padded to its longest row.
 
     This is the exact expectation over all orders of the rows: the longest of `batch_size` rows is the i-th shortest of
     n with probability (C(i, batch_size) - C(i - 1, batch_size)) / C(n, batch_size). `lengths` has shape `(rows,)`.
@@ -85,7 +85,7 @@ def expected_positions(lengths: Ints, batch_size: int) -> float:
 
 
 def word_pieces(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, tokens: int) -> WordPieceCounts:
-    """Count the pieces into which the tokenizer splits each word; of a text with many `tokens`, in a sample.
+    """Count the pieces into which the tokenizer splits each word; for a text with many `tokens`, in a sample.
 
     Words are found by BERT's rule: they are separated by white space and punctuation, and an ideograph is a word.
     Spellings with the same pieces count as one word. The words that cause the most additional pieces come first.
@@ -130,7 +130,7 @@ def word_pieces(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBas
 
 
 def line_shapes(splits: Mapping[str, Dataset]) -> LineShapes:
-    """Measure what distinguishes wrapped lines from paragraphs, in characters; of many paragraphs, in a sample.
+    """Measure what distinguishes wrapped lines from paragraphs, in characters; for many paragraphs, in a sample.
 
     Returns `usual_longest` (the 95th percentile of the lengths), and the shares of paragraphs that are `nearly_as_long`
     (at most 15 characters shorter) and that `begin_with_a_small_letter`.

@@ -1,4 +1,4 @@
-"""From texts to rows of token ids, as Arrow columns."""
+"""Turns texts into rows of token ids, as Arrow columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONG_TEXT = ("split", "truncate")
 
 
 class Encoder:
-    """Tokenize texts into rows of at most `max_length` tokens, special tokens included.
+    """Tokenize texts into rows of at most `max_length` tokens, including special tokens.
 
     Args:
         tokenizer: one of transformers'.
@@ -28,7 +28,7 @@ class Encoder:
             as special, so that no token is masked in two rows.
 
     A call returns a table with `input_ids` (int32), `special_tokens_mask` (int8), `cut_off` (number of tokens lost) and
-    `example_id` (for a text's first row its own, for the others from `mlm_recipes.data.windows.window_ids`).
+    `example_id` (for a text's first row the text's own, for further rows from `mlm_recipes.data.windows.window_ids`).
 
     Raises: ValueError for a `max_length` without room for a token, an unknown `long_text`, or a `stride` that is as
     long as a window.

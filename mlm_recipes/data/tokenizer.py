@@ -1,4 +1,4 @@
-"""Load a model's tokenizer, or learn one from the corpus."""
+"""Loads a model's tokenizer, or trains one on the corpus."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIRST_IDS = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "
 
 
 def has_tokenizer(name: str | Path, revision: str | None = None) -> bool:
-    """Tell whether a model comes with a tokenizer; `mini-random` does not, and learns one from each corpus.
+    """Tell whether a model comes with a tokenizer; `mini-random` does not, so one is trained on each corpus.
 
     >>> has_tokenizer("mini"), has_tokenizer("mini-random")
     (True, False)
@@ -44,8 +44,8 @@ def load_any_tokenizer(
     """Load a tokenizer as `load_tokenizer` does, even one without a mask token."""
     if not has_tokenizer(name, revision):
         raise ValueError(
-            f"model: {str(name)!r} has no tokenizer of its own. Accepted: a model saved together with its tokenizer. "
-            "Learn one with train_tokenizer(texts), or pass processing_class=."
+            f"model: {str(name)!r} has no tokenizer. Accepted: a model saved together with its tokenizer. "
+            "Train one with train_tokenizer(texts), or pass processing_class=."
         )
     trusted = remote_code.is_trusted(str(name), trust_remote_code)
     folder = model_folder(name, revision, with_code=trusted)
@@ -68,9 +68,9 @@ def load_or_train_tokenizer(
     revision: str | None = None,
     trust_remote_code: str | None = None,
 ) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model, or learn one from `texts` if the model has none or starts `from_scratch`.
+    """Load the tokenizer of a model, or train one on `texts` if the model has none or starts `from_scratch`.
 
-    Raises: ValueError if one has to be learned and `texts` is None; and as `load_tokenizer`.
+    Raises: ValueError if one has to be trained and `texts` is None; and as `load_tokenizer`.
 
     >>> load_or_train_tokenizer("mini-random", ["to be or not to be"] * 2).tokenize("To be")
     ['to', 'be']
@@ -80,7 +80,7 @@ def load_or_train_tokenizer(
     if texts is None:
         raise ValueError(
             f"processing_class: received None, and {str(name)!r} has no tokenizer. Accepted: a tokenizer, or "
-            "a train_dataset with `text` to learn one from. Pass processing_class=train_tokenizer(texts)."
+            "a train_dataset with `text` to train one on. Pass processing_class=train_tokenizer(texts)."
         )
     return train_tokenizer(texts, vocab_size)
 
@@ -97,10 +97,10 @@ def require_mask_token(tokenizer: PreTrainedTokenizerBase, name: str | Path = ""
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedTokenizerBase:
-    """Learn a lower-casing WordPiece (BERT; Devlin et al. 2019) with BERT's own id layout.
+    """Train a lower-casing WordPiece tokenizer (BERT; Devlin et al. 2019) with BERT's id layout.
 
     Args:
-        texts: what to learn from: the training split alone, or else held-out text leaks into the vocabulary.
+        texts: the training split only; otherwise held-out text leaks into the vocabulary.
         vocab_size: size of the vocabulary, at least 200. A small text gives fewer tokens, since a piece must occur
             twice; a text with more different characters than this gets a token for each.
 
@@ -123,8 +123,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
     normalizer = normalizers.BertNormalizer(lowercase=True)
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     # The trainer numbers the word-internal characters ("##a") in the order of a hash table, which differs between runs,
-    # and breaks ties between merges by these numbers, so the same text would give another vocabulary each time. Passing
-    # these tokens in a fixed order, as if they were special, prevents that.
+    # and breaks ties between merges by these numbers, so the same text would give a different vocabulary each time.
+    # Passing these tokens in a fixed order, as if they were special, prevents that.
     # Upstream: tokenizers, trainers/bpe.rs, `tokenize_words` iterating over a HashMap.
     inner: set[str] = set()
     for text in texts:

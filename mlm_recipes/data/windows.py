@@ -1,4 +1,4 @@
-"""Where a text that is too long for one row is cut: at the end of a sentence, or else of a word."""
+"""Finds where to cut a text that is too long for one row: at the end of a sentence, or of a word."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ _SENTENCE_END = re.compile(
     r"[.!?\u2026]+[\"'\u201d\u2019)\]\u00bb]*\s+|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]*\s*|\n+"
 )
 
-#: The lower bits of an example_id, this many, are the number of the paragraph; the others are that of the window.
+#: The number of lower bits of an example_id that contain the paragraph's number; the others contain the window's.
 _BITS = 40
 
 
 def cut_points(text: str, tokenizer: Any, room: int) -> list[int]:
     """Return the tokens at which windows of at most `room` tokens begin and end: `[0, ..., number of tokens]`.
 
-    A window ends with the last sentence that ends in its second half, or else with a word, or else where it is full.
+    A window ends with the last sentence that ends in its second half; without one, with a word; without that, when it
+    is full.
 
     >>> from mlm_recipes import train_tokenizer
     >>> text = "To be. Or not to be. That is it."
     >>> cut_points(text, train_tokenizer([text] * 2, vocab_size=200), room=5)
     [0, 3, 8, 12]
     """
-    if not tokenizer.is_fast:  # it does not know where words are: cut where the window is full
+    if not tokenizer.is_fast:  # it does not report word boundaries: cut when the window is full
         length = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
         return [*range(0, length, room), length]
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -50,7 +51,7 @@ def _last(places: Any, after: int, until: int) -> int | None:
 
 
 def window_ids(example_id: int, windows: int) -> list[int]:
-    """Return an id for each window of a paragraph; that of the first is the paragraph's.
+    """Return an id for each window of a paragraph; the first window has the paragraph's id.
 
     >>> [(paragraph_of(i), window_of(i)) for i in window_ids(7, 3)], window_ids(7, 1)
     ([(7, 0), (7, 1), (7, 2)], [7])

@@ -1,4 +1,4 @@
-"""Token ids by word: each distinct word is tokenized once."""
+"""Caches token ids by word, so that each distinct word is tokenized once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 Tokens = npt.NDArray[np.int32]
 
-#: Upper bound for the characters of all words in the cache, plus 16 a word: some tens of megabytes. A full cache is
-#: emptied; the common words are back at once.
+#: Upper bound for the characters of all words in the cache, plus 16 per word: some tens of megabytes. A full cache is
+#: emptied; common words are soon cached again.
 _MOST = 5_000_000
 
 #: Characters of text that are tokenized together.
@@ -26,8 +26,8 @@ class TokenIds:
     """Return the ids of texts, without special tokens: those that the tokenizer returns, looked up word by word.
 
     A text has far fewer distinct words than words, and looking one up takes a fraction of the time of tokenizing it.
-    Where a space always ends a token (BERT's WordPiece, the byte-level BPE of RoBERTa and ModernBERT), the ids of a
-    text are the ids of its words, joined. Any other tokenizer is given whole texts, and `why_not` says why.
+    If a space always ends a token (BERT's WordPiece, the byte-level BPE of RoBERTa and ModernBERT), the ids of a text
+    are the ids of its words, joined. Any other tokenizer gets whole texts, and `why_not` contains the reason.
 
     Args:
         tokenizer: one of transformers'.
@@ -44,13 +44,13 @@ class TokenIds:
         self.tokenizer = tokenizer
         self.why_not = why_not_by_word(tokenizer) if by_word else "not requested"
         self._first: dict[str, bytes] = {}
-        # Byte-level tokens contain the space before a word, so a word at the beginning of a text has other ids.
+        # Byte-level tokens contain the space before a word, so a word at the beginning of a text has different ids.
         self._space = " " if self.why_not is None and _kind(tokenizer) == "ByteLevel" else ""
         self._later: dict[str, bytes] = {} if self._space else self._first
         self._size = 0
         added = tokenizer.added_tokens_decoder.values() if self.why_not is None else ()
         reaching = [t.content for t in added if t.lstrip or t.rstrip or t.single_word or " " in t.content]
-        # Several spaces, or a token that includes the space beside it: then the whole text is tokenized.
+        # With several spaces, or a token that includes the space next to it, the whole text is tokenized.
         self._odd = re.compile("|".join(map(re.escape, ["  ", *reaching])))
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
@@ -84,7 +84,7 @@ class TokenIds:
 
     def _learn(self, known: dict[str, bytes], words: set[str], before: str) -> None:
         new = [word for word in words if word not in known]
-        backend = self.tokenizer.backend_tokenizer  # through transformers a word takes ten times as long
+        backend = self.tokenizer.backend_tokenizer  # transformers takes ten times as long per word
         backend.no_truncation()
         backend.no_padding()
         found = backend.encode_batch_fast([before + word for word in new], add_special_tokens=False)

@@ -87,6 +87,6 @@ def token_rows(rows: Any, name: str, tokenize: Callable[[Any], Any]) -> Any:
     if "text" not in columns:
         raise ValueError(
             f"{name}: received the columns {', '.join(columns)}. Accepted: `text` or `input_ids`. "
-            'Rename the one that holds the text, in a data set by rows.rename_column("...", "text").'
+            'Rename the one that contains the text, in a data set by rows.rename_column("...", "text").'
         )
     return tokenize(rows)

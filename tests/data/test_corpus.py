@@ -168,8 +168,8 @@ def test_a_file_that_changed_is_read_again(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "holds no text"),
-        (b"\n  \n\t\n", r"holds no text \(3 blank lines\)"),
+        (b"", "contains no text"),
+        (b"\n  \n\t\n", r"contains no text \(3 blank lines\)"),
         (b"only one paragraph\n", "1 different paragraph, too few"),
         (b"same\nSAME\n same \n", "1 different paragraph, too few"),
         (b"fine\nfine too\ncaf\xe9\n", r"notes\.txt, line 3: not UTF-8 \(byte 0xe9 at position 4"),
@@ -184,7 +184,7 @@ def test_a_file_that_cannot_serve_is_refused(tmp_path, content, says):
 
 def test_a_folder_without_text_and_a_pdf_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"the folder 'empty' holds no text.*\.txt"):
+    with pytest.raises(ValueError, match=r"the folder 'empty' contains no text.*\.txt"):
         load_corpus("empty")
     (tmp_path / "book.pdf").write_bytes(b"%PDF-1.7")
     with pytest.raises(ValueError, match=r"is a PDF.*pdftotext"):

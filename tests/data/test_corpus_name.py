@@ -151,7 +151,7 @@ def test_a_missing_file_is_named(name, streaming):
 
 def test_a_link_that_leads_nowhere_is_told_from_a_missing_file():
     os.symlink("gone", "a.txt")
-    with pytest.raises(FileNotFoundError, match="It is a link that leads nowhere"):
+    with pytest.raises(FileNotFoundError, match="It is a broken link"):
         resolve("a.txt")
 
 
@@ -163,7 +163,7 @@ def test_an_unknown_name_lists_the_known_ones(streaming):
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("f/*.pdf", "no file matches"), ("f", "the folder 'f' holds no text"), ("a.zip", "an archive")],
+    [("f/*.pdf", "no file matches"), ("f", "the folder 'f' contains no text"), ("a.zip", "an archive")],
 )
 def test_what_has_no_text_is_refused_before_anything_is_read(name, says):
     Path("f").mkdir()
@@ -180,7 +180,7 @@ def test_a_version_is_refused_where_it_does_not_apply(option, server, monkeypatc
     write("notes.txt")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one")))
     others = ["meditations", "notes.txt", ".", "*.txt", "-", "owner/name" if option == "sha256" else server.url]
-    what = "an http(s) address" if option == "sha256" else "a data set of the hub"
+    what = "an http(s) URL" if option == "sha256" else "a data set of the hub"
     for name in others:
         message = f"corpus_{option}: received 'x' for {name!r}, which is not {what}. Accepted: a value only if --corpus"
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -229,7 +229,7 @@ def test_memory_is_flat(monkeypatch):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (groups == np.arange(10_000)).all()
-    assert peak / 10_000 < 200, "bytes a paragraph"
+    assert peak / 10_000 < 200, "bytes per paragraph"
 
 
 @pytest.mark.slow

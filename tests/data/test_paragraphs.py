@@ -81,7 +81,7 @@ def test_a_hub_data_set_without_the_column_or_the_split_is_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"no column 'text'. Accepted: one of body, label"):
         load_corpus("someone/texts", text_column="text")
     with pytest.raises(
-        ValueError, match=r"the column 'label' of 'someone/texts' holds Value.*Accepted: a column of str"
+        ValueError, match=r"the column 'label' of 'someone/texts' contains Value.*Accepted: a column of str"
     ):
         load_corpus("someone/texts", text_column="label")
     from_hub(monkeypatch, train={"text": ["one", "two"]}, validation={"text": ["two", "one"]})

@@ -156,7 +156,7 @@ def test_a_stream_without_a_paragraph_to_train_on_is_an_error():
 
 
 def test_a_text_that_has_become_shorter_is_an_error():
-    with pytest.raises(ValueError, match=r"ends after 5 paragraphs, but the checkpoint was made after 6"):
+    with pytest.raises(ValueError, match=r"ends after 5 paragraphs, but the checkpoint was saved after 6"):
         next(blocks(stream_of(5), numbers, size=2, seed=0, start=START._replace(texts=6, rows=8, position=8)))
 
 

@@ -69,12 +69,12 @@ def test_recipes_are_found_by_name_by_path_and_in_a_run_folder(tmp_path):
         ("learning_rat: 1\n", "mine.yaml: learning_rat: no such value. Did you mean 'learning_rate'"),
         ("learning_rate: fast\n", "invalid float value: 'fast'"),
         ("learning_rate: [\n", "mine.yaml, line 2: not YAML"),
-        ("just words\n", "mine.yaml holds str.*name it with --corpus"),
+        ("just words\n", "mine.yaml contains str.*name it with --corpus"),
         ("mlm_probability: [0.15]\n", r"mlm_probability: received \[0.15\]"),
         ("max_steps: 1.5\n", "invalid int value: '1.5'"),
         ("model: null\n", "model: received None"),
         ("seed: {a: 1}\n", "seed: received"),
-        ("", "mine.yaml holds NoneType"),
+        ("", "mine.yaml contains NoneType"),
     ],
 )
 def test_a_bad_recipe_is_named(tmp_path, content, says):
