@@ -6,7 +6,7 @@ from datasets import Dataset
 from mlm_recipes.data.columns import column, flat_column
 
 
-def test_a_selection_gives_its_own_rows_and_none_gives_none():
+def test_a_selection_has_only_its_own_rows():
     rows = Dataset.from_dict({"n": list(range(10)), "ids": [[i] * i for i in range(10)]})
     assert column(rows.select([7, 2]), "n").tolist() == [7, 2]
     assert column(rows.select([]), "n").tolist() == []

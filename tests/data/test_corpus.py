@@ -25,7 +25,7 @@ def write(path: Path, *lines: str) -> str:
 # The split
 
 
-def test_the_split_is_made_of_all_paragraphs_once(corpus):
+def test_the_split_contains_each_paragraph_once(corpus):
     lines = (CORPORA / "meditations.txt").read_text("ascii").splitlines()
     assert paragraphs(corpus) == lines
     assert corpus["validation"].num_rows == 54
@@ -35,14 +35,14 @@ def test_the_split_is_made_of_all_paragraphs_once(corpus):
     assert sorted(ids) == list(range(540))
 
 
-def test_the_split_depends_on_the_seed_and_on_nothing_else(tmp_path, corpus):
+def test_the_split_depends_only_on_the_seed(tmp_path, corpus):
     lines = (CORPORA / "meditations.txt").read_text("ascii").splitlines()
     held_out = set(corpus["validation"]["text"])
     assert set(load_corpus(write(tmp_path / "reversed.txt", *reversed(lines)))["validation"]["text"]) == held_out
     assert set(load_corpus("meditations", seed=1)["validation"]["text"]) != held_out
 
 
-def test_more_than_enough_is_not_held_out(corpus):
+def test_max_eval_samples_limits_the_held_out_text(corpus):
     fewer = load_corpus("meditations", max_eval_samples=10)
     assert len(fewer["validation"]) == 10
     assert set(fewer["validation"]["text"]) < set(corpus["validation"]["text"])
@@ -50,7 +50,7 @@ def test_more_than_enough_is_not_held_out(corpus):
         load_corpus("meditations", max_eval_samples=0)
 
 
-def test_a_text_of_its_own_can_be_held_out(tmp_path):
+def test_a_separate_text_can_be_held_out(tmp_path):
     text = write(tmp_path / "text.txt", "one two", "three four", "five six", "THREE  four")
     other = write(tmp_path / "other.txt", "three four", "", "seven eight")
     corpus = load_corpus(text, validation_corpus=other)
@@ -72,7 +72,7 @@ def test_a_longer_corpus_keeps_most_of_its_split(tmp_path, corpus):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=40), st.floats(0.01, 0.99), st.integers(-5, 5))
-def test_no_duplicate_stands_on_both_sides(tmp_path, numbers, fraction, seed):
+def test_no_duplicate_is_on_both_sides(tmp_path, numbers, fraction, seed):
     distinct = len(set(numbers))
     name = hashlib.sha256(repr((numbers, fraction, seed)).encode()).hexdigest()[:16]
     lines = [f"Paragraph  {n}" if i % 2 else f" paragraph {n} " for i, n in enumerate(numbers)]
@@ -138,7 +138,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_not_text(tmp_path):
     assert paragraphs(load_corpus("notes.txt")) == ["one", "two"]
 
 
-def test_a_folder_is_all_its_text_files(tmp_path):
+def test_a_folder_contains_all_its_text_files(tmp_path):
     (tmp_path / "texts" / "deep").mkdir(parents=True)
     write(tmp_path / "texts" / "b.txt", "three", "four")
     write(tmp_path / "texts" / "a.txt", "one", "two")
@@ -151,7 +151,7 @@ def test_a_folder_is_all_its_text_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["notes[1].txt", "not*es.txt", "notes?.txt", "notes {a}.txt"])
-def test_a_file_name_is_no_pattern(tmp_path, name):
+def test_a_file_name_is_not_a_pattern(tmp_path, name):
     write(tmp_path / "notes1.txt", "three", "four")
     write(tmp_path / name, "one", "two")
     assert paragraphs(load_corpus(name)) == ["one", "two"]
@@ -176,7 +176,7 @@ def test_a_file_that_changed_is_read_again(tmp_path):
     ],
     ids=["empty", "blank", "one paragraph", "one paragraph thrice", "latin-1"],
 )
-def test_a_file_that_cannot_serve_is_refused(tmp_path, content, says):
+def test_an_unusable_file_is_refused(tmp_path, content, says):
     (tmp_path / "notes.txt").write_bytes(content)
     with pytest.raises(ValueError, match=says):
         load_corpus("notes.txt")
@@ -197,6 +197,6 @@ def test_a_fraction_must_leave_something_on_both_sides(fraction):
         load_corpus("meditations", validation_fraction=fraction)
 
 
-def test_a_hub_id_without_a_network_says_what_to_do():
+def test_the_error_without_a_network_names_the_next_step():
     with pytest.raises(ValueError, match=r"'someone/texts'.*hub cannot be reached.*bundled `meditations`"):
         load_corpus("someone/texts")

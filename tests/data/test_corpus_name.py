@@ -1,4 +1,4 @@
-"""What a name stands for is decided once, whatever it is, and said where it could be two things."""
+"""A name is resolved once, for each kind of source, with a warning if it is ambiguous."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_known_corpus():
     found = resolve("general-english", Reading(encoding="utf-16", sample_by="document"))
     assert (found.kind, found.name, found.licence) == ("known", "general-english", "CC0-1.0")
     assert found.files == ((CORPORA / "general-english.txt", "text"),)
-    assert found.reading == Reading(sample_by="line")  # its own, whatever the other texts of the run need
+    assert found.reading == Reading(sample_by="line")  # its own, not that of the run's other texts
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_known_corpus():
         ("f/*.txt", "pattern", "f", ["f/a.txt"], 0),
         ("f/*", "pattern", "f", ["f/a.txt", "f/b.txt.gz"], 1),
         ("f[1].txt", "file", "f[1]", ["f[1].txt"], 0),
-        ("owner/name", "folder", "name", ["owner/name/c.csv"], 0),  # before a data set of the hub
+        ("owner/name", "folder", "name", ["owner/name/c.csv"], 0),  # takes precedence over a data set of the hub
         ("~/mine.txt", "file", "mine", ["home/mine.txt"], 0),
     ],
 )
@@ -80,7 +80,7 @@ def test_a_folder_or_a_pattern_is_searched_once(monkeypatch):
         Path("f/later.txt").unlink()
 
 
-def test_an_address(server):
+def test_a_url(server):
     server.text = b"four\nfive"
     address = server.url.replace("//", "//someone:secret@") + "?key=secret"
     found = resolve(address, version=Version(sha256=hashlib.sha256(server.text).hexdigest()))
@@ -89,7 +89,7 @@ def test_an_address(server):
     assert [(file.read_bytes(), format) for file, format in found.files] == [(server.text, "text")]
     assert load_paragraphs(found)["text"][:] == ["four", "five"]
     assert resolve(address, version=found.version) == found
-    assert server.requests == 1  # with its sha256 it is found on this disk
+    assert server.requests == 1  # with its sha256, the local copy is found
     with pytest.raises(ValueError, match="its sha256 is"):
         resolve(address, version=Version(sha256="0" * 64))
 
@@ -111,16 +111,18 @@ def test_standard_input_is_not_streamed_and_not_read(monkeypatch):
 
 def test_a_data_set_of_the_hub():
     version = Version(config="plain", split="test", revision="v1")
-    found = resolve("owner/name", version=version, for_streaming=True)  # without a network: the hub is not asked
+    found = resolve(
+        "owner/name", version=version, for_streaming=True
+    )  # without a network, since the hub is not contacted
     assert (found.kind, found.name, found.version, found.files) == ("hub", "owner/name", version, ())
     assert found.facts() == {"name": "owner/name", "source": "hub:owner/name"}
 
 
-# A name that could be two things
+# Ambiguous names
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_known_corpus_comes_before_a_file_of_its_name_and_that_is_said(kind, caplog, tmp_path):
+def test_a_known_corpus_precedes_a_file_of_the_same_name_with_a_warning(kind, caplog, tmp_path):
     write("meditations" if kind == "file" else "meditations/mine.txt")
     assert resolve("meditations").kind == "known"
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -134,12 +136,12 @@ def test_a_known_corpus_comes_before_a_file_of_its_name_and_that_is_said(kind, c
     assert not caplog.records
 
 
-def test_nothing_is_said_where_a_name_is_one_thing(caplog):
+def test_an_unambiguous_name_has_no_warning(caplog):
     assert resolve("meditations").kind == "known"
     assert not caplog.records
 
 
-# What is refused
+# Refused names
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -149,14 +151,14 @@ def test_a_missing_file_is_named(name, streaming):
         resolve(name, for_streaming=streaming)
 
 
-def test_a_link_that_leads_nowhere_is_told_from_a_missing_file():
+def test_a_broken_link_is_distinguished_from_a_missing_file():
     os.symlink("gone", "a.txt")
     with pytest.raises(FileNotFoundError, match="It is a broken link"):
         resolve("a.txt")
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_an_unknown_name_lists_the_known_ones(streaming):
+def test_the_error_for_an_unknown_name_lists_the_known_ones(streaming):
     with pytest.raises(ValueError, match=r"Did you mean 'meditations'\?.*meditations, meditations-long"):
         resolve("meditation", for_streaming=streaming)
 
@@ -165,18 +167,18 @@ def test_an_unknown_name_lists_the_known_ones(streaming):
     ("name", "says"),
     [("f/*.pdf", "no file matches"), ("f", "the folder 'f' contains no text"), ("a.zip", "an archive")],
 )
-def test_what_has_no_text_is_refused_before_anything_is_read(name, says):
+def test_a_source_without_text_is_refused_before_reading(name, says):
     Path("f").mkdir()
     Path("a.zip").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match=says):
         resolve(name)
-    write("notes.txt", "one\n\0")  # would be refused too, if it were read
+    write("notes.txt", "one\n\0")  # would also be refused if it were read
     with pytest.raises(ValueError, match=says):
         load_corpus("notes.txt", validation_corpus=name)
 
 
 @pytest.mark.parametrize("option", ["config", "split", "revision", "sha256"])
-def test_a_version_is_refused_where_it_does_not_apply(option, server, monkeypatch):
+def test_a_version_is_refused_if_it_does_not_apply(option, server, monkeypatch):
     write("notes.txt")
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one")))
     others = ["meditations", "notes.txt", ".", "*.txt", "-", "owner/name" if option == "sha256" else server.url]
@@ -194,7 +196,7 @@ def test_a_version_is_refused_where_it_does_not_apply(option, server, monkeypatc
     ("option", "accepted"),
     [("sample_by", "auto, line"), ("encoding", "a name that Python knows"), ("encoding_errors", "strict or replace")],
 )
-def test_an_unknown_way_of_reading_is_refused(option, accepted):
+def test_an_unknown_reading_option_is_refused(option, accepted):
     with pytest.raises(ValueError, match=f"{option}: received 'x'. Accepted: {accepted}"):
         Reading(**{option: "x"})
 
@@ -202,7 +204,7 @@ def test_an_unknown_way_of_reading_is_refused(option, accepted):
 # The bundled texts
 
 
-def test_the_bundled_text_is_what_its_sidecar_says():
+def test_the_bundled_text_matches_its_metadata():
     facts = known_corpora()["meditations"]
     text = (CORPORA / "meditations.txt").read_bytes()
     lines = text.decode("ascii").splitlines()
@@ -224,7 +226,7 @@ def test_no_two_bundled_paragraphs_share_eight_words_in_a_row():
             assert seen.setdefault(run, number) == number, f"lines {seen[run]} and {number} share: {' '.join(run)}"
 
 
-def test_the_ordinary_language_is_what_its_sidecar_says_and_can_be_loaded_whole():
+def test_the_ordinary_language_matches_its_metadata_and_loads_completely():
     facts = known_corpora()["general-english"]
     text = (CORPORA / "general-english.txt").read_bytes()
     assert hashlib.sha256(text).hexdigest() == facts["sha256"]
@@ -234,7 +236,7 @@ def test_the_ordinary_language_is_what_its_sidecar_says_and_can_be_loaded_whole(
     assert rows["example_id"] == list(range(60))
 
 
-# A corpus fetched on demand, from a real server
+# A corpus downloaded on demand, from a real server
 
 
 def name_it(monkeypatch, url, sha256):
@@ -242,7 +244,7 @@ def name_it(monkeypatch, url, sha256):
     monkeypatch.setattr(corpus_name, "known_corpora", lambda: {"remote": sidecar})
 
 
-def test_a_remote_corpus_is_fetched_once_and_checked(monkeypatch, server):
+def test_a_remote_corpus_is_downloaded_once_and_checked(monkeypatch, server):
     name_it(monkeypatch, server.url, hashlib.sha256(server.text).hexdigest())
     assert texts("remote") == ["one", "two", "three"]
     assert texts("remote") == ["one", "two", "three"]
@@ -250,7 +252,7 @@ def test_a_remote_corpus_is_fetched_once_and_checked(monkeypatch, server):
     assert resolve("remote").facts() == {"name": "remote", "source": server.url, "licence": "none"}
 
 
-def test_a_remote_corpus_with_another_content_is_refused_and_forgotten(monkeypatch, server):
+def test_a_remote_corpus_with_changed_content_is_refused_and_removed(monkeypatch, server):
     name_it(monkeypatch, server.url, "0" * 64)
     with pytest.raises(ValueError, match=r"its sha256 is [0-9a-f]{64}. Accepted: 0{64}"):
         resolve("remote")
@@ -258,7 +260,7 @@ def test_a_remote_corpus_with_another_content_is_refused_and_forgotten(monkeypat
     assert texts("remote") == ["one", "two", "three"]
 
 
-def test_a_remote_corpus_out_of_reach_says_what_to_do(monkeypatch, server):
+def test_the_error_for_an_unreachable_corpus_names_the_next_step(monkeypatch, server):
     name_it(monkeypatch, "http://127.0.0.1:9/clean.txt", "0" * 64)
     with pytest.raises(ValueError, match="cannot be fetched: no connection"):
         resolve("remote")

@@ -18,12 +18,12 @@ def names(found):
     return [str(path) for path, _ in files], {kind for _, kind in files}, left_out
 
 
-def test_a_folder_holds_the_files_of_the_format_with_the_most_bytes_and_counts_the_others():
+def test_a_folders_files_have_the_format_with_the_most_bytes():
     make("f/a.txt", "f/deep/b.txt.gz", "f/notes.md", "f/t.csv", "f/.hidden/c.txt", "f/.d.txt", "f/picture.png")
     assert names(find_files("f", "folder")) == (["f/a.txt", "f/deep/b.txt.gz"], {"text"}, 3)
 
 
-def test_what_is_about_the_files_is_not_read():
+def test_files_about_other_files_are_not_read():
     make("f/README.md", "f/LICENSE.txt", "f/requirements.txt", "f/data/t.jsonl")
     assert names(find_files("f", "folder")) == (["f/data/t.jsonl"], {"jsonl"}, 0)
     make("g/dataset_info.json", "g/state.json", "g/data-0.arrow")

@@ -19,7 +19,7 @@ from mlm_recipes.data.near_duplicates import near_duplicate_groups, training_row
 
 
 def shingles(text: str, words: int = 5) -> set[tuple[str, ...]]:
-    """Word n-grams, of scripts with spaces only."""
+    """Word n-grams, only for scripts with spaces."""
     found = text.casefold().split()
     return {tuple(found[start : start + words]) for start in range(max(1, len(found) - words + 1))}
 
@@ -29,7 +29,7 @@ def jaccard(one: set, other: set) -> float:
 
 
 def connected(count: int, near) -> list[int]:
-    """The plain twin: every pair is compared, and each row gets the first row that it hangs together with."""
+    """The plain equivalent: every pair is compared, and each row gets the first row that it is connected to."""
     labels = list(range(count))
     for one, other in itertools.combinations(range(count), 2):
         if near(one, other):
@@ -63,14 +63,14 @@ THAI = "กขฃคฅฆงจฉชซฌญฎฏฐฑฒณดตถทธ
         (SIXTY, SIXTY, True),
         (SIXTY, SIXTY.upper().replace(" ", " \t "), True),
         ("Straße und Gasse", "STRASSE und  gasse", True),
-        (SIXTY, changed(SIXTY, 30), True),  # 51 of 61 shingles are common
+        (SIXTY, changed(SIXTY, 30), True),  # 51 of 61 shingles are shared
         (SIXTY, changed(SIXTY, 0), True),
         (SIXTY, SIXTY + " and three more", True),
         (SIXTY, changed(SIXTY, 20, 40), False),  # 46 of 66
         (SIXTY, changed(SIXTY, *range(30, 60)), False),
         (SIXTY, changed(SIXTY, *range(0, 60, 2)), False),
         (SIXTY, " ".join(reversed(SIXTY.split())), False),
-        (numbered(0, 30), changed(numbered(0, 30), 15), False),  # 21 of 31: short paragraphs must be nearer
+        (numbered(0, 30), changed(numbered(0, 30), 15), False),  # 21 of 31: short paragraphs must be more similar
         ("He said no.", "he said  NO.", True),
         ("He said no.", "He said yes.", False),
         ("He said no.", "He said no. He said", False),
@@ -86,7 +86,7 @@ THAI = "กขฃคฅฆงจฉชซฌญฎฏฐฑฒณดตถทธ
         (THAI, THAI[:30] + THAI[:29:-1], False),
     ],
 )
-def test_what_is_near(one, other, near):
+def test_near_and_different_pairs(one, other, near):
     assert near_duplicate_groups([one, other]).tolist() == [0, 0 if near else 1]
 
 
@@ -97,7 +97,7 @@ def test_the_threshold_is_exact(shared, near):
     assert (near_duplicate_groups([one, other])[1] == 0) == near
 
 
-def test_nearness_is_passed_on():
+def test_nearness_is_transitive():
     one, two, three = SIXTY, changed(SIXTY, 20), changed(SIXTY, 20, 40)
     assert near_duplicate_groups([one, three]).tolist() == [0, 1]
     assert near_duplicate_groups([one, three, two]).tolist() == [0, 0, 0]
@@ -105,7 +105,7 @@ def test_nearness_is_passed_on():
 
 @pytest.mark.parametrize(("threshold", "shared", "at_least"), [(0.8, 80, 1.0), (0.7, 75, 0.98)])
 def test_near_pairs_are_found(threshold, shared, at_least):
-    """700 pairs of paragraphs at the threshold itself (80 of 100), or a little above, among one another."""
+    """700 pairs of paragraphs, exactly at the threshold (80 of 100) or a little above it."""
     texts = []
     for pair in range(700):
         first, second = (random.Random(2 * pair + side) for side in (0, 1))
@@ -113,13 +113,13 @@ def test_near_pairs_are_found(threshold, shared, at_least):
         texts += [" ".join(common + [str(side.random()) for _ in range(90 - shared)]) for side in (first, second)]
     assert jaccard(shingles(texts[0]), shingles(texts[1])) == shared / (180 - shared) >= threshold
     groups = near_duplicate_groups(texts, threshold=threshold)
-    assert groups[::2].tolist() == list(range(0, 1400, 2)), "no two pairs are taken for one another"
+    assert groups[::2].tolist() == list(range(0, 1400, 2)), "two different pairs are grouped together"
     found = groups[1::2] == groups[::2]
     assert found.mean() >= at_least
     assert (groups[1::2][~found] == np.arange(1, 1400, 2)[~found]).all()
 
 
-# Short texts of few words, and some with one word changed: copies, near duplicates and strangers all come up.
+# Short texts of few words, and some with one changed word: this yields copies, near duplicates and different texts.
 TEXTS = st.lists(
     st.one_of(
         st.text(max_size=12),
@@ -132,18 +132,18 @@ TEXTS = st.lists(
 
 
 @given(TEXTS)
-def test_the_first_of_each_group_stands_for_it(texts):
+def test_the_first_of_each_group_represents_it(texts):
     groups = near_duplicate_groups(texts)
     assert groups.dtype == np.int64
     assert groups.shape == (len(texts),)
     assert (groups <= np.arange(len(texts))).all()
     assert (groups[groups] == groups).all()
     again = near_duplicate_groups([texts[row] for row in np.unique(groups)])
-    assert (again == np.arange(len(again))).all(), "what is kept has no near duplicates left"
+    assert (again == np.arange(len(again))).all(), "the kept rows still have near duplicates"
 
 
 @given(TEXTS, st.data())
-def test_a_copy_is_always_with_its_first(texts, data):
+def test_a_copy_is_always_in_the_group_of_the_original(texts, data):
     texts = [*texts, SIXTY]
     copied = data.draw(st.integers(0, len(texts) - 1))
     copy = data.draw(st.sampled_from([str, lambda text: f"\n {text} ", lambda text: text.replace(" ", "  ")]))
@@ -154,7 +154,7 @@ def test_a_copy_is_always_with_its_first(texts, data):
 
 @pytest.mark.slow
 @given(TEXTS, st.randoms(use_true_random=False))
-def test_order_does_not_change_who_is_grouped(texts, rng):
+def test_order_does_not_change_the_groups(texts, rng):
     order = list(range(len(texts)))
     rng.shuffle(order)
     groups, shuffled = near_duplicate_groups(texts), near_duplicate_groups([texts[row] for row in order])
@@ -163,15 +163,15 @@ def test_order_does_not_change_who_is_grouped(texts, rng):
 
 
 @given(TEXTS)
-def test_no_group_holds_what_every_pair_compared_would_not(texts):
-    texts = [text for text in texts if text.isascii()]  # the plain twin knows no scripts without spaces
+def test_groups_are_within_those_of_comparing_every_pair(texts):
+    texts = [text for text in texts if text.isascii()]  # the plain equivalent does not support scripts without spaces
     sets = [shingles(text) for text in texts]
     plain = connected(len(texts), lambda one, other: jaccard(sets[one], sets[other]) >= 0.8)
     assert [plain[group] for group in near_duplicate_groups(texts)] == plain
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_batches_and_columns_give_what_a_list_gives(batch, monkeypatch):
+def test_batches_and_columns_give_the_same_groups_as_a_list(batch, monkeypatch):
     rng = random.Random(0)
     texts = [changed(SIXTY, *rng.choices(range(60), k=rng.choice([0, 1, 1, 9]))) for _ in range(60)]
     expected = near_duplicate_groups(texts)
@@ -186,7 +186,7 @@ def test_batches_and_columns_give_what_a_list_gives(batch, monkeypatch):
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sets(st.integers(0, 6), min_size=1)), min_size=1, max_size=9))
 def test_joining_agrees_with_comparing_every_pair(rows):
-    """Rows with one label count as joined already, whatever they hold."""
+    """Rows with the same label count as joined already, whatever they contain."""
     sets = [held for _, held in rows]
     labels = [min(row for row, (other, _) in enumerate(rows) if other == label) for label, _ in rows]
     found = near_duplicates._joined(np.array(labels), [np.array(sorted(held), np.uint64) for held in sets], 0.75)
@@ -196,8 +196,8 @@ def test_joining_agrees_with_comparing_every_pair(rows):
     assert found.tolist() == expected
 
 
-def test_many_near_copies_take_few_comparisons(monkeypatch):
-    """A corpus full of one template must not cost the square of its rows."""
+def test_many_near_copies_need_few_comparisons(monkeypatch):
+    """The cost for a corpus full of one template must not grow with the square of its rows."""
     held = np.arange(10, dtype=np.uint64)
     shingle_sets = [np.append(held, np.uint64(100 + row)) for row in range(2000)] + [held + np.uint64(5000)]
     comparisons = []
@@ -211,19 +211,19 @@ def test_many_near_copies_take_few_comparisons(monkeypatch):
 
 
 @pytest.mark.slow
-def test_memory_is_flat(monkeypatch):
+def test_memory_per_paragraph_is_bounded(monkeypatch):
     class Texts(Sequence):
-        """Paragraphs made when they are asked for."""
+        """Paragraphs that are created on access."""
 
         def __len__(self):
             return 10_000
 
         def __getitem__(self, asked):
-            assert len(range(10_000)[asked]) <= 50, "no more than a batch"
+            assert len(range(10_000)[asked]) <= 50, "more than a batch was read"
             return [f"text of row {row}" for row in range(10_000)[asked]]
 
     monkeypatch.setattr(near_duplicates, "BATCH", 50)
-    near_duplicate_groups(["a"])  # whatever is set up once
+    near_duplicate_groups(["a"])  # loads everything that is loaded once
     tracemalloc.start()
     groups = near_duplicate_groups(Texts())
     peak = tracemalloc.get_traced_memory()[1]
@@ -248,14 +248,14 @@ def test_processes_hash_seeds_and_threads_agree():
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12))
-def test_no_group_stands_on_both_sides(rows):
+def test_no_group_is_on_both_sides(rows):
     names, held_out = [name for name, _ in rows], np.array([held for _, held in rows], bool)
     groups = np.array([names.index(name) for name in names], np.int64)
     dropped = training_rows_near(groups, held_out)
     assert not (dropped & held_out).any()
     training = ~held_out & ~dropped
     assert not set(groups[training]) & set(groups[held_out])
-    assert set(groups[dropped]) <= set(groups[held_out]), "nothing else is dropped"
+    assert set(groups[dropped]) <= set(groups[held_out]), "a different row was dropped"
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_no_group_stands_on_both_sides(rows):
         ({"words": 0}, "words: received 0. Accepted: 1 or more"),
     ],
 )
-def test_errors_say_what_is_accepted(arguments, message):
+def test_errors_list_the_accepted_values(arguments, message):
     with pytest.raises(ValueError, match=message):
         near_duplicate_groups(["a"], **arguments)
 

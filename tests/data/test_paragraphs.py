@@ -1,4 +1,4 @@
-"""Read whole or streamed, a text has the same paragraphs; and data sets of the hub."""
+"""A text has the same paragraphs whether it is read whole or streamed; and data sets of the hub."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_stream_has_the_paragraphs_of_the_text_read_whole(tmp_path):
     assert (facts["name"], facts["source"], facts["files_read_by_line"]) == ("texts", str(path), 2)
 
 
-def test_both_go_by_the_same_reading():
+def test_both_use_the_same_reading():
     Path("a.jsonl").write_bytes('{"a": "longer than b", "b": "caf\u00e9"}\n'.encode("cp1252"))
     Path("b.txt").write_bytes("caf\u00e9\nau lait".encode("cp1252"))
     for name, texts in (("a.jsonl", ["caf\u00e9"]), ("b.txt", ["caf\u00e9\nau lait"])):
@@ -37,19 +37,19 @@ def test_both_go_by_the_same_reading():
         assert list(stream_paragraphs(source)()) == read_paragraphs(source)[0]["text"][:] == texts
 
 
-def test_a_stream_names_the_line_that_is_not_utf8(tmp_path):
+def test_a_streams_error_names_the_line_that_is_not_utf8(tmp_path):
     (tmp_path / "text.txt").write_bytes(b"one\ntwo\xff\n")
     with pytest.raises(ValueError, match=r"text\.txt, line 2: not UTF-8 \(byte 0xff at position 4"):
         list(stream_paragraphs(resolve("text.txt"))())
 
 
-def test_a_stream_of_the_hub_without_a_network_says_so():
+def test_a_stream_of_the_hub_reports_a_missing_network():
     read = stream_paragraphs(resolve("owner/name"))
     with pytest.raises(ValueError, match=r"'owner/name'.*hub cannot be reached"):
         next(read())
 
 
-# Data sets of the hub (what load_dataset returns; reaching the hub is tested by the errors above)
+# Data sets of the hub (with a fake load_dataset; errors in reaching the hub are tested above)
 
 
 def from_hub(monkeypatch, **splits):
@@ -60,7 +60,7 @@ def from_hub(monkeypatch, **splits):
 def test_a_hub_data_set_keeps_its_own_validation_split(monkeypatch):
     from_hub(monkeypatch, train={"body": ["one", "two", "", "THREE"]}, validation={"body": ["three", "four"]})
     corpus = load_corpus("someone/texts", text_column="body")
-    assert corpus["train"]["text"] == ["one", "two"]  # "THREE" is held out already
+    assert corpus["train"]["text"] == ["one", "two"]  # "THREE" is already held out
     assert corpus["validation"]["text"] == ["three", "four"]
     assert corpus["validation"]["example_id"] == [0, 1]
     assert corpus.facts["dropped_as_duplicate_of_validation"] == 1
@@ -92,7 +92,7 @@ def test_a_hub_data_set_without_the_column_or_the_split_is_refused(monkeypatch):
         load_corpus("someone/texts")
 
 
-def test_the_split_and_the_column_that_are_asked_for_are_read(monkeypatch):
+def test_the_requested_split_and_column_are_read(monkeypatch):
     asked = {}
     splits = {"train": {"text": ["one"]}, "test": {"text": ["two"], "body": ["three"]}, "validation": {"text": ["4"]}}
     splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(columns) for name, columns in splits.items()})

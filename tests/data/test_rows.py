@@ -26,14 +26,14 @@ def test_tokenize_cuts_marks_and_keeps_the_ids(corpus, tokenizer):
         assert [i for i, special in enumerate(row["special_tokens_mask"]) if special] == [0, len(row["input_ids"]) - 1]
 
 
-def test_the_same_is_tokenized_once_and_another_anew(corpus, tokenizer, monkeypatch):
+def test_a_text_is_tokenized_once_and_a_changed_one_again(corpus, tokenizer, monkeypatch):
     calls = []
     whole = Encoder.__call__
     monkeypatch.setattr(Encoder, "__call__", lambda self, *given: calls.append(1) or whole(self, *given))
     rows = corpus["validation"].select(range(20))
     first = tokenize(rows, tokenizer, max_length=24)
     taken = len(calls)
-    tokenizer("a text", truncation=True, max_length=5)  # what it remembers of a caller is not part of it
+    tokenizer("a text", truncation=True, max_length=5)  # settings that a caller left in it are not part of the key
     assert tokenize(rows, tokenizer, max_length=24)["input_ids"] == first["input_ids"]
     assert len(calls) == taken > 0
     others = [
@@ -52,7 +52,7 @@ def test_the_same_is_tokenized_once_and_another_anew(corpus, tokenizer, monkeypa
     max_length=st.integers(3, 40),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_packing_loses_nothing_and_fills_every_row_but_the_last(tokenizer, texts, max_length):
+def test_packing_loses_nothing_and_fills_every_row_except_the_last(tokenizer, texts, max_length):
     packed = pack(Dataset.from_dict({"text": texts}), tokenizer, max_length)
     stream = []
     for number, row in enumerate(packed):
@@ -65,31 +65,31 @@ def test_packing_loses_nothing_and_fills_every_row_but_the_last(tokenizer, texts
     assert stream == list(itertools.chain.from_iterable(separated))[:-1]
 
 
-def test_packing_drops_other_columns_and_numbers_anew(corpus, tokenizer):
+def test_packing_drops_other_columns_and_renumbers(corpus, tokenizer):
     packed = pack(corpus["validation"], tokenizer, 64)
     assert sorted(packed.column_names) == ["cut_off", "example_id", "input_ids", "special_tokens_mask"]
     assert packed["example_id"] == list(range(len(packed)))
 
 
-def test_packing_refuses_what_leaves_no_room(corpus, tokenizer):
+def test_packing_refuses_a_length_without_room(corpus, tokenizer):
     with pytest.raises(ValueError, match=r"max_length: received 2\. Accepted: 3 or more"):
         pack(corpus["validation"], tokenizer, 2)
 
 
-def test_packing_refuses_a_tokenizer_with_other_ends(corpus, tokenizer):
+def test_packing_refuses_a_tokenizer_with_unusual_special_tokens(corpus, tokenizer):
     endless = copy.deepcopy(tokenizer)
     endless.backend_tokenizer.post_processor = TemplateProcessing(single="$A [SEP]", special_tokens=[("[SEP]", 102)])
     with pytest.raises(ValueError, match="adds 1 special tokens to a text"):
         pack(corpus["validation"], endless, 16)
 
 
-def test_other_columns_go_and_an_example_id_comes(tokenizer):
+def test_other_columns_are_replaced_by_an_example_id(tokenizer):
     rows = tokenize(Dataset.from_dict({"text": ["one", "two"], "label": [0, 1]}), tokenizer)
     assert sorted(rows.column_names) == ["cut_off", "example_id", "input_ids", "special_tokens_mask"]
     assert rows["example_id"] == [0, 1]
 
 
-def test_with_example_id_keeps_one_that_is_there():
+def test_with_example_id_keeps_an_existing_one():
     rows = [{"input_ids": [1], "example_id": 7}]
     assert with_example_id(rows) is rows
     assert with_example_id(Dataset.from_dict({"input_ids": [[1]], "example_id": [7]}))["example_id"] == [7]
@@ -104,7 +104,7 @@ def test_with_example_id_numbers_any_sequence():
     assert with_example_id([[5, 6], [7]])[0] == {"input_ids": [5, 6], "example_id": 0}
 
 
-def test_rows_of_an_epoch_carry_it():
+def test_rows_of_an_epoch_contain_it():
     rows = [{"input_ids": [101, i, 102], "example_id": 10 + i} for i in range(4)]
     for source in (rows, Dataset.from_list(rows)):
         keyed = RowsOfEpoch(source)
@@ -115,14 +115,14 @@ def test_rows_of_an_epoch_carry_it():
         assert keyed.__getitems__([-1]) == [None]
 
 
-def test_another_collator_gets_the_rows_without_what_only_ours_knows():
+def test_other_collators_get_rows_without_our_columns():
     rows = [{"input_ids": [101, 7, 102], "special_tokens_mask": [1, 0, 1], "example_id": 5, "cut_off": 0}]
     assert RowsOfEpoch(rows, plain=True)[0] == {"input_ids": [101, 7, 102], "special_tokens_mask": [1, 0, 1]}
     assert RowsOfEpoch([[101, 7, 102]], plain=True)[0] == [101, 7, 102]
 
 
 @pytest.mark.parametrize("make", [list, Dataset.from_list, NumberedRows])
-def test_the_fingerprint_is_of_ids_lengths_and_order(make):
+def test_the_fingerprint_depends_on_ids_lengths_and_order(make):
     rows = [{"input_ids": [101, i, 102], "example_id": i} for i in range(5)]
     same = fingerprint(make(rows))
     assert same == fingerprint(make([dict(row) for row in rows]))

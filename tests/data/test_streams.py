@@ -1,4 +1,4 @@
-"""A stream loses no example, reads each once, and is the same run for any layout, interrupted or not."""
+"""A stream loses no example, reads each once, and gives the same run for any layout, interrupted or not."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def data():
 
 
 def numbers(texts):
-    """As many rows of a text as its number's last digit in base three, and one more: a stand-in for a tokenizer."""
+    """Replaces a tokenizer: a text has one row more than the last digit of its number in base three."""
     return [{"input_ids": [int(text), part]} for text in texts for part in range(1 + int(text) % 3)]
 
 
@@ -59,7 +59,7 @@ def streams(draw):
 
 @settings(deadline=None)
 @given(streams())
-def test_of_two_epochs_no_row_is_lost_or_comes_twice_whatever_the_blocks(given_stream):
+def test_two_epochs_have_each_row_once_with_any_blocks(given_stream):
     count, held_out, size, seed, shuffle = given_stream
     expected = [row["input_ids"] for row in numbers([i for i in range(count) if i not in held_out])]
     found = blocks(stream_of(count, held_out), numbers, size=size, seed=seed, shuffle=shuffle)
@@ -68,7 +68,9 @@ def test_of_two_epochs_no_row_is_lost_or_comes_twice_whatever_the_blocks(given_s
         place, rows = next(found)
         assert place.position == position
         assert {row["epoch"] for row in rows} <= {place.epoch}
-        assert [row["input_ids"][0] // size for row in rows] == [place.texts // size] * len(rows)  # no further mixed
+        assert [row["input_ids"][0] // size for row in rows] == [place.texts // size] * len(
+            rows
+        )  # shuffled only within a block
         if not shuffle:
             assert [row["example_id"] for row in rows] == list(range(place.rows, place.rows + len(rows)))
         seen += rows
@@ -81,7 +83,7 @@ def test_of_two_epochs_no_row_is_lost_or_comes_twice_whatever_the_blocks(given_s
 
 @settings(deadline=None)
 @given(streams(), st.integers(0, 80), st.integers(1, 9))
-def test_from_any_position_on_the_rows_are_those_of_the_whole_run(given_stream, position, batch):
+def test_rows_from_any_position_equal_those_of_the_whole_run(given_stream, position, batch):
     count, held_out, size, seed, shuffle = given_stream
     tokenized = []
 
@@ -104,7 +106,7 @@ def test_from_any_position_on_the_rows_are_those_of_the_whole_run(given_stream, 
         row for i in range(2) for row in resumed.__getitems__(range(position + i * batch, position + (i + 1) * batch))
     ]
     assert found == expected[position : position + 2 * batch]
-    assert sum(map(len, tokenized)) <= size + 2 * batch + size  # of what lies before, no more than a block
+    assert sum(map(len, tokenized)) <= size + 2 * batch + size  # at most one block of the rows before
     assert resumed.place(position).position <= position
     assert resumed.place(position)[:2] >= place[:2]
 
@@ -140,7 +142,7 @@ def test_the_rows_of_a_step_are_the_same_for_any_number_of_processes_and_read_on
     assert last <= count
 
 
-def test_a_block_as_large_as_the_text_has_the_order_of_an_ordinary_epoch():
+def test_a_block_as_large_as_the_text_has_an_ordinary_epochs_order():
     found = blocks(stream_of(50), lambda texts: [{"input_ids": [int(text)]} for text in texts], size=50, seed=3)
     sampler = EpochSampler(50, seed=3)
     for epoch, (_, rows) in enumerate(itertools.islice(found, 3)):
@@ -160,7 +162,7 @@ def test_a_text_that_has_become_shorter_is_an_error():
         next(blocks(stream_of(5), numbers, size=2, seed=0, start=START._replace(texts=6, rows=8, position=8)))
 
 
-def test_the_rows_are_those_of_tokenize_and_nothing_is_written(data, tmp_path):
+def test_the_rows_equal_those_of_tokenize_and_nothing_is_written(data, tmp_path):
     texts, tokenizer = data
     for row, expected in zip(
         rows_of(texts, tokenizer, 16),
@@ -171,7 +173,7 @@ def test_the_rows_are_those_of_tokenize_and_nothing_is_written(data, tmp_path):
         assert row["special_tokens_mask"].tolist() == expected["special_tokens_mask"]
 
 
-# What is held out
+# Held-out paragraphs
 
 
 def load_text(folder, texts):
@@ -180,7 +182,7 @@ def load_text(folder, texts):
     return load_paragraphs(resolve(str(path)))
 
 
-def test_what_is_held_out_depends_on_the_text_alone_and_duplicates_share_a_side(data):
+def test_held_out_paragraphs_depend_only_on_their_text_and_duplicates_share_a_side(data):
     texts, _ = data
     rule = HeldOut(0.3, seed=5)
     held_out = dict(zip(texts, rule(texts).tolist(), strict=True))
@@ -193,15 +195,15 @@ def test_what_is_held_out_depends_on_the_text_alone_and_duplicates_share_a_side(
     assert rule.choose(texts) == [text for text in texts if held_out[text]]
 
 
-def test_a_stream_holds_out_what_load_corpus_would(data):
-    """Both take the paragraphs of the lowest keys: one of a fraction in number, the other below a threshold."""
+def test_a_stream_holds_out_the_same_paragraphs_as_load_corpus(data):
+    """Both hold out paragraphs with the lowest keys: load_corpus a fixed number, a stream those below a threshold."""
     texts = load_corpus("meditations", seed=7)["validation"]["text"]
     read = stream_paragraphs(resolve("meditations", for_streaming=True))
     for fraction, contains in ((0.05, set.issuperset), (0.2, set.issubset)):
         assert contains(set(texts), set(HeldOut(fraction, seed=7).choose(read())))
 
 
-def test_choosing_reads_no_further_than_it_must():
+def test_choosing_reads_no_further_than_necessary():
     reader = Reader([str(number) for number in range(50_000)])
     assert len(HeldOut(0.5).choose(reader(), at_most=100)) == 100
     assert reader.read == [1000]
@@ -216,8 +218,8 @@ def test_a_text_too_small_to_hold_anything_out_is_an_error():
 
 
 @pytest.mark.parametrize("strategy", ["sequential", "random"])
-def test_a_stream_is_the_run_that_the_text_read_whole_is(data, strategy):
-    """In the text's order with any blocks; shuffled with one. 40 paragraphs in steps of ten: two epochs, and a step."""
+def test_a_streamed_run_equals_one_that_reads_the_whole_text(data, strategy):
+    """In the text's order with any blocks, or shuffled in one. 40 paragraphs in steps of ten: two epochs and a step."""
     texts, tokenizer = data
     values = {"train_sampling_strategy": strategy, "per_device_train_batch_size": 10, "max_steps": STEPS, "seed": 1,
               "learning_rate": 1e-3, "max_length": 48, "save_strategy": "no", "long_text": "truncate"}  # fmt: skip
@@ -236,13 +238,13 @@ def test_a_stream_is_the_run_that_the_text_read_whole_is(data, strategy):
     assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
 
 
-def test_each_paragraph_is_read_once_an_epoch(data):
+def test_each_paragraph_is_read_once_per_epoch(data):
     reader = Reader(data[0])
     _, _, epochs = train(*data, reader=reader)
     assert epochs == 2
     fingerprint, *whole, last = reader.read
     assert whole == [PARAGRAPHS] * 2
-    assert last < PARAGRAPHS  # of the epoch that was begun, what was needed
+    assert last < PARAGRAPHS  # of the epoch that had started, only the paragraphs needed
     assert fingerprint <= 1000
 
 
@@ -252,8 +254,8 @@ def test_accumulation_changes_nothing(data):
 
 
 @pytest.mark.slow
-def test_resumed_from_any_step_a_stream_ends_with_the_same_bits(data, tmp_path):
-    """Within a block, across its border and an epoch's; with packing a block has another number of rows than texts."""
+def test_a_stream_resumed_at_any_step_ends_with_the_same_bits(data, tmp_path):
+    """Within a block, and across blocks and epochs; with packing, a block's rows and texts differ in number."""
 
     def with_dropout(**values):
         return train(*data, model=make_bert(data[1], hidden_dropout_prob=0.1), packing=True, **values)
@@ -270,8 +272,8 @@ def test_resumed_from_any_step_a_stream_ends_with_the_same_bits(data, tmp_path):
         assert torch.equal(weights, whole[1]), step
 
 
-def test_a_resumed_run_tokenizes_nothing_of_the_blocks_that_lie_behind_it(data, tmp_path, monkeypatch):
-    """The rows would be the same if it began anew, so that the tests above cannot tell."""
+def test_a_resumed_run_does_not_tokenize_earlier_blocks(data, tmp_path, monkeypatch):
+    """The rows would be the same if the run started over, so the tests above cannot detect that."""
     train(*data, folder=tmp_path)
     texts, tokenizer = data
     stream = TextStream(lambda: texts, HeldOut(0.2))
@@ -296,8 +298,8 @@ def test_a_resumed_run_tokenizes_nothing_of_the_blocks_that_lie_behind_it(data, 
 
 
 @pytest.mark.slow
-def test_a_resumed_run_goes_on_from_another_checkpoint_of_its_own(data, tmp_path):
-    """A second interruption: what the resumed run saves is as good as what the first one saved."""
+def test_a_resumed_run_can_be_resumed_again(data, tmp_path):
+    """A second interruption: the resumed run's checkpoint can be resumed like the first run's."""
     whole = train(*data, folder=tmp_path / "whole")
     train(*data, folder=tmp_path / "again", resume=tmp_path / "whole/checkpoint-2")
     for step in (4,):
@@ -315,14 +317,14 @@ def test_a_resumed_run_goes_on_from_another_checkpoint_of_its_own(data, tmp_path
         ({"texts": 1}, "training text was 'a stream that begins with"),
     ],
 )
-def test_another_stream_is_another_run(data, tmp_path, changes, says):
+def test_a_different_stream_belongs_to_another_run(data, tmp_path, changes, says):
     train(*data, folder=tmp_path, max_steps=1)
     texts = data[0][changes.pop("texts", 0) :]
     with pytest.raises(ValueError, match=f"belongs to another run: .*{says}"):
         train(texts, data[1], folder=tmp_path, resume=True, max_steps=1, **changes)
 
 
-def test_a_collator_that_is_not_ours_gets_plain_rows(data):
+def test_a_different_collator_gets_plain_rows(data):
     texts, tokenizer = data
     args = MLMConfig(streaming=True, max_steps=2, per_device_train_batch_size=4, save_strategy="no")
     mlm = MLMTrainer(
@@ -332,13 +334,13 @@ def test_a_collator_that_is_not_ours_gets_plain_rows(data):
     assert mlm.train().global_step == 2
 
 
-def test_a_tokenizer_is_learned_from_the_first_paragraphs(data):
+def test_a_tokenizer_is_trained_on_the_first_paragraphs(data):
     texts, _ = data
     args = MLMConfig(streaming=True, max_steps=1, vocab_size=300, save_strategy="no")
     mlm = MLMTrainer("mini-random", args=args, train_dataset=TextStream(lambda: texts * 2, HeldOut(texts=texts[1:])))
     assert mlm.processing_class.tokenize(texts[0])
     assert set(mlm.processing_class.tokenize(texts[0])) <= set(mlm.processing_class.get_vocab())
-    assert len(mlm.processing_class) < 300  # of one paragraph, twice
+    assert len(mlm.processing_class) < 300  # two of the same paragraph
 
 
 @pytest.mark.parametrize(
@@ -350,12 +352,12 @@ def test_a_tokenizer_is_learned_from_the_first_paragraphs(data):
         ({"dataloader_num_workers": 2}, r"dataloader_num_workers: received 2 with streaming\. Accepted: 0"),
     ],
 )
-def test_values_that_a_stream_cannot_have(values, says):
+def test_values_that_streaming_does_not_support_are_refused(values, says):
     with pytest.raises(ValueError, match=says):
         MLMConfig(streaming=True, **values)
 
 
-def test_a_stream_and_the_config_say_the_same(data):
+def test_a_stream_and_the_config_must_agree(data):
     texts, tokenizer = data
     for streamed, rows, values, says in (
         (True, texts, {}, r"received Dataset with streaming True\. Accepted: a TextStream"),
@@ -382,7 +384,7 @@ def test_a_stream_and_the_config_say_the_same(data):
 
 
 @pytest.mark.slow
-def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
+def test_a_complete_streamed_run(checkpoint, short_text, tmp_path):
     values = {
         "corpus": str(short_text), "model": str(checkpoint), "streaming": True, "stream_buffer": 8, "max_steps": 3,
         "per_device_train_batch_size": 4, "output_dir": str(tmp_path / "run"), "use_cpu": True, "max_length": 64,
@@ -405,7 +407,7 @@ def test_the_whole_run_streamed(checkpoint, short_text, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["held_out.txt", "-"])
-def test_a_text_of_its_own_is_held_out_of_a_stream(checkpoint, short_text, tmp_path, monkeypatch, name):
+def test_a_separate_text_is_held_out_of_a_stream(checkpoint, short_text, tmp_path, monkeypatch, name):
     held_out = tmp_path / "held_out.txt"
     lines = short_text.read_text("utf-8").splitlines()
     held_out.write_text("\n".join(lines[:9]), encoding="utf-8")
@@ -419,10 +421,10 @@ def test_a_text_of_its_own_is_held_out_of_a_stream(checkpoint, short_text, tmp_p
     assert "notes: read as a stream; 9 held out." in run.announcement()
     facts = run.facts["validation_corpus"]
     assert facts["name"] == ("stdin" if name == "-" else "held_out")
-    assert Path(facts["source"]).read_bytes() == held_out.read_bytes()  # what recipe.yaml names, to repeat the run
+    assert Path(facts["source"]).read_bytes() == held_out.read_bytes()  # the name in recipe.yaml, to repeat the run
 
 
-def test_verbs_that_cannot_stream_say_so():
+def test_verbs_that_cannot_stream_refuse():
     with pytest.raises(ValueError, match="verify: received streaming True"):
         verify("quickstart", streaming=True)
     with pytest.raises(ValueError, match=r"streaming: received True\. Accepted here: False"):
@@ -434,14 +436,14 @@ def test_verbs_that_cannot_stream_say_so():
 
 @pytest.fixture(scope="module")
 def alone(data, tmp_path_factory):
-    """One process: its run, and the folder of its checkpoints."""
+    """The run of one process, and the folder of its checkpoints."""
     folder = tmp_path_factory.mktemp("alone")
     return train(*data, folder=folder), folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 3])
-def test_several_processes_are_the_run_of_one_and_one_of_them_reads(data, alone, tmp_path, processes):
+def test_several_processes_equal_one_and_only_one_reads(data, alone, tmp_path, processes):
     (whole, folder), begun = alone, make_bert(data[1])
     (tmp_path / "one").symlink_to(folder)
     launch = ["--nproc_per_node", str(processes), "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
@@ -451,7 +453,7 @@ def test_several_processes_are_the_run_of_one_and_one_of_them_reads(data, alone,
         capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    # The files are our own, of a moment ago: tensors, numbers, tuples.
+    # This test wrote the files: tensors, numbers, tuples.
     found = [torch.load(tmp_path / f"found-{rank}.pt", weights_only=True) for rank in range(processes)]
     for rank, each in enumerate(found):
         assert_same_run(each["plain"][:2], whole[:2], begun, STEPS)
@@ -459,7 +461,7 @@ def test_several_processes_are_the_run_of_one_and_one_of_them_reads(data, alone,
         assert torch.equal(each["plain"][1], found[0]["plain"][1])
         for resumed in each["resumed"].values():
             assert_same_run(resumed[:2], each["whole"][:2], begun, STEPS)
-            # The sum of three gradients depends on DDP's buckets, and those on how long the process has been running.
+            # The sum of three gradients depends on DDP's buckets, which depend on how long the process has been running.
             if processes == 2:
                 assert resumed[0] == each["whole"][0]
                 assert torch.equal(resumed[1], each["whole"][1])
@@ -474,12 +476,12 @@ def test_several_processes_are_the_run_of_one_and_one_of_them_reads(data, alone,
     assert_same_run(finished[:2], whole[:2], begun, STEPS)
 
 
-def test_the_run_is_long_enough_to_show_it(alone):
-    """Otherwise the tests above would compare runs in which nothing happened."""
+def test_the_compared_run_crosses_blocks_and_epochs(alone):
+    """Otherwise the tests above would compare trivial runs."""
     (logged, _, epochs), folder = alone
     assert len(logged) == STEPS
     assert epochs == 2
     places = [StreamState.saved_in(folder / f"checkpoint-{step}") for step in range(1, STEPS + 1)]
     assert len(set(places)) >= 6
-    assert any(place.position % BATCH for place in places), "a block's border within a step"
+    assert any(place.position % BATCH for place in places), "no block ends within a step"
     assert BUFFER < BATCH

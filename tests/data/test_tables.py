@@ -54,7 +54,7 @@ def test_each_format_gives_the_same_texts_and_finds_the_column(kind):
         read(f"t.{kind}", text_column="words")
 
 
-def test_arrow_as_a_file_and_as_datasets_writes_it(tmp_path):
+def test_arrow_files_and_streams(tmp_path):
     pa.feather.write_feather(pa.Table.from_pylist(ROWS), "t.arrow", compression="uncompressed")
     assert read("t.arrow")[0] == TEXTS
     Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
@@ -72,19 +72,19 @@ def test_rows_need_not_have_the_same_keys_and_halves_of_characters_are_replaced(
 @pytest.mark.parametrize(
     "content", ['{"data": [{"text": "one"}, {"text": "two"}]}', '["one", "two"]', '{"text": "one"}\n{"text": "two"}\n']
 )
-def test_json_as_it_is_found(content):
+def test_common_forms_of_json(content):
     Path("t.json").write_text(content)
     assert read("t.json")[0] == ["one", "two"]
 
 
-def test_a_document_in_json_is_not_taken_apart():
+def test_a_document_in_json_is_not_split():
     Path("t.json").write_text(json.dumps({"title": "x", "text": "a long text", "authors": ["Ann", "Bob"]}))
     assert read("t.json")[0] == ["a long text"]
     Path("t.json").write_text(json.dumps({"body": "word " * 50, "comments": [{"text": "no"}]}))
     assert read("t.json")[0] == ["word " * 50]
 
 
-def test_a_column_that_comes_late_and_one_that_is_blank_at_first():
+def test_a_late_column_and_an_initially_blank_column():
     rows = [{"id": "a long identifier"}] * 300 + [{"id": "b", "body": "here"}]
     Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read("t.jsonl", text_column="body")[0] == ["here"]
@@ -93,7 +93,7 @@ def test_a_column_that_comes_late_and_one_that_is_blank_at_first():
     assert read("t.jsonl")[0] == ["here"]
 
 
-def test_other_separators_and_other_strings():
+def test_other_separators_and_string_types():
     Path("t.csv").write_text('id;text\n1;"to be; or not"\n')
     assert read("t.csv")[0] == ["to be; or not"]
     category = pa.table({"n": [1, 1], "kind": pa.array(["one", "two"]).dictionary_encode()})
@@ -121,7 +121,7 @@ def test_other_separators_and_other_strings():
         ("t.arrow", b"not arrow at all", r"t\.arrow cannot be read as arrow"),
     ],
 )
-def test_what_is_broken_is_named(name, content, says):
+def test_the_error_names_the_damaged_place(name, content, says):
     Path(name).write_bytes(content)
     with pytest.raises(ValueError, match=says):
         read(name)

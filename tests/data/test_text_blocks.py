@@ -27,7 +27,7 @@ def read(content: bytes | str, **options) -> tuple[list[str], Counter]:
     [gzip.compress, bz2.compress, lzma.compress, lambda b: pa.compress(b, "zstd", asbytes=True)],
     ids=["gz", "bz2", "xz", "zst"],
 )
-def test_compressed_files_are_known_by_their_first_bytes(compress):
+def test_compressed_files_are_recognised_by_their_first_bytes(compress):
     content = b"one\ntwo\n" * 1000
     assert read(compress(content))[0] == ["one", "two"] * 1000
     for part in (18, len(compress(content)) - 9):
@@ -41,7 +41,7 @@ def test_encodings_and_line_ends(encoding):
     assert read(text.encode(encoding), encoding=encoding)[0] == ["caf\u00e9", "na\u00efve", "old Mac", "end"]
 
 
-def test_a_byte_that_is_wrong_is_named_by_line_and_place_even_far_into_a_file(monkeypatch):
+def test_an_invalid_byte_is_located_by_line_and_position(monkeypatch):
     monkeypatch.setattr(text_blocks_module, "_BLOCK", 64)
     lines = [b"a line of text"] * 500 + [b"gut, caf\xe9"]
     with pytest.raises(ValueError, match=r"text\.txt, line 501: not UTF-8 \(byte 0xe9 at position 9 of the line\)"):
@@ -64,7 +64,7 @@ def test_blocks_may_end_anywhere(monkeypatch, encoding):
     assert read(content, encoding=encoding)[0] == lines
 
 
-def test_utf_16_is_guessed_and_nul_characters_are_no_text():
+def test_utf_16_is_guessed_and_nul_characters_are_refused():
     with pytest.raises(ValueError, match=r"line 1: not UTF-8 \(byte 0xff at position 1.*--encoding utf-16;"):
         read("text".encode("utf-16"))
     with pytest.raises(ValueError, match=r"text\.txt, line 2: a NUL character"):
@@ -76,12 +76,12 @@ def test_utf_16_is_guessed_and_nul_characters_are_no_text():
     st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r\n\ufeff"), max_size=30)),
     st.integers(1, 40),
 )
-def test_every_line_comes_out_once_wherever_blocks_end(monkeypatch, lines, block):
+def test_every_line_is_returned_once_wherever_blocks_end(monkeypatch, lines, block):
     monkeypatch.setattr(text_blocks_module, "_BLOCK", block)
     assert read("\n".join([*lines, "end"]))[0] == [*lines, "end"]
 
 
-def test_the_place_in_the_file_is_told(monkeypatch):
+def test_the_position_in_the_file_is_reported(monkeypatch):
     monkeypatch.setattr(text_blocks_module, "_BLOCK", 4)
     places: list[int] = []
     assert read("one\ntwo\nthree", position=places.append)[0] == ["one", "two", "three"]

@@ -7,7 +7,7 @@ import pytest
 from mlm_recipes.data.text_cache import _in_batches, read_once
 
 
-def test_what_was_read_is_not_read_again():
+def test_a_cached_text_is_not_read_again():
     reads = 0
 
     def read(counts):
@@ -29,7 +29,7 @@ def test_what_was_read_is_not_read_again():
     assert again._fingerprint != rows._fingerprint
 
 
-def test_what_breaks_off_leaves_nothing_behind():
+def test_an_interrupted_read_leaves_nothing():
     def breaks(counts):
         yield "one"
         raise ValueError("line 2")
@@ -41,9 +41,9 @@ def test_what_breaks_off_leaves_nothing_behind():
     assert rows["text"] == ["one", "two"]
 
 
-def test_others_may_read_it_and_a_faster_process_is_no_error(monkeypatch):
+def test_the_cache_is_readable_by_other_users_and_a_faster_process_is_not_an_error(monkeypatch):
     def read(counts):
-        read_once("both", lambda counts: ["one", "two"])  # the other process, in the meantime
+        read_once("both", lambda counts: ["one", "two"])  # written by the other process in the meantime
         return ["one", "two"]
 
     rows, _ = read_once("both", read)
@@ -58,7 +58,7 @@ def test_long_texts_are_written_a_few_at_a_time(monkeypatch):
     assert [len(batch) for batch in _in_batches(["12345", "67890", "1", "2"])] == [2, 2]
 
 
-def test_more_than_one_batch_and_none(monkeypatch):
+def test_several_batches_and_no_text(monkeypatch):
     monkeypatch.setattr("mlm_recipes.data.text_cache._BATCH", 3)
     rows, counts = read_once("seven", lambda counts: map(str, range(7)))
     assert (rows["example_id"], counts["paragraphs"]) == (list(range(7)), 7)

@@ -49,9 +49,9 @@ def test_lines_paragraphs_and_documents():
         (["a", "b", "c", "", "d", "e", "f"], True),
         (["a", "b", "", "d", "e", "f"], False),  # two and a half lines on average
         (["a", "", "b", "", "c"], False),
-        (["a", "b", "c", "d"], False),  # no blank line: a paragraph a line
+        (["a", "b", "c", "d"], False),  # no blank line: each line is a paragraph
         (["a", "b", "c", ""], False),  # one block
-        (["a" * 121, "b" * 121, "c", "", "d" * 121, "e" * 121, "f"], False),  # nobody wraps there
+        (["a" * 121, "b" * 121, "c", "", "d" * 121, "e" * 121, "f"], False),  # too long for wrapped lines
         (["A title", "A sentence is here.", "So.", "Yes?", "", "One.", "A second sentence.", "No."], False),
         (["", "", ""], False),
     ],
@@ -71,14 +71,14 @@ def test_project_gutenbergs_header_and_footer_are_dropped_and_counted():
     assert read("a\nb\n", sample_by="line")[1]["gutenberg_lines_dropped"] == 0
 
 
-def test_what_is_not_project_gutenbergs_is_kept():
+def test_text_that_is_not_project_gutenbergs_is_kept():
     texts, counts = read("mine\n" * 3 + BOOK, sample_by="line")
     assert (texts[:3], len(texts), counts["gutenberg_lines_dropped"]) == (["mine"] * 3, 9, 8)
     texts, _ = read("the book\n*** END OF THE PROJECT GUTENBERG EBOOK A BOOK ***\nlicence\n", sample_by="line")
     assert texts == ["the book"]
 
 
-def test_a_paragraph_of_megabytes_is_cut_at_white_space_and_nothing_is_lost(monkeypatch):
+def test_a_very_long_paragraph_is_cut_at_white_space_without_loss(monkeypatch):
     monkeypatch.setattr(text_files, "LONGEST", 50)
     text = "word " * 100 + "x" * 120
     texts, counts = read(text)

@@ -16,7 +16,7 @@ def rows(tokenizer, texts=TEXTS, **options):
     return Encoder(tokenizer, **options)(texts, list(range(10, 10 + len(texts)))).to_pylist()
 
 
-def test_rows_that_fit_are_what_the_tokenizer_gives(tokenizer):
+def test_rows_that_fit_equal_the_tokenizers_ids(tokenizer):
     for row, text in zip(rows(tokenizer, max_length=64), TEXTS, strict=True):
         found = tokenizer(text, return_special_tokens_mask=True)
         assert row["input_ids"] == found["input_ids"]
@@ -25,14 +25,14 @@ def test_rows_that_fit_are_what_the_tokenizer_gives(tokenizer):
     assert [row["example_id"] for row in rows(tokenizer, max_length=64)] == [10, 11, 12, 13]
 
 
-def test_truncating_is_what_the_tokenizer_does(tokenizer):
+def test_truncation_equals_the_tokenizers(tokenizer):
     found = rows(tokenizer, max_length=8, long_text="truncate")
     for row, text in zip(found, TEXTS, strict=True):
         assert row["input_ids"] == tokenizer(text, truncation=True, max_length=8)["input_ids"]
     assert [row["cut_off"] for row in found] == [max(0, len(tokenizer(text)["input_ids"]) - 8) for text in TEXTS]
 
 
-def test_a_tokenizer_that_cuts_on_the_left_is_followed(tokenizer):
+def test_a_tokenizer_that_truncates_on_the_left_is_respected(tokenizer):
     left = copy.deepcopy(tokenizer)
     left.truncation_side = "left"
     for row, text in zip(rows(left, max_length=8, long_text="truncate"), TEXTS, strict=True):
@@ -55,13 +55,13 @@ def test_splitting_loses_nothing_and_each_token_can_be_masked_once(tokenizer, te
     assert maskable == [i for text in texts for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
 
 
-def test_with_a_stride_a_row_begins_with_the_end_of_the_one_before(tokenizer):
+def test_with_a_stride_a_row_begins_with_the_end_of_the_previous_row(tokenizer):
     first, second, *_ = rows(tokenizer, TEXTS[:1], max_length=9, stride=2)
     assert second["input_ids"][1:3] == first["input_ids"][-3:-1]
     assert second["special_tokens_mask"][:4] == [1, 1, 1, 0]
 
 
-def test_packing_is_the_texts_end_to_end(tokenizer):
+def test_packing_joins_the_texts_end_to_end(tokenizer):
     encoder = Encoder(tokenizer, max_length=8)
     found = encoder.packed(TEXTS).to_pylist()
     joined = [token for row in found for token in row["input_ids"][1:-1]]

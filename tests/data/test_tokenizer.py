@@ -8,7 +8,7 @@ from mlm_recipes import load_tokenizer, train_tokenizer
 from mlm_recipes.data.tokenizer import has_tokenizer, require_mask_token
 
 
-def test_the_layout_is_berts(tokenizer):
+def test_the_ids_are_laid_out_as_in_bert(tokenizer):
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     assert tokenizer.convert_tokens_to_ids(names) == [0, 100, 101, 102, 103]
     assert tokenizer.convert_ids_to_tokens([1, 99, 104])[:2] == ["[unused0]", "[unused98]"]
@@ -16,7 +16,7 @@ def test_the_layout_is_berts(tokenizer):
     assert sorted(tokenizer.all_special_ids) == [0, 100, 101, 102, 103]  # [unused5] in a text is text
 
 
-def test_it_reads_what_it_was_taught(tokenizer, corpus):
+def test_the_training_text_is_tokenized_without_loss(tokenizer, corpus):
     for text in corpus["train"]["text"][:50]:
         ids = tokenizer(text)["input_ids"]
         assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
@@ -25,17 +25,17 @@ def test_it_reads_what_it_was_taught(tokenizer, corpus):
         assert letters == text.lower().replace(" ", "")
 
 
-def test_a_held_out_text_has_no_unknown_token_either(tokenizer, corpus):
+def test_held_out_text_has_no_unknown_tokens(tokenizer, corpus):
     ids = tokenizer(list(corpus["validation"]["text"]))["input_ids"]
     assert not any(tokenizer.unk_token_id in row for row in ids)
 
 
-def test_it_fills_the_vocabulary_it_is_given(corpus):
+def test_the_vocabulary_has_the_requested_size(corpus):
     assert len(train_tokenizer(corpus["train"]["text"], vocab_size=1000)) == 1000
     assert 3000 < len(train_tokenizer(corpus["train"]["text"])) <= 8192
 
 
-def test_it_survives_saving(tokenizer, checkpoint, corpus):
+def test_a_saved_tokenizer_is_unchanged(tokenizer, checkpoint, corpus):
     loaded = load_tokenizer(checkpoint)
     texts = list(corpus["validation"]["text"])
     assert loaded(texts)["input_ids"] == tokenizer(texts)["input_ids"]
@@ -43,7 +43,7 @@ def test_it_survives_saving(tokenizer, checkpoint, corpus):
     assert (loaded.mask_token_id, loaded.pad_token_id) == (103, 0)
 
 
-def test_mini_random_brings_none_and_a_checkpoint_does(checkpoint):
+def test_mini_random_has_no_tokenizer_and_a_checkpoint_has_one(checkpoint):
     assert not has_tokenizer("mini-random")
     assert has_tokenizer(checkpoint)
     with pytest.raises(ValueError, match="'mini-random' has no tokenizer"):

@@ -15,7 +15,7 @@ from mlm_recipes.data.windows import cut_points, paragraph_of, window_ids, windo
 
 @given(st.text("ab c.?\n", min_size=1, max_size=80), st.integers(1, 20))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_windows_are_whole_and_none_is_too_long(tokenizer, text, room):
+def test_windows_cover_the_text_and_none_is_too_long(tokenizer, text, room):
     length = len(tokenizer(text, add_special_tokens=False)["input_ids"])
     points = cut_points(text, tokenizer, room)
     assert (points[0], points[-1]) == (0, length)
@@ -28,35 +28,35 @@ def pieces(text, tokenizer, room):
     return [tokenizer.decode(ids[begin:end]) for begin, end in itertools.pairwise(points)]
 
 
-def test_a_window_ends_with_a_sentence_else_with_a_word_else_where_it_is_full(tokenizer):
+def test_a_window_ends_with_a_sentence_a_word_or_when_full(tokenizer):
     assert pieces("The man is good. The soul is good! Is it?", tokenizer, 12) == [
         "the man is good. the soul is good!",
         "is it?",
     ]
     words = "the man is good and the soul is good and all is one"
     assert pieces(words, tokenizer, 5)[0] == "the man is good and"
-    unknown = "zzzzxqzzzzzzxqzz the man"  # one word of many pieces
+    unknown = "zzzzxqzzzzzzxqzz the man"  # one word with many pieces
     length = len(tokenizer("zzzzxqzzzzzzxqzz", add_special_tokens=False)["input_ids"])
     assert length > 5
     points = cut_points(f"the {unknown}", tokenizer, length)
-    assert points[1] == 1  # the word that does not fit begins the next window, whole
+    assert points[1] == 1  # a word that does not fit begins the next window, uncut
     assert cut_points(unknown, tokenizer, 3)[:3] == [0, 3, 6]
 
 
 @pytest.mark.parametrize("end", ['." ', "?) ", "\u2026 ", "!\u201d ", "\n"])
-def test_what_ends_a_sentence(tokenizer, end):
+def test_ends_of_sentences(tokenizer, end):
     text = f"the man is good{end}the soul is good and the man"
     first, *_ = pieces(text, tokenizer, 7)
     assert first.startswith("the man is good")
     assert "soul" not in first
 
 
-def test_where_no_space_follows_a_sentence():
+def test_sentences_without_a_space_between_them():
     tokenizer = train_tokenizer(["\u4eba\u597d\u3002\u5fc3\u597d\u3002"] * 2, vocab_size=200)
     assert cut_points("\u4eba\u597d\u3002\u5fc3\u597d\u3002\u4eba\u597d\u3002", tokenizer, 5) == [0, 3, 6, 9]
 
 
-def test_a_tokenizer_that_counts_the_space_to_the_word(corpus):
+def test_a_tokenizer_that_includes_the_space_in_the_word(corpus):
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())

@@ -22,7 +22,7 @@ TEXT = st.text(
 
 @pytest.fixture(scope="module")
 def byte_level(corpus):
-    """A tokenizer of RoBERTa's and ModernBERT's kind, whose mask takes the space before it along."""
+    """A tokenizer like RoBERTa's and ModernBERT's, whose mask token includes the space before it."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer, learner.normalizer = pre_tokenizers.ByteLevel(add_prefix_space=False), normalizers.NFC()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -46,18 +46,18 @@ def by_word(tokenizer, texts):
 
 @given(st.lists(TEXT, max_size=6))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_word_by_word_is_the_plain_way_for_wordpiece(tokenizer, texts):
+def test_word_by_word_equals_whole_texts_for_wordpiece(tokenizer, texts):
     assert by_word(tokenizer, texts) == plain(tokenizer, texts)
 
 
 @given(st.lists(st.one_of(TEXT, st.text("a b<mask>", max_size=20)), max_size=6))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_word_by_word_is_the_plain_way_for_byte_level(byte_level, texts):
+def test_word_by_word_equals_whole_texts_for_byte_level(byte_level, texts):
     assert by_word(byte_level, texts) == plain(byte_level, texts)
 
 
 @pytest.mark.parametrize("text", ["so be it <mask> now", "an <other> thing", "spaced   out    far", " first", "last "])
-def test_where_spaces_are_not_what_they_seem(byte_level, text):
+def test_unusual_spaces(byte_level, text):
     assert by_word(byte_level, [text]) == plain(byte_level, [text])
 
 
@@ -69,7 +69,7 @@ def test_on_real_text_each_distinct_word_is_tokenized_once(corpus, tokenizer, by
         assert (
             found == plain(each, texts) == [i for t in texts for i in [each(t, add_special_tokens=False)["input_ids"]]]
         )
-        monkeypatch.setattr(ids, "_learn", lambda known, words, before: None)  # nothing is new the second time
+        monkeypatch.setattr(ids, "_learn", lambda known, words, before: None)  # the second time, all words are cached
         assert [array.tolist() for array in ids(texts)] == found
         monkeypatch.undo()
 
@@ -84,15 +84,15 @@ def test_the_cache_is_bounded(tokenizer, monkeypatch):
         assert len(ids._first) <= 20
 
 
-def test_truncation_that_a_caller_left_behind_does_not_reach_it(tokenizer):
+def test_truncation_set_by_a_caller_has_no_effect(tokenizer):
     own = copy.deepcopy(tokenizer)
     own("the man is good", truncation=True, max_length=3)
-    word = "zzzzxqzzzzzzxqzz"  # of more than three pieces
+    word = "zzzzxqzzzzzzxqzz"  # with more than three pieces
     assert by_word(own, [word]) == plain(tokenizer, [word])
     assert len(plain(tokenizer, [word])[0]) > 3
 
 
-def test_another_kind_of_tokenizer_goes_the_plain_way(corpus):
+def test_other_kinds_of_tokenizers_get_whole_texts(corpus):
     learner = Tokenizer(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
     other = PreTrainedTokenizerFast(tokenizer_object=learner, unk_token="[UNK]")

@@ -1,4 +1,4 @@
-"""What a whole run says of itself: metrics.json, as docs/metrics.md describes it."""
+"""A complete run's metrics.json matches its description in docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DOCUMENT = (ROOT / "docs/metrics.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, short_text, checkpoint):
-    """A run of a pretrained model that is evaluated on its way, too."""
+    """A run of a pretrained model that is also evaluated during training."""
     folder = tmp_path_factory.mktemp("run")
     return train(
         "adapt", model=str(checkpoint), corpus=str(short_text), validation_fraction=0.25, max_steps=4, max_length=32,
@@ -26,7 +26,7 @@ def run(tmp_path_factory, short_text, checkpoint):
 
 
 def keys(value):
-    """Yield every key of nested data."""
+    """Yield all keys of nested data."""
     if isinstance(value, dict):
         yield from value
         for each in value.values():
@@ -44,7 +44,7 @@ def test_every_key_is_documented(run):
 
 
 @pytest.mark.parametrize("number", range(len(re.findall(r"```json", DOCUMENT))))
-def test_every_example_of_the_document_has_the_shape_of_a_run(run, number):
+def test_every_example_in_the_documentation_has_a_runs_structure(run, number):
     example = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, flags=re.DOTALL)[number])
     metrics = run.metrics
     like = [
@@ -54,7 +54,7 @@ def test_every_example_of_the_document_has_the_shape_of_a_run(run, number):
     assert any(set(keys(example)) == set(keys(real)) for real in like), set(keys(example))
 
 
-def test_before_and_after_are_those_of_the_change(run):
+def test_before_and_after_match_the_change(run):
     metrics = run.metrics
     for text, of in (("held_out", lambda entry: entry), ("general", lambda entry: entry["general"])):
         change = metrics["change"][text]
@@ -65,7 +65,7 @@ def test_before_and_after_are_those_of_the_change(run):
     assert metrics["gain"]["loss"] == pytest.approx(-metrics["change"]["held_out"]["measures"]["loss"]["change"])
 
 
-def test_bands_pieces_and_the_whole_have_the_same_tokens(run):
+def test_bands_pieces_and_the_text_have_the_same_tokens(run):
     total = run.metrics["change"]["held_out"]["masked_tokens"]
     for parts in (run.metrics["bands"], run.metrics["pieces"]):
         assert sum(part["masked_tokens"] for part in parts) == total
@@ -73,35 +73,35 @@ def test_bands_pieces_and_the_whole_have_the_same_tokens(run):
         assert loss == pytest.approx(run.metrics["after"]["loss"])
 
 
-def test_what_was_measured_on_the_way_can_be_compared_with_the_first_draw(run):
+def test_evaluations_during_training_are_comparable_with_the_first_draw(run):
     evaluations = run.metrics["train"]["evaluations"]
     assert [entry["step"] for entry in evaluations] == [2, 4]
     last, after = evaluations[-1], run.metrics["after"]["first_draw"]
-    # A perplexity rounds by the loss, not by a share of it.
+    # A perplexity's rounding depends on the loss, not on a share of it.
     bound = after["loss"] * loss_bound(AutoModelForMaskedLM.from_pretrained(run.output_dir))
     for name in ("loss", "accuracy", "perplexity"):
         assert last[name] == pytest.approx(after[name], rel=bound)
 
 
-def test_the_run_says_what_it_took(run):
+def test_metrics_contain_the_runs_costs(run):
     told = run.metrics["train"]
     assert told["tokens"]["real"] == pytest.approx(told["tokens_per_second"] * told["seconds"])
     assert told["steps_per_second"] * told["seconds"] == pytest.approx(4)
     assert told["tokens"]["padding"] == 0
-    assert told["command"] is None  # from Python
+    assert told["command"] is None  # started from Python
     assert told["peak_memory"]["bytes"] > 1e8
     assert told["evaluation_seconds"] > 0
     assert told["head_initialised"] == []
 
 
-def test_the_history_is_that_of_the_steps(run):
+def test_the_history_contains_the_steps(run):
     assert [entry["step"] for entry in run.metrics["train"]["history"]] == [1, 2, 3, 4]
     assert all(
         {"step", "loss", "learning_rate", "grad_norm"} == set(entry) for entry in run.metrics["train"]["history"]
     )
 
 
-def test_one_model_alone_has_the_same_measures(run):
+def test_a_single_model_has_the_same_measures(run):
     found = evaluate(run.output_dir).metrics["evaluation"]
     after = run.metrics["after"]
     for name in ("loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity", "first_draw", "general"):
@@ -112,7 +112,7 @@ def test_one_model_alone_has_the_same_measures(run):
     assert set(found) == set(after) | documented
 
 
-def test_a_persons_own_prompts_are_filled_before_and_after(tmp_path, checkpoint, short_text, monkeypatch):
+def test_the_users_prompts_are_filled_before_and_after(tmp_path, checkpoint, short_text, monkeypatch):
     told, log = [], MLMTrainer.log
     monkeypatch.setattr(MLMTrainer, "log", lambda self, logs, *more: told.append(logs) or log(self, logs, *more))
     (tmp_path / "mine.txt").write_text("The [MASK] of man.\n")
@@ -124,18 +124,18 @@ def test_a_persons_own_prompts_are_filled_before_and_after(tmp_path, checkpoint,
         (entry,) = result.metrics[when]["fill_mask"]
         assert (entry["prompt"], entry["answer"], entry["chosen"]) == ("The [MASK] of man.", None, "yours")
     assert result.metrics["train"]["prompts_compared"] == 0
-    # Trackers hear of both ends, in terms of what they are told on the way.
+    # Trackers get the measures before and after under the names of those during training.
     ends = [result.metrics[when]["first_draw"]["loss"] for when in ("before", "after")]
     assert [logs["eval_loss"] for logs in told if "eval_loss" in logs] == ends
     assert "yours: The [MASK] of man." in str(result)
     (tmp_path / "mine.txt").write_text("no mask\n")
     with pytest.raises(ValueError, match=r"line 1 of 'mine\.txt' has no"):
         train("adapt", model=str(checkpoint), corpus=str(short_text), prompts="mine.txt", output_dir="none")
-    assert not (tmp_path / "none").exists()  # found before anything was written
+    assert not (tmp_path / "none").exists()  # detected before anything was written
 
 
 @pytest.mark.slow
-def test_a_head_that_the_checkpoint_lacks_is_named_everywhere(tmp_path, tokenizer, short_text):
+def test_a_head_missing_in_the_checkpoint_is_reported_everywhere(tmp_path, tokenizer, short_text):
     bare: BertModel = make_bert(tokenizer).bert
     bare.save_pretrained(tmp_path / "bare")
     tokenizer.save_pretrained(tmp_path / "bare")

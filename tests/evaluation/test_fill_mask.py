@@ -20,7 +20,7 @@ def test_prompts_are_held_out_text_with_one_word_masked(corpus, tokenizer):
     assert choose_prompts(texts, tokenizer, seed=1) != prompts
 
 
-def test_a_script_without_spaces_gets_prompts_too():
+def test_a_script_without_spaces_has_prompts():
     from mlm_recipes import train_tokenizer
 
     text = "天行健君子以自強不息地勢坤君子以厚德載物" * 20
@@ -31,7 +31,7 @@ def test_a_script_without_spaces_gets_prompts_too():
     assert prompt.text.replace("[MASK]", prompt.answer) in text
 
 
-def test_only_whole_words_are_asked_for(corpus):
+def test_only_whole_words_are_masked(corpus):
     from mlm_recipes import train_tokenizer
 
     tokenizer = train_tokenizer(["moon n o m sun"] * 3, vocab_size=200)
@@ -40,11 +40,11 @@ def test_only_whole_words_are_asked_for(corpus):
     assert choose_prompts(["moonlight n-word o'clock"], tokenizer) == []
 
 
-def test_a_text_without_words_gets_none(tokenizer):
+def test_a_text_without_words_has_no_prompts(tokenizer):
     assert choose_prompts(["1 2 3", "..."], tokenizer) == []
 
 
-def test_fill_mask_is_the_models_softmax(tiny_bert, tokenizer):
+def test_fill_mask_equals_the_models_softmax(tiny_bert, tokenizer):
     prompt = "the [MASK] of [MASK] ."
     (masks,) = fill_mask(tiny_bert, tokenizer, [prompt], top_k=4)
     inputs = tokenizer(prompt, return_tensors="pt")
@@ -55,11 +55,11 @@ def test_fill_mask_is_the_models_softmax(tiny_bert, tokenizer):
     for guesses, position in zip(masks, positions, strict=True):
         best = probabilities[position].topk(4)
         assert [token for token, _ in guesses] == [tokenizer.decode([i]).strip() for i in best.indices.tolist()]
-        bound = 20 * loss_bound(tiny_bert)  # a probability rounds by its logarithm, at most 20 here
+        bound = 20 * loss_bound(tiny_bert)  # a probability's rounding depends on its logarithm, at most 20 here
         assert [p for _, p in guesses] == pytest.approx(best.values.tolist(), rel=bound)
 
 
-def test_a_text_about_masks_is_passed_over(tokenizer):
+def test_a_text_that_contains_a_mask_is_skipped(tokenizer):
     assert choose_prompts(["BERT writes [MASK] for a word"], tokenizer) == []
 
 

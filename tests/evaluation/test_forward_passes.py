@@ -31,13 +31,13 @@ def test_sums_are_per_example(tiny_bert, frozen, numbered):
     assert_close(sums_of(tiny_bert, *(frozen([row]) for row in numbered)), together, loss_bound(tiny_bert))
 
 
-def test_what_the_processes_exchange_is_small_and_float32(tiny_bert, frozen, numbered):
+def test_processes_exchange_small_float32_tensors(tiny_bert, frozen, numbered):
     gathered = []
     evaluate_examples(tiny_bert, [frozen(numbered)], gather=lambda rows: gathered.append(rows) or rows)
     assert [(rows.shape, rows.dtype) for rows in gathered] == [((8, 3), torch.float32)]  # MPS has no float64
 
 
-def test_a_few_rows_at_a_time_give_what_all_at_once_do(tiny_bert, frozen, numbered, monkeypatch):
+def test_a_few_rows_at_a_time_equal_all_at_once(tiny_bert, frozen, numbered, monkeypatch):
     def columns():
         ((nats, ranks),) = evaluate_batches(tiny_bert, [frozen(numbered)], lambda batch, *columns: columns)
         return nats, ranks
@@ -48,8 +48,8 @@ def test_a_few_rows_at_a_time_give_what_all_at_once_do(tiny_bert, frozen, number
     assert all(torch.equal(a, b) for a, b in zip(columns(), at_once, strict=True))
 
 
-def test_a_model_that_is_nan_gets_nothing_right(tiny_bert, frozen, numbered):
-    """A comparison with NaN is false: counting what is above the true token would find nothing, and rank it first."""
+def test_a_model_that_returns_nan_has_zero_accuracy(tiny_bert, frozen, numbered):
+    """Comparisons with NaN are false: counting the tokens above the true one would find none, and rank it first."""
     with torch.no_grad():
         tiny_bert.cls.predictions.bias.fill_(torch.nan)
     nats, correct, tokens = sums_of(tiny_bert, frozen(numbered)).T
@@ -61,7 +61,7 @@ def test_no_batches_give_no_rows(tiny_bert):
     assert sums_of(tiny_bert).shape == (0, 3)
 
 
-def test_the_models_mode_is_left_as_it_was(tiny_bert, frozen, numbered):
+def test_the_models_mode_is_unchanged(tiny_bert, frozen, numbered):
     def broken(rows):
         assert not tiny_bert.training
         raise RuntimeError("a process is gone")

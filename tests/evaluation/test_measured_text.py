@@ -34,7 +34,7 @@ def data(corpus, tokenizer):
 
 @pytest.fixture
 def models(tiny_bert, tokenizer):
-    """A model before and after something happened to it."""
+    """A model before and after a change."""
     from conftest import make_bert
 
     after = make_bert(tokenizer)
@@ -42,12 +42,12 @@ def models(tiny_bert, tokenizer):
     return tiny_bert, after
 
 
-def test_the_more_tokens_the_fewer_draws():
+def test_a_longer_text_has_fewer_draws():
     assert [draws_for(tokens, 5) for tokens in (1, 13_000, 14_000, 40_000, 10**9)] == [5, 5, 4, 1, 1]
     assert all(draws_for(tokens, 5) * 0.15 * tokens <= 10_000 for tokens in range(1_000, 60_000, 500))
 
 
-def test_the_first_draw_is_what_is_measured_while_training(models, data, tokenizer):
+def test_the_first_draw_equals_an_evaluation_during_training(models, data, tokenizer):
     text = text_of(data, tokenizer)
     found = text.measure(evaluate_with(models[0], tokenizer)).summary()
     trainer = MLMTrainer(models[0], args=MLMConfig(), eval_dataset=data, processing_class=tokenizer)
@@ -55,13 +55,13 @@ def test_the_first_draw_is_what_is_measured_while_training(models, data, tokeniz
     names = ("loss", "accuracy", "perplexity", "masked_tokens")
     assert {name: found["first_draw"][name] for name in names} == pytest.approx(
         {name: evaluated[f"eval_{name}"] for name in names},
-        rel=8 * loss_bound(models[0]),  # a perplexity rounds by the loss, not by a share of it
+        rel=8 * loss_bound(models[0]),  # a perplexity's rounding depends on the loss, not on a share of it
     )
     assert found["masked_tokens"] > 1.5 * evaluated["eval_masked_tokens"]
 
 
-def test_the_masks_of_each_draw_are_what_they_were(tokenizer):
-    """Draw 0 as it was when there was no other: figures of earlier runs can still be compared."""
+def test_the_masks_of_each_draw_are_unchanged(tokenizer):
+    """Draw 0 is the same as when it was the only one, so that figures of earlier runs can still be compared."""
     rows = [{"input_ids": [101, *range(200, 260), 102], "example_id": 5}]
     found = [
         np.flatnonzero(DataCollatorForMaskedLM(tokenizer).frozen(0, draw)(rows)["labels"][0] != -100).tolist()
@@ -70,12 +70,12 @@ def test_the_masks_of_each_draw_are_what_they_were(tokenizer):
     assert found == GOLDEN
 
 
-def test_the_evaluation_seed_decides_what_is_masked_alone(data, tokenizer):
+def test_the_evaluation_seed_decides_which_tokens_are_masked_alone(data, tokenizer):
     one, other = (text_of(data, tokenizer, seed=seed).alone.of_row.tolist() for seed in (0, 1))
     assert one != other
 
 
-def test_windows_of_a_paragraph_are_one_paragraph(models, data, tokenizer):
+def test_windows_of_a_paragraph_count_as_one_paragraph(models, data, tokenizer):
     text = text_of(data, tokenizer)
     assert len(data) > 14
     before, after = (text.measure(evaluate_with(model, tokenizer)) for model in models)
@@ -98,7 +98,7 @@ def test_the_order_of_the_paragraphs_and_the_batch_size_change_nothing(models, c
         assert other["measures"][name] == pytest.approx(measure, abs=1e-4, rel=1e-4), name
 
 
-def test_what_changed_is_said_of_the_same_tokens(models, data, tokenizer):
+def test_the_change_is_measured_on_the_same_tokens(models, data, tokenizer):
     text = text_of(data, tokenizer)
     before, after = (text.measure(evaluate_with(model, tokenizer)) for model in models)
     found, gained = change(before, after), gain(before, after)
@@ -123,7 +123,7 @@ def test_packed_rows_are_not_called_paragraphs(models, data, tokenizer):
     assert change(measured, measured)["measures"]["loss"]["verdict"] == "no measurable change"
 
 
-def test_rows_of_another_text_have_other_ids_and_still_count(tokenizer, models):
+def test_rows_with_arbitrary_ids_are_measured(tokenizer, models):
     rows = Dataset.from_dict(
         {"input_ids": [[101, 200, 201, 102]], "special_tokens_mask": [[1, 0, 0, 1]], "example_id": [77]}
     )
@@ -132,7 +132,7 @@ def test_rows_of_another_text_have_other_ids_and_still_count(tokenizer, models):
     assert found.sample()["pseudo_perplexity_sample"] == {"tokens": 2, "paragraphs": 1, "share": 1.0}
 
 
-def test_the_fingerprint_is_the_same_for_the_same_masked_tokens_and_for_no_others(models, data, tokenizer):
+def test_the_fingerprint_identifies_the_masked_tokens(models, data, tokenizer):
     def fingerprint(rows=data, model=models[0], batch_size=5, seed=0, **changes):
         def evaluate(rows, draw):
             collator = DataCollatorForMaskedLM(tokenizer).frozen(seed, draw)

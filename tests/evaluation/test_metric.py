@@ -14,7 +14,7 @@ from mlm_recipes.evaluation.word_frequencies import token_counts, word_frequency
 
 @pytest.fixture
 def evaluated(tiny_bert, tokenizer, rows):
-    """What `evaluate()` finds, in batches of a size."""
+    """The result of `evaluate()` with a given batch size."""
 
     def evaluate(size):
         args = MLMConfig(per_device_eval_batch_size=size, save_strategy="no")
@@ -24,7 +24,7 @@ def evaluated(tiny_bert, tokenizer, rows):
     return evaluate
 
 
-def test_the_metric_is_the_plain_formula(tiny_bert, tokenizer, rows, evaluated):
+def test_the_metric_equals_the_plain_formula(tiny_bert, tokenizer, rows, evaluated):
     found = evaluated(8)
     batch = DataCollatorForMaskedLM(tokenizer).frozen(0)([row | {"example_id": i} for i, row in enumerate(rows)])
     with torch.no_grad():
@@ -38,20 +38,20 @@ def test_the_metric_is_the_plain_formula(tiny_bert, tokenizer, rows, evaluated):
     assert found["accuracy"] == pytest.approx(hits)
 
 
-def test_the_batch_size_does_not_matter_and_repeats_are_equal(tiny_bert, evaluated):
+def test_the_metric_is_independent_of_the_batch_size_and_repeatable(tiny_bert, evaluated):
     one = evaluated(1)
     for size in (2, 3, 8):
-        # A perplexity rounds by the loss, not by a share of it.
+        # A perplexity's rounding depends on the loss, not on a share of it.
         assert evaluated(size) == pytest.approx(one, rel=one["loss"] * loss_bound(tiny_bert))
     assert evaluated(1) == one
 
 
-def test_nothing_masked_is_an_error_and_not_nan():
+def test_a_text_without_masked_tokens_is_an_error_and_not_nan():
     with pytest.raises(ValueError, match="none of the held-out tokens is masked"):
         MaskedLM(keep_in_memory=True).compute(nats=[0.0], correct=[0], masked_tokens=[0])
 
 
-def test_word_frequencies_score_what_counting_gives():
+def test_word_frequencies_score_equals_counting():
     found = word_frequency_metrics(
         token_counts([[4, 4, 5], [4]], 8), [torch.tensor([[4, -100], [6, 5]])], special_ids=[0, 1]
     )

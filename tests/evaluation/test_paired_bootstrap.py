@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mlm_recipes.evaluation.paired_bootstrap import MASKED, MEASURES, NATS, interval_of_gain, measures, paired_changes
 
-#: What scipy 1.17.1 gives for `two_measurements(60)` (scipy.stats.bootstrap, paired, percentile, 100,000 resamples).
+#: scipy 1.17.1's intervals for `two_measurements(60)` (scipy.stats.bootstrap, paired, percentile, 100,000 resamples).
 SCIPY = {
     "loss": (-0.61511, -0.39991),
     "perplexity": (-28.3885, -18.3610),
@@ -17,7 +17,7 @@ SCIPY = {
 
 
 def two_measurements(paragraphs, seed=0):
-    """Sums of the same paragraphs twice: the second time half a nat a token better, give or take."""
+    """Sums of the same paragraphs twice, the second time about half a nat per token better."""
     generator = np.random.default_rng(seed)
     masked = generator.integers(1, 30, paragraphs).astype(float)
     nats = masked * generator.normal(4.0, 0.5, paragraphs)
@@ -30,7 +30,7 @@ def two_measurements(paragraphs, seed=0):
 
 
 def by_hand(before, after, measure, resamples, seed=1):
-    """The paired bootstrap as one would write it down: a loop, and numbers of its own."""
+    """The plain paired bootstrap: a loop with its own random numbers."""
     generator, changes = np.random.default_rng(seed), []
     for _ in range(resamples):
         drawn = [generator.integers(len(before)) for _ in before]
@@ -39,7 +39,7 @@ def by_hand(before, after, measure, resamples, seed=1):
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_the_interval_is_that_of_the_loop_by_hand(name):
+def test_the_interval_equals_that_of_a_plain_loop(name):
     before, after = two_measurements(60)
     found = paired_changes(before, after)[name]
     width = found["high"] - found["low"]
@@ -49,7 +49,7 @@ def test_the_interval_is_that_of_the_loop_by_hand(name):
 
 
 @pytest.mark.parametrize("name", MEASURES)
-def test_the_interval_is_that_of_scipy(name):
+def test_the_interval_agrees_with_scipy(name):
     found = paired_changes(*two_measurements(60))[name]
     width = found["high"] - found["low"]
     assert (found["low"], found["high"]) == pytest.approx(SCIPY[name], abs=0.04 * width)
@@ -57,7 +57,7 @@ def test_the_interval_is_that_of_scipy(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURES)
-def test_what_is_written_down_of_scipy_is_what_scipy_gives(name):
+def test_the_recorded_scipy_intervals_are_current(name):
     stats = pytest.importorskip("scipy.stats", reason="scipy is no dependency: pip install scipy")
     before, after = two_measurements(60)
 
@@ -73,8 +73,8 @@ def test_what_is_written_down_of_scipy_is_what_scipy_gives(name):
     assert (low, high) == pytest.approx(SCIPY[name], abs=0.02 * (high - low))
 
 
-def test_the_interval_is_that_of_large_numbers():
-    """Of many paragraphs the bootstrap's interval is the normal one, of a ratio of sums (the delta method)."""
+def test_the_interval_is_the_normal_one_for_many_paragraphs():
+    """For many paragraphs, the bootstrap's interval is the normal one for a ratio of sums (the delta method)."""
     before, after = two_measurements(400)
     found = paired_changes(before, after)["loss"]
     rise, masked = after[:, NATS] - before[:, NATS], before[:, MASKED]
@@ -85,7 +85,7 @@ def test_the_interval_is_that_of_large_numbers():
     assert found["high"] == pytest.approx(change + 1.96 * error, abs=0.1 * error)
 
 
-def test_the_interval_holds_the_truth_nineteen_times_in_twenty():
+def test_the_interval_contains_the_true_value_in_19_of_20_cases():
     held = 0
     for seed in range(200):
         found = paired_changes(*two_measurements(50, seed), ["loss"], resamples=500)["loss"]
@@ -93,18 +93,20 @@ def test_the_interval_holds_the_truth_nineteen_times_in_twenty():
     assert 0.88 <= held / 200 <= 0.99
 
 
-def test_pairs_are_compared_and_not_two_heaps():
+def test_the_bootstrap_is_paired():
     before, after = two_measurements(50)
     found, mirrored = paired_changes(before, after)["loss"], paired_changes(after, before)["loss"]
     assert (found["low"], found["high"]) == pytest.approx((-mirrored["high"], -mirrored["low"]))
     constant = before.copy()
-    constant[:, NATS] -= 0.3 * before[:, MASKED]  # each paragraph by the same: however they differ, there is no doubt
+    constant[:, NATS] -= (
+        0.3 * before[:, MASKED]
+    )  # each paragraph by the same amount, so the interval is narrow however much they differ
     found = paired_changes(before, constant)["loss"]
     assert (found["low"], found["high"]) == pytest.approx((-0.3, -0.3))
     assert paired_changes(before, after) == paired_changes(before, after)
 
 
-def test_the_gain_is_the_loss_with_the_sign_turned():
+def test_the_gain_is_the_negative_change_of_the_loss():
     before, after = two_measurements(30)
     found = paired_changes(before, after)["loss"]
     assert interval_of_gain(before, after) == (-found["high"], -found["low"])
@@ -122,7 +124,7 @@ def test_the_gain_is_the_loss_with_the_sign_turned():
         ("loss", 0.0, "no measurable change"),
     ],
 )
-def test_the_verdict_knows_which_way_is_better(name, change, says):
+def test_the_verdict_depends_on_the_measures_direction(name, change, says):
     column = {"loss": 0, "perplexity": 0, "accuracy": 1, "top5_accuracy": 2}[name]
     before, _ = two_measurements(30)
     after = before.copy()
@@ -148,7 +150,7 @@ def test_paragraphs_without_a_masked_token_do_not_count():
     )
 
 
-def test_of_a_handful_of_paragraphs_there_is_no_interval():
+def test_few_paragraphs_have_no_interval():
     before, after = two_measurements(9)
     for found in paired_changes(before, after).values():
         assert (found["low"], found["high"], found["verdict"]) == (None, None, "too few paragraphs")
@@ -156,7 +158,7 @@ def test_of_a_handful_of_paragraphs_there_is_no_interval():
     assert paired_changes(*two_measurements(10))["loss"]["low"] is not None
 
 
-def test_other_masks_are_not_compared():
+def test_results_of_different_masks_are_not_compared():
     before, after = two_measurements(20)
     after[3, MASKED] += 1
     with pytest.raises(AssertionError, match="not the same masked tokens"):
@@ -165,12 +167,12 @@ def test_other_masks_are_not_compared():
 
 @given(parts=st.lists(st.integers(1, 40), min_size=1, max_size=5), seed=st.integers(0, 100))
 @settings(max_examples=25, deadline=None)
-def test_the_measures_do_not_depend_on_how_the_paragraphs_are_dealt_out(parts, seed):
-    """Sums first: whatever the paragraphs are joined to, a measure of the whole is the same."""
+def test_the_measures_do_not_depend_on_how_the_paragraphs_are_grouped(parts, seed):
+    """Sums are taken first: however the paragraphs are grouped, a measure of the whole is the same."""
     sums, _ = two_measurements(sum(parts), seed)
     joined = np.add.reduceat(sums, np.cumsum([0, *parts[:-1]]), axis=0)
     assert measures(joined) == pytest.approx(measures(sums))
 
 
-def test_a_loss_beyond_all_bounds_has_a_perplexity_that_json_can_hold():
+def test_a_huge_loss_has_a_finite_perplexity():
     assert np.isfinite(measures(np.array([[2000.0, 0, 0, 1]]))["perplexity"])

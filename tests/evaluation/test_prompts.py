@@ -18,7 +18,7 @@ def six():
     return Prompts([Prompt(f"{n} {MASK}", f"answer{n}") for n in range(9)])
 
 
-def test_where_it_rose_and_where_it_fell_most_are_both_shown(six):
+def test_the_largest_rises_and_falls_are_both_shown(six):
     before = filled(0.5, 0.1, 0.2, 0.9, 0.3, 0.4, 0.5, 0.5, 0.5)
     after = filled(0.5, 0.8, 0.1, 0.2, 0.6, 0.4, 0.4, 0.6, 0.5)
     shown = six.shown(before, after)
@@ -31,25 +31,25 @@ def test_where_it_rose_and_where_it_fell_most_are_both_shown(six):
     }  # fmt: skip
 
 
-def test_where_nothing_fell_nothing_is_said_to_have_fallen(six):
+def test_no_fall_is_shown_if_none_fell(six):
     shown = six.shown(filled(*[0.1] * 9), filled(*[0.2] * 9))
     assert [chosen for _, chosen in shown] == ["rose most", "rose most", *["at random"] * 4]
     assert {chosen for _, chosen in six.shown(filled(*[0.1] * 9), filled(*[0.1] * 9))} == {"at random"}
     assert len({index for index, _ in shown}) == 6
 
 
-def test_of_one_model_alone_they_are_those_of_chance(six):
+def test_a_single_model_has_random_prompts(six):
     assert six.shown(None, filled(*[0.1] * 9)) == [(index, "at random") for index in range(6)]
 
 
-def test_the_first_of_many_are_those_that_were_chosen_alone(corpus, tokenizer):
+def test_more_prompts_keep_the_first_ones(corpus, tokenizer):
     texts = list(corpus["validation"]["text"])
     many = choose_prompts(texts, tokenizer, count=200, seed=3, per_text=4)
     assert many[:5] == choose_prompts(texts, tokenizer, count=5, seed=3)
     assert len(set(many)) == len(many) > len(texts)
 
 
-def test_the_probability_is_that_of_the_word_that_stands_there(corpus, tokenizer, tiny_bert):
+def test_the_probability_is_that_of_the_masked_word(corpus, tokenizer, tiny_bert):
     prompts = Prompts.choose(list(corpus["validation"]["text"])[:6], tokenizer, seed=0, count=12, max_length=64)
     found = prompts.fill(tiny_bert, tokenizer)
     for prompt, answer in zip(prompts.candidates, found, strict=True):
@@ -59,7 +59,7 @@ def test_the_probability_is_that_of_the_word_that_stands_there(corpus, tokenizer
         assert [tuple(pair) for pair in answer.top] == guesses[:5]
 
 
-def test_a_persons_own_prompts_are_all_shown_and_have_no_answer(tmp_path, tokenizer, tiny_bert):
+def test_the_users_prompts_are_all_shown_without_answers(tmp_path, tokenizer, tiny_bert):
     (tmp_path / "mine.txt").write_text("\ufeffThe [MASK] of man.\n\n  A good [MASK]. \n", encoding="utf-8")
     prompts = Prompts.read(tmp_path / "mine.txt", tokenizer.mask_token)
     assert [prompt.text for prompt in prompts.candidates] == ["The [MASK] of man.", "A good [MASK]."]
@@ -71,7 +71,7 @@ def test_a_persons_own_prompts_are_all_shown_and_have_no_answer(tmp_path, tokeni
     assert all(len(entry["top"]) == 5 for entry in entries)
 
 
-def test_a_mask_of_ones_own_tokenizer_is_one_too(tmp_path):
+def test_the_tokenizers_own_mask_token_is_accepted(tmp_path):
     (tmp_path / "mine.txt").write_text("The [MASK].\nThe <mask>.\n")
     assert [p.text for p in Prompts.read("mine.txt", "<mask>").candidates] == ["The <mask>."] * 2
 
@@ -86,7 +86,7 @@ def test_a_mask_of_ones_own_tokenizer_is_one_too(tmp_path):
         (b"caf\xe9 [MASK]\n", ValueError, "is not UTF-8"),
     ],
 )
-def test_files_that_are_none_are_refused(tmp_path, content, error, says):
+def test_invalid_prompt_files_are_refused(tmp_path, content, error, says):
     if content is not None:
         (tmp_path / "mine.txt").write_bytes(content)
     with pytest.raises(error, match=says):

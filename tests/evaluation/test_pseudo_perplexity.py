@@ -23,7 +23,7 @@ def data(rows):
 
 
 def naive_loss(model, rows, chosen=None):
-    """The definition: one token after the other is masked in a copy of its row, nothing else."""
+    """The definition: each token in turn is masked in a copy of its row."""
     nats = []
     for index, row in enumerate(rows):
         for position in range(1, len(row["input_ids"]) - 1):
@@ -42,7 +42,7 @@ def evaluated(model, alone, tokenizer):
     return TokenResults.of([evaluate_tokens(model, alone.rows, collate, batch_size=7)])
 
 
-def test_of_a_short_text_it_is_that_of_the_naive_loop_over_all_tokens(tiny_bert, tokenizer, data):
+def test_a_short_text_equals_the_naive_loop_over_all_tokens(tiny_bert, tokenizer, data):
     alone = mask_alone(data, special_token_ids(tokenizer), seed=0, budget=10_000)
     found = evaluated(tiny_bert, alone, tokenizer)
     expected, tokens = naive_loss(tiny_bert, data)
@@ -50,7 +50,7 @@ def test_of_a_short_text_it_is_that_of_the_naive_loop_over_all_tokens(tiny_bert,
     assert found.nats.mean() == pytest.approx(expected, rel=loss_bound(tiny_bert))
 
 
-def test_of_a_sample_it_is_that_of_the_naive_loop_over_the_sample(tiny_bert, tokenizer, data, monkeypatch):
+def test_a_sample_equals_the_naive_loop_over_that_sample(tiny_bert, tokenizer, data, monkeypatch):
     monkeypatch.setattr("mlm_recipes.evaluation.pseudo_perplexity._FEWEST", 1)
     alone = mask_alone(data, special_token_ids(tokenizer), seed=4, budget=150)
     found = evaluated(tiny_bert, alone, tokenizer)
@@ -60,7 +60,7 @@ def test_of_a_sample_it_is_that_of_the_naive_loop_over_the_sample(tiny_bert, tok
     assert found.nats.mean() == pytest.approx(expected, rel=loss_bound(tiny_bert))
 
 
-def test_which_tokens_are_chosen_is_decided_by_seed_and_paragraph(tokenizer, data):
+def test_the_chosen_tokens_depend_on_seed_and_paragraph(tokenizer, data):
     special, budget = special_token_ids(tokenizer), 400
 
     def chosen(rows, seed=0):
@@ -71,7 +71,7 @@ def test_which_tokens_are_chosen_is_decided_by_seed_and_paragraph(tokenizer, dat
     assert chosen(data) != chosen(data, seed=1)
 
 
-def test_the_budget_is_kept_and_the_share_said(corpus, tokenizer):
+def test_the_budget_is_kept_and_the_share_reported(corpus, tokenizer):
     from mlm_recipes import tokenize
 
     rows = tokenize(corpus["train"], tokenizer, max_length=128)
@@ -79,16 +79,16 @@ def test_the_budget_is_kept_and_the_share_said(corpus, tokenizer):
     assert sum(len(row["input_ids"]) for row in alone.rows) == pytest.approx(40_000, rel=0.2)
     maskable = sum(len(row["input_ids"]) - 2 for row in rows)
     assert len(alone.rows) / maskable == pytest.approx(alone.share, rel=0.2)
-    assert len(np.unique(alone.of_row)) > 150  # from all over the text, not from a few paragraphs
+    assert len(np.unique(alone.of_row)) > 150  # from the whole text, not from a few paragraphs
 
 
-def test_what_stands_only_for_context_is_not_scored(tokenizer, data):
+def test_tokens_repeated_as_context_are_not_scored(tokenizer, data):
     marked = data.map(lambda row: {"special_tokens_mask": [1, 1, *row["special_tokens_mask"][2:]]})
     alone = mask_alone(marked, special_token_ids(tokenizer), seed=0, budget=10_000)
     assert len(alone.rows) == sum(len(row["input_ids"]) - 3 for row in data)
 
 
-def test_a_row_as_long_as_the_budget_is_measured_too(tokenizer):
+def test_a_row_as_long_as_the_budget_is_measured(tokenizer):
     rows = Dataset.from_dict(
         {"input_ids": [[101, *[200] * 600, 102]], "special_tokens_mask": [[1, *[0] * 600, 1]], "example_id": [0]}
     )

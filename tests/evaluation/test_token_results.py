@@ -36,11 +36,11 @@ def the_same(a, b, model):
     for name in ("row", "position", "token"):
         assert np.array_equal(getattr(a, name), getattr(b, name)), name
     assert_close(a.nats, b.nats, loss_bound(model))
-    assert np.abs(a.rank - b.rank).max() <= 1  # two words may be as likely as each other, but for rounding
+    assert np.abs(a.rank - b.rank).max() <= 1  # two words may be equally likely, except for rounding
 
 
 def by_hand(model, rows, collate):
-    """A token at a time, from the logits of a row by itself."""
+    """One token at a time, from the logits of its row without a batch."""
     found = []
     for index, row in enumerate(rows):
         batch = collate([row])
@@ -54,7 +54,7 @@ def by_hand(model, rows, collate):
     return TokenResults.of([np.array(found)])
 
 
-def test_each_token_has_what_a_loop_by_hand_gives_it(tiny_bert, frozen, numbered):
+def test_each_tokens_result_equals_that_of_a_plain_loop(tiny_bert, frozen, numbered):
     expected = by_hand(tiny_bert, numbered, frozen)
     assert len(expected) >= len(numbered)  # at least one of each
     for size in (1, 3, 8):
@@ -65,11 +65,11 @@ def test_each_token_has_what_a_loop_by_hand_gives_it(tiny_bert, frozen, numbered
         assert numbered[row]["input_ids"][position] == token
 
 
-# On the left only where positions are counted from the first real token, else padding moves BERT's words.
+# Only if positions are counted from the first real token, since padding on the left shifts BERT's positions.
 @pytest.mark.parametrize(
     ("architecture", "side"), [("bert", "right"), ("roberta", "right"), ("roberta", "left"), ("modernbert", "left")]
 )
-def test_joined_rows_and_padded_ones_give_the_same(tokenizer, numbered, architecture, side, monkeypatch):
+def test_joined_and_padded_rows_give_the_same_results(tokenizer, numbered, architecture, side, monkeypatch):
     monkeypatch.setattr(tokenizer, "padding_side", side)
     model = make_model(architecture, tokenizer)
     collate = DataCollatorForMaskedLM(tokenizer).frozen(seed=0)
@@ -83,7 +83,7 @@ def test_joined_rows_and_padded_ones_give_the_same(tokenizer, numbered, architec
 
 @given(order=st.permutations(range(8)), size=st.integers(1, 9), processes=st.integers(1, 4))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_neither_order_nor_batch_nor_processes_matter(tiny_bert, frozen, numbered, order, size, processes):
+def test_results_do_not_depend_on_order_batch_or_processes(tiny_bert, frozen, numbered, order, size, processes):
     expected = results(tiny_bert, numbered, frozen)
     shuffled = [numbered[index] for index in order]
     parts = [
@@ -91,13 +91,13 @@ def test_neither_order_nor_batch_nor_processes_matter(tiny_bert, frozen, numbere
         for process in range(processes)
     ]
     found = TokenResults.of(reversed(parts))
-    place = np.argsort(order)  # where each row went
+    place = np.argsort(order)  # the new place of each row
     back = np.concatenate([np.flatnonzero(found.row == place[index]) for index in range(8)])
     the_same(replace(found.where(back), row=expected.row), expected, tiny_bert)
 
 
-def test_every_process_has_as_many_passes(tiny_bert, frozen, numbered):
-    """A model that is sharded over the processes would wait for ever for one that has no rows left."""
+def test_every_process_has_the_same_number_of_passes(tiny_bert, frozen, numbered):
+    """A model that is sharded over the processes would wait forever for a process without rows."""
     passes = []
     tiny_bert.register_forward_hook(lambda *_: passes.append(1))
     counts = []
@@ -108,7 +108,7 @@ def test_every_process_has_as_many_passes(tiny_bert, frozen, numbered):
     assert counts == [2, 2, 2]
 
 
-def test_draws_differ_and_the_first_is_that_of_evaluation_while_training(tiny_bert, tokenizer, numbered):
+def test_draws_differ_and_the_first_equals_an_evaluation_during_training(tiny_bert, tokenizer, numbered):
     collate = DataCollatorForMaskedLM(tokenizer)
     draws = [results(tiny_bert, numbered, collate.frozen(3, draw)) for draw in range(3)]
     masked = [set(zip(draw.row.tolist(), draw.position.tolist(), strict=True)) for draw in draws]
@@ -119,7 +119,7 @@ def test_draws_differ_and_the_first_is_that_of_evaluation_while_training(tiny_be
     assert_close(draws[0].sums(draws[0].row, 8)[:, [0, 1, 3]], sums, loss_bound(tiny_bert))
 
 
-def test_the_sums_of_a_group_are_what_is_counted_by_hand(tiny_bert, frozen, numbered):
+def test_a_groups_sums_equal_a_plain_count(tiny_bert, frozen, numbered):
     found = results(tiny_bert, numbered, frozen)
     for row, (nats, correct, top5, tokens) in enumerate(found.sums(found.row, 8)):
         mine = found.row == row
@@ -127,8 +127,8 @@ def test_the_sums_of_a_group_are_what_is_counted_by_hand(tiny_bert, frozen, numb
         assert (correct, top5, tokens) == ((found.rank[mine] == 0).sum(), (found.rank[mine] < 5).sum(), mine.sum())
 
 
-def test_equals_rank_as_argmax_has_them(tiny_bert, frozen, numbered):
-    """In half precision many logits are equal; a tie is no first choice for two tokens."""
+def test_equal_logits_rank_as_in_argmax(tiny_bert, frozen, numbered):
+    """In half precision many logits are equal; with a tie, only one token is the first choice."""
     with torch.no_grad():
         for weight in tiny_bert.parameters():
             weight.zero_()  # all logits are 0
@@ -136,7 +136,7 @@ def test_equals_rank_as_argmax_has_them(tiny_bert, frozen, numbered):
     assert np.array_equal(found.rank, found.token)
 
 
-def test_the_models_mode_is_left_as_it_was(tiny_bert, frozen, numbered):
+def test_the_models_mode_is_unchanged(tiny_bert, frozen, numbered):
     for mode in (True, False):
         tiny_bert.train(mode)
         results(tiny_bert, numbered, frozen)

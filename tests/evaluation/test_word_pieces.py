@@ -32,9 +32,9 @@ def sentencepiece():
 
 
 @pytest.mark.parametrize("make", [lambda: train_tokenizer([TEXT], vocab_size=200), byte_level, sentencepiece])
-def test_every_word_is_put_together_again(make):
+def test_every_word_is_joined_from_its_pieces(make):
     tokenizer = make()
-    # SentencePiece's pieces may go across punctuation, and are then no word's.
+    # SentencePiece's pieces may span punctuation, and then belong to no word.
     text = " ".join(re.findall(r"\w+", TEXT)) if make is sentencepiece else TEXT
     pieces = WordPieces(tokenizer)
     ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -42,7 +42,7 @@ def test_every_word_is_put_together_again(make):
     words = [pieces.word_at(ids, begins, position) for position in np.flatnonzero(begins)]
     expected = [word for word, _ in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)]
     assert [word for word in words if word.isalnum()] == [word for word in expected if word.isalnum()]
-    assert len(ids) > len(words)  # something was in pieces
+    assert len(ids) > len(words)  # some word has several pieces
     for position in range(len(ids)):
         start = np.flatnonzero(begins[: position + 1])[-1]
         assert pieces.word_at(ids, begins, position) == words[int(begins[: start + 1].sum()) - 1]

@@ -11,7 +11,7 @@ from mlm_recipes.masking.batch_layout import IGNORE_INDEX, by_length, is_joined,
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_every_token_is_in_one_part_and_padding_is_cut_away(side):
+def test_every_token_is_in_one_part_and_padding_is_removed(side):
     lengths = torch.tensor([5, 200, 1, 180, 7, 90, 3, 60])
     mask = (torch.arange(200) < lengths[:, None]).long()
     mask = mask.flip(1) if side == "left" else mask
@@ -24,18 +24,18 @@ def test_every_token_is_in_one_part_and_padding_is_cut_away(side):
     assert all(part["attention_mask"].any(0).all() for part in parts)
 
 
-def test_a_batch_of_like_length_stays_whole():
+def test_a_batch_of_similar_lengths_is_not_split():
     batch = {"attention_mask": torch.ones(8, 50)}
     (part,) = by_length(batch)
     assert torch.equal(part["attention_mask"], batch["attention_mask"])
 
 
-def test_padding_alone_is_one_column():
+def test_a_batch_of_only_padding_is_one_column():
     assert by_length({"attention_mask": torch.zeros(1, 4)})[0]["attention_mask"].shape == (1, 1)
 
 
-def test_the_protocol_of_a_batch_is_understood_in_one_file():
-    """Elsewhere no module compares with the label of a position without a loss, or asks for the key of a joined row."""
+def test_only_one_file_knows_the_layout_of_a_batch():
+    """No other module uses the label of positions without a loss, or the key of a joined row."""
     package = Path(mlm_recipes.__file__).parent
     spelled = {
         (str(path.relative_to(package)), ast.unparse(node))
@@ -43,11 +43,11 @@ def test_the_protocol_of_a_batch_is_understood_in_one_file():
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Constant | ast.UnaryOp) and ast.unparse(node) in ("-100", "'cu_seq_lens_q'")
     }
-    assert spelled == {("masking/layout.py", "-100"), ("masking/layout.py", "'cu_seq_lens_q'")}
+    assert spelled == {("masking/batch_layout.py", "-100"), ("masking/batch_layout.py", "'cu_seq_lens_q'")}
     assert torch.nn.CrossEntropyLoss().ignore_index == IGNORE_INDEX
 
 
-def test_lengths_are_those_of_real_tokens():
+def test_lengths_count_real_tokens():
     padded = {"input_ids": torch.ones(2, 4), "attention_mask": torch.tensor([[0, 0, 1, 1], [1, 1, 1, 0]])}
     joined = {"input_ids": torch.ones(1, 5)} | joined_row(torch.tensor([2, 3]))
     assert (is_joined(padded), is_joined(joined)) == (False, True)
@@ -55,7 +55,7 @@ def test_lengths_are_those_of_real_tokens():
     assert lengths_of({"input_ids": torch.ones(2, 4)}).tolist() == [4, 4]
 
 
-def test_sums_of_a_joined_row_are_those_of_the_padded_batch():
+def test_sums_of_a_joined_row_equal_those_of_the_padded_batch():
     values = torch.tensor([1.0, 2.0, 4.0, 8.0])
     padded = {"labels": torch.tensor([[-100, 5, 5], [5, -100, -100], [-100, -100, -100], [5, -100, -100]])}
     lengths = joined_row(torch.tensor([3, 2, 1, 1]))

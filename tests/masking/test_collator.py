@@ -35,7 +35,7 @@ def test_the_tutorials_rule(tokenizer, rows):
     side=st.sampled_from(["left", "right"]),
     multiple=st.sampled_from([None, 8]),
 )
-def test_any_batch_is_its_rows_with_masks(tokenizer, lengths, probability, side, multiple):
+def test_a_batch_consists_of_its_rows_with_masks(tokenizer, lengths, probability, side, multiple):
     rows = [{"input_ids": [101, *range(110, 110 + n), 102], "example_id": n} for n in lengths]
     before, tokenizer.padding_side = tokenizer.padding_side, side
     try:
@@ -58,7 +58,7 @@ def test_any_batch_is_its_rows_with_masks(tokenizer, lengths, probability, side,
         assert (labels[~real] == -100).all()
 
 
-def test_static_masks_belong_to_the_example_and_not_to_the_batch(tokenizer, rows):
+def test_static_masks_depend_on_the_example_and_not_on_the_batch(tokenizer, rows):
     rows = [row | {"example_id": i} for i, row in enumerate(rows)]
     collate = DataCollatorForMaskedLM(
         tokenizer, static_masks=True, seed=3, mask_replace_prob=0.8, random_replace_prob=0.1
@@ -72,7 +72,7 @@ def test_static_masks_belong_to_the_example_and_not_to_the_batch(tokenizer, rows
     assert other_seed["labels"].tolist() != together["labels"].tolist()
 
 
-def test_dynamic_masks_are_drawn_anew_from_torchs_generator(tokenizer, rows):
+def test_dynamic_masks_are_drawn_from_torchs_generator_each_time(tokenizer, rows):
     collate = DataCollatorForMaskedLM(tokenizer)
     torch.manual_seed(1)
     first, second = collate(rows)["labels"].tolist(), collate(rows)["labels"].tolist()
@@ -82,8 +82,8 @@ def test_dynamic_masks_are_drawn_anew_from_torchs_generator(tokenizer, rows):
 
 
 @pytest.mark.parametrize("policy", [{}, {"mask_replace_prob": 0.8, "random_replace_prob": 0.1}, {"static_masks": True}])
-def test_masks_belong_to_the_example_and_its_epoch(tokenizer, rows, policy):
-    """Whatever the batch, its order or its padding: a function of seed, epoch and example_id, for every policy."""
+def test_masks_depend_on_the_example_and_its_epoch(tokenizer, rows, policy):
+    """For every policy, they depend only on seed, epoch and example_id, not on the batch, its order or its padding."""
     rows = [row | {"example_id": 10 + i, "epoch": epoch} for epoch in (0, 1) for i, row in enumerate(rows)]
     collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=0.5, seed=4, **policy)
     alone = {}
@@ -105,7 +105,7 @@ def test_masks_belong_to_the_example_and_its_epoch(tokenizer, rows, policy):
 
 
 @pytest.mark.parametrize("loss_on", ["masked", "all"])
-def test_no_example_leaves_the_batch_as_it_is_and_nothing_but_itself_is_no_loss(tokenizer, rows, loss_on):
+def test_none_does_not_change_a_batch_and_only_nones_have_no_loss(tokenizer, rows, loss_on):
     rows = [row | {"example_id": i, "epoch": 0} for i, row in enumerate(rows)]
     collate = DataCollatorForMaskedLM(tokenizer, loss_on=loss_on, mlm_probability=0.5)
     with_it, without = collate([None, *rows, None]), collate(rows)
@@ -117,7 +117,7 @@ def test_no_example_leaves_the_batch_as_it_is_and_nothing_but_itself_is_no_loss(
     assert frozen["labels"].tolist() == [[-100]]
 
 
-def test_frozen_masks_are_no_training_epochs(tokenizer, rows):
+def test_frozen_masks_differ_from_those_of_all_training_epochs(tokenizer, rows):
     rows = [row | {"example_id": i} for i, row in enumerate(rows)]
     training = DataCollatorForMaskedLM(tokenizer, static_masks=True, loss_on="all")
     frozen = training.frozen(seed=0)
@@ -142,13 +142,13 @@ def test_random_tokens_come_from_the_whole_vocabulary_and_are_never_special(toke
     assert found == set(range(len(tokenizer))) - set(tokenizer.all_special_ids)
 
 
-def test_loss_on_all_clones_the_labels_padding_too(tokenizer, rows):
+def test_loss_on_all_clones_the_labels_including_padding(tokenizer, rows):
     batch = DataCollatorForMaskedLM(tokenizer, loss_on="all", padding="max_length", max_length=20)(rows)
     assert batch["labels"].tolist() == padded(rows, 20).tolist()
     assert (batch["input_ids"] == 103).any()
 
 
-def test_every_special_token_of_the_tokenizer_is_left_alone(tokenizer):
+def test_no_special_token_of_the_tokenizer_is_masked(tokenizer):
     ids = [101, 100, 102, 0, 103, 110]
     batch = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0)([ids])
     assert batch["labels"].tolist() == [[-100, -100, -100, -100, -100, 110]]
@@ -177,7 +177,7 @@ def test_a_callers_special_tokens_mask_is_respected(tokenizer):
     ],
     ids=["list", "tuple", "array", "tensor", "dict", "dict of tensors", "all columns"],
 )
-def test_takes_what_transformers_collator_takes(tokenizer, wrap):
+def test_the_inputs_of_transformers_collator_are_accepted(tokenizer, wrap):
     examples = [wrap([101, 110, 111, 102]), wrap([101, 110, 102])]
     theirs = DataCollatorForLanguageModeling(
         tokenizer, mlm_probability=1.0, mask_replace_prob=1.0, random_replace_prob=0.0
@@ -189,7 +189,7 @@ def test_takes_what_transformers_collator_takes(tokenizer, wrap):
         assert batch[name].tolist() == expected[name].tolist(), name
 
 
-def test_columns_it_has_no_use_for_are_left_out(tokenizer, rows):
+def test_unknown_columns_are_ignored(tokenizer, rows):
     batch = DataCollatorForMaskedLM(tokenizer)([row | {"text": "something", "length": 3} for row in rows])
     assert sorted(batch) == ["attention_mask", "input_ids", "labels"]
 
@@ -202,7 +202,7 @@ def test_special_tokens_without_a_role_are_special_too(tokenizer):
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.add_tokens([AddedToken("<law>", special=True), AddedToken("statute", special=False)])
     law, statute = tokenizer.convert_tokens_to_ids(["<law>", "statute"])
-    assert law not in tokenizer.all_special_ids  # what transformers says
+    assert law not in tokenizer.all_special_ids  # transformers' list
     collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0, mask_replace_prob=0.0, random_replace_prob=1.0)
     batch = collate([[101, law, statute, 102]])
     assert batch["labels"].tolist() == [[-100, -100, statute, -100]]
@@ -212,7 +212,7 @@ def test_special_tokens_without_a_role_are_special_too(tokenizer):
 
 
 def test_examples_with_the_same_tokens_do_not_share_their_masks(tokenizer):
-    """Two processes may draw the same number; their examples still get masks of their own."""
+    """Two processes may draw the same number; their examples still get different masks."""
     collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=0.5)
     found = []
     for example_id in (1, 2):
@@ -221,7 +221,7 @@ def test_examples_with_the_same_tokens_do_not_share_their_masks(tokenizer):
     assert found[0] != found[1]
 
 
-def test_frozen_masks_leave_no_example_out(tokenizer):
+def test_frozen_masks_cover_every_example(tokenizer):
     rows = [{"input_ids": [101, 110, 102], "example_id": i} for i in range(50)]
     rows.append({"input_ids": [101, 102], "example_id": 50})
     labels = DataCollatorForMaskedLM(tokenizer).frozen(seed=0)(rows)["labels"]
@@ -243,12 +243,12 @@ def test_a_tokenizer_that_pads_with_its_last_token_keeps_attending_to_it(tokeniz
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
 
 
-def test_rows_that_come_padded_are_not_attended_to_where_they_are(tokenizer):
+def test_padding_in_padded_rows_is_not_attended_to(tokenizer):
     batch = DataCollatorForMaskedLM(tokenizer)(torch.tensor([[101, 110, 102, 0], [101, 102, 0, 0]]))
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
 
 
-def test_a_mask_in_some_rows_only_counts_there(tokenizer):
+def test_an_attention_mask_in_some_rows_applies_only_to_them(tokenizer):
     rows = [{"input_ids": [110, 111]}, {"input_ids": [110, 111], "special_tokens_mask": [1, 0]}]
     batch = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0)(rows, return_tensors="pt")
     assert batch["labels"].tolist() == [[110, 111], [-100, 111]]
@@ -282,12 +282,12 @@ def test_a_value_out_of_range_is_refused(tokenizer, changes, says):
         DataCollatorForMaskedLM(tokenizer, **changes)
 
 
-def test_an_epoch_wants_an_example_id(tokenizer, rows):
+def test_an_epoch_needs_an_example_id(tokenizer, rows):
     with pytest.raises(ValueError, match="epoch: received rows without an example_id"):
         DataCollatorForMaskedLM(tokenizer)([row | {"epoch": 1} for row in rows])
 
 
-def test_static_masks_want_an_example_id(tokenizer, rows):
+def test_static_masks_need_an_example_id(tokenizer, rows):
     with pytest.raises(ValueError, match="example_id"):
         DataCollatorForMaskedLM(tokenizer, static_masks=True)(rows)
 
@@ -297,12 +297,12 @@ def test_a_row_longer_than_max_length_is_refused(tokenizer, rows):
         DataCollatorForMaskedLM(tokenizer, padding="max_length", max_length=8)(rows)
 
 
-def test_max_length_padding_wants_a_length(tokenizer):
+def test_max_length_padding_needs_a_length(tokenizer):
     with pytest.raises(ValueError, match="max_length: received None"):
         DataCollatorForMaskedLM(tokenizer, padding="max_length")
 
 
-def test_joined_a_row_that_came_padded_leaves_its_padding_behind(tokenizer):
+def test_joining_a_padded_row_removes_its_padding(tokenizer):
     rows = [
         {"input_ids": [101, 200, 201, 102, 0, 0], "attention_mask": [1, 1, 1, 1, 0, 0], "token_type_ids": [1] * 6},
         {"input_ids": [101, 202, 102], "attention_mask": [1, 1, 1], "token_type_ids": [0] * 3},

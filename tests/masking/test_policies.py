@@ -13,7 +13,7 @@ ids = st.integers(0, 2**62)
 
 
 @given(seeds, ids, st.lists(st.tuples(ids, st.integers(1, 40)), min_size=1, max_size=8), st.data())
-def test_a_sequences_numbers_do_not_depend_on_the_others(seed, epoch, sequences, data):
+def test_a_sequences_numbers_do_not_depend_on_other_sequences(seed, epoch, sequences, data):
     one = data.draw(st.integers(0, len(sequences) - 1))
     keys = sequence_keys(seed, epoch, [example for example, _ in sequences])
     lengths = np.array([length for _, length in sequences])
@@ -29,13 +29,13 @@ def test_a_longer_sequence_begins_with_the_same_numbers(seed, epoch, example):
     assert (draw(key, np.array([9]), REPLACE)[:4] == draw(key, np.array([4]), REPLACE)).all()
 
 
-def test_numbers_are_even_in_the_unit_interval():
+def test_numbers_are_uniform_in_the_unit_interval():
     numbers = draw(sequence_keys(0, 0, range(1000)), np.full(1000, 100), CHOOSE)
     assert numbers.min() >= 0
     assert numbers.max() < 1
     counts = np.histogram(numbers, bins=20, range=(0, 1))[0]
     chi_square = ((counts - 5000) ** 2 / 5000).sum()
-    assert chi_square < 43.8  # 19 degrees of freedom, p = 0.001; the numbers are fixed, so this cannot flicker
+    assert chi_square < 43.8  # 19 degrees of freedom, p = 0.001; the numbers are fixed, so this test is not flaky
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_numbers_are_even_in_the_unit_interval():
         ((0, 0, 0, CHOOSE), (0, EVALUATION_EPOCH, 0, CHOOSE)),
     ],
 )
-def test_seed_epoch_example_and_purpose_each_give_other_numbers(first, second):
+def test_seed_epoch_example_and_purpose_each_change_the_numbers(first, second):
     a, b = (draw(sequence_keys(seed, epoch, [i]), np.array([10_000]), what) for seed, epoch, i, what in (first, second))
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.04  # four standard deviations
     assert (a != b).all()
@@ -62,7 +62,7 @@ def test_neighbouring_positions_are_independent():
         assert abs(np.corrcoef(numbers[:-lag], numbers[lag:])[0, 1]) < 0.03
 
 
-def test_choose_uniform_takes_the_share_it_is_told_and_no_special_token():
+def test_choose_uniform_takes_the_given_share_and_no_special_token():
     maskable = np.arange(100_000) % 5 != 0
     chosen = choose_uniform(maskable, sequence_keys(0, 0, [0]), np.array([100_000]), 0.15)
     assert not chosen[~maskable].any()
@@ -85,10 +85,10 @@ def test_replace_chosen_keeps_its_shares(mask, at_random):
         random_replace_prob=at_random,
     )
     assert (replaced[~chosen] == 7).all()
-    assert (input_ids == 7).all()  # the caller's array is left alone
+    assert (input_ids == 7).all()  # the caller's array is unchanged
     got = replaced[chosen]
     assert abs((got == 103).mean() - mask) < 0.01
     assert abs(np.isin(got, ordinary).mean() - at_random) < 0.01
     assert abs((got == 7).mean() - (1 - mask - at_random)) < 0.01
     if at_random == 1.0:
-        assert set(got) == set(ordinary)  # the whole vocabulary, first and last token too
+        assert set(got) == set(ordinary)  # the whole vocabulary, including the first and the last token

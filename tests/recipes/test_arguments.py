@@ -17,13 +17,13 @@ def test_every_bundled_recipe_is_valid(name):
         assert str(getattr(found, "value", found)) == str(value) or float(found) == float(value), key
 
 
-def test_overrides_win_over_the_recipe(tmp_path):
+def test_overrides_replace_the_recipes_values(tmp_path):
     (tmp_path / "mine.yaml").write_text("learning_rate: 1e-5\nnum_train_epochs: 3\nseed: 7\n")
     config = read_config("mine.yaml", {"num_train_epochs": 5})
     assert (config.learning_rate, config.num_train_epochs, config.seed) == (1e-5, 5, 7)
 
 
-def test_epochs_asked_for_replace_a_recipes_steps():
+def test_epochs_in_the_overrides_replace_a_recipes_steps():
     assert read_config("quickstart").max_steps == 130
     config = read_config("quickstart", {"num_train_epochs": 1})
     assert (config.max_steps, config.num_train_epochs) == (-1, 1)
@@ -32,16 +32,16 @@ def test_epochs_asked_for_replace_a_recipes_steps():
 
 
 @pytest.mark.parametrize(("typed", "meant"), sorted(COMMON.items()))
-def test_what_people_type_is_understood_well_enough_to_help(typed, meant):
+def test_common_names_get_a_suggestion(typed, meant):
     assert meant in field_names()
     with pytest.raises(ValueError, match=f"{typed}: no such value. Did you mean '{meant}'"):
         parse_arguments([f"--{typed}", "1"])
 
 
-def test_a_config_is_a_recipe_too():
+def test_a_config_can_be_used_as_a_recipe():
     config = MLMConfig(learning_rate=1e-3, seed=9)
     assert read_config(config) == config
-    assert read_config(config) is not config  # a run writes its folder into its own copy
+    assert read_config(config) is not config  # the copy that a run makes to set its folder
     changed = read_config(config, {"learning_rate": "2e-3"})
     assert (changed.learning_rate, changed.seed, config.learning_rate) == (2e-3, 9, 1e-3)
 
@@ -53,11 +53,11 @@ def test_the_model_decides_which_recipe_is_the_default():
     assert (config.learning_rate, config.num_train_epochs, config.max_steps) == (1e-5, 2, -1)
 
 
-def test_recipes_are_found_by_name_by_path_and_in_a_run_folder(tmp_path):
+def test_a_recipe_is_found_by_name_path_or_run_folder(tmp_path):
     by_name = read_config("adapt")
     assert (
         read_config("recipes/adapt.yaml").learning_rate == by_name.learning_rate
-    )  # no such file here: the bundled one
+    )  # there is no such file here, so it is the bundled one
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text("learning_rate: 0.25\n")
     assert read_config("run").learning_rate == 0.25
@@ -77,7 +77,7 @@ def test_recipes_are_found_by_name_by_path_and_in_a_run_folder(tmp_path):
         ("", "mine.yaml contains NoneType"),
     ],
 )
-def test_a_bad_recipe_is_named(tmp_path, content, says):
+def test_an_invalid_recipe_is_named_in_the_error(tmp_path, content, says):
     (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(ValueError, match=says):
         read_config("mine.yaml")
@@ -90,7 +90,7 @@ def test_yaml_cannot_run_code(tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_missing_recipe_lists_those_there_are():
+def test_the_error_for_a_missing_recipe_lists_the_bundled_ones():
     with pytest.raises(FileNotFoundError, match=r"'quickstar'. Did you mean 'quickstart'\?.*adapt, pretrain"):
         read_config("quickstar")
 
@@ -106,17 +106,17 @@ def test_a_missing_recipe_lists_those_there_are():
         (["--learn", "1"], "learn: no such value"),  # no abbreviations: a later field could change what they mean
     ],
 )
-def test_a_bad_argument_is_named(arguments, says):
+def test_an_invalid_argument_is_named_in_the_error(arguments, says):
     with pytest.raises(ValueError, match=says):
         parse_arguments(arguments)
 
 
-def test_arguments_give_only_what_they_name():
+def test_arguments_return_only_the_values_they_set():
     given = parse_arguments(["--learning-rate", "1e-4", "--static_masks", "--use_cpu", "false", "--report_to", "none"])
     assert given == {"learning_rate": 1e-4, "static_masks": True, "use_cpu": False, "report_to": "none"}
 
 
-def test_a_runs_recipe_repeats_it(tmp_path):
+def test_a_runs_recipe_restores_its_values(tmp_path):
     config = read_config("tutorial", {"corpus": "notes.txt", "seed": 5, "warmup_steps": 0.25, "eval_strategy": "epoch"})
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(config.to_recipe()))
     again = read_config("recipe.yaml")
@@ -127,7 +127,7 @@ def test_a_runs_recipe_repeats_it(tmp_path):
     assert PLACE.isdisjoint(config.to_recipe())
 
 
-def test_what_a_recipe_says_of_its_corpus_is_not_said_of_another(tmp_path):
+def test_a_recipes_corpus_values_do_not_apply_to_a_different_corpus(tmp_path):
     lines = [
         "corpus: https://example.org/a.txt",
         f"corpus_sha256: {'a' * 64}",

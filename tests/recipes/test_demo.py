@@ -168,7 +168,7 @@ def served(run):
 def address(run):
     pytest.importorskip("gradio", reason="gradio is not installed; `make test-browser` installs it")
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-    for when in ("before", "after"):  # a text may hold anything
+    for when in ("before", "after"):  # a text may contain anything
         metrics[when]["fill_mask"].append({"prompt": f"{HOSTILE} {MASK}", "answer": "<b>x</b>", "top": []})
     (run / "metrics.json").write_text(json.dumps(metrics), "utf-8")
     with served(run) as address:
@@ -338,7 +338,7 @@ def test_nothing_is_cut_off(driver, address, width):
 @browser
 def test_the_browser_contacts_no_other_machine(driver, address):
     page = Page(driver, address)
-    driver.get_log("browser")  # what the page before this one said when it was left
+    driver.get_log("browser")  # messages of the previous page when it was closed
     page.all(".prompt")[1].click()
     page.until(lambda: page.text.get_property("value") == page.all(".prompt")[1].text)
     page.type(f"The {MASK} of man.")

@@ -59,7 +59,7 @@ def parts(found):
 
 
 def test_tokens_and_lengths_of_the_whole_text(facts):
-    # With [CLS] and [SEP]: 9, 4, 5, 4, 4, 4 to train on; held out: 4.
+    # With [CLS] and [SEP]: 9, 4, 5, 4, 4, 4 for training; 4 held out.
     lengths = facts["lengths"]
     assert (facts["corpus"]["paragraphs"], facts["corpus"]["words"]) == (7, 17)
     assert (lengths["tokens"], lengths["tokens_with_special"]) == (20, 34)
@@ -70,7 +70,7 @@ def test_tokens_and_lengths_of_the_whole_text(facts):
     ]
 
 
-def test_words_in_pieces_and_unknown_ones(facts):
+def test_pieces_of_words_and_unknown_words(facts):
     words = facts["words"]
     assert parts(words["pieces_per_word"]) == (20, 17)  # "thought ##s", three times
     assert parts(words["broken"]) == (3, 17)
@@ -80,7 +80,7 @@ def test_words_in_pieces_and_unknown_ones(facts):
     assert (words["counted"], words["sample"]) == (17, False)
 
 
-def test_what_is_cut_off(facts):
+def test_cut_off_tokens_are_counted(facts):
     assert facts["longer_than_max_length"] == {"paragraphs": 1, "tokens": 1}
     assert facts["cut_off"]["paragraphs"] == 1
     assert parts(facts["cut_off"]["tokens"]) == (1, 34)
@@ -121,8 +121,8 @@ def test_duplicates_and_held_out_copies(facts, small, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_share_without_a_mask_is_that_of_the_real_collator(checkpoint, short_text):
-    """Over 400 epochs of short rows, within five standard deviations."""
+def test_the_share_without_a_mask_matches_the_collator(checkpoint, short_text):
+    """They agree over 400 epochs of short rows, within five standard deviations."""
     lines = [" ".join(line.split()[:3]) for line in short_text.read_text().splitlines()]
     Path("short.txt").write_text("\n".join(lines) + "\n")
     subject = inspection_facts.Subject.of(
@@ -139,7 +139,7 @@ def test_the_share_without_a_mask_is_that_of_the_real_collator(checkpoint, short
     assert abs(seen / epochs - expected["sum"]) < 5 * (expected["count"] * 0.25 / epochs) ** 0.5
 
 
-def test_held_out_masks_are_those_that_evaluation_counts(checkpoint, short_text):
+def test_held_out_masked_tokens_equal_those_of_the_evaluation(checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text)}
     found = inspect_corpus(timing=False, **values).facts["masking"]["held_out_masked_tokens"]
     assert found == evaluate(**values).metrics["evaluation"]["first_draw"]["masked_tokens"]
@@ -149,7 +149,7 @@ def test_held_out_masks_are_those_that_evaluation_counts(checkpoint, short_text)
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(1, 7))
-def test_expected_padding_is_the_mean_over_all_orders(lengths, batch):
+def test_expected_padding_equals_the_mean_over_all_orders(lengths, batch):
     def positions(order):
         batches = [order[i : i + batch] for i in range(0, len(order), batch)]
         return sum(len(part) * max(part) for part in batches)
@@ -158,9 +158,9 @@ def test_expected_padding_is_the_mean_over_all_orders(lengths, batch):
     assert expected_positions(np.array(lengths), batch) == pytest.approx(sum(every) / len(every))
 
 
-def test_expected_padding_of_a_large_text_is_a_number():
+def test_expected_padding_is_finite_for_a_large_text():
     lengths = np.arange(1, 1_000_001)
-    longest = 1_000_001 * 32 / 33  # (n + 1) B / (B + 1), as is known of the numbers from 1 to n
+    longest = 1_000_001 * 32 / 33  # (n + 1) B / (B + 1), the known result for the numbers from 1 to n
     assert expected_positions(lengths, 32) == pytest.approx(1e6 * longest, rel=1e-6)
 
 
@@ -171,7 +171,7 @@ def test_packed_rows_lose_nothing(small):
     assert found["rows"]["train_tokens"] == 18 + 5 + 2 * found["rows"]["train"]  # five [SEP]s between paragraphs
 
 
-def test_a_large_text_is_sampled_and_says_so(small, monkeypatch):
+def test_a_large_text_is_sampled_and_the_page_reports_it(small, monkeypatch):
     monkeypatch.setattr("mlm_recipes.data.text_statistics._TOKENS", 7)
     found = inspect_corpus(timing=False, **small)
     # Every third paragraph: the first and the fourth, and the one held out.
@@ -182,7 +182,7 @@ def test_a_large_text_is_sampled_and_says_so(small, monkeypatch):
 # The model
 
 
-def test_a_sound_model(facts):
+def test_a_complete_model_has_no_problems(facts):
     model = facts["model"]
     assert (model["vocabulary"], model["embeddings"], model["max_positions"], model["mask_token"]) == (
         12, 12, 16, "[MASK]",
@@ -206,7 +206,7 @@ def test_a_checkpoint_without_a_head(tokenizer, short_text, tmp_path):
     page = " ".join(str(found).split())
     assert "the checkpoint has no trained masked-language-modelling head" in page
     assert f"{len(missing)} weights start from random values" in page
-    assert said.empty()  # transformers' own report of what is missing: the page says it once
+    assert said.empty()  # not transformers' report of missing weights, since the page lists them
 
 
 def test_a_checkpoint_without_parts_of_its_encoder(checkpoint, short_text, tmp_path):
@@ -235,7 +235,7 @@ def test_a_tokenizer_without_a_mask_token_is_a_problem(tokenizer, short_text, tm
     assert "Recommended" not in page
     assert captured.err == ""
     written = json.loads(Path("runs/notes-inspection.json").read_text())
-    assert written["corpus"]["paragraphs"] == 60  # the text is measured all the same
+    assert written["corpus"]["paragraphs"] == 60  # the text is still measured
     assert written["time"] is None
 
 
@@ -247,7 +247,7 @@ def test_more_tokens_than_embeddings_is_a_problem(tokenizer, short_text, tmp_pat
     assert f"has {len(tokenizer) - 1} token embeddings" in found.facts["problems"][0]
 
 
-def test_random_weights_and_little_text_is_advised_against(short_text):
+def test_random_weights_with_little_text_give_a_warning(short_text):
     found = inspect_corpus(model="mini-random", corpus=str(short_text), vocab_size=500, timing=False)
     assert found.facts["model"]["random_weights"]
     assert (found.facts["recommended"]["recipe"], found.facts["recommended"]["model"]) == ("quickstart", "mini")
@@ -289,19 +289,19 @@ def test_timing_takes_real_steps_and_leaves_nothing(checkpoint, short_text, tmp_
     assert (time["batch"], time["micro_batches"], time["precision"]) == (8, 2, "float32")
     assert (time["steps_an_epoch"], time["steps_of_the_run"]) == (7, 21)  # 54 paragraphs
     assert time["seconds_of_the_run"] == 21 * time["seconds_per_step"]
-    assert batches.count(4) >= 13  # seven steps in two parts each, of which an epoch's last has 4 and 2
+    assert batches.count(4) >= 13  # seven steps in two parts each; an epoch's last step has 4 and 2
     assert digests(checkpoint) == before
     assert list(tmp_path.iterdir()) == []
     assert "batches of 8 in 2 parts, float32" in " ".join(str(found).split())
 
 
-def test_a_run_of_some_minutes_is_reported_in_steps(checkpoint, short_text, monkeypatch):
+def test_train_minutes_is_reported_in_steps(checkpoint, short_text, monkeypatch):
     monkeypatch.setattr(inspection, "time_steps", lambda *_, **__: [2.0])
     found = inspect_corpus("adapt", model=str(checkpoint), corpus=str(short_text), train_minutes=5).facts["time"]
     assert (found["steps_of_the_run"], found["seconds_of_the_run"], found["batch"]) == (150, 300, 16)
 
 
-# What it advises
+# Recommendations
 
 
 def test_wrapped_lines_are_recognised(checkpoint):
@@ -328,14 +328,14 @@ def test_short_paragraphs_and_few_masks_give_warnings(small, tmp_path):
     assert found["warnings"][0].startswith("Every row is shorter than three tokens")
 
 
-def test_a_sound_text_has_no_warning():
+def test_a_normal_text_has_no_warnings():
     found = inspect_corpus(corpus="meditations", timing=False)
     assert (found.facts["warnings"], found.ok) == ([], True)
     assert found.facts["recommended"]["max_length"] == 256
 
 
 @pytest.mark.slow
-def test_the_warning_about_cut_off_text_says_what_to_do(checkpoint):
+def test_the_warning_about_cut_off_text_names_the_next_step(checkpoint):
     values = {"corpus": "meditations", "model": str(checkpoint), "timing": False, "long_text": "truncate"}
     found = inspect_corpus(**values, max_length=64).facts["warnings"]
     assert any(
@@ -429,11 +429,11 @@ def test_the_command_line_prints_a_page_and_writes_the_file(checkpoint, short_te
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", "my notes", '{"written_by": "me"}'])
-def test_another_file_is_never_replaced(content, checkpoint, short_text, monkeypatch, capsys):
+def test_a_file_that_is_not_an_inspection_is_never_replaced(content, checkpoint, short_text, monkeypatch, capsys):
     Path("mine.json").write_text(content)
     arguments = ["inspect", str(short_text), "--model", str(checkpoint), "--no_timing", "--output"]
     with monkeypatch.context() as patch:
-        patch.setattr(inspection, "inspect_corpus", None)  # it is refused before the work
+        patch.setattr(inspection, "inspect_corpus", None)  # it is refused before anything is computed
         assert cli.main([*arguments, "mine.json"]) == 2
         assert cli.main([*arguments, "."]) == 2
     assert "'mine.json' already exists and is not an inspection" in capsys.readouterr().err
@@ -454,7 +454,7 @@ def test_another_file_is_never_replaced(content, checkpoint, short_text, monkeyp
         (["meditations", "quickstart"], "quickstart: received without a flag"),
     ],
 )
-def test_what_is_refused_is_one_line(arguments, says, capsys, tmp_path):
+def test_a_refusal_is_one_line(arguments, says, capsys, tmp_path):
     assert cli.main(["inspect", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("mlm-recipes: error: ")

@@ -1,4 +1,4 @@
-"""How `train` goes on with a run: which folder is whose, and that nothing in it is lost."""
+"""How `train` resumes a run: which folder it uses, and that nothing in it is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def values(checkpoint, short_text):
 
 
 def interrupt(whole, folder):
-    """Leave of a finished run what one would have left that was killed after its second step."""
+    """Reduce a finished run to the files of one that was killed after its second step."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole, folder)
     shutil.rmtree(Path(folder) / "checkpoint-4")
@@ -36,8 +36,8 @@ def files(folder):
 
 
 @pytest.mark.slow
-def test_an_interrupted_recipe_goes_on_in_its_own_folder(values):
-    """By run folder, by the run's recipe, or by corpus and model alone; to the same files."""
+def test_an_interrupted_recipe_resumes_in_its_own_folder(values):
+    """It is found by run folder, by the run's recipe, or by corpus and model, and ends with the same files."""
     whole = train("adapt", output_dir="whole", **values)
     weights = (whole.output_dir / "model.safetensors").read_bytes()
     assert whole.metrics["train"]["resumed"] == []
@@ -62,7 +62,7 @@ def test_an_interrupted_recipe_goes_on_in_its_own_folder(values):
 
 
 @pytest.mark.slow
-def test_a_run_file_means_its_own_run_and_not_the_newest(values):
+def test_a_runs_recipe_file_selects_that_run_and_not_the_newest(values):
     train("adapt", output_dir="runs/mine", **values)
     interrupt("runs/mine", "runs/other")
     interrupt("runs/mine", "runs/mine-2")
@@ -73,7 +73,7 @@ def test_a_run_file_means_its_own_run_and_not_the_newest(values):
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(values):
+def test_resuming_with_a_change_removes_the_later_checkpoints(values):
     train("adapt", output_dir="runs/notes", **values)
     interrupt("runs/notes", "runs/mine")
     shutil.copytree("runs/notes/checkpoint-4", "runs/mine/checkpoint-4")
@@ -97,7 +97,7 @@ def test_a_run_that_goes_on_differently_leaves_no_checkpoints_of_the_other_line(
 
 
 @pytest.mark.slow
-def test_killed_before_its_first_checkpoint_a_changed_run_is_still_the_old_one(values, monkeypatch):
+def test_a_changed_run_killed_before_its_first_checkpoint_keeps_the_old_recipe(values, monkeypatch):
     train("adapt", output_dir="runs/notes", **values)
     interrupt("runs/notes", "runs/mine")
     before = files("runs/mine")
@@ -111,7 +111,7 @@ def test_killed_before_its_first_checkpoint_a_changed_run_is_still_the_old_one(v
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_left_as_it_is_unless_it_may_be_replaced(values):
+def test_a_finished_run_is_unchanged_unless_overwrite_is_set(values):
     train("adapt", output_dir="runs/notes", **values)
     before = files("runs/notes")
     for ask in (
@@ -120,7 +120,7 @@ def test_a_finished_run_is_left_as_it_is_unless_it_may_be_replaced(values):
     ):
         with pytest.raises(FileExistsError, match=r"'runs/notes' already holds a finished run.*--overwrite"):
             train("adapt", **values, **ask)
-    with pytest.raises(FileNotFoundError, match="there is no checkpoint in 'runs'"):  # none that was interrupted
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint in 'runs'"):  # no interrupted run
         train("adapt", resume_from_checkpoint="true", **values)
     assert files("runs/notes") == before
     longer = train(
@@ -131,14 +131,14 @@ def test_a_finished_run_is_left_as_it_is_unless_it_may_be_replaced(values):
 
 
 @pytest.mark.slow
-def test_a_run_that_replaces_another_does_not_keep_its_checkpoints(values):
+def test_a_run_that_replaces_a_run_removes_its_checkpoints(values):
     train("adapt", output_dir="here", **values)
     train("adapt", output_dir="here", overwrite=True, **(values | {"max_steps": 2}))
     assert [path.name for path in list_checkpoints(Path("here"))] == ["checkpoint-2"]
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_lies_elsewhere_is_gone_on_from_in_a_new_folder(values, checkpoint):
+def test_a_checkpoint_in_a_different_folder_is_resumed_in_a_new_folder(values, checkpoint):
     train("adapt", output_dir="run", **values)
     shutil.copytree("run/checkpoint-2", "mine/checkpoint-2")
     Path("mine/README.md").write_text("precious")
@@ -174,7 +174,7 @@ def test_a_refused_resume_writes_nothing(values):
 
 @pytest.mark.parametrize("recipe", [reference, evaluate])
 @pytest.mark.parametrize("given", [{"resume_from_checkpoint": "true"}, {"change_on_resume": ["max_steps"]}])
-def test_where_there_is_nothing_to_resume_it_is_said(recipe, given, values):
+def test_an_error_reports_that_there_is_nothing_to_resume(recipe, given, values):
     name = next(iter(given))
     with pytest.raises(ValueError, match=f"{name}: received .*Accepted here: nothing"):
         recipe("tutorial", **given)
@@ -190,15 +190,15 @@ def test_where_there_is_nothing_to_resume_it_is_said(recipe, given, values):
         *(pytest.param(*each, marks=pytest.mark.slow) for each in ((True, False), (False, True), (False, False))),
     ],
 )
-def test_a_run_that_was_begun_goes_on_by_itself(values, monkeypatch, by_torchrun, named):
-    """With `auto`, or started again by torchrun: killed at any time, it ends as if nothing had been."""
+def test_a_started_run_resumes_automatically(values, monkeypatch, by_torchrun, named):
+    """With `auto`, or restarted by torchrun: a run killed at any time ends like an uninterrupted one."""
     if named:
         values |= {"output_dir": "mine"}
     folder = Path("mine" if named else "runs/notes")
     ask = {} if by_torchrun else {"resume_from_checkpoint": "auto"}
     if by_torchrun:
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    whole = train("adapt", **values, **ask)  # killed before it had a folder: it starts
+    whole = train("adapt", **values, **ask)  # killed before it had a folder, so it starts
     assert whole.output_dir == folder
     weights = (folder / "model.safetensors").read_bytes()
     shutil.copytree(folder, "whole")
@@ -215,7 +215,7 @@ def test_a_run_that_was_begun_goes_on_by_itself(values, monkeypatch, by_torchrun
 
 
 @pytest.mark.slow
-def test_a_run_with_other_values_is_not_the_one_that_was_begun(values):
+def test_a_run_with_different_values_is_a_new_run(values):
     train("adapt", output_dir="whole", **values)
     interrupt("whole", "runs/notes")
     before = files("runs/notes")

@@ -16,7 +16,7 @@ def test_encode_pads_to_the_length_and_clones_the_labels(tokenizer):
     assert torch.equal(inputs["attention_mask"], (inputs["input_ids"] != 0).long())
 
 
-def test_mask_skips_special_tokens_and_has_about_the_right_share(tokenizer):
+def test_mask_skips_special_tokens_and_masks_about_the_given_share(tokenizer):
     torch.manual_seed(0)
     inputs = mask(encode(TEXTS * 50, tokenizer, max_length=16), tokenizer)
     changed = inputs["input_ids"] != inputs["labels"]
@@ -26,7 +26,7 @@ def test_mask_skips_special_tokens_and_has_about_the_right_share(tokenizer):
     assert abs(changed[ordinary].float().mean() - 0.15) < 0.02
 
 
-def test_the_data_set_gives_rows(tokenizer):
+def test_the_data_set_returns_rows(tokenizer):
     data_set = ParagraphDataset(encode(TEXTS, tokenizer, max_length=16))
     assert len(data_set) == 12
     assert {name: tuple(tensor.shape) for name, tensor in data_set[3].items()} == {

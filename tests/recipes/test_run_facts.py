@@ -29,7 +29,7 @@ def test_a_command_line_has_no_program_path():
         ["--corpus=https://host/text.txt?signature=geheim&x=1"],
     ],
 )
-def test_secrets_are_left_out(typed):
+def test_secrets_are_removed(typed):
     found = command_line([PROGRAM, "train", *typed, "--max_steps", "5"])
     assert "geheim" not in found
     assert "***" in found
@@ -40,12 +40,12 @@ def test_a_flag_after_a_secret_flag_is_kept():
     assert command_line([PROGRAM, "--use_token", "--max_steps", "5"]) == "mlm-recipes --use_token --max_steps 5"
 
 
-def test_another_program_has_no_command_line(monkeypatch):
+def test_a_different_program_has_no_command_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/somewhere/secret_project.py", "--x"])
     assert command_line() is None
 
 
-def test_the_peak_is_that_of_this_process():
+def test_the_peak_memory_is_this_processs():
     found = peak_memory(torch.device("cpu"))
     assert found["of"] == "process"
     assert 50e6 < found["bytes"] < 100e9
@@ -55,7 +55,7 @@ def test_the_peak_is_that_of_this_process():
 
 
 def test_the_operations_equal_torchs_count(tokenizer):
-    """With rows of one token, attention between tokens is negligible; the head runs on every token here."""
+    """With rows of one token, attention between tokens is negligible; here the head runs on every token."""
     from torch.utils.flop_counter import FlopCounterMode
 
     model = make_bert(tokenizer)
@@ -63,7 +63,7 @@ def test_the_operations_equal_torchs_count(tokenizer):
     with FlopCounterMode(display=False) as counted:
         model(input_ids=ids, labels=ids).loss.backward()
     ours = run_facts.model_flops(model, tokens=64, masked=64)
-    # The backward pass of the first layer needs no gradient of its input: torch counts a little less.
+    # The first layer's backward pass needs no gradient of its input, so torch counts a little less.
     assert ours == pytest.approx(counted.get_total_flops(), rel=0.1)
 
 

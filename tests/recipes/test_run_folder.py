@@ -44,7 +44,7 @@ def test_the_first_free_folder_is_claimed():
         ("caf\u00e9", "caf\u00e9"),
     ],
 )
-def test_a_name_cannot_leave_runs(name, folder):
+def test_a_name_cannot_escape_the_runs_folder(name, folder):
     assert claim(None, name) == Path("runs") / folder
 
 
@@ -75,7 +75,7 @@ def test_the_files_are_plain_data(tmp_path):
         write_metrics(tmp_path, {"loss": float("nan")})
 
 
-def test_versions_name_what_affects_the_numbers():
+def test_versions_list_the_packages_that_affect_the_numbers():
     assert {"python", "torch", "transformers", "mlm-recipes"} <= set(versions())
 
 
@@ -84,8 +84,8 @@ def test_a_folder_is_locked_by_one_run(tmp_path):
         pass
     with held(tmp_path):
         assert (tmp_path / LOCK).is_file()
-        refuse_to_overwrite(tmp_path)  # it counts as nothing that a run has written
-        assert run_files(tmp_path) == []  # and is not sent to the hub
+        refuse_to_overwrite(tmp_path)  # it does not count as a run's file
+        assert run_files(tmp_path) == []  # and is not uploaded to the hub
     assert not list(tmp_path.iterdir())
 
 
@@ -114,7 +114,7 @@ def test_a_killed_process_releases_the_lock_and_a_forked_one_does_not_keep_it(tm
                 pass
             holder.kill()
             holder.wait()
-            os.kill(child, 0)  # it is there
+            os.kill(child, 0)  # the folder exists
             with held(tmp_path):
                 pass
         finally:
@@ -129,7 +129,7 @@ def test_a_file_system_without_locks_is_logged_and_leaves_no_mark(tmp_path, monk
     with held(tmp_path), held(tmp_path):
         pass
     assert caplog.text.count("Make sure that no other run uses it") == 2
-    assert [path.name for path in tmp_path.iterdir()] in ([], [LOCK])  # empty, and no obstacle
+    assert [path.name for path in tmp_path.iterdir()] in ([], [LOCK])  # empty, so it can be claimed
     monkeypatch.undo()
     with held(tmp_path):
         pass

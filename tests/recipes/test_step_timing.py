@@ -28,7 +28,7 @@ def values(checkpoint, short_text):
 
 @pytest.fixture
 def slow_machine(monkeypatch):
-    """A machine where a step takes a second, and a twentieth for each row; returns the batches that were timed."""
+    """A machine on which a step takes a second, plus 0.05 for each row; returns the batch sizes that were timed."""
     timed = []
 
     def seconds(model, config, rows, tokenizer, warm_up, steps, quiet):
@@ -51,23 +51,23 @@ def test_the_plan_never_exceeds_the_time(minutes, at_most, batch, each, row):
     assert at_most < 0 or found.steps <= at_most
     if found.steps > 1:
         assert found.steps * found.seconds_per_step <= 60 * minutes * (1 + 1e-9)
-    if found.steps != at_most:  # nothing of the time is left but a part of a step
+    if found.steps != at_most:  # the remaining time is too short for a step
         assert (found.steps + 1) * found.seconds_per_step > 60 * minutes * (1 - 1e-9)
     wanted = FEWEST if at_most < 0 else min(FEWEST, at_most)
-    assert found.steps >= wanted or found.batch <= SMALLEST  # the batch was made no larger than that allows
+    assert found.steps >= wanted or found.batch <= SMALLEST  # the batch is not too large for the time
     if found.batch < batch:
-        assert math.floor(60 * minutes / (each + row * batch)) < wanted  # and not smaller without need
+        assert math.floor(60 * minutes / (each + row * batch)) < wanted  # and not smaller than necessary
 
 
 def test_warm_up_steps_are_not_timed(monkeypatch):
     clock = step_timing._Clock(warm_up=2)
     clock._times = [0.0, 10.0, 15.0, 16.0, 18.0]
     assert clock.timed() == [1.0, 2.0]
-    clock._times = [0.0, 10.0, 15.0]  # it was too slow to go on
+    clock._times = [0.0, 10.0, 15.0]  # it was too slow for more steps
     assert clock.timed() == [5.0]
 
 
-def test_real_steps_are_timed_and_leave_nothing_behind(tokenizer, rows, tmp_path, monkeypatch):
+def test_real_steps_are_timed_and_leave_no_files(tokenizer, rows, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = MLMConfig(per_device_train_batch_size=4, train_minutes=1, lr_scheduler_type="reduce_lr_on_plateau",
                        eval_strategy="steps", eval_steps=1, dataloader_drop_last=True)  # fmt: skip
@@ -75,7 +75,7 @@ def test_real_steps_are_timed_and_leave_nothing_behind(tokenizer, rows, tmp_path
     assert len(found) == 3
     assert all(seconds > 0 for seconds in found)
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(step_timing, "SECONDS", -1.0)  # where steps are slow, one has to do
+    monkeypatch.setattr(step_timing, "SECONDS", -1.0)  # if steps are slow, a single one is timed
     assert len(time_steps(make_bert(tokenizer), config, rows, tokenizer, 1, 3)) == 1
 
 
@@ -95,8 +95,8 @@ def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_m
     assert again.metrics["after"]["loss"] == run.metrics["after"]["loss"]
 
 
-def test_really_timed_a_run_is_its_recipes_to_the_last_bit(values):
-    """With dropout: the random numbers that timed steps draw have no effect."""
+def test_a_timed_run_equals_its_recipes_bit_for_bit(values):
+    """With dropout, to show that the random numbers of timed steps have no effect."""
     run = train("adapt", train_minutes=0.001, max_steps=2, output_dir="timed", **values)
     again = train(run.output_dir / "recipe.yaml", output_dir="again")
     assert again.metrics["train"]["history"] == run.metrics["train"]["history"]
@@ -110,8 +110,8 @@ def test_a_warning_is_logged_once_with_several_trainers(values, monkeypatch, cap
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkeypatch, capsys, stop, signals_as_ever):
-    """It does not name a checkpoint that no longer exists either."""
+def test_a_run_stopped_before_its_first_step_leaves_nothing(values, monkeypatch, capsys, stop, signals_as_ever):
+    """Its message does not name a checkpoint that no longer exists, either."""
     monkeypatch.setattr(step_timing._Clock, "on_step_end", lambda *_, **__: os.kill(os.getpid(), stop))
     given = [f"--{name}={value}" for name, value in values.items()]
     assert cli.main(["train", "adapt", "--train_minutes", "1", *given]) == 130
@@ -119,7 +119,7 @@ def test_a_run_that_is_stopped_before_it_has_begun_leaves_nothing(values, monkey
     assert not Path("runs").exists()
 
 
-def test_no_more_than_the_steps_that_are_enough(values, slow_machine, caplog):
+def test_max_steps_limits_the_chosen_steps(values, slow_machine, caplog):
     caplog.set_level("INFO")
     run = train("adapt", train_minutes=10, max_steps=3, **values)
     assert run.metrics["train"]["steps"] == 3
@@ -127,7 +127,7 @@ def test_no_more_than_the_steps_that_are_enough(values, slow_machine, caplog):
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_keeps_the_steps_that_were_chosen(values, slow_machine):
+def test_a_resumed_run_keeps_the_chosen_steps(values, slow_machine):
     values |= {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 3}
     run = train("adapt", train_minutes=0.11, output_dir="run", **values)
     assert run.metrics["train"]["steps"] == 4
@@ -139,10 +139,10 @@ def test_a_run_that_goes_on_keeps_the_steps_that_were_chosen(values, slow_machin
         (again.output_dir / "metrics.json").unlink()
     elsewhere = train("adapt", train_minutes=9, output_dir="new", resume_from_checkpoint="run/checkpoint-2", **values)
     assert elsewhere.metrics["train"]["steps"] == 4
-    assert slow_machine == [16, SMALLEST]  # it was timed once, at its beginning
+    assert slow_machine == [16, SMALLEST]  # it was timed only once, at its start
 
 
-def test_what_was_asked_for_last_wins():
+def test_the_last_request_for_a_length_applies():
     def length(**overrides):
         config = read_config("quickstart", overrides)
         return config.train_minutes, config.max_steps, config.num_train_epochs
@@ -155,7 +155,7 @@ def test_what_was_asked_for_last_wins():
     assert read_config(MLMConfig(train_minutes=1), {"max_steps": 5}).train_minutes is None
 
 
-def test_train_minutes_is_refused_where_it_cannot_apply(tokenizer, rows, values):
+def test_train_minutes_is_refused_if_it_cannot_apply(tokenizer, rows, values):
     for minutes in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=r"train_minutes: received .*Accepted: a number above 0"):
             MLMConfig(train_minutes=minutes)

@@ -36,14 +36,14 @@ SHORT |= {"eval_draws": 2, "pseudo_perplexity_tokens": 2_000, "prompts_compared"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, short_text):
-    """One finished run of the quickstart recipe on a short text, for the tests that only look at it."""
+    """One finished run of the quickstart recipe on a short text, for tests that only read it."""
     folder = tmp_path_factory.mktemp("run") / "quick"
     return train("quickstart", corpus=str(short_text), output_dir=str(folder), **SHORT)
 
 
 @pytest.fixture(scope="module")
 def from_random(tmp_path_factory, short_text):
-    """The same from random weights, with a tokenizer learned from the text."""
+    """The same run from random weights, with a tokenizer trained on the text."""
     folder = tmp_path_factory.mktemp("run") / "random"
     return train("quickstart", model="mini-random", corpus=str(short_text), output_dir=str(folder), **SHORT)
 
@@ -52,7 +52,7 @@ def measures(metrics):
     return {name: metrics[name] for name in ("loss", "accuracy", "perplexity", "masked_tokens")}
 
 
-def test_the_run_folder_is_whole(run):
+def test_the_run_folder_is_complete(run):
     assert isinstance(run, RunResult)
     files = {path.name for path in run.output_dir.iterdir()}
     assert files == {
@@ -81,19 +81,19 @@ def test_the_run_folder_is_whole(run):
     assert [entry["step"] for entry in metrics["train"]["history"]] == [1, 2, 3]
     assert metrics["corpus"]["paragraphs"] == 60
     assert metrics["corpus"]["train"] + metrics["corpus"]["validation"] == 60
-    # A build for CUDA says so in torch.__version__ alone.
+    # Only torch.__version__ names a CUDA build.
     assert metrics["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
 
 
-def test_it_loads_in_transformers_pipeline(run):
+def test_the_model_loads_in_transformers_pipeline(run):
     guesses = pipeline("fill-mask", str(run.output_dir))("The [MASK] of man.")
     (ours,) = fill(run.output_dir, ["The [MASK] of man."], top_k=5)
     model = AutoModelForMaskedLM.from_pretrained(run.output_dir)
-    bound = 20 * loss_bound(model)  # a probability rounds by its logarithm, at most 20 here
+    bound = 20 * loss_bound(model)  # a probability's rounding depends on its logarithm, at most 20 here
     assert [(g["token_str"], pytest.approx(g["score"], rel=bound)) for g in guesses] == ours[0]
 
 
-def test_evaluating_the_run_gives_its_after_again(run):
+def test_evaluating_the_run_repeats_its_after_measures(run):
     again = evaluate(run.output_dir)
     assert measures(again.metrics["evaluation"]) == measures(
         run.metrics["after"]
@@ -104,18 +104,18 @@ def test_evaluating_the_run_gives_its_after_again(run):
 
 
 @pytest.mark.slow
-def test_evaluating_on_another_corpus(run):
+def test_evaluating_on_a_different_corpus(run):
     other = evaluate(run.output_dir, corpus="meditations")
     assert other.metrics["corpus"]["paragraphs"] == 540
     assert other.metrics["evaluation"]["loss"] != run.metrics["after"]["loss"]
 
 
-def test_a_run_writes_what_a_folder_is_checked_for(run):
+def test_a_run_writes_the_files_that_a_folder_is_checked_for(run):
     written = {path.name for path in run.output_dir.iterdir()}
     assert written <= set(WRITTEN)
 
 
-def test_a_persons_own_files_are_not_written_over(checkpoint, short_text, tmp_path):
+def test_the_users_files_are_not_overwritten(checkpoint, short_text, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("precious")
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
@@ -124,12 +124,12 @@ def test_a_persons_own_files_are_not_written_over(checkpoint, short_text, tmp_pa
     assert (tmp_path / "mine" / "README.md").read_text() == "precious"
 
 
-def test_one_prompt_may_stand_alone(run):
+def test_one_prompt_needs_no_list(run):
     assert fill(run.output_dir, "The [MASK] of man.") == fill(run.output_dir, ["The [MASK] of man."])
 
 
 @pytest.mark.slow
-def test_the_vocabulary_is_learned_from_the_training_split_alone(from_random, short_text):
+def test_the_vocabulary_is_trained_on_the_training_split_only(from_random, short_text):
     corpus = load_corpus(short_text)
     learned = load_tokenizer(from_random.output_dir).get_vocab()
     assert learned == train_tokenizer(corpus["train"]["text"], 500).get_vocab()
@@ -137,7 +137,7 @@ def test_the_vocabulary_is_learned_from_the_training_split_alone(from_random, sh
 
 
 @pytest.mark.slow
-def test_its_recipe_repeats_it_to_the_last_bit(run, tmp_path):
+def test_a_runs_recipe_repeats_it_bit_for_bit(run, tmp_path):
     again = train(run.output_dir / "recipe.yaml", output_dir=str(tmp_path / "again"))
     assert again.metrics["before"] == run.metrics["before"]
     assert again.metrics["after"] == run.metrics["after"]
@@ -146,14 +146,14 @@ def test_its_recipe_repeats_it_to_the_last_bit(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_without_an_output_dir_each_run_gets_a_folder_of_its_own(checkpoint, short_text):
+def test_without_an_output_dir_each_run_gets_its_own_folder(checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
     folders = [train(**values).output_dir for _ in range(2)]
     assert folders == [Path("runs/notes"), Path("runs/notes-2")]
     assert not Path("trainer_output").exists()
 
 
-def test_a_finished_run_is_not_written_over(run, short_text):
+def test_a_finished_run_is_not_overwritten(run, short_text):
     before = {path.name: path.read_bytes() for path in run.output_dir.iterdir()}
     for recipe, name in ((train, "quickstart"), (reference, "tutorial")):
         with pytest.raises(FileExistsError, match=r"already holds a finished run.*--overwrite"):
@@ -162,7 +162,7 @@ def test_a_finished_run_is_not_written_over(run, short_text):
 
 
 @pytest.mark.slow
-def test_unless_it_is_asked_for(checkpoint, short_text):
+def test_overwrite_replaces_a_finished_run(checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
     first = train(output_dir="here", **values)
     second = train(output_dir="here", overwrite=True, **(values | {"max_steps": 2}))
@@ -171,7 +171,7 @@ def test_unless_it_is_asked_for(checkpoint, short_text):
 
 
 @pytest.mark.slow
-def test_a_pretrained_checkpoint_is_adapted_and_a_shape_is_trained_from_scratch(checkpoint, short_text, corpus):
+def test_adapting_and_pretraining_start_from_the_right_weights(checkpoint, short_text, corpus):
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_steps": 1, "save_strategy": "no"}
     adapted = train("adapt", **values)
     assert not adapted.metrics["train"]["random_weights"]
@@ -184,7 +184,7 @@ def test_a_pretrained_checkpoint_is_adapted_and_a_shape_is_trained_from_scratch(
 
 
 @pytest.mark.slow
-def test_pretraining_packs_its_text_and_holds_out_another(short_text, tmp_path):
+def test_pretraining_packs_its_text_and_holds_out_a_separate_text(short_text, tmp_path):
     lines = (ROOT / "mlm_recipes/bundled/corpora/general-english.txt").read_text("utf-8").splitlines()
     (tmp_path / "other.txt").write_text("\n".join(lines[:12]))
     result = train(
@@ -196,7 +196,7 @@ def test_pretraining_packs_its_text_and_holds_out_another(short_text, tmp_path):
     metrics_schema.check(metrics)
     assert (metrics["corpus"]["train"], metrics["corpus"]["validation"]) == (60, 12)
     assert metrics["corpus"]["cut_off_tokens"] == 0
-    assert metrics["gain"]["rows"] > 12  # of 32 tokens
+    assert metrics["gain"]["rows"] > 12  # 32 tokens each
     assert "paragraphs" not in metrics["gain"]
     assert f"masked tokens of {metrics['gain']['rows']} rows, masked 5 times, the same" in " ".join(str(result).split())
     assert metrics["train"]["random_weights"]
@@ -205,7 +205,7 @@ def test_pretraining_packs_its_text_and_holds_out_another(short_text, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_reference_learns_by_hand_and_leaves_the_same_folder(checkpoint, short_text, capsys):
+def test_the_reference_learns_and_writes_the_same_folder(checkpoint, short_text, capsys):
     result = reference(
         "tutorial", model=str(checkpoint), corpus=str(short_text), max_length=32, learning_rate=1e-3, num_train_epochs=3
     )
@@ -234,7 +234,7 @@ def test_a_config_object_is_a_recipe(checkpoint, short_text):
     assert (result.output_dir, result.metrics["train"]["steps"]) == (Path("out"), 2)
 
 
-def test_the_last_screen_says_what_was_gained_and_what_forgotten(run):
+def test_the_last_screen_shows_gain_and_forgetting(run):
     screen = " ".join(str(run).split())
     for expected in (wording.headline(run.metrics), "forgotten: on general-english (", str(run.output_dir)):
         assert expected in screen
@@ -244,7 +244,7 @@ def test_the_last_screen_says_what_was_gained_and_what_forgotten(run):
 
 
 @pytest.mark.slow
-def test_the_last_screen_says_what_random_weights_can_learn(from_random):
+def test_the_last_screen_explains_the_result_of_random_weights(from_random):
     run = from_random
     screen = " ".join(str(run).split())
     assert "This model started from random weights" in screen
@@ -255,7 +255,7 @@ def test_the_last_screen_says_what_random_weights_can_learn(from_random):
         assert entry["answer"] in screen
 
 
-def test_nothing_is_left_behind_by_a_run_that_could_not_start(short_text):
+def test_a_run_that_cannot_start_leaves_nothing(short_text):
     for values in (
         {"corpus": "no-such-file.txt"},
         {"corpus": str(short_text), "model": "./no-such-model"},
@@ -268,13 +268,13 @@ def test_nothing_is_left_behind_by_a_run_that_could_not_start(short_text):
 
 
 def test_held_out_text_with_nothing_masked_is_refused_before_training(tmp_path, checkpoint):
-    (tmp_path / "tiny.txt").write_text("\u200b\n\ufeff\n")  # text, but none that the tokenizer can see
+    (tmp_path / "tiny.txt").write_text("\u200b\n\ufeff\n")  # text, but without characters that the tokenizer keeps
     with pytest.raises(ValueError, match="none of the held-out tokens is masked"):
         train("adapt", model=str(checkpoint), corpus="tiny.txt")
     assert not Path("runs").exists()
 
 
-def test_a_note_of_a_few_lines_is_enough(tmp_path, checkpoint):
+def test_a_text_of_a_few_lines_is_enough(tmp_path, checkpoint):
     (tmp_path / "note.txt").write_text("".join(f"line {n}\n" for n in ("one", "two", "three", "four", "five")))
     result = train("adapt", model=str(checkpoint), corpus="note.txt", save_strategy="no", **SHORT_EVALUATION)
     assert "general" not in result.metrics["after"]
@@ -287,8 +287,8 @@ def test_a_note_of_a_few_lines_is_enough(tmp_path, checkpoint):
 
 @pytest.fixture
 def written(monkeypatch):
-    """What the package's modules write to configs after these are made."""
-    made, found = {}, []  # the configs are kept, so that none takes the place of another in memory
+    """The values that the package's modules set in configs after their creation."""
+    made, found = {}, []  # the configs are kept alive, so that no two have the same address in memory
     write, post_init = MLMConfig.__setattr__, MLMConfig.__post_init__
 
     def note(self, name, value):
@@ -330,7 +330,7 @@ def test_a_config_can_be_used_again(checkpoint, short_text):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("long_text", ["truncate", "split"])
-def test_what_becomes_of_long_paragraphs_is_said(tmp_path, checkpoint, caplog, long_text):
+def test_the_handling_of_long_paragraphs_is_logged(tmp_path, checkpoint, caplog, long_text):
     lines = [*(f"a short line about {n}" for n in ("one", "two", "three")), "a long line " * 100]
     (tmp_path / "long.txt").write_text("\n".join(lines))
     with caplog.at_level("INFO", logger="mlm_recipes"):
@@ -350,7 +350,7 @@ def test_what_becomes_of_long_paragraphs_is_said(tmp_path, checkpoint, caplog, l
 
 
 @pytest.mark.slow
-def test_the_rows_of_a_long_paragraph_are_one_paragraph_of_the_gain(tmp_path, checkpoint):
+def test_the_rows_of_a_long_paragraph_count_as_one_paragraph(tmp_path, checkpoint):
     (tmp_path / "text.txt").write_text("a line\nanother line\n")
     (tmp_path / "held_out.txt").write_text("a long line " * 100 + "\na short line\n")
     values = {"corpus": "text.txt", "validation_corpus": "held_out.txt", "save_strategy": "no", "max_steps": 1}
@@ -360,7 +360,7 @@ def test_the_rows_of_a_long_paragraph_are_one_paragraph_of_the_gain(tmp_path, ch
 
 
 @pytest.mark.slow
-def test_standard_input_is_kept_so_that_the_run_can_be_repeated(checkpoint, short_text, monkeypatch):
+def test_standard_input_is_saved_so_that_the_run_can_be_repeated(checkpoint, short_text, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(short_text.read_bytes())))
     run = train("adapt", model=str(checkpoint), corpus="-", save_strategy="no", max_steps=1)
     again = train(run.output_dir / "recipe.yaml", output_dir="again")
@@ -377,7 +377,7 @@ def test_standard_input_is_kept_so_that_the_run_can_be_repeated(checkpoint, shor
         ),
     ],
 )
-def test_a_run_that_diverged_is_no_success(checkpoint, short_text, steps, says):
+def test_a_diverged_run_is_an_error(checkpoint, short_text, steps, says):
     values = {"model": str(checkpoint), "corpus": str(short_text), "save_strategy": "no", "max_steps": steps}
     with pytest.raises(ValueError, match=says):
         train("adapt", learning_rate=1e30, max_grad_norm=0.0, **values)
@@ -389,15 +389,15 @@ def test_a_run_that_diverged_is_no_success(checkpoint, short_text, steps, says):
     "changes",
     [{"loss_on": "masked"}, {"max_steps": 1}, {"lr_scheduler_type": "linear"}, {"gradient_accumulation_steps": 2}],
 )
-def test_the_reference_refuses_what_it_cannot_follow(checkpoint, short_text, changes):
+def test_the_reference_refuses_values_that_it_does_not_support(checkpoint, short_text, changes):
     (name,) = changes
     with pytest.raises(ValueError, match=f"{name}: received .*the tutorial's loop supports nothing else"):
         reference(model=str(checkpoint), corpus=str(short_text), **changes)
 
 
 @pytest.mark.slow
-def test_the_quickstart_keeps_its_promise():
-    """In about a minute on two cores the held-out loss falls, beyond doubt; from random weights it ends far above."""
+def test_the_quickstart_lowers_the_held_out_loss():
+    """In about a minute on two cores, the held-out loss falls significantly; from random weights it ends far higher."""
     result = train("quickstart")
     assert result.metrics["gain"]["low"] > 0.1
     random = train("quickstart", model="mini-random")

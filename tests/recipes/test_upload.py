@@ -117,7 +117,7 @@ def test_a_failed_upload_leaves_a_finished_run_and_says_how_to_send_it(runs):
     assert "The run itself is finished and complete in fails." in error
     for name in ("model.safetensors", "metrics.json", "report.html", "README.md", "recipe.yaml"):
         assert (folder / "fails" / name).is_file()
-    assert "Everything is in fails" in " ".join(done.stdout.split())  # the last screen, though the sending failed
+    assert "Everything is in fails" in " ".join(done.stdout.split())  # the last screen, although the upload failed
     assert set(files(hub, "my-team/fails")) == {".gitattributes"}
     (command,) = [line.strip() for line in error.splitlines() if line.strip().startswith("hf upload ")]
     hub.forbidden = set()

@@ -18,7 +18,7 @@ from mlm_recipes.training.example_order import EpochSampler
 
 @pytest.fixture(scope="module")
 def values(tokenizer, short_text, tmp_path_factory):
-    """A recipe's values with a model that has dropout, as real ones have."""
+    """A recipe's values with a model that has dropout, like most real models."""
     folder = tmp_path_factory.mktemp("dropout")
     make_bert(tokenizer, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -30,13 +30,13 @@ def bench(values, tmp_path):
     return verification_bench.Bench.of(verification_bench.cut_down(read_config("adapt", values), tmp_path))
 
 
-# What a run of four steps cannot have, and verify must put aside.
+# Values that a run of four steps cannot use, so that verify must replace them.
 ODD = ("--dataloader_drop_last", "--logging_strategy=no", "--eval_on_start", "--save_only_model", "--eval_delay=9")
 
 
 @pytest.mark.slow
-def test_a_sound_recipe_holds(values, capsys, monkeypatch, tmp_path):
-    """The README's command, in bf16 and with dropout, with a real process that is killed; nothing is left."""
+def test_a_correct_recipe_passes(values, capsys, monkeypatch, tmp_path):
+    """The README's command, in bf16 and with dropout, with a real process that is killed; no files are left."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     arguments = [f"--{name}={value}" for name, value in values.items()]
@@ -48,7 +48,7 @@ def test_a_sound_recipe_holds(values, capsys, monkeypatch, tmp_path):
     assert [path for path in tmp_path.iterdir() if path.name.startswith("mlm-recipes")] == []
 
 
-def test_the_exit_code_is_1_where_a_property_fails(monkeypatch, capsys):
+def test_the_exit_code_is_1_if_a_property_fails(monkeypatch, capsys):
     checks = [Check("a", 0.0, 0.0), Check("b", 2e-3, 1e-6), Check("c", float("nan"), 1.0)]
     monkeypatch.setattr(verification, "verify", lambda *recipe, **values: VerifyResult(checks, seconds=1.0))
     assert cli.main(["verify"]) == 1
@@ -61,7 +61,7 @@ def measured(checks):
     return {check.name: check.ok for check in checks}
 
 
-def test_a_loss_divided_for_each_micro_batch_is_found(bench, monkeypatch):
+def test_a_loss_divided_per_micro_batch_is_detected(bench, monkeypatch):
     def mean_of_means(outputs, labels, num_items_in_batch=None):
         return torch.nn.functional.cross_entropy(outputs.logits[0], labels[labels != -100])
 
@@ -71,7 +71,7 @@ def test_a_loss_divided_for_each_micro_batch_is_found(bench, monkeypatch):
     assert not any(measured(verification_checks.accumulation(bench)).values())
 
 
-def test_a_head_that_is_no_longer_the_same_is_found(bench, monkeypatch):
+def test_a_changed_head_is_detected(bench, monkeypatch):
     assert len(measured(verification_checks.fast_paths(bench))) == 4
     assert all(measured(verification_checks.fast_paths(bench)).values())
     monkeypatch.setattr(
@@ -81,8 +81,8 @@ def test_a_head_that_is_no_longer_the_same_is_found(bench, monkeypatch):
     assert not any(ok for name, ok in found.items() if name.startswith("head"))
 
 
-def test_attention_across_a_border_is_found(bench, monkeypatch):
-    """Even if the trainer's own question to the model had missed it."""
+def test_attention_across_sequences_is_detected(bench, monkeypatch):
+    """This is detected even if the trainer's own check of the model does not find it."""
 
     def across(query, key, value, *rest):
         return torch.nn.functional.scaled_dot_product_attention(query, key, value)
@@ -94,14 +94,14 @@ def test_attention_across_a_border_is_found(bench, monkeypatch):
     assert found["head on masked positions or on all: gradient"]
 
 
-def test_a_model_that_attends_to_padding_is_found(bench):
+def test_a_model_that_attends_to_padding_is_detected(bench):
     assert all(measured(verification_checks.padding(bench)).values())
     forward = bench.run.model.forward
     bench.run.model.forward = lambda attention_mask=None, **inputs: forward(**inputs)
     assert not any(measured(verification_checks.padding(bench)).values())
 
 
-def test_masks_that_depend_on_the_batch_are_found(bench, monkeypatch):
+def test_masks_that_depend_on_the_batch_are_detected(bench, monkeypatch):
     assert all(measured(verification_checks.masks(bench)).values())
     keys = DataCollatorForMaskedLM._keys
     without = lambda self, rows: keys(self, [row | {"example_id": i} for i, row in enumerate(rows)])  # noqa: E731
@@ -109,21 +109,21 @@ def test_masks_that_depend_on_the_batch_are_found(bench, monkeypatch):
     assert not measured(verification_checks.masks(bench))["masks by batch, order and worker: examples that differ"]
 
 
-def test_masks_that_never_change_are_found(bench, monkeypatch):
+def test_masks_that_never_change_are_detected(bench, monkeypatch):
     keys = DataCollatorForMaskedLM._keys
     without = lambda self, rows: keys(self, [row | {"epoch": 0} for row in rows])  # noqa: E731
     monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", without)
     assert not measured(verification_checks.masks(bench))["masks of two epochs: examples that do not differ"]
 
 
-def test_an_order_that_depends_on_the_layout_is_found(bench, monkeypatch):
+def test_an_order_that_depends_on_the_layout_is_detected(bench, monkeypatch):
     assert all(measured(verification_checks.order(bench)).values())
     order = EpochSampler._order
     monkeypatch.setattr(EpochSampler, "_order", lambda self: order(self)[:: -1 if self.filled != self.kept else 1])
     assert not measured(verification_checks.order(bench))["order by accumulation, processes: layouts that differ"]
 
 
-def test_an_example_that_comes_twice_is_found(bench, monkeypatch):
+def test_a_repeated_example_is_detected(bench, monkeypatch):
     order = EpochSampler._order
     monkeypatch.setattr(EpochSampler, "_order", lambda self: [*order(self)[:-1], order(self)[0]])
     assert not measured(verification_checks.order(bench))["order: examples that an epoch has twice or never"]
@@ -140,7 +140,7 @@ def test_an_example_that_comes_twice_is_found(bench, monkeypatch):
         {"train_sampling_strategy": "group_by_length", "data_seed": 3},
     ],
 )
-def test_no_false_alarm(values, changes, tmp_path):
+def test_correct_variants_pass(values, changes, tmp_path):
     bench = verification_bench.Bench.of(verification_bench.cut_down(read_config("adapt", values | changes), tmp_path))
     checks = (
         verification_checks.accumulation,
@@ -160,19 +160,19 @@ def test_a_model_with_few_positions_is_verified_within_them(tokenizer, short_tex
     assert all(measured(verification_checks.padding(bench)).values())
 
 
-def test_an_evaluation_by_lottery_is_found(bench, monkeypatch):
+def test_a_random_evaluation_is_detected(bench, monkeypatch):
     assert all(measured(verification_checks.evaluation(bench)).values())
     chance = lambda self, rows: sequence_keys(random.getrandbits(60), 0, list(range(len(rows))))  # noqa: E731
     monkeypatch.setattr(DataCollatorForMaskedLM, "_keys", chance)
     assert not measured(verification_checks.evaluation(bench))["evaluation, twice: loss"]
 
 
-def test_where_there_is_nothing_there_is_no_difference():
+def test_two_zeros_have_no_relative_difference():
     assert verification_checks.relative([0.0, 0.0], [0.0, 0.0]) == 0.0
     assert verification_checks.relative([1.0, 3.0], [1.0, 2.0]) == 0.5
 
 
-def test_it_wants_one_process(monkeypatch):
+def test_several_processes_are_refused_by_verify(monkeypatch):
     monkeypatch.setattr("mlm_recipes.training.config.MLMConfig.world_size", 2)
     with pytest.raises(ValueError, match="verify: received 2 processes"):
         verify("quickstart")

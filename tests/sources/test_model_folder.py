@@ -38,7 +38,7 @@ def test_a_folder_without_a_model_is_refused_and_a_checkpoint_in_it_named(tmp_pa
 
 
 @pytest.mark.parametrize("name", ["google-bert/bert-base-uncased", "bert-base-uncased"])
-def test_a_hub_id_without_a_network_says_what_to_do(name):
+def test_the_error_without_a_network_names_the_next_step(name):
     with pytest.raises(ValueError, match=f"'{name}'.*hub cannot be reached.*built-in `mini`"):
         model_folder(name)
 

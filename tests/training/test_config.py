@@ -11,7 +11,7 @@ from mlm_recipes.recipes.arguments import read_config
 from mlm_recipes.training.config import own_fields
 
 
-def test_it_is_transformers_arguments_and_no_name_is_taken_twice():
+def test_the_config_extends_transformers_arguments_without_name_conflicts():
     assert issubclass(MLMConfig, TrainingArguments)
     assert set(own_fields()).isdisjoint(field.name for field in dataclasses.fields(TrainingArguments))
     assert all(field.metadata["help"] for field in own_fields().values())
@@ -43,7 +43,7 @@ def test_a_value_out_of_range_is_refused(changes, says):
         MLMConfig(**changes)
 
 
-def test_masking_names_the_collators_arguments(tokenizer):
+def test_masking_returns_the_collators_arguments(tokenizer):
     from mlm_recipes import DataCollatorForMaskedLM
 
     config = MLMConfig(mlm_probability=0.3, static_masks=True, seed=4)
@@ -51,7 +51,7 @@ def test_masking_names_the_collators_arguments(tokenizer):
     assert (collator.mlm_probability, collator.static_masks, collator.seed) == (0.3, True, 4)
 
 
-def test_bf16_is_on_where_the_hardware_has_it_and_nothing_else_is_asked_for(monkeypatch):
+def test_bf16_is_the_default_on_fast_hardware(monkeypatch):
     for fast in (True, False):
         monkeypatch.setattr("mlm_recipes.training.precision.has_fast_bf16", lambda use_cpu, fast=fast: fast)
         assert MLMConfig().to_recipe()["bf16"] is fast
@@ -68,13 +68,13 @@ def test_the_default_optimizer_is_fused():
 @pytest.mark.parametrize(
     ("launcher", "given", "found"), [("bf16", {}, True), ("no", {}, False), ("no", {"bf16": True}, True)]
 )
-def test_the_launchers_precision_is_a_value_of_the_run(monkeypatch, launcher, given, found):
-    """accelerate would use it whatever the config says; recipe.yaml and the checkpoints then say it too."""
+def test_the_launchers_precision_becomes_the_runs(monkeypatch, launcher, given, found):
+    """accelerate would use it in any case; recipe.yaml and the checkpoints record it too."""
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launcher)
     assert MLMConfig(**given).to_recipe()["bf16"] is found
 
 
-def test_making_a_config_leaves_the_environment_as_transformers_leaves_it(monkeypatch):
+def test_a_config_changes_the_environment_only_as_transformers_does(monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     TrainingArguments(output_dir="out", torch_compile=True, use_cpu=True)
     upstream = dict(os.environ)

@@ -33,14 +33,14 @@ def test_a_name_and_a_data_set_are_enough(checkpoint, corpus):
     assert after["eval_perplexity"] == pytest.approx(np.exp(after["eval_loss"]))
 
 
-def test_mini_random_learns_its_tokenizer_from_the_training_text(corpus):
+def test_mini_random_trains_its_tokenizer_on_the_training_text(corpus):
     rows = corpus["validation"].select(range(8))
     trainer = MLMTrainer("mini-random", args=config(max_steps=1), train_dataset=rows)
     assert trainer.model.config.vocab_size == len(trainer.processing_class) > 104
     assert trainer.train().global_step == 1
 
 
-def test_the_results_of_each_token_are_those_of_the_whole(checkpoint, corpus):
+def test_the_tokens_results_add_up_to_the_metrics(checkpoint, corpus):
     trainer = MLMTrainer(checkpoint, args=config(), eval_dataset=corpus["validation"])
     results = trainer.token_results(trainer.eval_dataset)
     found = trainer.evaluate()
@@ -49,7 +49,7 @@ def test_the_results_of_each_token_are_those_of_the_whole(checkpoint, corpus):
     assert (results.rank == 0).mean() == found["eval_accuracy"]
 
 
-def test_text_is_packed_if_asked_for(checkpoint, corpus):
+def test_text_is_packed_if_requested(checkpoint, corpus):
     args = config(max_steps=2, packing=True, max_length=32)
     trainer = MLMTrainer(checkpoint, args=args, train_dataset=corpus["train"], eval_dataset=corpus["validation"])
     assert len(trainer.train_dataset) > 2 * len(corpus["train"])
@@ -66,7 +66,7 @@ def test_rows_without_example_id_are_numbered(tiny_bert, tokenizer, rows):
 
 
 @pytest.mark.parametrize("wrap", [lambda text: {"text": text}, str], ids=["dicts", "strings"])
-def test_a_list_of_texts_is_tokenized_too(corpus, checkpoint, wrap):
+def test_a_list_of_texts_is_tokenized(corpus, checkpoint, wrap):
     texts = [wrap(text) for text in corpus["validation"]["text"]]
     learned = MLMTrainer("mini-random", args=config(max_steps=1), train_dataset=texts)
     assert len(learned.processing_class) > 104
@@ -85,7 +85,7 @@ def test_rows_with_example_id_keep_it(tiny_bert, tokenizer, rows):
 
 
 def test_the_loss_does_not_depend_on_accumulation(tokenizer, rows):
-    """Stock Trainer logs four times the loss, and clips four times the gradient, at four accumulation steps."""
+    """With four accumulation steps, stock Trainer logs four times the loss and clips four times the gradient."""
     rows = [row | {"example_id": i} for i, row in enumerate(rows)]
     logged, weights = [], []
     for batch, steps in ((8, 1), (2, 4), (1, 8)):
@@ -102,7 +102,7 @@ def test_the_loss_does_not_depend_on_accumulation(tokenizer, rows):
         assert_same_run((logged[other], weights[other]), (logged[0], weights[0]), make_bert(tokenizer), steps=4)
 
 
-def test_evaluation_masks_the_same_tokens_whatever_the_batch_size_or_the_training_masks(tokenizer, rows):
+def test_evaluation_masks_do_not_depend_on_batch_size_or_training_masks(tokenizer, rows):
     found = []
     for changes in (
         {},
@@ -150,7 +150,7 @@ def test_evaluation_during_training_and_of_several_sets(tiny_bert, tokenizer, ro
     assert {"eval_first_loss", "eval_last_accuracy"} <= set(trainer.evaluate())
 
 
-def test_text_given_to_evaluate_is_tokenized_on_the_way(checkpoint, corpus):
+def test_text_given_to_evaluate_is_tokenized(checkpoint, corpus):
     trainer = MLMTrainer(checkpoint, args=config(), eval_dataset=corpus["train"])
     metrics = trainer.evaluate(corpus["validation"])
     again = MLMTrainer(checkpoint, args=config(), eval_dataset=corpus["validation"]).evaluate()
@@ -169,8 +169,8 @@ def test_the_callers_collator_is_used_and_evaluation_stays_frozen(tiny_bert, tok
     assert trainer.evaluate()["eval_loss"] == first
 
 
-def test_one_process_uses_one_gpu_and_says_so(tokenizer, rows, caplog):
-    """DataParallel would multiply the loss by the number of GPUs; here there are none, but the count can be claimed."""
+def test_one_process_uses_one_gpu_and_logs_it(tokenizer, rows, caplog):
+    """DataParallel would multiply the loss by the number of GPUs; this machine has none, so the test sets the count."""
     logged = []
     for gpus in (1, 2):
         args = config(static_masks=True, max_steps=1)
@@ -182,7 +182,7 @@ def test_one_process_uses_one_gpu_and_says_so(tokenizer, rows, caplog):
     assert "Training on one of 2 GPUs" in caplog.text
 
 
-def test_evaluating_leaves_the_trained_weights_alone(tokenizer, rows):
+def test_evaluating_does_not_change_the_trained_weights(tokenizer, rows):
     weights = []
     for strategy in ("no", "steps"):
         model = make_bert(tokenizer, hidden_dropout_prob=0.1)
@@ -192,14 +192,14 @@ def test_evaluating_leaves_the_trained_weights_alone(tokenizer, rows):
     assert torch.equal(*weights)
 
 
-def test_evaluating_leaves_the_callers_generator_alone(tiny_bert, tokenizer, rows):
+def test_evaluating_does_not_change_the_callers_generator(tiny_bert, tokenizer, rows):
     trainer = MLMTrainer(tiny_bert, args=config(), eval_dataset=rows, processing_class=tokenizer)
     before = torch.get_rng_state()
     trainer.evaluate()
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_what_does_not_fill_a_step_is_refused_where_the_rest_is_dropped(tiny_bert, tokenizer, rows):
+def test_too_few_rows_for_a_step_are_refused_with_drop_last(tiny_bert, tokenizer, rows):
     args = config(dataloader_drop_last=True, gradient_accumulation_steps=3)
     trainer = MLMTrainer(tiny_bert, args=args, train_dataset=rows, processing_class=tokenizer)
     with pytest.raises(ValueError, match="dataloader_drop_last: received True, and 8 rows do not fill one step of 12"):
@@ -221,13 +221,13 @@ def test_a_collator_set_later_stays(tiny_bert, tokenizer, rows):
     assert isinstance(trainer.data_collator, DataCollatorForLanguageModeling)
 
 
-def test_predict_says_where_to_go(tiny_bert, tokenizer, rows):
+def test_predict_names_the_alternatives(tiny_bert, tokenizer, rows):
     trainer = MLMTrainer(tiny_bert, args=config(), train_dataset=rows, processing_class=tokenizer)
     with pytest.raises(ValueError, match=r"predict: .*evaluate\(dataset\)"):
         trainer.predict(rows)
 
 
-def test_weight_decay_reaches_all_parameters_when_asked(tiny_bert, tokenizer, rows):
+def test_weight_decay_applies_to_all_parameters_if_requested(tiny_bert, tokenizer, rows):
     names = {name for name, _ in tiny_bert.named_parameters()}
     for asked, expected in ((True, names), (False, {n for n in names if "bias" not in n and "LayerNorm" not in n})):
         trainer = MLMTrainer(
@@ -270,18 +270,18 @@ def test_a_bar_with_epoch_and_loss_on_a_terminal(tiny_bert, tokenizer, rows, cap
         ({"args": MLMConfig(max_length=129)}, "max_length: received 129. Accepted: 3 to 128"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(tiny_bert, tokenizer, rows, arguments, says):
+def test_unsuitable_arguments_are_refused(tiny_bert, tokenizer, rows, arguments, says):
     values = {"args": config(), "train_dataset": rows, "processing_class": tokenizer} | arguments
     with pytest.raises(ValueError, match=says):
         MLMTrainer(tiny_bert, **values)
 
 
-def test_mini_random_without_text_has_nothing_to_learn_a_tokenizer_from(rows):
+def test_mini_random_without_text_is_refused(rows):
     with pytest.raises(ValueError, match="'mini-random' has no tokenizer"):
         MLMTrainer("mini-random", args=config(), train_dataset=rows)
 
 
-def test_a_batch_without_masked_tokens_trains_on_nothing_and_is_not_nan(tiny_bert, tokenizer):
+def test_a_batch_without_masked_tokens_has_no_loss_and_is_not_nan(tiny_bert, tokenizer):
     rows = [{"input_ids": [101, 102]}] * 4
     before = [p.clone() for p in tiny_bert.parameters()]
     trainer = MLMTrainer(
@@ -304,7 +304,7 @@ def test_a_checkpoint_is_loaded_by_transformers(checkpoint, corpus, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_in_bf16_gives_what_the_cpu_gives(tokenizer, rows):
+def test_a_gpu_in_bf16_agrees_with_the_cpu(tokenizer, rows):
     rows = [row | {"example_id": i} for i, row in enumerate(rows)]
     found = {}
     for name, changes in {"cpu": {"use_cpu": True}, "gpu": {"bf16": True}}.items():
