@@ -121,7 +121,7 @@ class TextSource:
     files_left_out: int = 0
 
     def facts(self) -> TextOrigin:
-        """Return what metrics.json says about a text before it is read: name, source and, if known, licence."""
+        """Return metrics.json's facts about a text before it is read: name, source and, if known, licence."""
         found: TextOrigin = {"name": self.name, "source": self.source}
         if self.licence is not None:
             found["licence"] = self.licence

@@ -461,7 +461,7 @@ def test_several_processes_equal_one_and_only_one_reads(data, alone, tmp_path, p
         assert torch.equal(each["plain"][1], found[0]["plain"][1])
         for resumed in each["resumed"].values():
             assert_same_run(resumed[:2], each["whole"][:2], begun, STEPS)
-            # The sum of three gradients depends on DDP's buckets, which depend on how long the process has been running.
+            # The sum of three gradients depends on DDP's buckets, which change while the process runs.
             if processes == 2:
                 assert resumed[0] == each["whole"][0]
                 assert torch.equal(resumed[1], each["whole"][1])
