@@ -117,7 +117,7 @@ def test_duplicates_and_held_out_copies(facts, small, tmp_path):
     found = inspect_corpus(timing=False, **small | {"validation_corpus": "soul.txt"})
     assert found.facts["duplicates"] == facts["duplicates"] | {"exact": 0, "dropped_as_duplicate_of_validation": 2}
     assert found.facts["rows"]["train"] == 4
-    assert "also held out 2 paragraphs; dropped" in " ".join(str(found).split())
+    assert "also held out 2 copies of held-out paragraphs; dropped" in " ".join(str(found).split())
 
 
 @pytest.mark.slow
