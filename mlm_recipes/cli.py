@@ -140,9 +140,11 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
     _quiet_libraries()
     import mlm_recipes
 
-    from .recipes.arguments import parse_arguments
+    from .recipes.arguments import parse_arguments, refuse_value_name
 
     recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # otherwise the function's default
+    for name in recipe:
+        refuse_value_name(name)
     result = getattr(mlm_recipes, verb)(*recipe, **parse_arguments(rest))
     if os.environ.get("RANK", "0") != "0":
         return 0  # nothing to show; an error code would end the main process, which may still be working

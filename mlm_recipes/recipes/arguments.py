@@ -109,16 +109,21 @@ def recipe_path(recipe: str | Path) -> Path:
     # With an installed wheel, there is no recipes/ folder in the working directory; the file's name identifies it.
     if path.parent == Path("recipes") and path.suffix == ".yaml" and path.stem in bundled:
         return bundled[path.stem]
-    if str(recipe).replace("-", "_") in field_names():
-        raise FileNotFoundError(
-            f"recipe: received {str(recipe)!r}, which is a value's name. Accepted: a recipe first, then --name value. "
-            f"Write --{recipe} with its value."
-        )
+    refuse_value_name(str(recipe))
     raise FileNotFoundError(
         f"recipe: there is no recipe {str(recipe)!r}.{did_you_mean(str(recipe), bundled)} Accepted: a YAML file, a run "
         f"folder, or one of {', '.join(bundled)}. Check the path for a typo; a corpus is named with --corpus, "
         "a model with --model."
     )
+
+
+def refuse_value_name(recipe: str) -> None:
+    """Raise ValueError for a recipe that is the name of a value, and lacks only its dashes."""
+    if recipe.replace("-", "_") in field_names() and not Path(recipe).exists():
+        raise ValueError(
+            f"recipe: received {recipe!r}, which is a value's name. Accepted: a recipe first, then --name value. Write "
+            f"--{recipe} in front of its value."
+        )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

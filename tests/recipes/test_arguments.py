@@ -148,7 +148,5 @@ def test_what_a_recipe_says_of_its_corpus_is_not_said_of_another(tmp_path):
 
 
 def test_a_recipe_that_is_a_values_name_lacks_its_dashes():
-    with pytest.raises(
-        FileNotFoundError, match="'max_steps', which is a value's name.*Write --max_steps with its value"
-    ):
+    with pytest.raises(ValueError, match=r"'max_steps', which is a value's name.*Write --max_steps in front of"):
         read_config("max_steps")
