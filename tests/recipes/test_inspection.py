@@ -129,7 +129,7 @@ def test_the_share_without_a_mask_is_that_of_the_real_collator(checkpoint, short
         inspection.read_config("adapt", {"model": str(checkpoint), "corpus": "short.txt", "mlm_probability": 0.2})
     )
     expected = inspection_facts.row_facts(subject)["masking"]["rows_without_a_mask"]
-    collate, rows = subject.collator(), inspection.tokenize(subject.corpus["train"], subject.tokenizer, 512)
+    collate, rows = subject.collator(), inspection_facts.tokenize(subject.corpus["train"], subject.tokenizer, 512)
     epochs = 400
     seen = sum(
         int((collate([row | {"epoch": epoch} for row in rows])["labels"] == -100).all(1).sum())
