@@ -17,6 +17,7 @@ from . import __version__
 from .report.printing import say, take_any_letter
 from .sources.credentials import without_credentials
 from .sources.escaping import terminal
+from .sources.names import did_you_mean
 from .training import tolerated_failures
 from .training.tolerated_failures import NotMadeError
 
@@ -46,6 +47,9 @@ RECIPE_VERBS = {
 }
 
 
+VERBS = (*RECIPE_VERBS, "fill", "demo", "report", "compare", "corpora", "models")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -61,6 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         parser.print_help()
         return 0
+    if not given[0].startswith("-") and given[0] not in VERBS:
+        say(
+            f"mlm-recipes: error: {given[0]!r} is not a command.{did_you_mean(given[0], VERBS)} Accepted: "
+            f"{', '.join(VERBS)}. `mlm-recipes --help` describes them.",
+            error=True,
+        )
+        return 2
     # These verbs take a recipe and its values, some 130 of them, which training/config.py defines.
     verb = None if given[0] in RECIPE_VERBS else parser.parse_args(given)
     try:
@@ -89,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mlm-recipes",
-        description="Teach a masked-language model the language of your text, and show that it learned it.",
+        description="Continue training a masked-language model on your text, and measure the improvement.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -110,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
     verb.add_argument("--port", type=int, help="port on 127.0.0.1 (default: the first free one from 7860)")
     verb.set_defaults(run=_demo)
-    verb = verbs.add_parser("report", help="redraw a run's report.html and README.md", allow_abbrev=False)
+    verb = verbs.add_parser("report", help="write a run's report.html and README.md again", allow_abbrev=False)
     verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
     verb.set_defaults(run=_report)
     verb = verbs.add_parser("compare", help="show runs side by side", allow_abbrev=False)
@@ -129,9 +140,11 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
     _quiet_libraries()
     import mlm_recipes
 
-    from .recipes.arguments import parse_arguments
+    from .recipes.arguments import parse_arguments, refuse_value_name
 
     recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # otherwise the function's default
+    for name in recipe:
+        refuse_value_name(name)
     result = getattr(mlm_recipes, verb)(*recipe, **parse_arguments(rest))
     if os.environ.get("RANK", "0") != "0":
         return 0  # nothing to show; an error code would end the main process, which may still be working
@@ -256,6 +269,8 @@ def _print_values(verb: str) -> None:
             "Trains a few steps on ten of its paragraphs, which takes about a minute, and prints what it checked: whole"
         )
         print("and split batches, padding, masks, order, evaluation, kill and resume. Exit code 1 if a check fails.")
+    if verb == "train":
+        print("Without RECIPE: quickstart for a built-in model, adapt for any other.")
     print("Each --name value overrides the recipe's value, which overrides the default shown here:\n")
     own, ours = own_fields(), MLMConfig.__annotations__
     for name, item in own.items():

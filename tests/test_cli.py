@@ -55,7 +55,10 @@ def test_train_then_evaluate_fill_and_report(short_text, capsys):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].startswith("notes: 60 paragraphs, 1,200 words; 54 to train on, 6 held out.")
-    assert lines[1].startswith("epoch 1/1  step 1/2  loss ")
+    assert "15% when it is measured" in lines[0]
+    assert lines[1] == "Measuring the model before training."
+    assert lines[2].startswith("epoch 1/1  step 1/2  loss ")
+    assert lines[4] == "Measuring the model after training."
     assert "held-out text" in done.stdout
     assert "Everything is in runs/notes" in done.stdout
     after = json.loads(Path("runs/notes/metrics.json").read_text())["after"]
@@ -248,3 +251,14 @@ def test_every_launch_file_is_one_that_accelerate_reads(path):
     from accelerate.commands.config.config_args import load_config_from_file
 
     assert load_config_from_file(str(path)).num_processes >= 1
+
+
+def test_a_misspelt_command_is_named_with_the_nearest_one(capsys):
+    assert cli.main(["trian"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mlm-recipes: error: 'trian' is not a command. Did you mean 'train'? Accepted: train, ")
+
+
+def test_a_value_without_its_dashes_is_not_taken_for_a_recipe_in_silence(capsys):
+    assert cli.main(["train", "max_steps", "5"]) == 2
+    assert "'max_steps'" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -108,11 +109,21 @@ def recipe_path(recipe: str | Path) -> Path:
     # With an installed wheel, there is no recipes/ folder in the working directory; the file's name identifies it.
     if path.parent == Path("recipes") and path.suffix == ".yaml" and path.stem in bundled:
         return bundled[path.stem]
+    refuse_value_name(str(recipe))
     raise FileNotFoundError(
         f"recipe: there is no recipe {str(recipe)!r}.{did_you_mean(str(recipe), bundled)} Accepted: a YAML file, a run "
-        f"folder, or one of {', '.join(bundled)}. Check the path for a typing error; a corpus is named with --corpus, "
+        f"folder, or one of {', '.join(bundled)}. Check the path for a typo; a corpus is named with --corpus, "
         "a model with --model."
     )
+
+
+def refuse_value_name(recipe: str) -> None:
+    """Raise ValueError for a recipe that is the name of a value, and lacks only its dashes."""
+    if recipe.replace("-", "_") in field_names() and not Path(recipe).exists():
+        raise ValueError(
+            f"recipe: received {recipe!r}, which is a value's name. Accepted: a recipe first, then --name value. Write "
+            f"--{recipe} in front of its value."
+        )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -133,9 +144,28 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+#: What argparse and transformers say of a value, and what we say in its place.
+_COMPLAINTS = {
+    r"invalid float value: (?P<received>.+)": "a number",
+    r"invalid int value: (?P<received>.+)": "a whole number",
+    r"invalid choice: (?P<received>.+) \(choose from (?P<choices>.+)\)": "",
+    r"Truthy value expected: got (?P<received>.+) but expected one of .*": "true or false",
+    r"expected (?:one|at least one) argument": "a value behind the flag",
+}
+
+
 class _Parser(HfArgumentParser):
     def error(self, message: str) -> Any:
-        raise ValueError(f"{message}. `mlm-recipes train --help` lists the accepted values.")
+        flag = re.fullmatch(r"argument --(?P<name>\w+)(?:/--[\w-]+)*: (?P<complaint>.*)", message)
+        for pattern, accepted in _COMPLAINTS.items():
+            if flag and (found := re.fullmatch(pattern, flag["complaint"])):
+                given = found.groupdict()
+                name, received = flag["name"], given.get("received", "nothing").strip("'")
+                accepted = accepted or given["choices"].replace("'", "")
+                default: Any = MLMConfig.__dataclass_fields__[name].default
+                example = f" Such as --{name} {default}." if type(default) in (int, float) and default > 0 else ""
+                raise ValueError(f"{name}: received {received!r}. Accepted: {accepted}.{example}")
+        raise ValueError(f"{message}. `mlm-recipes train --help` describes every value.")
 
 
 def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
@@ -154,8 +184,8 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
         if name.startswith("-"):
             refuse_unknown([name.lstrip("-").replace("-", "_")])
         raise ValueError(
-            f"{name}: received without a flag. Accepted: the recipe first, then --name value: "
-            "mlm-recipes train recipes/adapt.yaml --corpus notes.txt. Put it first, or add its flag."
+            f"{name}: received without a flag. Accepted: the recipe first, then --name value, as in mlm-recipes train "
+            "recipes/adapt.yaml --corpus notes.txt. Put it first, or write --NAME in front of it."
         )
     return {name: value for name, value in vars(given).items() if value is not unset}
 

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import torch
 
 from ..evaluation.before_after import State, compare, uncompared
+from ..masking.collator import EVALUATION_SHARE
 from ..metrics_file import (
     SCHEMA_VERSION,
     Comparison,
@@ -27,7 +28,7 @@ from ..training.config import MLMConfig
 from ..training.tolerated_failures import NotMade
 from . import run_folder
 from .prepare import Run
-from .run_facts import command_line, machine_limit, peak_memory
+from .run_facts import command_line, device_name, machine_limit, peak_memory
 
 #: The metrics of a run or of an evaluation.
 Measured = TypeVar("Measured", bound=Metrics | EvaluationMetrics)
@@ -76,11 +77,18 @@ def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float) -> Machin
     return machine_limit(run.model, tokens, config.mlm_probability * tokens, seconds, config.world_size, dtype)
 
 
-def plan_of(config: MLMConfig, precision: str = "") -> str:
-    """Return a sentence that describes the planned training."""
+def plan_of(config: MLMConfig) -> str:
+    """Return a sentence that describes the planned training: how long, on what, and how much is masked."""
     length = wording.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
-    return f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}{precision}."
+    precision = "bf16" if config.bf16 else "fp16" if config.fp16 else "float32"
+    masked = f"{config.mlm_probability:.0%} of the tokens masked"
+    if config.mlm_probability != EVALUATION_SHARE:
+        masked += f" ({EVALUATION_SHARE:.0%} when it is measured, so the losses are not comparable)"
+    return (
+        f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}, {masked}, in "
+        f"{precision} on {device_name(config.device)}."
+    )
 
 
 def compare_states(run: Run, before: State, after: State, not_made: NotMade) -> Comparison:

@@ -118,3 +118,14 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) 
             torch.accelerator.synchronize()
         times.append(time.perf_counter() - started)
     return 2.0 * size**3 / min(times)
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called in a sentence.
+
+    >>> device_name(torch.device("cpu"))
+    'the CPU'
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "the CPU" if device.type == "cpu" else f"the {device.type} device"

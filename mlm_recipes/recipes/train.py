@@ -125,10 +125,11 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
             trainer.add_callback(run_folder.RecipeWithCheckpoint(folder, config.to_recipe()))
         else:
             run_folder.begin(folder, config.to_recipe())
-        how = plan_of(config, ", in bf16" if config.bf16 else "")
-        logger.info("%s %s%s", run.announcement(), how, f" Resuming from {checkpoint}." if checkpoint else "")
+        resuming = f" Resuming from {checkpoint}." if checkpoint else ""
+        logger.info("%s %s%s", run.announcement(), plan_of(config), resuming)
     not_made = NotMade(folder, trainer.is_world_process_zero())
     with Trackers(trainer, not_made) as trackers:
+        logger.info("Measuring the model before training.")
         before = State.of(run.measured, run.model, trainer.token_results)
         trainer.log(before.logged)
         trackers.log("before", before.measures)
@@ -140,6 +141,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
         saved = _save(trainer, folder, config)
         with not_made.trained():
             real, padding = trainer.accelerator.reduce(trainer.token_counter.counts().to(config.device)).tolist()
+            logger.info("Measuring the model after training.")
             after = State.of(run.measured, run.model, trainer.token_results)
         refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
         # From here on the processes do nothing together, so that a failure in one does not make the others wait for it.

@@ -28,6 +28,13 @@ _LAYOUTS: dict[Layout, str] = {
 }
 
 
+#: What some counts say in words; the others say it by their names.
+_COUNTED = {
+    f"files read by {unit}": f"files, one paragraph per {said}"
+    for unit, said in (("line", "line"), ("paragraph", "block of lines"), ("document", "file"))
+}
+
+
 def page(facts: InspectionFacts) -> str:
     """Return the whole page, from the facts of an inspection."""
     facts = in_all(facts, one_line)
@@ -72,11 +79,11 @@ def _text(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
         "paragraphs like an earlier one; --deduplicate near drops them",
     )
     leaked = duplicates["dropped_as_duplicate_of_validation"]
-    yield "also held out", f"{leaked:,}", "paragraphs; dropped from training"
+    yield "also held out", f"{leaked:,}", "copies of held-out paragraphs; dropped from training"
     near = duplicates["near_duplicates_of_validation"]
     yield "nearly held out", f"{near:,}", "training paragraphs similar to a held-out one; --deduplicate near drops them"
     for name, number in _counts(corpus):
-        yield "while reading", f"{number:,}", name
+        yield "while reading", f"{number:,}", _COUNTED.get(name, name)
 
 
 def _counts(facts: Mapping[str, object], within: str = "") -> Iterator[tuple[str, int]]:
@@ -143,11 +150,15 @@ def _rows(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
         here = "; used in this run" if name == facts["padding"]["run"] else ""
         yield "padding", f"{share:.1%}", how.format(**recipe) + here
     nothing = masking["rows_without_a_mask"]
-    expected = f"of the rows: {nothing['sum']:,.1f} in an epoch, at mlm_probability {masking['mlm_probability']:g}"
-    yield "nothing masked", f"{nothing['ratio']:.1%}", expected
+    expected = f"{nothing['sum']:,.1f} rows per epoch have no masked token, at mlm_probability"
+    yield "rows unmasked", f"{nothing['ratio']:.1%}", f"{expected} {masking['mlm_probability']:g}"
     yield "under 3 maskable", f"{masking['rows_below_three_maskable']['sum']:,}", "rows too short to learn from"
     if masking["held_out_masked_tokens"] is not None:
-        yield "held-out masks", f"{masking['held_out_masked_tokens']:,}", "tokens that every evaluation measures"
+        yield (
+            "held-out masks",
+            f"{masking['held_out_masked_tokens']:,}",
+            "tokens per draw; every evaluation uses the same",
+        )
 
 
 def _model(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:

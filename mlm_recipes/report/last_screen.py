@@ -18,6 +18,13 @@ from .wording import FEW, count, note
 _NARROW = {NO_CHANGE: "no measurable\nchange", "word frequencies alone": "word\nfrequencies\nalone"}
 
 
+#: The heading of the prompts that were chosen, as `chosen` names each of them.
+_WHICH_PROMPTS = (
+    "Held-out words (the right one in brackets) whose probability rose most, fell most, and others at random; the "
+    "model's first guesses before and after:"
+)
+
+
 def summary(metrics: Metrics | EvaluationMetrics, folder: Path | None = None) -> str:
     """Return the last screen of a run as text: the table, the prompts, what they mean, and where the files are."""
     metrics = in_all(metrics, one_line)
@@ -27,7 +34,10 @@ def summary(metrics: Metrics | EvaluationMetrics, folder: Path | None = None) ->
     else:
         rows = [tuple(_NARROW.get(cell, cell) for cell in row) for row in table_rows(metrics)]
         print_table(console, rows, right=range(1, len(rows[0])))
-        for row in prompt_rows(metrics):
+        shown = list(prompt_rows(metrics))
+        if any(row["chosen"] == "at random" for row in shown):
+            console.print(Text(_WHICH_PROMPTS))
+        for row in shown:
             _print_prompt(console, row, ("before", "after"))
         console.print()
         console.print(Text(note(metrics) if "gain" in metrics else "Before and after could not be compared."))
@@ -35,9 +45,9 @@ def summary(metrics: Metrics | EvaluationMetrics, folder: Path | None = None) ->
         place = one_line(str(folder))
         files = [name for name in ("recipe.yaml", "metrics.json", *FILES) if (folder / name).is_file()]
         console.print(Text(f"\nEverything is in {place}: {', '.join(['the model', *files])}."))
-        prompts = metrics["after"]["fill_mask"]
-        first = prompts[0]["prompt"] if prompts else "[MASK]"
-        console.print(Text(f"Try it:  {command()} fill {place} {shell(first)}"))
+        shortest = min((entry["prompt"] for entry in metrics["after"]["fill_mask"]), key=len, default="[MASK]")
+        # In one line, however long: a line break within the quotes would be pasted along with the command.
+        console.print(Text(f"Try it:  {command()} fill {place} {shell(shortest)}"), soft_wrap=True)
     return text_of(console)
 
 

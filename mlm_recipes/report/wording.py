@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..metrics_file import CorpusFacts, Metrics
+from typing import cast
+
+from ..metrics_file import CorpusFacts, Measure, Metrics
 
 #: With fewer distinct masked tokens than this, the figures are a hint and not a result.
 FEW = 200
@@ -159,6 +161,15 @@ def _gained(metrics: Metrics) -> str:
     )
 
 
+def _spelled(measure: str) -> str:
+    """Return a measure's name as it is written in a sentence.
+
+    >>> _spelled("top5_accuracy"), _spelled("pseudo_perplexity")
+    ('top-5 accuracy', 'pseudo-perplexity')
+    """
+    return {"top5_accuracy": "top-5 accuracy"}.get(measure, measure.replace("_", "-"))
+
+
 def _forgotten(metrics: Metrics) -> str:
     """Return how the loss on ordinary language changed, if it was measured."""
     if "general" not in metrics["after"]:
@@ -166,12 +177,17 @@ def _forgotten(metrics: Metrics) -> str:
     before, after = metrics["before"]["general"], metrics["after"]["general"]
     rose, gained = after["loss"] - before["loss"], metrics["gain"]["loss"]
     text = f"{metrics['corpus']['general']} ({count(after['masked_tokens'], 'masked token')})"
-    measured = metrics["change"]["general"]["measures"]["loss"] if "change" in metrics else None
-    if measured and measured["verdict"] == "no measurable change":
-        return (
-            f" Nothing measurable was forgotten: on {text} the loss changed by {rose:+.2f} nats, and the 95% interval "
-            f"{measured['low']:.2f} to {measured['high']:.2f} includes zero."
-        )
+    measures = metrics["change"]["general"]["measures"] if "change" in metrics else None
+    if measures and measures["loss"]["verdict"] == "no measurable change":
+        interval = f"the 95% interval {measures['loss']['low']:.2f} to {measures['loss']['high']:.2f} includes zero"
+        figures = cast("dict[str, Measure]", measures)  # a TypedDict's items are objects to mypy
+        worse = [name for name, measure in figures.items() if measure["verdict"] == "worse"]
+        if worse:
+            return (
+                f" On {text} the loss did not change measurably ({rose:+.2f} nats; {interval}), but "
+                f"{' and '.join(_spelled(name) for name in worse)} got worse, as the table shows."
+            )
+        return f" Nothing measurable was forgotten: on {text} the loss changed by {rose:+.2f} nats, and {interval}."
     if rose <= 0:
         return f" Nothing was forgotten: on {text} the loss fell by {-rose:.2f} nats."
     if rose < gained / 4:

@@ -63,21 +63,27 @@ def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, w
         return folder
     if looks_like_path(name):
         raise ValueError(
-            f"model: there is no folder {name!r}. Accepted: {_accepted_models()}. Check the path for typing errors."
+            f"model: there is no folder {name!r}. Accepted: {_accepted_models()}. Check the path for typos."
         )
     try:
         return fetch_model(name, revision, with_code=with_code)
-    except NotOnHubError as error:
+    except (NotOnHubError, HubUnreachableError) as error:
+        if "/" in name and folder.parent.is_dir():  # owner/name, but also a folder that is not there
+            beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
+            raise ValueError(
+                f"model: there is no folder {name!r}, and no such model could be fetched from the hub."
+                f"{did_you_mean(folder.name, beside)} Accepted: {_accepted_models()}. Check the path."
+            ) from error
+        if isinstance(error, HubUnreachableError):
+            raise ValueError(
+                f"model: {name!r} is neither built in nor a local folder, and the hub cannot be reached."
+                f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. Without a network, use the "
+                "built-in `mini`, or copy the model's folder from another machine and pass its path."
+            ) from error
         raise ValueError(
             f"model: {name!r} is neither built in, nor a local folder, nor a model on the hub."
             f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. "
             "Check the name; a private model needs `hf auth login`."
-        ) from error
-    except HubUnreachableError as error:
-        raise ValueError(
-            f"model: {name!r} is neither built in nor a local folder, and the hub cannot be reached."
-            f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. Without a network, use the "
-            "built-in `mini`, or copy the model's folder from another machine and pass its path."
         ) from error
 
 

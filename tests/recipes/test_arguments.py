@@ -67,11 +67,11 @@ def test_a_recipe_is_found_by_name_path_or_run_folder(tmp_path):
     ("content", "says"),
     [
         ("learning_rat: 1\n", "mine.yaml: learning_rat: no such value. Did you mean 'learning_rate'"),
-        ("learning_rate: fast\n", "invalid float value: 'fast'"),
+        ("learning_rate: fast\n", "learning_rate: received 'fast'. Accepted: a number. Such as --learning_rate 5e-05"),
         ("learning_rate: [\n", "mine.yaml, line 2: not YAML"),
         ("just words\n", "mine.yaml contains str.*name it with --corpus"),
         ("mlm_probability: [0.15]\n", r"mlm_probability: received \[0.15\]"),
-        ("max_steps: 1.5\n", "invalid int value: '1.5'"),
+        ("max_steps: 1.5\n", "max_steps: received '1.5'. Accepted: a whole number"),
         ("model: null\n", "model: received None"),
         ("seed: {a: 1}\n", "seed: received"),
         ("", "mine.yaml contains NoneType"),
@@ -100,9 +100,14 @@ def test_the_error_for_a_missing_recipe_lists_the_bundled_ones():
     [
         (["--learning_rat", "1"], "learning_rat: no such value. Did you mean 'learning_rate'"),
         (["--learning-rat=1"], "learning_rat: no such value"),
-        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
-        (["--learning_rate"], "expected one argument"),
+        (
+            ["--learning_rate", "fast"],
+            "learning_rate: received 'fast'. Accepted: a number. Such as --learning_rate 5e-05",
+        ),
+        (["--learning_rate"], "learning_rate: received 'nothing'. Accepted: a value behind the flag"),
         (["stray"], "stray: received without a flag. Accepted: the recipe first"),
+        (["--bf16", "maybe"], r"bf16: received 'maybe'. Accepted: true or false\.$"),
+        (["--optim", "sgdd"], r"optim: received 'sgdd'. Accepted: adamw_torch, "),
         (["--learn", "1"], "learn: no such value"),  # no abbreviations: a later field could change what they mean
     ],
 )
@@ -140,3 +145,8 @@ def test_a_recipes_corpus_values_do_not_apply_to_a_different_corpus(tmp_path):
     config = read_config("mine.yaml", {"corpus": "notes.txt", "model": "mini"})
     assert (config.corpus_sha256, config.model_revision) == (None, None)
     assert read_config("mine.yaml", {"model": "owner/name", "model_revision": "v2"}).model_revision == "v2"
+
+
+def test_a_recipe_that_is_a_values_name_lacks_its_dashes():
+    with pytest.raises(ValueError, match=r"'max_steps', which is a value's name.*Write --max_steps in front of"):
+        read_config("max_steps")

@@ -117,7 +117,7 @@ def test_duplicates_and_held_out_copies(facts, small, tmp_path):
     found = inspect_corpus(timing=False, **small | {"validation_corpus": "soul.txt"})
     assert found.facts["duplicates"] == facts["duplicates"] | {"exact": 0, "dropped_as_duplicate_of_validation": 2}
     assert found.facts["rows"]["train"] == 4
-    assert "also held out 2 paragraphs; dropped" in " ".join(str(found).split())
+    assert "also held out 2 copies of held-out paragraphs; dropped" in " ".join(str(found).split())
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_the_share_without_a_mask_matches_the_collator(checkpoint, short_text):
         inspection.read_config("adapt", {"model": str(checkpoint), "corpus": "short.txt", "mlm_probability": 0.2})
     )
     expected = inspection_facts.row_facts(subject)["masking"]["rows_without_a_mask"]
-    collate, rows = subject.collator(), inspection.tokenize(subject.corpus["train"], subject.tokenizer, 512)
+    collate, rows = subject.collator(), inspection_facts.tokenize(subject.corpus["train"], subject.tokenizer, 512)
     epochs = 400
     seen = sum(
         int((collate([row | {"epoch": epoch} for row in rows])["labels"] == -100).all(1).sum())

@@ -40,3 +40,16 @@ def test_forgetting_is_reported_if_it_is_measurable(general, says):
     for when in ("before", "after"):
         values[when]["general"] = {"loss": general[when], "masked_tokens": 90}
     assert says in wording.note(values)
+
+
+def test_what_got_worse_is_named_though_the_loss_did_not_change_measurably():
+    values = with_change()
+    values["corpus"]["general"] = "plain"
+    loss, accuracy = measure(2.0, 2.02, -0.03, 0.07, "no measurable change"), measure(0.4, 0.38, -0.03, -0.01, "worse")
+    values["change"]["general"] = {"text": "plain", "measures": {"loss": loss, "top5_accuracy": accuracy}}
+    for when in ("before", "after"):
+        values[when]["general"] = {"loss": loss[when], "masked_tokens": 90}
+    said = wording.note(values)
+    assert "the loss did not change measurably (+0.02 nats; the 95% interval -0.03 to 0.07 includes zero), but" in said
+    assert "but top-5 accuracy got worse, as the table shows." in said
+    assert "forgotten" not in said
