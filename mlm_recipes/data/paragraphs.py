@@ -27,7 +27,7 @@ COUNTS = {
     "rows_without_text": "rows without text dropped",
     "undecodable_replaced": "undecodable bytes replaced",
     "very_long_cut": "paragraphs of more than 100,000 characters cut into parts",
-    "files_left_out": "files of other formats left out",
+    "files_left_out": "files of other formats skipped",
 }
 
 

@@ -26,7 +26,7 @@ _COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
     b"\xfd7zXZ": lzma.open,
 }
 _NO_TEXT = {
-    b"%PDF": ("a PDF", "Take its text out first: pdftotext FILE text.txt"),
+    b"%PDF": ("a PDF", "Extract its text first: pdftotext FILE text.txt"),
     b"PK\x03\x04": (
         "an archive or an office document",
         "Unpack it, or save it as plain text, and name the folder or the file",
