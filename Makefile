@@ -3,8 +3,8 @@
 # MODEL=   a built-in name (mini, mini-random), a local folder, or a hub id such as google-bert/bert-base-uncased
 # RECIPE=  a YAML file; by default quickstart for a built-in model and adapt for any other
 # ARGS=    any other value: ARGS="--learning_rate 1e-4 --num_train_epochs 3"
-# PIP_OPTIONS=  for pip, when .venv is made: where it is to find the CPU build of torch, say
-# TEXT=    a text file: what `make pretrain-mini` learns from, or `make bench` measures with (there the bundled corpus will do)
+# PIP_OPTIONS=  options for pip when .venv is created, for example to find the CPU build of torch
+# TEXT=    a text file, on which `make pretrain-mini` trains, or `make bench` measures (by default the bundled corpus)
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,22 +26,22 @@ inspect: setup  ## show what will happen to CORPUS before a model is trained on 
 train: setup  ## train a model on CORPUS and show what it learned
 	@$(BIN)/mlm-recipes train $(RECIPE) $(VALUES)
 
-pretrain-mini: setup  ## make the built-in mini anew: TEXT with a paragraph a line, ten million words; an hour and a half on two cores
+pretrain-mini: setup  ## train the built-in mini again on TEXT (one paragraph per line, ten million words): an hour and a half on two cores
 	@test "$(origin TEXT)" != file || { echo "Which text? make pretrain-mini TEXT=novels.txt"; exit 2; }
 	@$(BIN)/mlm-recipes train recipes/pretrain-mini.yaml --corpus "$(TEXT)" $(ARGS)
 
-# The tutorial's recipe names bert-base-uncased; without a MODEL the loop runs on `mini`, which needs no download.
+# The tutorial's recipe uses bert-base-uncased; without MODEL the loop trains `mini`, which needs no download.
 reference: setup  ## run the tutorial's own loop on CORPUS
 	@$(BIN)/mlm-recipes reference $(or $(RECIPE),recipes/tutorial.yaml) $(if $(RECIPE)$(MODEL),,--model mini) $(VALUES)
 
-evaluate: setup  ## measure MODEL (a run folder, say) on CORPUS's held-out text
+evaluate: setup  ## measure MODEL (for example a run folder) on CORPUS's held-out text
 	@$(BIN)/mlm-recipes evaluate $(RECIPE) $(VALUES)
 
 demo: $(VENV)/ready-demo  ## try RUN's model on a local page, before and after training
 	@test -n "$(RUN)" || { echo "Which run? make demo RUN=runs/meditations"; exit 2; }
 	@$(BIN)/mlm-recipes demo "$(RUN)" $(ARGS)
 
-report: setup  ## redraw the report.html of RUN
+report: setup  ## write RUN's report.html again
 	@test -n "$(RUN)" || { echo "Which run? make report RUN=runs/meditations"; exit 2; }
 	@$(BIN)/mlm-recipes report "$(RUN)"
 
@@ -55,62 +55,63 @@ verify: setup  ## check RECIPE's numbers with MODEL and CORPUS: accumulation, ma
 parity: setup  ## measure transformers' Trainer and MLMTrainer side by side; writes benchmarks/results/
 	@$(BIN)/python benchmarks/parity.py $(ARGS)
 
-bench: setup  ## measure a training step, one switch a row, and what Trainer and collator cost: ten to fifteen minutes; BENCH=full: an hour
+bench: setup  ## measure a training step, one option per row, and the cost of Trainer and collator: 15 minutes; BENCH=full: an hour
 	@BENCH=$(BENCH) $(BIN)/python benchmarks/step.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
 	@$(BIN)/python benchmarks/collator.py $(if $(TEXT),--text $(TEXT))
 	@BENCH=$(BENCH) $(BIN)/python benchmarks/trainer.py $(if $(TEXT),--text $(TEXT))
 
-bench-data: setup  ## measure the way from a text of 100 MB to batches, the first step, and memory: twenty minutes
+bench-data: setup  ## measure time and memory from a text of 100 MB to the first step: twenty minutes
 	@$(BIN)/python benchmarks/data.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
 
-torture: $(VENV)/ready-dev  ## kill, signal and starve small runs of disk, a few hundred times; half an hour on two cores
+torture: $(VENV)/ready-dev  ## interrupt small runs a few hundred times, by kills, signals and full disks: half an hour on two cores
 	@$(BIN)/python benchmarks/torture.py $(ARGS)
 
 test: $(VENV)/ready-dev  ## run the tests: offline, under three minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
-test-slow: $(VENV)/ready-dev  ## the tests marked slow: real processes, whole runs, the README's commands
+test-slow: $(VENV)/ready-dev  ## run the tests marked slow: real processes, whole runs, the README's commands
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "slow and not gpu and not network and not browser" $(ARGS)
 
-test-isa: $(VENV)/ready-dev  ## every test under several instruction sets and numbers of threads of this processor
+test-isa: $(VENV)/ready-dev  ## run all tests under several instruction sets and numbers of threads of this processor
 	@for isa in $(ISAS); do echo "== $$(echo $$isa | tr , ' ')"; \
 	    env $$(echo $$isa | tr , ' ') $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
 	    -m "not gpu and not network and not browser" $(ARGS) || exit 1; done
 
-test-gpu: $(VENV)/ready-dev  ## the tests marked gpu
+test-gpu: $(VENV)/ready-dev  ## run the tests marked gpu
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
-test-browser: $(VENV)/ready-dev $(VENV)/ready-demo  ## the tests of the demo's page, in Chromium
+test-browser: $(VENV)/ready-dev $(VENV)/ready-demo  ## run the tests of the demo's page, in Chromium
 	@$(BIN)/python -m pytest -m browser $(ARGS)
 
-test-next-steps: $(VENV)/ready-dev  ## the examples of docs/next-steps.md, with sentence-transformers installed
+test-next-steps: $(VENV)/ready-dev  ## run the examples of docs/next-steps.md, with sentence-transformers installed
 	@$(INSTALL) 'sentence-transformers>=6'
 	@$(BIN)/python -m pytest tests/test_docs.py -k next_step $(ARGS)
 
-test-network: $(VENV)/ready-dev  ## the tests marked network
+test-network: $(VENV)/ready-dev  ## run the tests marked network
 	@$(BIN)/python -m pytest -m network $(ARGS)
 
-test-floors: .venv-floors/ready  ## the tests with the lowest versions that setup.cfg promises, in .venv-floors; PYTHON=python3.10
+test-floors: .venv-floors/ready  ## run the tests with the lowest versions that setup.cfg allows, in .venv-floors; PYTHON=python3.10
 	@.venv-floors/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
-test-newest:  ## the tests with the newest versions there are today, in .venv-newest: gigabytes, with PyTorch for CUDA
+test-newest:  ## run the tests with the newest versions available, in .venv-newest: gigabytes, with PyTorch for CUDA
 	@test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
 	@.venv-newest/bin/python -m pip install --disable-pip-version-check --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
 	@.venv-newest/bin/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
-lint: $(VENV)/ready-dev  ## style, types, and imports between rooms
+lint: $(VENV)/ready-dev  ## check style, types, and imports between rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-docs: $(VENV)/ready-docs  ## build the documentation's site into site/, and check its links
+docs: $(VENV)/ready-docs  ## build the documentation into site/, and check its links
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
-clean:  ## remove .venv and caches; runs/ stays
+clean:  ## remove .venv and caches, but not runs/
 	rm -rf $(VENV) .venv-floors .venv-newest build dist site *.egg-info .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# What torch's own kernels, oneDNN and MKL may use; a comma stands for a space. What the processor lacks they leave out.
+# The instructions that torch's own kernels, oneDNN and MKL may use; a comma represents a space. They ignore
+# instructions that the processor lacks.
 ISAS = ATEN_CPU_CAPABILITY=default \
     ATEN_CPU_CAPABILITY=avx2,ONEDNN_MAX_CPU_ISA=AVX2,MKL_ENABLE_INSTRUCTIONS=AVX2 \
     ONEDNN_MAX_CPU_ISA=AVX512_CORE \
@@ -119,8 +120,8 @@ ISAS = ATEN_CPU_CAPABILITY=default \
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(PIP_OPTIONS)
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or newer is needed; this is " + sys.version.split()[0] + ". Name a newer one: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "The virtual environment could not be created. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (once; PyTorch is large) ..."
