@@ -118,7 +118,7 @@ def recipe_path(recipe: str | Path) -> Path:
 
 
 def refuse_value_name(recipe: str) -> None:
-    """Raise ValueError for a recipe that is the name of a value, and lacks only its dashes."""
+    """Raise ValueError if the recipe is a value's name, whose dashes are missing."""
     if recipe.replace("-", "_") in field_names() and not Path(recipe).exists():
         raise ValueError(
             f"recipe: received {recipe!r}, which is a value's name. Accepted: a recipe first, then --name value. Write "
@@ -144,13 +144,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-#: What argparse and transformers say of a value, and what we say in its place.
+#: The messages of argparse and transformers about a value, and the accepted values to report instead.
 _COMPLAINTS = {
     r"invalid float value: (?P<received>.+)": "a number",
     r"invalid int value: (?P<received>.+)": "a whole number",
     r"invalid choice: (?P<received>.+) \(choose from (?P<choices>.+)\)": "",
     r"Truthy value expected: got (?P<received>.+) but expected one of .*": "true or false",
-    r"expected (?:one|at least one) argument": "a value behind the flag",
+    r"expected (?:one|at least one) argument": "a value after the flag",
 }
 
 

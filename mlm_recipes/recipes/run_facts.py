@@ -121,7 +121,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) 
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a device is called in a sentence.
+    """Return a device's name for a sentence.
 
     >>> device_name(torch.device("cpu"))
     'the CPU'

@@ -104,7 +104,7 @@ def test_the_error_for_a_missing_recipe_lists_the_bundled_ones():
             ["--learning_rate", "fast"],
             "learning_rate: received 'fast'. Accepted: a number. Such as --learning_rate 5e-05",
         ),
-        (["--learning_rate"], "learning_rate: received 'nothing'. Accepted: a value behind the flag"),
+        (["--learning_rate"], "learning_rate: received 'nothing'. Accepted: a value after the flag"),
         (["stray"], "stray: received without a flag. Accepted: the recipe first"),
         (["--bf16", "maybe"], r"bf16: received 'maybe'. Accepted: true or false\.$"),
         (["--optim", "sgdd"], r"optim: received 'sgdd'. Accepted: adamw_torch, "),
