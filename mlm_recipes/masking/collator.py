@@ -126,8 +126,8 @@ class DataCollatorForMaskedLM:
         training, for any batch size. Draw 0 is used for evaluations during training; each further draw masks
         different tokens of the same text.
 
-        15% of the tokens are masked, and the mask token replaces all of them, independent of the training masks, so that
-        runs with different masking can be compared. Each example has at least one masked token, so that a short text
+        15% of the tokens are masked, and the mask token replaces all of them. This does not depend on how training
+        masks, so that runs with different masking can be compared. Each example has at least one masked token, so that a short text
         can be measured too.
         """
         return replace(
