@@ -127,8 +127,8 @@ class DataCollatorForMaskedLM:
         different tokens of the same text.
 
         15% of the tokens are masked, and the mask token replaces all of them. This does not depend on how training
-        masks, so that runs with different masking can be compared. Each example has at least one masked token, so that a short text
-        can be measured too.
+        masks, so that runs with different masking can be compared. Each example has at least one masked token, so that a
+        short text can be measured too.
         """
         return replace(
             self,
