@@ -1,4 +1,4 @@
-"""The interfaces that upstream may change in any release: the table in docs/upstream.md agrees with what is installed."""
+"""Names that upstream may change in any release: the table in docs/upstream.md agrees with what is installed."""
 
 from __future__ import annotations
 
