@@ -2,7 +2,7 @@
 # CORPUS=  a known name, a file (text, JSON lines, CSV, Parquet ...), a folder, an http(s) URL, or a hub id
 # MODEL=   a built-in name (mini, mini-random), a local folder, or a hub id such as google-bert/bert-base-uncased
 # RECIPE=  a YAML file; by default quickstart for a built-in model and adapt for any other
-# ARGS=    any other value: ARGS="--learning_rate 1e-4 --num_train_epochs 3"
+# ARGS=    any other option: ARGS="--learning_rate 1e-4 --num_train_epochs 3"
 # PIP_OPTIONS=  options for pip when .venv is created, for example to find the CPU build of torch
 # TEXT=    a text file, on which `make pretrain-mini` trains, or `make bench` measures (by default the bundled corpus)
 

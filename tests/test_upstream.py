@@ -1,4 +1,4 @@
-"""What may change in any release upstream: CONTRIBUTING.md lists it, and here it is held against what is installed."""
+"""Names that upstream may change in any release: the table in docs/upstream.md agrees with what is installed."""
 
 from __future__ import annotations
 
@@ -49,16 +49,14 @@ class Row(NamedTuple):
 
 
 def table() -> list[Row]:
-    section = (
-        (ROOT / "CONTRIBUTING.md").read_text("utf-8").split("\n## What we take from upstream\n")[1].split("\n## ")[0]
-    )
+    page = (ROOT / "docs/upstream.md").read_text("utf-8")
     rows = []
-    for line in section.splitlines():
+    for line in page.splitlines():
         if match := re.fullmatch(r"\| `([\w.]+)(?:\(([^)]*)\))?` \| (.*?) \| .+ \|", line):
             path, parameters, modules = match.groups()
             listed = None if parameters is None else [each for each in parameters.split(", ") if each]
             rows.append(Row(path, listed, re.findall(r"`([\w/]+)`", modules)))
-    assert len(rows) == section.count("\n| `"), "a row of the table cannot be read"
+    assert len(rows) == page.count("\n| `"), "a row of the table cannot be read"
     return rows
 
 
@@ -111,7 +109,7 @@ def parameters(thing: object) -> list[inspect.Parameter]:
 def change(row: Row) -> str | None:
     """Return in one sentence what upstream has changed, or None."""
     package = row.path.partition(".")[0]
-    where = f"used in {', '.join(row.modules)}; see the table in CONTRIBUTING.md"
+    where = f"used in {', '.join(row.modules)}; see the table in docs/upstream.md"
     what = f"{package} {importlib.metadata.version(package)}: {row.path}"
     try:
         _, thing = find(row.path)
@@ -150,7 +148,7 @@ def test_no_row_is_there_twice_or_for_nothing():
         assert row.modules, row.path
         for module in row.modules:
             assert re.search(rf"\b{row.name}\b", (PACKAGE / f"{module}.py").read_text("utf-8")), (
-                f"CONTRIBUTING.md says that {module} uses {row.path}, and it does not"
+                f"docs/upstream.md says that {module} uses {row.path}, and it does not"
             )
 
 
@@ -202,7 +200,7 @@ def undocumented_names(tree: ast.Module, ours: set[str]) -> set[str]:
 def test_what_is_used_is_in_the_table(module):
     listed = {part for row in ROWS if module in row.modules for part in row.path.split(".")}
     for name in sorted(undocumented_names(TREES[module], OURS)):
-        assert name in listed, f"{module} uses upstream's {name}, which the table in CONTRIBUTING.md lacks"
+        assert name in listed, f"{module} uses upstream's {name}, which the table in docs/upstream.md lacks"
 
 
 def test_a_private_name_is_found_wherever_it_is_used():
@@ -251,7 +249,7 @@ def test_what_is_replaced_is_in_the_table_and_takes_what_upstream_passes(ours, t
     package = theirs.__module__.partition(".")[0]
     what = f"{package} {importlib.metadata.version(package)}: {theirs.__name__}.{name}"
     rows = [row for row in ROWS if row.name == name and module in row.modules and issubclass(find(row.path)[0], theirs)]
-    assert rows, f"{what} is replaced by {module}'s {ours.__name__}.{name}, and the table in CONTRIBUTING.md lacks it"
+    assert rows, f"{what} is replaced by {module}'s {ours.__name__}.{name}, and the table in docs/upstream.md lacks it"
     taken, passed = (inspect.signature(vars(cls)[name]).parameters.values() for cls in (ours, theirs))
     kinds = {each.kind for each in taken}
     if any(each.kind is each.VAR_KEYWORD for each in (*taken, *passed)):
@@ -279,7 +277,7 @@ def test_what_has_changed_is_said_in_one_sentence():
     version = importlib.metadata.version("transformers")
     assert change(Row(f"{trainer}._gone", None, ["trainer"])) == (
         f"transformers {version}: transformers.Trainer._gone is no longer there (used in trainer; see the table in "
-        "CONTRIBUTING.md)."
+        "docs/upstream.md)."
     )
     assert "takes (self, logs, start_time), not (self, records)" in change(
         Row(f"{trainer}.log", ["self", "records"], [])
