@@ -52,4 +52,5 @@ def main() -> None:
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     main()
+    dist.barrier()
     dist.destroy_process_group()
