@@ -58,7 +58,7 @@ def test_the_interval_agrees_with_scipy(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MEASURES)
 def test_the_recorded_scipy_intervals_are_current(name):
-    stats = pytest.importorskip("scipy.stats", reason="scipy is no dependency: pip install scipy")
+    stats = pytest.importorskip("scipy.stats", reason="scipy is not a dependency: pip install scipy")
     before, after = two_measurements(60)
 
     def change(*columns, axis):
