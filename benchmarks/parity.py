@@ -35,6 +35,7 @@ from transformers import (
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
 from mlm_recipes.report.terminal import table
+from mlm_recipes.training.processes import leave_process_group
 
 STEPS, BATCH, PARAGRAPHS, LENGTH, RATE = 12, 16, 75, 64, 1e-3
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -129,7 +130,7 @@ def in_two_processes(folder: Path) -> None:
         }
     if torch.distributed.get_rank() == 0:
         torch.save(found, folder / "two.pt")
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 def launch(folder: Path) -> dict[str, Any]:

@@ -315,7 +315,6 @@ def _shown(what: object) -> str:
 
 def _leave_process_group() -> None:
     if "torch" in sys.modules:
-        import torch
+        from .training.processes import leave_process_group
 
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        leave_process_group()

@@ -16,6 +16,7 @@ from same_run import PROPORTIONAL_STEPS, flat_weights
 from mlm_recipes import MLMConfig, MLMTrainer, train_tokenizer
 from mlm_recipes.masking.batch_layout import count_examples
 from mlm_recipes.training.gradient_exchange import GradientExchange
+from mlm_recipes.training.processes import leave_process_group
 
 #: Of each layout: the architecture, and what differs in its config.
 LAYOUTS = {
@@ -177,4 +178,4 @@ def in_two_processes(folder: Path) -> None:
 if __name__ == "__main__":
     MLMConfig(output_dir=str(UNUSED))  # joins the process group
     in_two_processes(Path(sys.argv[1]))
-    torch.distributed.destroy_process_group()
+    leave_process_group()

@@ -10,6 +10,7 @@ from same_run import assert_close, gradient_bound
 from torch.nn.parallel import DistributedDataParallel
 
 from mlm_recipes.training.gradient_exchange import GradientExchange, average_gradients
+from mlm_recipes.training.processes import leave_process_group
 
 
 class Model(torch.nn.Module):
@@ -52,5 +53,4 @@ def main() -> None:
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     main()
-    dist.barrier()
-    dist.destroy_process_group()
+    leave_process_group()

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus
+from mlm_recipes.training.processes import leave_process_group
 
 #: In batches of two, three batches: two processes have four, and accelerate repeats rows.
 PARAGRAPHS, BATCH = 5, 2
@@ -27,4 +28,4 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     metrics = evaluate(folder)
     (folder / f"metrics-{torch.distributed.get_rank()}.json").write_text(json.dumps(metrics), encoding="utf-8")
-    torch.distributed.destroy_process_group()
+    leave_process_group()

@@ -13,6 +13,7 @@ from same_run import PROPORTIONAL_STEPS, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
 from mlm_recipes.masking import batch_layout
+from mlm_recipes.training.processes import leave_process_group
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "modernbert", "mpnet")
 STEPS = 12
@@ -63,7 +64,7 @@ def quickly(folder: Path) -> None:
     rows, tokenizer = rows_and_tokenizer()
     found = train(rows, tokenizer, make_model("bert", tokenizer), (4, 1))
     torch.save(found, folder / f"found-{torch.distributed.get_rank()}.pt")
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 def main(folder: Path) -> None:
@@ -89,7 +90,7 @@ def main(folder: Path) -> None:
         for step in (3, 5, 8)
     }
     torch.save(found, folder / f"found-{torch.distributed.get_rank()}.pt")
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
@@ -112,6 +113,21 @@ def several() -> bool:
     False
     """
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def leave_process_group() -> None:
+    """Leave the process group for good, if there is one; called when nothing is communicated any more.
+
+    The threads of a gloo group end with the last reference to it. A thread that is still at work when the interpreter
+    ends aborts the process ("terminate called without an active exception", torch 2.13), and torch's own
+    `destroy_process_group` drops only one reference: DistributedDataParallel has others, and so has this module.
+
+    >>> leave_process_group()
+    """
+    if dist.is_available() and dist.is_initialized():
+        _group.cache_clear()
+        gc.collect()
+        dist.destroy_process_group()
 
 
 @cache
