@@ -47,9 +47,6 @@ RECIPE_VERBS = {
 }
 
 
-VERBS = (*RECIPE_VERBS, "fill", "demo", "report", "compare", "corpora", "models")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
@@ -61,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     take_any_letter()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser()
+    parser, known = _parser()
     if not given:
         parser.print_help()
         return 0
-    if not given[0].startswith("-") and given[0] not in VERBS:
+    if not given[0].startswith("-") and given[0] not in known:
         say(
-            f"mlm-recipes: error: {given[0]!r} is not a command.{did_you_mean(given[0], VERBS)} Accepted: "
-            f"{', '.join(VERBS)}. `mlm-recipes --help` describes them.",
+            f"mlm-recipes: error: {given[0]!r} is not a command.{did_you_mean(given[0], known)} Accepted: "
+            f"{', '.join(known)}. `mlm-recipes --help` describes them.",
             error=True,
         )
         return 2
@@ -97,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _leave_process_group()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """Return the parser, and the names of all commands."""
     parser = argparse.ArgumentParser(
         prog="mlm-recipes",
         description="Continue training a masked-language model on your text, and measure the improvement.",
@@ -130,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_compare)
     verbs.add_parser("corpora", help="list the corpora available by name").set_defaults(run=_corpora)
     verbs.add_parser("models", help="list the built-in models").set_defaults(run=_models)
-    return parser
+    return parser, list(verbs.choices)
 
 
 def _recipe_verb(verb: str, rest: list[str]) -> int:

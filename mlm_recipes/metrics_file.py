@@ -466,17 +466,23 @@ class EvaluationMetrics(TypedDict):
     versions: dict[str, str]
 
 
-def read(path: str | Path, verb: str) -> Metrics:
-    """Read a metrics.json of any version up to this library's.
+def read(folder: str | Path, verb: str) -> Metrics:
+    """Read the metrics.json of a finished run, of any version up to this library's.
 
     Args:
-        path: the file.
+        folder: the run folder.
         verb: the command that reads it; error messages begin with it.
 
-    A file of version 0 may lack keys that are required here. Raises: OSError if the file does not exist; ValueError
-    if no run wrote it, or if a later version of the library did.
+    A file of version 0 may lack keys that are required here. Raises: FileNotFoundError for a folder that is not a
+    finished run's; ValueError if no run wrote the file, or if a later version of the library did.
     """
-    path = Path(path)
+    for name in ("metrics.json", "recipe.yaml"):
+        if not (Path(folder) / name).is_file():
+            raise FileNotFoundError(
+                f"{verb}: {str(folder)!r} has no {name}. Accepted: the folder of a finished run, such as "
+                "runs/meditations. Run `mlm-recipes train` first."
+            )
+    path = Path(folder) / "metrics.json"
     not_ours = ValueError(
         f"{verb}: {str(path)!r} does not hold a run's metrics. Accepted: JSON as in docs/metrics.md. "
         "Run `mlm-recipes train` again, or restore the file from a copy."

@@ -34,7 +34,7 @@ from transformers import (  # noqa: E402
     set_seed,
 )
 
-from mlm_recipes import load_corpus, train_tokenizer  # noqa: E402
+from mlm_recipes import DataCollatorForMaskedLM, load_corpus, train_tokenizer  # noqa: E402
 from mlm_recipes.checkpoints.storage import MANIFEST, commit  # noqa: E402
 from mlm_recipes.training import precision  # noqa: E402
 from mlm_recipes.training.stop_signals import SIGNALS  # noqa: E402
@@ -173,3 +173,15 @@ def rows(tokenizer):
         {"input_ids": [101, *torch.randint(104, len(tokenizer), (n,), generator=generator).tolist(), 102]}
         for n in lengths
     ]
+
+
+@pytest.fixture
+def frozen(tokenizer):
+    """The collator of evaluation."""
+    return DataCollatorForMaskedLM(tokenizer).frozen(seed=0)
+
+
+@pytest.fixture
+def numbered(rows):
+    """The rows with an example_id each."""
+    return [row | {"example_id": i} for i, row in enumerate(rows)]

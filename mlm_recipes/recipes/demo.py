@@ -75,13 +75,7 @@ class Playground:
         Raises: FileNotFoundError if it is not a finished run; ValueError for a model that cannot be loaded.
         """
         folder = Path(run)
-        for name in ("metrics.json", "recipe.yaml"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"demo: {str(run)!r} has no {name}. Accepted: the folder of a finished run, such as "
-                    "runs/meditations. Run `mlm-recipes train` first."
-                )
-        metrics = metrics_file.read(folder / "metrics.json", "demo")
+        metrics = metrics_file.read(folder, "demo")
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
         tokenizer = load_tokenizer(folder)
         start = {"from_scratch": recipe.get("from_scratch", False), "revision": recipe.get("model_revision")}

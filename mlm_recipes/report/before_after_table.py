@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ..metrics_file import FilledPrompt, GroupMeasures, Measure, MeasureName, Metrics, TextMeasures, TokenProbability
-from .wording import FEW, count, measured_tokens
+from .wording import FEW, SPELLED, count, measured_tokens
 
 #: The verdict of an interval that includes zero.
 NO_CHANGE = "no measurable change"
@@ -37,11 +37,11 @@ def _with_sign(number: float) -> str:
 
 
 LABELS: dict[MeasureName, Label] = {
-    "loss": Label("loss (nats)", "{:.3f}".format, "{:+.3f}".format, "{:+.2f}".format),
-    "perplexity": Label("perplexity", _large, _with_sign, _with_sign),
-    "pseudo_perplexity": Label("pseudo-perplexity", _large, _with_sign, _with_sign),
-    "accuracy": Label("accuracy", "{:.1%}".format, _points, _points),
-    "top5_accuracy": Label("top-5 accuracy", "{:.1%}".format, _points, _points),
+    "loss": Label(f"{SPELLED['loss']} (nats)", "{:.3f}".format, "{:+.3f}".format, "{:+.2f}".format),
+    "perplexity": Label(SPELLED["perplexity"], _large, _with_sign, _with_sign),
+    "pseudo_perplexity": Label(SPELLED["pseudo_perplexity"], _large, _with_sign, _with_sign),
+    "accuracy": Label(SPELLED["accuracy"], "{:.1%}".format, _points, _points),
+    "top5_accuracy": Label(SPELLED["top5_accuracy"], "{:.1%}".format, _points, _points),
 }
 
 

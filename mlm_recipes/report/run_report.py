@@ -37,13 +37,7 @@ def read_metrics(folder: str | Path) -> Metrics:
     written, that a later version wrote, or that has no comparison.
     """
     folder = Path(folder)
-    for name in ("metrics.json", "recipe.yaml"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"report: {str(folder)!r} has no {name}. Accepted: the folder of a finished run, such as "
-                "runs/meditations. Run `mlm-recipes train` first."
-            )
-    metrics = metrics_file.read(folder / "metrics.json", "report")
+    metrics = metrics_file.read(folder, "report")
     if "gain" not in metrics:
         failed = "; ".join(f"{entry['what']}: {entry['why']}" for entry in metrics["not_made"])
         raise ValueError(

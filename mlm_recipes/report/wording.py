@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import cast
 
-from ..metrics_file import CorpusFacts, Measure, Metrics
+from ..metrics_file import CorpusFacts, Measure, MeasureName, Metrics
+
+#: The measures' names as people write them.
+SPELLED: dict[MeasureName, str] = {
+    "loss": "loss",
+    "perplexity": "perplexity",
+    "pseudo_perplexity": "pseudo-perplexity",
+    "accuracy": "accuracy",
+    "top5_accuracy": "top-5 accuracy",
+}
 
 #: With fewer distinct masked tokens than this, the figures are a hint and not a result.
 FEW = 200
@@ -161,15 +170,6 @@ def _gained(metrics: Metrics) -> str:
     )
 
 
-def _spelled(measure: str) -> str:
-    """Return a measure's name as it is written in a sentence.
-
-    >>> _spelled("top5_accuracy"), _spelled("pseudo_perplexity")
-    ('top-5 accuracy', 'pseudo-perplexity')
-    """
-    return {"top5_accuracy": "top-5 accuracy"}.get(measure, measure.replace("_", "-"))
-
-
 def _forgotten(metrics: Metrics) -> str:
     """Return how the loss on ordinary language changed, if it was measured."""
     if "general" not in metrics["after"]:
@@ -180,12 +180,12 @@ def _forgotten(metrics: Metrics) -> str:
     measures = metrics["change"]["general"]["measures"] if "change" in metrics else None
     if measures and measures["loss"]["verdict"] == "no measurable change":
         interval = f"the 95% interval {measures['loss']['low']:.2f} to {measures['loss']['high']:.2f} includes zero"
-        figures = cast("dict[str, Measure]", measures)  # a TypedDict's items are objects to mypy
-        worse = [name for name, measure in figures.items() if measure["verdict"] == "worse"]
+        figures = cast("dict[MeasureName, Measure]", measures)  # a TypedDict's items are objects to mypy
+        worse = [SPELLED[name] for name, measure in figures.items() if measure["verdict"] == "worse"]
         if worse:
             return (
                 f" On {text} the loss did not change measurably ({rose:+.2f} nats; {interval}), but "
-                f"{' and '.join(_spelled(name) for name in worse)} got worse, as the table shows."
+                f"{' and '.join(worse)} got worse, as the table shows."
             )
         return f" Nothing measurable was forgotten: on {text} the loss changed by {rose:+.2f} nats, and {interval}."
     if rose <= 0:

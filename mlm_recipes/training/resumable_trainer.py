@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -29,7 +30,7 @@ from .streamed_rows import StreamedRows, StreamState
 logger = logging.getLogger(__name__)
 
 
-class ResumableTrainer(RobustTrainer):
+class ResumableTrainer(RobustTrainer, ABC):
     """RobustTrainer whose examples in each step depend only on the seed, so that a run can be resumed exactly.
 
     A subclass returns from `identity` what a resumed run must have in common with the interrupted one.
@@ -48,13 +49,13 @@ class ResumableTrainer(RobustTrainer):
         if isinstance(self.train_dataset, TextStream):
             self.add_callback(self._stream)
 
+    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Return what identifies this run, besides the config's values, as plain data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:
         """Return the rows of some of a stream's paragraphs."""
-        raise NotImplementedError
 
     @property
     def epochs(self) -> float:
@@ -72,7 +73,6 @@ class ResumableTrainer(RobustTrainer):
         Raises: ValueError if this is a different run, or one that ends before the checkpoint, or if reading the
         checkpoint could run code (`mlm_recipes.checkpoints.tensor_files`).
         """
-        assert isinstance(self.args, MLMConfig)
         require_tensors_only(checkpoint)
         changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
         step = self.resumed[-1]["step"]
@@ -95,7 +95,6 @@ class ResumableTrainer(RobustTrainer):
         Raises: FileNotFoundError if there is no checkpoint; ValueError if it belongs to another run
         (`mlm_recipes.checkpoints.value_kinds` lists which values must stay the same, and which may change).
         """
-        assert isinstance(self.args, MLMConfig)
         if self.args.train_minutes is not None:
             raise ValueError(
                 f"train_minutes: received {self.args.train_minutes:g}. Accepted here: None, since the number of steps "

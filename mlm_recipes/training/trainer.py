@@ -245,7 +245,6 @@ class MLMTrainer(ResumableTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, and store its values, since those in a checkpoint would replace them."""
-        assert isinstance(self.args, MLMConfig)
         if self.args.muon and self.optimizer is None:
             model = self.model if model is None else model
             self.optimizer = muon_with_adamw(
@@ -266,7 +265,6 @@ class MLMTrainer(ResumableTrainer):
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         """Return the parameters that weight decay applies to: all with `decay_bias_and_norm`, or upstream's."""
-        assert isinstance(self.args, MLMConfig)
         if self.args.decay_bias_and_norm:
             return [name for name, _ in model.named_parameters()]
         return super().get_decay_parameter_names(model)
@@ -289,7 +287,6 @@ class MLMTrainer(ResumableTrainer):
         Every process returns the results of all processes, in the order of the rows. Nothing is logged, and no
         callback is called.
         """
-        assert isinstance(self.args, MLMConfig)
         with self.accelerator.autocast():
             mine = evaluate_tokens(
                 self.model,

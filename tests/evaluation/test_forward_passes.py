@@ -5,19 +5,8 @@ import pytest
 import torch
 from same_run import assert_close, loss_bound
 
-from mlm_recipes import DataCollatorForMaskedLM
 from mlm_recipes.evaluation.forward_passes import evaluate_batches, evaluate_examples
 from mlm_recipes.model import cross_entropy
-
-
-@pytest.fixture
-def frozen(tokenizer):
-    return DataCollatorForMaskedLM(tokenizer).frozen(seed=0)
-
-
-@pytest.fixture
-def numbered(rows):
-    return [row | {"example_id": i} for i, row in enumerate(rows)]
 
 
 def sums_of(model, *batches):

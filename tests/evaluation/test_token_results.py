@@ -18,16 +18,6 @@ from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.positions import first_position
 
 
-@pytest.fixture
-def frozen(tokenizer):
-    return DataCollatorForMaskedLM(tokenizer).frozen(seed=0)
-
-
-@pytest.fixture
-def numbered(rows):
-    return [row | {"example_id": i} for i, row in enumerate(rows)]
-
-
 def results(model, rows, collate, batch_size=3, **more):
     return TokenResults.of([evaluate_tokens(model, rows, collate, batch_size, **more)])
 
