@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from .evaluation_mode import evaluation_mode
+from .exact_float32 import exact_float32
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def unsupported(model: Any, bound: float = 1e-4) -> str | None:
     try:
         ids = torch.arange(4, device=device).remainder(model.get_input_embeddings().num_embeddings).unsqueeze(0)
         attended, where = torch.ones_like(ids), torch.tensor([[False, True, False, True]], device=device)
-        with evaluation_mode(model):
+        with evaluation_mode(model), exact_float32():
             dense = model(input_ids=ids, attention_mask=attended).logits[where]
             with only_at(model, where):
                 sparse = model(input_ids=ids, attention_mask=attended).logits
