@@ -302,6 +302,13 @@ class MLMConfig(TrainingArguments):
         default=16, metadata={"help": "The number of rows per device in an evaluation step."}
     )
     logging_steps: float = field(default=1, metadata={"help": "The number of steps between two logged losses."})
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={
+            "help": "Has no effect on the logged loss, which leaves skipped steps out (on_nonfinite); if true, every "
+            "micro-batch waits for its loss."
+        },
+    )
     resume_from_checkpoint: str | None = field(
         default=None,
         metadata={
