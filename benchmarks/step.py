@@ -34,7 +34,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM, DataCollatorForLangua
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from mlm_recipes.data.tokenizer import train_tokenizer
-from mlm_recipes.masking.batch_layout import by_length, labelled, without_mask
+from mlm_recipes.masking.batch_layout import labelled, without_mask
+from mlm_recipes.masking.batch_plan import by_length, masked_positions
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
 from mlm_recipes.model import joined_attention
 from mlm_recipes.model import loss as loss_module
@@ -209,7 +210,7 @@ class Bench:
         for part in by_length(batch) if row.parts else [without_mask(batch)]:
             labels = part.pop("labels")
             model = self.compiled if row.compiled else self.model
-            with only_at(self.model, labelled(labels)) if row.whose == "ours" else contextlib.nullcontext():
+            with only_at(self.model, masked_positions(labels)) if row.whose == "ours" else contextlib.nullcontext():
                 total = total + masked_lm_loss(model(**part), labels, count)
         return total
 

@@ -78,10 +78,8 @@ def attention(
         return joined.transpose(0, 1).unsqueeze(0), None
     if k.shape[0] != q.shape[0]:
         k, v = (each.repeat_interleave(q.shape[0] // each.shape[0], dim=0) for each in (k, v))
-    if q.device.type == "cpu":
-        joined = _one_by_one(q, k, v, cu_seq_lens_q.diff().tolist(), dropout, scaling, sliding_window)
-    else:
-        joined = _padded(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
+    plain = _one_by_one if q.device.type == "cpu" else _padded
+    joined = plain(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
     return joined.transpose(0, 1).unsqueeze(0), None
 
 
@@ -94,14 +92,16 @@ def _one_by_one(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    lengths: list[int],
+    cu_seq_lens: torch.Tensor,
+    longest: int,
     dropout: float,
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
     """Attend in each sequence separately, which is fastest on a CPU; all are `(heads, tokens, head_dim)`."""
+    lengths = cu_seq_lens.diff().tolist()
     # The choice may depend on gradients only without dropout: a checkpointed layer runs twice and must draw the same.
-    learning = torch.is_grad_enabled() and not dropout and max(lengths) <= _LONG
+    learning = torch.is_grad_enabled() and not dropout and longest <= _LONG
     if can_draw(dropout) or learning:
         heads = query.shape[0]
         batched = _as_one_batch(lengths)

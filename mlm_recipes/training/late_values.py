@@ -23,11 +23,13 @@ class LateValues:
 
     def __init__(self, values: torch.Tensor) -> None:
         self._made: torch.cuda.Event | None = None
-        if values.device.type == "cuda":
-            self._copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-            self._copy.copy_(values, non_blocking=True)
-            self._made = torch.cuda.Event()
-            self._made.record(torch.cuda.current_stream(values.device))
+        if values.device.type in ("cpu", "cuda"):
+            on_gpu = values.device.type == "cuda"
+            self._copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=on_gpu)
+            self._copy.copy_(values.detach(), non_blocking=True)
+            if on_gpu:
+                self._made = torch.cuda.Event()
+                self._made.record(torch.cuda.current_stream(values.device))
         else:
             self._copy = values.detach().cpu()
 

@@ -57,6 +57,10 @@ class ResumableTrainer(GuardedTrainer, ABC):
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:
         """Return the rows of some of a stream's paragraphs."""
 
+    def collate_for_training(self) -> Any:
+        """Return the collator of training batches."""
+        return self.data_collator
+
     @property
     def epochs(self) -> float:
         """The number of epochs completed; a stream counts how many times its end was reached."""
@@ -170,7 +174,7 @@ class ResumableTrainer(GuardedTrainer, ABC):
             rows,
             batch_size=self._train_batch_size,
             sampler=sampler,
-            collate_fn=self.data_collator,
+            collate_fn=self.collate_for_training(),
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
