@@ -175,7 +175,7 @@ class ResumableTrainer(GuardedTrainer, ABC):
             batch_size=self._train_batch_size,
             sampler=sampler,
             collate_fn=self.collate_for_training(),
-            num_workers=args.dataloader_num_workers,
+            num_workers=args.dataloader_num_workers or 0,
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
