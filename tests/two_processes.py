@@ -12,7 +12,7 @@ from conftest import make_model
 from same_run import PROPORTIONAL_STEPS, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
-from mlm_recipes.masking import batch_layout
+from mlm_recipes.masking import batch_plan
 from mlm_recipes.training.processes import leave_process_group
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "modernbert", "mpnet")
@@ -31,7 +31,7 @@ def rows_and_tokenizer():
 
 def many_parts():
     """Let such short paragraphs make several parts, where padding_free is not to be had."""
-    return mock.patch.dict(batch_layout.PRICE, cpu=8)
+    return mock.patch.dict(batch_plan.PRICE, cpu=8)
 
 
 def train(rows, tokenizer, model, layout, folder=None, resume=None, **changes):

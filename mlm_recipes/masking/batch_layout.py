@@ -19,7 +19,7 @@ from .random_keys import Ints
 IGNORE_INDEX = -100
 
 #: What `mlm_recipes.masking.batch_plan` adds to a batch. It describes the whole batch, so a part of it does not get it.
-PLANNED = ("masked_lm_positions", "length_parts")
+PLANNED = ("masked_lm_positions", "length_parts", "filling_tokens")
 
 
 def labelled(labels: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from .batch_layout import PLANNED, is_joined, labelled
 PRICE = {"cpu": 128}
 PRICE_ELSEWHERE = 4096
 
-POSITIONS, PARTS = PLANNED
+POSITIONS, PARTS, FILLING = PLANNED
 
 #: Rows of a batch, int64, shape `(rows,)`; their first column and the one after their last; and the positions with a
 #: label in the part that they are.
@@ -38,14 +38,21 @@ class Planned:
         collate: any collator; a batch without `labels` is not changed.
         device_type: where the batch will be used: `cpu`, `cuda` ...
         in_parts: add the parts of similar length too, for padded batches.
+        fill: what else is done to a planned batch, such as `mlm_recipes.masking.buckets.filled_up`.
 
     >>> collate = Planned(lambda rows: {"labels": torch.tensor(rows)}, "cpu")
     >>> collate([[-100, 7], [8, -100]])["masked_lm_positions"]
     tensor([1, 2])
     """
 
-    def __init__(self, collate: Callable[[Any], Any], device_type: str, in_parts: bool = False) -> None:
-        self.collate, self.device_type, self.in_parts = collate, device_type, in_parts
+    def __init__(
+        self,
+        collate: Callable[[Any], Any],
+        device_type: str,
+        in_parts: bool = False,
+        fill: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.collate, self.device_type, self.in_parts, self.fill = collate, device_type, in_parts, fill
 
     def __call__(self, rows: Any) -> Any:
         """Return a batch of `rows`."""
@@ -55,7 +62,8 @@ class Planned:
         plan: dict[str, Any] = {POSITIONS: masked_positions(batch["labels"])}
         if self.in_parts and not is_joined(batch):
             plan[PARTS] = length_parts(batch, self.device_type)
-        return {**batch, **plan}
+        planned = {**batch, **plan}
+        return planned if self.fill is None else self.fill(planned)
 
 
 def by_length(batch: Mapping[str, Any]) -> list[dict[str, Any]]:

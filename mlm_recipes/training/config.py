@@ -216,6 +216,13 @@ class MLMConfig(TrainingArguments):
     sparse_prediction: bool = field(
         default=True, metadata={"help": "Compute the vocabulary head at masked positions only; the loss is the same."}
     )
+    cuda_graphs: bool = field(
+        default=True,
+        metadata={
+            "help": "On a CUDA GPU, replay the kernels of small steps, since starting them takes longer than computing "
+            "them; batches are filled up to one of few shapes. The result is the same, without dropout."
+        },
+    )
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={

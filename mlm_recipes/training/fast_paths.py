@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..masking.collator import DataCollatorForMaskedLM
+from ..model.flash_attention import ASKED
 from ..model.padding_free import use_padding_free
 from ..model.sparse_prediction import unsupported
 from .config import MLMConfig
@@ -55,6 +56,27 @@ def can_be_padding_free(
         ", in parts of similar length" if in_parts else "",
     )
     return False, in_parts
+
+
+def can_record(args: MLMConfig, device: torch.device) -> bool:
+    """Tell whether small steps can be recorded as CUDA graphs; log why not, if it was requested.
+
+    The batches are joined and the head is sparse; otherwise the shapes of a step are not known beforehand.
+    """
+    if not args.cuda_graphs or device.type != "cuda":
+        return False
+    why = None
+    if args.world_size > 1:
+        why = "several processes exchange their gradients during the backward pass"
+    elif args.deepspeed or args.fsdp or args.fp16:
+        why = "DeepSpeed, FSDP and float16 decide in each step what to compute"
+    elif args.gradient_checkpointing:
+        why = "gradient_checkpointing stores the state of the random numbers in each step"
+    elif not any(why is None for asked, why in ASKED.items() if asked[0] == device):
+        why = "attention pads its sequences"
+    if why:
+        logger.warning("cuda_graphs is off: %s. The result is the same, but a small step takes longer.", why)
+    return why is None
 
 
 @contextmanager

@@ -84,8 +84,8 @@ class GuardedTrainer(RobustTrainer):
         try:
             return super().train(*args, **kwargs)
         finally:
-            for name in ("found_inf", "grad_scale"):  # the optimizer may be the caller's
-                vars(_innermost(self.optimizer)).pop(name, None)
+            for name in ("found_inf", "grad_scale") if self.optimizer is not None else ():
+                vars(_innermost(self.optimizer)).pop(name, None)  # it may be the caller's
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None

@@ -208,6 +208,10 @@ class RobustTrainer(Trainer):
         """The number of parts in which each micro-batch is computed: 1, doubled each time that memory runs out."""
         return self._parts.parts
 
+    def passes(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
+        """Run the forward and backward pass of a micro-batch, or of a part of one, and return its loss."""
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
         """Return why a micro-batch cannot be computed in parts, or None if it can."""
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -218,9 +222,8 @@ class RobustTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Run both passes of a micro-batch and return its loss, in parts if it does not fit into memory."""
-        upstream = super().training_step
         return self._parts.training_step(
-            lambda prepared, batch: upstream(prepared, batch, num_items_in_batch),
+            lambda prepared, batch: self.passes(prepared, batch, num_items_in_batch),
             model,
             inputs,
             last=self.accelerator.sync_gradients,

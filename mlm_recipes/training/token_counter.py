@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from ..masking.batch_layout import is_joined, lengths_of
+from ..masking.batch_plan import FILLING
 
 
 class TokenCounter:
@@ -26,7 +27,7 @@ class TokenCounter:
         """Count a batch, padded or padding-free."""
         positions = batch["input_ids"].numel()
         self._positions += positions
-        self._real = self._real + (positions if is_joined(batch) else lengths_of(batch).sum())
+        self._real = self._real + (positions - batch.get(FILLING, 0) if is_joined(batch) else lengths_of(batch).sum())
 
     def counts(self) -> torch.Tensor:
         """Return real tokens and padding, int64, shape `(2,)`, on the batches' device."""

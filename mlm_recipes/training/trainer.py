@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,8 @@ from ..evaluation.forward_passes import evaluate_examples
 from ..evaluation.metric import compute
 from ..evaluation.token_results import TokenResults, evaluate_tokens
 from ..masking.batch_layout import labelled, without_mask
-from ..masking.batch_plan import POSITIONS, Planned, by_length, masked_positions
+from ..masking.batch_plan import FILLING, POSITIONS, Planned, by_length, masked_positions
+from ..masking.buckets import filled_up
 from ..masking.collator import DataCollatorForMaskedLM
 from ..model.dropout import use_fast_dropout
 from ..model.loading import load_model
@@ -30,7 +31,7 @@ from ..model.loss import masked_lm_loss
 from ..model.positions import first_position, usable_length
 from ..model.sparse_prediction import only_at
 from .config import MLMConfig
-from .fast_paths import can_be_padding_free, can_be_sparse, compiled_for_any_shape
+from .fast_paths import can_be_padding_free, can_be_sparse, can_record, compiled_for_any_shape
 from .inputs import check_stream, from_text, texts_of, token_rows
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
@@ -38,6 +39,7 @@ from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
 from .resumable_trainer import ResumableTrainer
+from .step_graphs import MOST_TOKENS, StepGraphs
 from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
 
@@ -162,6 +164,13 @@ class MLMTrainer(ResumableTrainer):
             self.data_collator = joined if self.data_collator is ours else self.data_collator
             ours = joined
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
+        # A compute_loss of a subclass may pass every key of a batch to the model.
+        self._plans = type(self).compute_loss is MLMTrainer.compute_loss
+        #: Whether small steps are recorded as CUDA graphs, and the graphs of the last run, if there are any.
+        self.records_graphs = (
+            self._plans and self.padding_free and self.sparse_prediction and can_record(args, args.device)
+        )
+        self.graphs: StepGraphs | None = None
         use_fast_dropout(model)
         self.token_counter = TokenCounter()
 
@@ -169,10 +178,16 @@ class MLMTrainer(ResumableTrainer):
         return token_rows(rows, name, lambda text: to_rows(text, tokenizer, self._max_length, **self._how_to_rows))
 
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        self.graphs = None
         try:
             return super()._train(*args, **kwargs)
         finally:
             self.progress.close()
+            self._free_graphs()
+
+    def _free_graphs(self) -> None:
+        if self.graphs is not None:
+            self.graphs.free()
 
     def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
         """Return why a micro-batch cannot be split, or None if it can; a different loss may be a mean."""
@@ -185,7 +200,18 @@ class MLMTrainer(ResumableTrainer):
     ) -> torch.Tensor:
         """Compute a micro-batch's loss and gradients, and count its tokens."""
         self.token_counter.add(inputs)
+        inputs = {name: value for name, value in inputs.items() if name != FILLING}
         return super().training_step(model, inputs, num_items_in_batch)
+
+    def passes(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
+        """Run both passes of a micro-batch; a small one's are replayed if its shape was recorded."""
+        usual = super().passes
+        if not self.records_graphs or not isinstance(num_items_in_batch, torch.Tensor):
+            return usual(model, inputs, num_items_in_batch)
+        if self.graphs is None:
+            half = self.args.mixed_precision != "no"
+            self.graphs = StepGraphs(model, lambda batch, count: usual(model, dict(batch), count), half=half)
+        return self.graphs(inputs, num_items_in_batch)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Return upstream's estimate, but count the model's parameters once: that walks through all its modules."""
@@ -232,10 +258,16 @@ class MLMTrainer(ResumableTrainer):
 
     def collate_for_training(self) -> Any:
         """Return the collator of training batches; it adds what `compute_loss` would otherwise ask the device for."""
-        ours = type(self).compute_loss is MLMTrainer.compute_loss  # another may pass every key to the model
-        if not ours or not (self.sparse_prediction or self._in_parts):
+        if not self._plans or not (self.sparse_prediction or self._in_parts):
             return self.data_collator
-        return Planned(self.data_collator, self.args.device.type, self._in_parts)
+        fill = None
+        if self.records_graphs:
+            pad = int(cast(Any, self.processing_class).pad_token_id)
+            first = first_position(cast(Any, self.model))
+            fill = partial(
+                filled_up, longest=self._max_length, fill_id=pad, first_position=first, most_tokens=MOST_TOKENS
+            )
+        return Planned(self.data_collator, self.args.device.type, self._in_parts, fill)
 
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with the interrupted one, besides the config's values."""

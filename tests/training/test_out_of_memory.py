@@ -20,7 +20,7 @@ from same_run import assert_same_run, assert_same_weights
 from transformers import TrainerCallback
 
 from mlm_recipes import cli
-from mlm_recipes.masking import batch_layout
+from mlm_recipes.masking import batch_plan
 from mlm_recipes.masking.batch_layout import count_examples, split
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
 from mlm_recipes.model.loss import masked_lm_loss
@@ -38,7 +38,7 @@ def many_rows(tokenizer):
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """Let a short batch make several parts; skip freeing memory, which takes 0.2 s and is not needed here."""
-    monkeypatch.setitem(batch_layout.PRICE, "cpu", 8)
+    monkeypatch.setitem(batch_plan.PRICE, "cpu", 8)
     monkeypatch.setattr("mlm_recipes.training.out_of_memory.clear_device_cache", lambda garbage_collection: None)
 
 

@@ -1,0 +1,194 @@
+"""A recorded step has the loss, the gradients and the dropout of the same step without a recording."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import CHECKPOINTING, make_bert
+from same_run import assert_close
+from small_run import NUMBERED, STEPS, At, make_trainer, weights
+
+from mlm_recipes.model.rounding_bounds import rounding_bound, summed_terms
+from mlm_recipes.training import step_graphs
+from mlm_recipes.training.config import MLMConfig
+from mlm_recipes.training.fast_paths import can_record
+from mlm_recipes.training.trainer import MLMTrainer
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+class Again:
+    """Runs what was recorded again, as a graph would: on the same tensors. It seems to take half the time."""
+
+    def __init__(self):
+        self.bytes, self.recorded, self.replays, self.takes = 0, 0, 0, 0.5
+
+    def record(self, act):
+        act()  # a graph's warm-up
+        self.recorded += 1
+
+        def replay():
+            self.replays += 1
+            act()
+
+        self._last = replay
+        return replay
+
+    def seconds(self, act):
+        act()
+        return self.takes if act is getattr(self, "_last", None) else 1.0
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """Record on a CPU."""
+    found = Again()
+    monkeypatch.setattr(step_graphs, "CudaGraphs", lambda: found)
+    monkeypatch.setattr("mlm_recipes.training.trainer.can_record", lambda args, device: args.cuda_graphs)
+    return found
+
+
+def run(tokenizer, recorder, dropout=0.0, callback=None, **changes):
+    """Return a finished run; with `cuda_graphs=False`, its batches are filled up too, so that dropout is the same."""
+    values = {"save_strategy": "no", "max_steps": 12} | changes
+    trainer = make_trainer(tokenizer, NUMBERED, callback=callback, **values)
+    for module in trainer.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    trainer.model.config.attention_probs_dropout_prob = dropout
+    trainer.records_graphs = True  # fill up
+    if not values.get("cuda_graphs", True):
+        trainer.passes = super(MLMTrainer, trainer).passes
+    trainer.train()
+    return trainer
+
+
+def losses(trainer):
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"gradient_accumulation_steps": 2}, {"optim": "adamw_torch"}, {"muon": True}],
+    ids=str,
+)
+def test_a_run_is_the_same_with_recordings(tokenizer, recorder, changes):
+    plain, recorded = (run(tokenizer, recorder, dropout=0.1, cuda_graphs=on, **changes) for on in (False, True))
+    assert recorder.recorded == recorded.graphs.shapes >= 1
+    assert recorder.replays > 6
+    assert losses(recorded) == pytest.approx(losses(plain), rel=1e-6)
+    assert_close(weights(recorded), weights(plain), 1e-6)
+
+
+def test_filling_up_does_not_change_a_run(tokenizer, recorder):
+    recorded = run(tokenizer, recorder)
+    plain = make_trainer(tokenizer, NUMBERED, save_strategy="no", max_steps=12)
+    plain.train()
+    bound = rounding_bound(summed_terms(plain.model, 40, passes=3))
+    assert losses(recorded) == pytest.approx(losses(plain), rel=bound)
+    assert torch.equal(recorded.token_counter.counts()[:1], plain.token_counter.counts()[:1])
+    assert recorded.token_counter.counts()[1] > 0  # filling counts as padding
+
+
+def test_a_weight_without_a_gradient_stays_without_one(tokenizer, recorder):
+    found = run(tokenizer, recorder, callback=Freeze(), weight_decay=0.5)
+    first = make_bert(tokenizer).bert.embeddings.position_embeddings.weight
+    assert torch.equal(found.model.bert.embeddings.position_embeddings.weight, first)
+    assert recorder.replays
+
+
+class Freeze(At):
+    """Freeze the positions before the run."""
+
+    def __init__(self):
+        super().__init__(1, lambda model: None)
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        model.bert.embeddings.position_embeddings.weight.requires_grad_(False)
+
+
+def test_a_replay_that_differs_is_not_used(tokenizer, recorder, caplog):
+    recorder.record = lambda act: lambda: None  # no gradient
+    found = run(tokenizer, recorder, dropout=0.1)
+    assert "cuda_graphs is off: the gradient of a replay differs by 1.0e+00" in caplog.text
+    assert found.graphs.shapes == 0
+    plain = run(tokenizer, recorder, dropout=0.1, cuda_graphs=False)
+    assert torch.equal(weights(found), weights(plain))
+
+
+@pytest.mark.parametrize(
+    ("fails", "says"),
+    [
+        (RuntimeError("operation not permitted when stream is capturing"), "operation not permitted when stream"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "memory ran out while recording"),
+    ],
+)
+def test_a_failed_recording_costs_nothing_but_its_time(tokenizer, recorder, caplog, fails, says):
+    def record(act):
+        act()
+        raise fails
+
+    recorder.record = record
+    found = run(tokenizer, recorder, dropout=0.1)
+    assert f"cuda_graphs is off: {says}" in caplog.text
+    assert caplog.text.count("cuda_graphs is off") == 1
+    plain = run(tokenizer, recorder, dropout=0.1, cuda_graphs=False)
+    assert torch.equal(weights(found), weights(plain))
+
+
+def test_a_replay_that_is_hardly_faster_is_not_used(tokenizer, recorder, caplog):
+    recorder.takes = 0.97
+    run(tokenizer, recorder)
+    assert "cuda_graphs is off: a replay takes 970.0 ms, and the pass itself 1000.0 ms" in caplog.text
+    assert recorder.recorded == 1
+
+
+def test_a_large_batch_is_not_recorded(tokenizer, recorder, monkeypatch):
+    monkeypatch.setattr(step_graphs, "MOST_TOKENS", 100)
+    assert run(tokenizer, recorder).graphs.shapes == recorder.recorded == 0
+
+
+def test_a_resumed_run_with_recordings_is_the_same(tokenizer, recorder):
+    whole = run(tokenizer, recorder, dropout=0.1, save_strategy="steps", save_steps=5)
+    resumed = make_trainer(tokenizer, NUMBERED, max_steps=12)
+    for module in resumed.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+    resumed.model.config.attention_probs_dropout_prob = 0.1
+    resumed.train(resume_from_checkpoint="run/checkpoint-5")
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({CHECKPOINTING: True}, "gradient_checkpointing stores the state"),
+        ({}, "attention pads its sequences"),
+        ({"cuda_graphs": False}, ""),
+    ],
+)
+def test_the_reason_is_given_where_nothing_can_be_recorded(caplog, changes, says):
+    args = MLMConfig(use_cpu=True, **changes)
+    assert not can_record(args, torch.device("cpu"))
+    assert not caplog.text
+    assert not can_record(args, torch.device("cuda", 0))
+    assert says in caplog.text
+    assert bool(says) == bool(caplog.text)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_on_a_gpu_a_run_is_the_same_with_graphs(tokenizer, accumulation, caplog):
+    found = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        values = {"use_cpu": False, "bf16": True, "save_strategy": "no", "max_steps": 4 * STEPS, "cuda_graphs": True}
+        trainer = make_trainer(tokenizer, NUMBERED, gradient_accumulation_steps=accumulation, **values)
+        if not on:
+            trainer.passes = super(MLMTrainer, trainer).passes
+        trainer.train()
+        found.append(losses(trainer))
+        assert "cuda_graphs is off: the" not in caplog.text
+        assert (trainer.graphs is not None and trainer.graphs.shapes > 0) == on
+    assert found[1] == pytest.approx(found[0], rel=1e-2)
