@@ -1,4 +1,4 @@
-"""The cross-entropy of masked tokens on a CPU, a few rows at a time, since the logits are a step's largest tensor."""
+"""The cross-entropy of masked tokens, a few rows at a time, since the logits are a step's largest tensor."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         logits: shape `(rows, vocab)`, of any floating type; the arithmetic is float32.
         labels: shape `(rows,)`; -100 for a row without a loss.
 
-    Returns float32, shape `(rows,)`. On a CPU, the gradient is the only tensor of the logits' size that is allocated;
-    there is no second derivative. On other devices, and while compiling, torch's own function is used.
+    Returns float32, shape `(rows,)`. On a CPU and on CUDA, the gradient is the only tensor of the logits' size that is
+    allocated; there is no second derivative. On other devices, and while compiling, torch's own function is used.
 
     >>> cross_entropy(torch.zeros(2, 8), torch.tensor([5, -100])).tolist()  # log(8)
     [2.079441547393799, 0.0]
     """
-    if logits.device.type != "cpu" or torch.compiler.is_compiling():
+    if logits.device.type not in ("cpu", "cuda") or torch.compiler.is_compiling():
         return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
     nats: torch.Tensor = _CrossEntropy.apply(logits, labels)
     return nats
@@ -51,7 +51,7 @@ def few_rows(*rows: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        nats = torch.empty(labels.shape, dtype=torch.float32)
+        nats = torch.empty(labels.shape, dtype=torch.float32, device=labels.device)
         for part, label, result in few_rows(logits, labels, nats):
             logarithms = part.log_softmax(-1, dtype=torch.float32)
             result.copy_(torch.nn.functional.nll_loss(logarithms, label, reduction="none"))
@@ -68,7 +68,7 @@ class _CrossEntropy(torch.autograd.Function):
             # The probabilities minus their targets: 1 for the label, 0 for all others.
             in_place = result.dtype == torch.float32
             above = torch.softmax(part, -1, dtype=torch.float32, out=result if in_place else None)
-            above[torch.arange(len(label)), label.clamp_min(0)] -= 1
+            above[torch.arange(len(label), device=label.device), label.clamp_min(0)] -= 1
             above.mul_(given.unsqueeze(-1))
             if not in_place:
                 result.copy_(above)

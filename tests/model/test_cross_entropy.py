@@ -100,3 +100,27 @@ def test_torchs_own_function_is_used_while_compiling(monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     monkeypatch.setattr(module._CrossEntropy, "apply", lambda *args: pytest.fail("this cannot be compiled"))
     assert torch.equal(cross_entropy(logits, labels), plain(logits, labels, reduction="none"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_it_equals_torchs_and_allocates_one_tensor_of_the_logits_size(monkeypatch):
+    monkeypatch.setattr(module, "_AT_A_TIME_ELSEWHERE", 64 * 30522)
+    logits = (8 * torch.randn(2048, 30522)).cuda()
+    labels = torch.randint(30522, (2048,)).cuda()
+    labels[1::5] = -100
+    found, most = [], []
+    for function in (cross_entropy, lambda x, y: plain(x, y, reduction="none")):
+        given_logits = logits.clone().requires_grad_()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        nats = function(given_logits, labels)
+        nats.sum().backward()
+        most.append(torch.cuda.max_memory_allocated() - before)
+        found.append((nats.detach(), given_logits.grad))
+        del given_logits
+    bound = 4 * math.sqrt(30522) * torch.finfo(torch.float32).eps
+    for one, other in zip(*found, strict=True):
+        assert (one - other).abs().max() <= bound * logits.abs().max()
+    size = logits.numel() * 4
+    assert size <= most[0] < 1.2 * size < most[1]
