@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mlm_recipes.model.rounding_bounds import rounding_bound
 from mlm_recipes.training.orthogonal import orthogonal
@@ -34,3 +35,13 @@ def test_a_stack_is_orthogonalized_matrix_by_matrix(shape):
     bound = 3.4445**5 * rounding_bound(5 * 3 * 9, torch.float64)
     for matrix, values in zip(stack, found, strict=True):
         assert (orthogonal(matrix, torch.float64) - values).abs().max() <= bound
+
+
+def test_the_products_are_those_of_the_smaller_side():
+    def operations(*shape):
+        with FlopCounterMode(display=False) as counter:
+            orthogonal(torch.ones(shape))
+        return counter.get_total_flops()
+
+    assert operations(4, 9) == operations(9, 4) == 5 * 2 * (4 * 4 * 9 + 4 * 4 * 4 + 4 * 4 * 9)
+    assert operations(5, 4, 9) == operations(5, 9, 4) == 5 * operations(4, 9)
