@@ -15,6 +15,7 @@ from transformers.trainer_pt_utils import nested_gather
 
 from ..checkpoints.storage import list_checkpoints
 from .late_values import LateValues, reads_late
+from .muon import MuonWithAdamW
 from .nonfinite import SkippedSteps, refusal
 from .processes import from_main, gathered
 from .robust_trainer import RobustTrainer
@@ -51,8 +52,8 @@ class GuardedTrainer(RobustTrainer):
     step (`args.on_nonfinite`).
 
     On a CPU the gradient's norm is read before the update. On a GPU that would stop the stream of work in every step.
-    There the optimizer decides on the device: torch's fused AdamW changes nothing if its attribute `found_inf` is 1,
-    and divides the gradients by `grad_scale`, which clips them; float16's scaler uses the same. The norm and the loss
+    There the optimizer decides on the device: torch's fused AdamW, and Muon with it, change nothing if their attribute
+    `found_inf` is 1, and divide the gradients by `grad_scale`, which clips them; float16's scaler uses the same. The norm and the loss
     are read a step later, before the next update; and at once before anything is saved, evaluated or finished. With
     other optimizers the norm is read before the update there too.
     """
@@ -137,6 +138,8 @@ class GuardedTrainer(RobustTrainer):
         if scaled or not reads_late(self.args.device):
             return False
         optimizer = _innermost(self.optimizer)  # torch.optim.AdamW is an Adam too
+        if isinstance(optimizer, MuonWithAdamW):
+            return optimizer.supports_found_inf
         return isinstance(optimizer, torch.optim.Adam) and all(group["fused"] for group in optimizer.param_groups)
 
     def _leave_out_of_mean(self, finite: torch.Tensor) -> None:

@@ -165,6 +165,7 @@ def test_nothing_is_saved_with_a_step_that_is_not_finite(tokenizer):
         {"gradient_accumulation_steps": 2, "eval_strategy": "steps", "eval_steps": 3, "max_grad_norm": 1e9},
         {"logging_steps": 4, "eval_strategy": "epoch", "max_grad_norm": 1e9},
         {"logging_strategy": "epoch", "save_strategy": "epoch", "optim": "adamw_torch"},
+        {"muon": True, "max_grad_norm": 1e9},
         {"logging_first_step": True, "logging_steps": 5, "max_grad_norm": 0.0, "save_strategy": "no"},
     ],
 )
@@ -197,13 +198,16 @@ class Watch(TrainerCallback):
         self.seen.append(len(self.read))
 
 
+@pytest.mark.parametrize("muon", [False, True])
 @pytest.mark.parametrize("optim", ["adamw_torch_fused", "adamw_torch"])
-def test_the_update_waits_for_the_norm_only_where_the_optimizer_cannot_decide(tokenizer, late, monkeypatch, optim):
+def test_the_update_waits_for_the_norm_only_where_the_optimizer_cannot_decide(
+    tokenizer, late, monkeypatch, optim, muon
+):
     read = []
     inner = LateValues.read
     monkeypatch.setattr(LateValues, "read", lambda self: read.append(self) or inner(self))
     watch = Watch(read)
-    make_trainer(tokenizer, NUMBERED, callback=watch, max_steps=2, logging_steps=9, optim=optim).train()
+    make_trainer(tokenizer, NUMBERED, callback=watch, max_steps=2, logging_steps=9, optim=optim, muon=muon).train()
     assert (watch.seen[0] == 0) == (late and optim == "adamw_torch_fused")
 
 
