@@ -8,6 +8,10 @@ import signal
 import tempfile
 from pathlib import Path
 
+from gpu_visibility import hide_gpus, why_skipped
+
+hide_gpus()  # before torch is imported
+
 # Before transformers, datasets or evaluate are imported: they read these once.
 _CACHE = tempfile.mkdtemp(prefix="mlm-recipes-test-")
 os.environ |= {
@@ -56,6 +60,12 @@ datasets.disable_progress_bars()
 # Trainer collects garbage after each run: a third of a second over all that torch and transformers have imported, which
 # is here to stay. Frozen, it is passed over, here and in the processes that import this file.
 gc.freeze()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if reason := why_skipped(marked_gpu=item.get_closest_marker("gpu") is not None):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_collection_finish():
