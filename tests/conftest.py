@@ -12,6 +12,10 @@ from gpu_visibility import hide_gpus, why_skipped
 
 hide_gpus()  # before torch is imported
 
+ROOT = Path(__file__).parent.parent
+# Processes that tests start find the package, also if this checkout is not installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
 # Before transformers, datasets or evaluate are imported: they read these once.
 _CACHE = tempfile.mkdtemp(prefix="mlm-recipes-test-")
 os.environ |= {
@@ -49,8 +53,6 @@ precision.has_fast_bf16 = lambda use_cpu: False
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
-
-ROOT = Path(__file__).parent.parent
 
 # What it was called before transformers 5.23, and until version 6 may still be.
 _RENAMED = hasattr(TrainingArguments, "activation_checkpointing")

@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
 from mlm_recipes import MLMConfig
@@ -80,3 +81,9 @@ def test_a_config_changes_the_environment_only_as_transformers_does(monkeypatch)
     upstream = dict(os.environ)
     MLMConfig(torch_compile=True, use_cpu=True)
     assert dict(os.environ) == upstream
+
+
+def test_a_processs_cpu_has_no_number(monkeypatch):
+    """accelerate numbers it: torch cannot load a checkpoint's tensors onto "cpu:1"."""
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", torch.device("cpu", 1))
+    assert MLMConfig(use_cpu=True, output_dir="out").device == torch.device("cpu")
