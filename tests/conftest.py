@@ -8,6 +8,14 @@ import signal
 import tempfile
 from pathlib import Path
 
+from gpu_visibility import hide_gpus, why_skipped
+
+hide_gpus()  # before torch is imported
+
+ROOT = Path(__file__).parent.parent
+# Processes that tests start find the package, also if this checkout is not installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
 # Before transformers, datasets or evaluate are imported: they read these once.
 _CACHE = tempfile.mkdtemp(prefix="mlm-recipes-test-")
 os.environ |= {
@@ -46,8 +54,6 @@ precision.has_fast_bf16 = lambda use_cpu: False
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-ROOT = Path(__file__).parent.parent
-
 # What it was called before transformers 5.23, and until version 6 may still be.
 _RENAMED = hasattr(TrainingArguments, "activation_checkpointing")
 CHECKPOINTING = "activation_checkpointing" if _RENAMED else "gradient_checkpointing"
@@ -56,6 +62,12 @@ datasets.disable_progress_bars()
 # Trainer collects garbage after each run: a third of a second over all that torch and transformers have imported, which
 # is here to stay. Frozen, it is passed over, here and in the processes that import this file.
 gc.freeze()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if reason := why_skipped(marked_gpu=item.get_closest_marker("gpu") is not None):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_collection_finish():

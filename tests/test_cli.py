@@ -17,6 +17,7 @@ from transformers import AutoModelForMaskedLM
 from mlm_recipes import cli, evaluate, train
 
 MLM_RECIPES = str(Path(sys.executable).with_name("mlm-recipes"))
+installed = pytest.mark.skipif(not Path(MLM_RECIPES).exists(), reason="the command mlm-recipes is not installed")
 QUICK = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--max_length", "32", "--vocab_size", "500"]
 QUICK += ["--general_corpus", "none"]
 
@@ -44,11 +45,13 @@ def test_help_answers_at_once():
     assert not imported & {"torch", "transformers", "datasets", "accelerate", "numpy", "pandas", "pyarrow"}
 
 
+@installed
 def test_the_command_the_module_and_no_argument_say_the_same():
     first = run(MLM_RECIPES, "--help").stdout
     assert first == run(sys.executable, "-m", "mlm_recipes", "--help").stdout == run(MLM_RECIPES).stdout
 
 
+@installed
 def test_train_then_evaluate_fill_and_report(short_text, capsys):
     done = run(MLM_RECIPES, "train", "--corpus", short_text, *QUICK)
     assert done.returncode == 0, done.stderr
@@ -159,6 +162,7 @@ def test_a_traceback_is_kept_on_request(monkeypatch):
 
 
 @pytest.mark.slow
+@installed
 def test_an_unreachable_hub_is_one_clear_error(tmp_path):
     """Without the offline switch, in a real process; tests/sources counts the requests."""
     environment = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub")}

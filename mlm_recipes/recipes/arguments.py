@@ -21,6 +21,12 @@ from ..training.config import MLMConfig, field_names, refuse_unknown
 
 PACKAGE = Path(__file__).parent.parent
 
+#: Names in the recipe.yaml of a run with transformers 5.23 or newer, and what older versions call them.
+_RENAMED = {
+    "activation_checkpointing": "gradient_checkpointing",
+    "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
+}
+
 #: Values that describe one particular corpus.
 _OF_THE_CORPUS = ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split")
 
@@ -28,13 +34,14 @@ _OF_THE_CORPUS = ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_s
 def bundled_recipes() -> dict[str, Path]:
     """Return the library's recipes, by name.
 
-    >>> sorted(bundled_recipes())
-    ['adapt', 'pretrain', 'pretrain-mini', 'quickstart', 'tutorial']
+    >>> list(bundled_recipes())
+    ['adapt', 'adapt-gpu', 'pretrain', 'pretrain-mini', 'quickstart', 'tutorial']
     """
     folder = PACKAGE / "bundled/recipes"  # where setup.cfg puts recipes/ in a wheel
     if not folder.exists():
         folder = PACKAGE.parent / "recipes"  # a checkout
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    found = {path.stem: path for path in folder.glob("*.yaml")}
+    return {name: found[name] for name in sorted(found)}
 
 
 def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping[str, Any] | None = None) -> MLMConfig:
@@ -73,7 +80,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     if recipe is None:
         recipe = default_recipe(given)
     path = recipe_path(recipe)
-    values = _read_yaml(path)
+    values = _in_installed_names(_read_yaml(path), field_names())
     refuse_unknown(values, f"{path}: ")
     if values.get("trust_remote_code") is not None:
         raise ValueError(
@@ -124,6 +131,19 @@ def refuse_value_name(recipe: str) -> None:
             f"recipe: received {recipe!r}, which is a value's name. Accepted: a recipe first, then --name value. Write "
             f"--{recipe} in front of its value."
         )
+
+
+def _in_installed_names(values: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
+    """Return a recipe's values, with the old name of each whose new name the installed transformers does not know.
+
+    >>> _in_installed_names({"activation_checkpointing": True}, ["gradient_checkpointing"])
+    {'gradient_checkpointing': True}
+    """
+    found = dict(values)
+    for new, old in _RENAMED.items():
+        if new in found and new not in known:
+            found[old] = found.pop(new)
+    return found
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -381,7 +381,9 @@ class MLMConfig(TrainingArguments):
     @cached_property
     def _setup_devices(self) -> torch.device:  # where TrainingArguments joins the process group
         rejoin_process_group(self.ddp_backend or ("gloo" if self.use_cpu else "nccl"), self.ddp_timeout)
-        return super()._setup_devices
+        device = super()._setup_devices
+        # Before 5.18, transformers cannot load an optimizer's state onto "cpu:1", so several processes cannot resume.
+        return torch.device("cpu") if device.type == "cpu" else device
 
     def masking(self) -> dict[str, Any]:
         """Return the keyword arguments of DataCollatorForMaskedLM that this config sets."""

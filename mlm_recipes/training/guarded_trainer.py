@@ -53,9 +53,9 @@ class GuardedTrainer(RobustTrainer):
 
     On a CPU the gradient's norm is read before the update. On a GPU that would stop the stream of work in every step.
     There the optimizer decides on the device: torch's fused AdamW, and Muon with it, change nothing if their attribute
-    `found_inf` is 1, and divide the gradients by `grad_scale`, which clips them; float16's scaler uses the same. The norm and the loss
-    are read a step later, before the next update; and at once before anything is saved, evaluated or finished. With
-    other optimizers the norm is read before the update there too.
+    `found_inf` is 1, and divide the gradients by `grad_scale`, which clips them; float16's scaler uses the same. The
+    norm and the loss are read a step later, before the next update; and at once before anything is saved, evaluated or
+    finished. With other optimizers the norm is read before the update there too.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -91,7 +91,7 @@ def test_yaml_cannot_run_code(tmp_path):
 
 
 def test_the_error_for_a_missing_recipe_lists_the_bundled_ones():
-    with pytest.raises(FileNotFoundError, match=r"'quickstar'. Did you mean 'quickstart'\?.*adapt, pretrain"):
+    with pytest.raises(FileNotFoundError, match=r"'quickstar'. Did you mean 'quickstart'\?.*adapt, adapt-gpu"):
         read_config("quickstar")
 
 

@@ -183,6 +183,13 @@ def test_adapting_and_pretraining_start_from_the_right_weights(checkpoint, short
     assert json.loads((scratch.output_dir / "config.json").read_text())["vocab_size"] == 300
 
 
+def test_the_recipe_for_a_gpu_trains_on_a_cpu_too(checkpoint, short_text):
+    values = {"model": str(checkpoint), "corpus": str(short_text), "max_length": 64, "general_corpus": "none"}
+    metrics = train("adapt-gpu", max_steps=2, per_device_train_batch_size=4, **values).metrics
+    assert metrics["train"]["steps"] == 2
+    assert metrics["train"]["tokens"] == {"real": 2 * 4 * 64, "padding": 0}
+
+
 @pytest.mark.slow
 def test_pretraining_packs_its_text_and_holds_out_a_separate_text(short_text, tmp_path):
     lines = (ROOT / "mlm_recipes/bundled/corpora/general-english.txt").read_text("utf-8").splitlines()

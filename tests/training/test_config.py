@@ -98,3 +98,9 @@ def test_on_cuda_workers_prepare_batches_in_memory_that_is_copied_without_waitin
     assert (given.dataloader_num_workers, given.dataloader_persistent_workers) == (4, False)
     assert not given.accelerator_config.non_blocking
     assert MLMConfig(use_cpu=True).dataloader_num_workers == 0
+
+
+def test_a_processs_cpu_has_no_number(monkeypatch):
+    """accelerate numbers it: torch cannot load a checkpoint's tensors onto "cpu:1"."""
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", torch.device("cpu", 1))
+    assert MLMConfig(use_cpu=True, output_dir="out").device == torch.device("cpu")
