@@ -120,4 +120,4 @@ def target_table(found: list[dict[str, Any]]) -> str:
     ]
     if all(each["reached"] for each in found):
         short = ["Every target is reached."]
-    return "\n".join([*aligned(lines), "", *short])
+    return "\n\n".join("\n".join(part) for part in (aligned(lines), short) if part)
