@@ -112,11 +112,12 @@ def make_trainer(
 
 def collated(trainer: Any, batches: Batches) -> list[tuple[dict[str, Any], torch.Tensor | int | None]]:
     """Return batches as the trainer's steps get them, on its device, each with its number of labels."""
-    found = []
+    ours, found = isinstance(trainer, MLMTrainer), []
+    collate = trainer.collate_for_training() if ours else trainer.data_collator
     for batch in batches:
         rows: Any = [{"input_ids": each} for each in batch]
-        if isinstance(trainer, MLMTrainer):
+        if ours:
             rows = [row | {"example_id": number, "epoch": 0} for number, row in enumerate(rows)]
-        given, count = trainer.get_batch_samples(iter([trainer.data_collator(rows)]), 1, trainer.args.device)
+        given, count = trainer.get_batch_samples(iter([collate(rows)]), 1, trainer.args.device)
         found.append((trainer._prepare_inputs(given[0]), count))
     return found

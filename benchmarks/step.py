@@ -41,7 +41,8 @@ from workload import (
     typical,
 )
 
-from mlm_recipes.masking.batch_layout import by_length, labelled, without_mask
+from mlm_recipes.masking.batch_layout import labelled, without_mask
+from mlm_recipes.masking.batch_plan import by_length, masked_positions
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
 from mlm_recipes.model import joined_attention
 from mlm_recipes.model import loss as loss_module
@@ -191,7 +192,7 @@ class Bench:
         for part in by_length(batch) if row.parts else [without_mask(batch)]:
             labels = part.pop("labels")
             model = self.compiled if row.compiled else self.model
-            with only_at(self.model, labelled(labels)) if row.whose == "ours" else contextlib.nullcontext():
+            with only_at(self.model, masked_positions(labels)) if row.whose == "ours" else contextlib.nullcontext():
                 total = total + masked_lm_loss(model(**part), labels, count)
         return total
 

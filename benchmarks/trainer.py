@@ -35,7 +35,8 @@ from transformers import (
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
 from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
-from mlm_recipes.masking.batch_layout import labelled, without_mask
+from mlm_recipes.masking.batch_layout import without_mask
+from mlm_recipes.masking.batch_plan import masked_positions
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.sparse_prediction import only_at
 from mlm_recipes.training.progress import TrainingProgress
@@ -82,7 +83,10 @@ def overhead(model: Any, rows: Any, tokenizer: Any, steps: int, turns: int, fold
             started = time.perf_counter()
             given = without_mask(dict(batch))
             labels = given.pop("labels")
-            with torch.autocast(device, torch.bfloat16, enabled=bool(args.bf16)), only_at(model, labelled(labels)):
+            with (
+                torch.autocast(device, torch.bfloat16, enabled=bool(args.bf16)),
+                only_at(model, masked_positions(labels)),
+            ):
                 loss = masked_lm_loss(model(**given), labels)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

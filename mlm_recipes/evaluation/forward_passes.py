@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import torch
 from tqdm.auto import tqdm
 
-from ..masking.batch_layout import labelled, sum_by_example, without_mask
+from ..masking.batch_layout import sum_by_example, without_mask
+from ..masking.batch_plan import masked_positions
 from ..masking.random_keys import Floats
 from ..model.cross_entropy import cross_entropy, few_rows
 from ..model.evaluation_mode import evaluation_mode
@@ -57,12 +58,12 @@ def evaluate_batches(
 
 
 def _nats_and_ranks(model: Any, batch: dict[str, Any], sparse: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    masked = labelled(batch["labels"])  # (batch, seq_len), or (1, tokens)
+    positions = masked_positions(batch["labels"])
     inputs = without_mask({name: value for name, value in batch.items() if name != "labels"})
-    with only_at(model, masked) if sparse else nullcontext():
-        logits = model(**inputs).logits
-    logits = logits[0] if sparse else logits[masked]  # (masked, vocab)
-    targets = batch["labels"][masked]
+    with only_at(model, positions) if sparse else nullcontext():
+        logits = model(**inputs).logits.flatten(0, 1)
+    logits = logits if sparse else logits[positions]  # (masked, vocab)
+    targets = batch["labels"].flatten()[positions]
     nats = torch.empty(targets.shape, device=targets.device, dtype=torch.float32)
     ranks = torch.empty(targets.shape, device=targets.device, dtype=torch.int32)
     # A few rows at a time, so that nothing else of the logits' size is allocated. The results are allocated first:

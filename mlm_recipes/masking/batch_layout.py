@@ -1,4 +1,4 @@
-"""The layout of a batch: which positions have a label, where its examples begin, and how to split it.
+"""The layout of a batch: which positions have a label, where its examples begin, and how to divide it.
 
 A batch is either padded, with an `attention_mask` and tensors of shape `(batch, seq_len)`, or joined: its sequences are
 in one row, `(1, tokens)`, and `cu_seq_lens_q` contains the start of each. Other modules call the functions here.
@@ -15,12 +15,11 @@ import torch
 
 from .random_keys import Ints
 
-#: The cost of an additional forward pass, in tokens. On a GPU, few large passes are more efficient.
-PRICE = {"cpu": 128}
-PRICE_ELSEWHERE = 4096
-
 #: The label of a position without a loss: torch's cross-entropy skips it, and Trainer does not count it.
 IGNORE_INDEX = -100
+
+#: What `mlm_recipes.masking.batch_plan` adds to a batch. It describes the whole batch, so a part of it does not get it.
+PLANNED = ("masked_lm_positions", "length_parts")
 
 
 def labelled(labels: torch.Tensor) -> torch.Tensor:
@@ -57,34 +56,6 @@ def lengths_of(batch: Mapping[str, Any]) -> torch.Tensor:
         return batch["attention_mask"].sum(-1)
     rows, width = batch["input_ids"].shape
     return batch["input_ids"].new_full((rows,), width)
-
-
-def by_length(batch: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
-    """Split a batch into parts, the longest examples first, each cut to the length of its longest example.
-
-    Args:
-        batch: `attention_mask` and other tensors, each of shape `(batch, seq_len)`.
-
-    The batch keeps its examples, unlike with `train_sampling_strategy=group_by_length`, which puts examples of similar
-    length into the same step. A new part begins where it saves more padding than an additional pass costs.
-
-    >>> mask = torch.arange(300) < torch.tensor([[300], [20], [290], [10]])
-    >>> [tuple(part["attention_mask"].shape) for part in by_length({"attention_mask": mask.long()})]
-    [(2, 300), (2, 20)]
-    """
-    attended = batch["attention_mask"].bool()
-    lengths, order = attended.sum(1).sort(descending=True, stable=True)
-    price = PRICE.get(attended.device.type, PRICE_ELSEWHERE)
-    starts, sizes = [0], lengths.tolist()
-    for place, length in enumerate(sizes):
-        if (sizes[starts[-1]] - length) * (len(sizes) - place) > price:
-            starts.append(place)
-    parts = []
-    for rows in order.tensor_split(starts[1:]):
-        used = attended[rows].any(0).nonzero().flatten()  # padding may be on either side
-        columns = slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1)
-        parts.append({name: tensor[rows, columns] for name, tensor in batch.items()})
-    return parts
 
 
 def joined_row(lengths: torch.Tensor, first: int = 0) -> dict[str, Any]:
@@ -130,7 +101,8 @@ def count_examples(batch: Mapping[str, Any]) -> int:
     """
     if is_joined(batch):
         return len(batch["cu_seq_lens_q"]) - 1
-    sizes = {value.shape[:1] for value in batch.values() if isinstance(value, torch.Tensor)}
+    tensors = (value for name, value in batch.items() if isinstance(value, torch.Tensor) and name not in PLANNED)
+    sizes = {tensor.shape[:1] for tensor in tensors}
     return sizes.pop().numel() if len(sizes) == 1 else 1
 
 
@@ -151,6 +123,7 @@ def split(batch: Mapping[str, Any], parts: int) -> list[Mapping[str, Any]]:
     parts = min(parts, examples)
     if parts <= 1:
         return [batch]
+    batch = {name: value for name, value in batch.items() if name not in PLANNED}
     borders = [examples * part // parts for part in range(parts + 1)]
     pairs = pairwise(borders)
     if is_joined(batch):

@@ -19,6 +19,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from .dropout import can_draw, drop_by_sign_, drop_where_negative_, noise
+from .flash_attention import flash_by_lengths, has_flash
 
 #: The attention implementation's name. Names that contain sdpa, flash or flex have a special meaning in transformers.
 NAME = "padding_free"
@@ -67,17 +68,18 @@ def attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     assert query.shape[0] == 1, "joined sequences form one row"
-    if key.shape[1] != query.shape[1]:
-        key, value = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     q, k, v = query.squeeze(0), key.squeeze(0), value.squeeze(0)  # indexing's backward pass fills tensors with zeros
+    if q.device.type != "cpu" and torch.is_autocast_enabled(q.device.type):  # as autocast does for SDPA
+        q, k, v = (each.to(torch.get_autocast_dtype(each.device.type)) for each in (q, k, v))
     longest = int(cu_seq_lens_q.diff().max()) if max_length_q is None else max_length_q
-    if q.device.type == "cpu":
-        joined = _one_by_one(q, k, v, cu_seq_lens_q.diff().tolist(), dropout, scaling, sliding_window)
-    elif q.device.type == "cuda" and not dropout and q.dtype.itemsize == 2:
-        joined = _by_flash(q, k, v, cu_seq_lens_q, longest, scaling, sliding_window)
-    else:
-        joined = _padded(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
+    if has_flash(q.device, q.dtype, q.shape[-1]):
+        joined = flash_by_lengths(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
+        return joined.transpose(0, 1).unsqueeze(0), None
+    if k.shape[0] != q.shape[0]:
+        k, v = (each.repeat_interleave(q.shape[0] // each.shape[0], dim=0) for each in (k, v))
+    plain = _one_by_one if q.device.type == "cpu" else _padded
+    joined = plain(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
     return joined.transpose(0, 1).unsqueeze(0), None
 
 
@@ -90,14 +92,16 @@ def _one_by_one(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    lengths: list[int],
+    cu_seq_lens: torch.Tensor,
+    longest: int,
     dropout: float,
     scaling: float,
     window: int | None,
 ) -> torch.Tensor:
     """Attend in each sequence separately, which is fastest on a CPU; all are `(heads, tokens, head_dim)`."""
+    lengths = cu_seq_lens.diff().tolist()
     # The choice may depend on gradients only without dropout: a checkpointed layer runs twice and must draw the same.
-    learning = torch.is_grad_enabled() and not dropout and max(lengths) <= _LONG
+    learning = torch.is_grad_enabled() and not dropout and longest <= _LONG
     if can_draw(dropout) or learning:
         heads = query.shape[0]
         batched = _as_one_batch(lengths)
@@ -135,26 +139,6 @@ def _near(length: int, window: int, device: torch.device) -> torch.Tensor:
     """Return the mask of a sliding window: bool, shape `(length, length)`."""
     place = torch.arange(length, device=device)
     return (place[:, None] - place).abs() < window
-
-
-def _by_flash(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    cu_seq_lens: torch.Tensor,
-    longest: int,
-    scaling: float,
-    window: int | None,
-) -> torch.Tensor:
-    """Attend with torch's variable-length flash attention, without dropout; all are `(heads, tokens, head_dim)`."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    q, k, v = (each.transpose(0, 1) for each in (query, key, value))
-    reach = -1 if window is None else window - 1
-    found: Any = varlen_attn(
-        q, k, v, cu_seq_lens, cu_seq_lens, longest, longest, scale=scaling, window_size=(reach, reach)
-    )
-    return found.transpose(0, 1)
 
 
 def _padded(

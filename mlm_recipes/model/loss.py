@@ -20,7 +20,8 @@ def masked_lm_loss(
     Args:
         outputs: a model's output with `logits`, shape `(batch, seq_len, vocab)`, or only at the labelled positions,
             `(1, labelled, vocab)`, as within `mlm_recipes.model.sparse_prediction.only_at`.
-        labels: shape `(batch, seq_len)`; -100 where there is no loss.
+        labels: shape `(batch, seq_len)`, -100 where there is no loss; or only those of the labelled positions, shape
+            `(1, labelled)`.
         num_items_in_batch: the number of labelled positions in the whole optimizer step, over all its micro-batches and
             processes, as Trainer counts them; by default that of `labels`.
 
@@ -35,10 +36,14 @@ def masked_lm_loss(
     >>> masked_lm_loss(outputs, torch.tensor([[-100, -100, -100]])).item()
     0.0
     """
-    where = labelled(labels)
-    logits = outputs.logits
-    logits = logits[where] if logits.shape[:2] == labels.shape else logits.flatten(0, 1)  # (labelled, vocab)
-    nats = cross_entropy(logits, labels[where])  # (labelled,)
+    where, logits = labelled(labels), outputs.logits
+    if logits.shape[:2] != labels.shape:
+        logits, labels = logits.flatten(0, 1), labels[where]  # (labelled, vocab), (labelled,)
+    elif labels.device.type == "cpu" and not where.numpy().all():
+        logits, labels = logits[where], labels[where]
+    else:  # leaving out rows without a label would wait for the device; their loss is 0
+        logits, labels = logits.flatten(0, 1), labels.flatten()
+    nats = cross_entropy(logits, labels)  # (labelled,), or (batch * seq_len,)
     # In double precision if available: otherwise the sum would depend on how the step is split.
     nats = nats.sum(dtype=torch.float32 if nats.device.type == "mps" else torch.float64)
     count = where.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch, device=nats.device)

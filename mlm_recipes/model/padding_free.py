@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
 
 from ..masking.batch_layout import joined_row
+from . import flash_attention
 from .evaluation_mode import evaluation_mode
+from .exact_float32 import exact_float32
 from .joined_attention import NAME
 from .positions import first_position, max_positions
 
+logger = logging.getLogger(__name__)
 
-def use_padding_free(model: Any) -> str | None:
+
+def use_padding_free(model: Any, half: torch.dtype | None = None) -> str | None:
     """Make a model accept padding-free batches, and padded ones as before; return why it cannot, or None if it can.
 
-    A model that cannot is left unchanged. The model itself is tested, on a few short sequences, joined and padded.
+    A model that cannot is left unchanged. The model itself is tested, on a few short sequences, joined and padded, in
+    float32 and, on CUDA, under autocast to `half`: bfloat16 or float16, if the run will compute in it. On CUDA it then
+    uses flash attention in this precision if the kernel works there (`mlm_recipes.model.flash_attention`); otherwise
+    the sequences are padded inside attention, and the reason is logged.
 
     >>> from transformers import BertConfig, BertForMaskedLM
     >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -33,7 +41,7 @@ def use_padding_free(model: Any) -> str | None:
     model.set_attn_implementation(NAME)
     try:
         with evaluation_mode(model):
-            why = _difference(model)
+            why = _difference(model, half)
     except (RuntimeError, TypeError, KeyError, IndexError, ValueError) as error:
         why = f"it fails on a joined row ({str(error).splitlines()[0]})"
     if why:
@@ -42,7 +50,7 @@ def use_padding_free(model: Any) -> str | None:
 
 
 @torch.no_grad()
-def _difference(model: Any) -> str | None:
+def _difference(model: Any, half: torch.dtype | None) -> str | None:
     """Return how joined sequences differ from padded ones, or None if they do not."""
     device, start = next(model.parameters()).device, first_position(model)
     window = getattr(model.config, "sliding_window", None) or 0
@@ -57,13 +65,25 @@ def _difference(model: Any) -> str | None:
     joined = joined_row(torch.tensor(lengths), start)
     joined = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}
     ids = torch.cat(parts).unsqueeze(0)
-    for half, bound in ((False, 1e-4), (True, 1e-1)):
-        if half and device.type != "cuda":  # bf16 has its own attention on CUDA
-            continue
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            expected = model(input_ids=padded, attention_mask=real.long()).logits[real].float()
-            found = model(input_ids=ids, **joined).logits[0].float()  # (tokens, vocab)
-        difference = float((found - expected).abs().max())
-        if not difference <= bound * max(1.0, float(expected.abs().max())):
-            return f"its logits differ by {difference:.1e}"
-    return None
+
+    def difference(bound: float) -> str | None:
+        expected = model(input_ids=padded, attention_mask=real.long()).logits[real].float()
+        found = model(input_ids=ids, **joined).logits[0].float()  # (tokens, vocab)
+        most = float((found - expected).abs().max())
+        return None if most <= bound * max(1.0, float(expected.abs().max())) else f"its logits differ by {most:.1e}"
+
+    with exact_float32():
+        why = difference(1e-4)
+    if why is not None or half is None or device.type != "cuda":
+        return why
+    before = set(flash_attention.ASKED)
+    with torch.autocast(device.type, half):  # which has its own attention on CUDA
+        why = difference(1e-1)
+    refused = [flash_attention.ASKED[key] for key in flash_attention.ASKED if key not in before]
+    if why is None and any(refused):
+        logger.warning(
+            "Flash attention is off: %s. Sequences are padded inside attention; the loss is the same, but a step takes "
+            "longer.",
+            "; ".join(filter(None, refused)),
+        )
+    return why

@@ -9,30 +9,31 @@ from typing import Any
 import torch
 
 from .evaluation_mode import evaluation_mode
+from .exact_float32 import exact_float32
 
 
 @contextmanager
-def only_at(model: Any, where: torch.Tensor) -> Iterator[None]:
+def only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
     """Run the head of `model`, any `AutoModelForMaskedLM`, only at some positions.
 
     Args:
-        where: bool, shape `(batch, seq_len)`: the positions, such as those of
-            `mlm_recipes.masking.batch_layout.labelled(labels)`.
+        positions: int64, shape `(positions,)`: indices of the flattened `(batch, seq_len)`, such as those of
+            `mlm_recipes.masking.batch_plan.masked_positions(labels)`.
 
-    Within `with`, the model's logits have the shape `(1, positions, vocab)`, in the order of `where.nonzero()`. The
+    Within `with`, the model's logits have the shape `(1, positions, vocab)`, in the order of the positions. The
     encoder is unchanged; positions are selected from its output before the head, which processes each position
     separately (`sparse_prediction` in ModernBERT, https://arxiv.org/abs/2412.13663).
 
     >>> from transformers import BertConfig, BertForMaskedLM
     >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     >>> model = BertForMaskedLM(BertConfig(vocab_size=50, **size))
-    >>> with only_at(model, torch.tensor([[False, True, False, True]])):
+    >>> with only_at(model, torch.tensor([1, 3])):
     ...     model(input_ids=torch.tensor([[2, 7, 9, 3]])).logits.shape
     torch.Size([1, 2, 50])
     """
 
     def thin_out(module: Any, args: Any, output: Any) -> Any:
-        rows = output[0][where].unsqueeze(0)  # (1, positions, hidden)
+        rows = output[0].flatten(0, 1).index_select(0, positions).unsqueeze(0)  # (1, positions, hidden)
         if isinstance(output, tuple):
             return (rows, *output[1:])
         output["last_hidden_state"] = rows
@@ -56,10 +57,10 @@ def unsupported(model: Any, bound: float = 1e-4) -> str | None:
     device = next(model.parameters()).device
     try:
         ids = torch.arange(4, device=device).remainder(model.get_input_embeddings().num_embeddings).unsqueeze(0)
-        attended, where = torch.ones_like(ids), torch.tensor([[False, True, False, True]], device=device)
-        with evaluation_mode(model):
-            dense = model(input_ids=ids, attention_mask=attended).logits[where]
-            with only_at(model, where):
+        attended, positions = torch.ones_like(ids), torch.tensor([1, 3], device=device)
+        with evaluation_mode(model), exact_float32():
+            dense = model(input_ids=ids, attention_mask=attended).logits[0, positions]
+            with only_at(model, positions):
                 sparse = model(input_ids=ids, attention_mask=attended).logits
     except (RuntimeError, TypeError, KeyError, IndexError) as error:
         return f"its head fails on selected positions ({str(error).splitlines()[0]})"

@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ..data.rows import RowsOfEpoch
 from ..masking.batch_layout import labelled
+from ..model.exact_float32 import exact_float32
 from ..model.positions import max_positions
 from ..training.example_order import NO_EXAMPLE
 from .verification_bench import BATCH, Bench
@@ -67,7 +68,8 @@ def _one_step(bench: Bench, batch: int = BATCH, **changes: Any) -> tuple[float, 
     trainer.add_callback(kept)
     model.eval()
     model.train = lambda mode=True: model  # it stays in evaluation mode
-    trainer.train(resume_from_checkpoint=False)
+    with exact_float32():
+        trainer.train(resume_from_checkpoint=False)
     assert kept.gradient is not None
     return next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry), kept.gradient
 
@@ -94,7 +96,7 @@ def padding(bench: Bench) -> Iterator[Check]:
         batch = {name: tensor.to(run.model.device) for name, tensor in collator(rows).items()}
         labels = batch.pop("labels")
         run.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), exact_float32():
             found.append(run.model(**batch).logits[labelled(labels)].cpu())  # (masked, vocab)
     yield Check(f"padding, {wider - longest} more tokens: logits", relative(found[1], found[0]), bench.loss_bound)
 
@@ -154,7 +156,8 @@ def order(bench: Bench) -> Iterator[Check]:
 def evaluation(bench: Bench) -> Iterator[Check]:
     """Compare two evaluations, and one with a different batch size."""
     trainer, other = (bench.trainer(per_device_eval_batch_size=batch) for batch in (8, 3))
-    losses = [each.evaluate()["eval_loss"] for each in (trainer, trainer, other)]
+    with exact_float32():
+        losses = [each.evaluate()["eval_loss"] for each in (trainer, trainer, other)]
     yield Check("evaluation, twice: loss", abs(losses[1] - losses[0]), 0)
     # Below float32, rounding depends on the shape of the batch.
     bound = bench.loss_bound if bench.run.config.mixed_precision == "no" else 1e-2

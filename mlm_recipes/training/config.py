@@ -40,6 +40,10 @@ PLACE = {
     "use_cpu",
 }
 
+#: One prepares millions of tokens a second (benchmarks/collator.py), ten times what the fastest GPU trains on; a second
+#: one works while the first is held up.
+_WORKERS_ON_CUDA = 2
+
 # Common names for a value, and transformers' name for it.
 COMMON = {
     "batch_size": "per_device_train_batch_size",
@@ -302,6 +306,20 @@ class MLMConfig(TrainingArguments):
         default=16, metadata={"help": "The number of rows per device in an evaluation step."}
     )
     logging_steps: float = field(default=1, metadata={"help": "The number of steps between two logged losses."})
+    dataloader_num_workers: int | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={
+            "help": "The number of processes that prepare batches; by default 0 on a CPU and for a stream, and 2 on a "
+            "CUDA GPU, which they keep supplied for the whole run."
+        },
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={
+            "help": "Has no effect on the logged loss, which leaves skipped steps out (on_nonfinite); if true, every "
+            "micro-batch waits for its loss."
+        },
+    )
     resume_from_checkpoint: str | None = field(
         default=None,
         metadata={
@@ -326,9 +344,9 @@ class MLMConfig(TrainingArguments):
             elsewhere = self.fp16 or self.deepspeed  # DeepSpeed's file decides on the precision
             self.bf16 = precision.has_fast_bf16(self.use_cpu) and not elsewhere
         if self.change_on_resume is not None:
-            given: Any = self.change_on_resume
-            given = [given] if isinstance(given, str) else given
-            self.change_on_resume = [name for part in given for name in part.replace(",", " ").split()]
+            changes: Any = self.change_on_resume
+            changes = [changes] if isinstance(changes, str) else changes
+            self.change_on_resume = [name for part in changes for name in part.replace(",", " ").split()]
         for name in self.change_on_resume or ():
             refuse_unknown([name], "change_on_resume: ")
             if kind(name) == "fixed":
@@ -337,7 +355,15 @@ class MLMConfig(TrainingArguments):
                     "learning_rate or max_steps. With a different value here it would be a different run: start one "
                     "from the checkpoint's weights, --model runs/NAME/checkpoint-N."
                 )
+        on_cuda = not self.use_cpu and torch.cuda.is_available()
+        if self.dataloader_num_workers is None:
+            self.dataloader_num_workers = _WORKERS_ON_CUDA if on_cuda and not self.streaming else 0
+            self.dataloader_persistent_workers = self.dataloader_persistent_workers or self.dataloader_num_workers > 0
+        given: Any = self.accelerator_config
         super().__post_init__()
+        if given is None and on_cuda and self.dataloader_pin_memory:
+            config: Any = self.accelerator_config
+            config.non_blocking = True  # batches are copied while the GPU computes
         for name in ("split_batches", "dispatch_batches"):
             if getattr(self.accelerator_config, name):
                 raise ValueError(

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from ..masking.collator import DataCollatorForMaskedLM
 from ..model.padding_free import use_padding_free
 from ..model.sparse_prediction import unsupported
@@ -41,7 +43,8 @@ def can_be_padding_free(
     if not args.padding_free or collator.padding != "longest" or collator.pad_to_multiple_of is not None:
         return False, False
     own = f"{type(collator).__name__} is your own collator"
-    why = own if type(collator) is not DataCollatorForMaskedLM else use_padding_free(model)
+    half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    why = own if type(collator) is not DataCollatorForMaskedLM else use_padding_free(model, half)
     if why is None:
         return True, False
     # FSDP and DeepSpeed gather weights in every pass, in all processes at once, so batches are not split.

@@ -22,16 +22,16 @@ from ..metrics_file import Resumed
 from .config import MLMConfig
 from .cpu_allocator import kept_memory
 from .example_order import NO_EXAMPLE, EpochSampler, StepSeeds
+from .guarded_trainer import GuardedTrainer
 from .nonfinite import SkippedSteps
 from .processes import from_main
-from .robust_trainer import RobustTrainer
 from .streamed_rows import StreamedRows, StreamState
 
 logger = logging.getLogger(__name__)
 
 
-class ResumableTrainer(RobustTrainer, ABC):
-    """RobustTrainer whose examples in each step depend only on the seed, so that a run can be resumed exactly.
+class ResumableTrainer(GuardedTrainer, ABC):
+    """GuardedTrainer whose examples in each step depend only on the seed, so that a run can be resumed exactly.
 
     A subclass returns from `identity` what a resumed run must have in common with the interrupted one.
     """
@@ -56,6 +56,10 @@ class ResumableTrainer(RobustTrainer, ABC):
     @abstractmethod
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:
         """Return the rows of some of a stream's paragraphs."""
+
+    def collate_for_training(self) -> Any:
+        """Return the collator of training batches."""
+        return self.data_collator
 
     @property
     def epochs(self) -> float:
@@ -170,8 +174,8 @@ class ResumableTrainer(RobustTrainer, ABC):
             rows,
             batch_size=self._train_batch_size,
             sampler=sampler,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
+            collate_fn=self.collate_for_training(),
+            num_workers=args.dataloader_num_workers or 0,
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
@@ -210,12 +214,12 @@ class ResumableTrainer(RobustTrainer, ABC):
             lengths=[len(row["input_ids"]) for row in rows] if strategy == "group_by_length" else None,
         )
 
-    def examples_of(self, micro_batch: int) -> str:
-        """Return, for a message, which examples a micro-batch of the current step contains in this process."""
-        args, step, size = self.args, self.state.global_step, self._train_batch_size
+    def examples_of(self, step: int, micro_batch: int) -> str:
+        """Return, for a message, which examples a micro-batch of a step, counted from 0, has in this process."""
+        args, size = self.args, self._train_batch_size
         accumulation = args.gradient_accumulation_steps
         if isinstance(self.train_dataset, TextStream) or self._step_seeds.sampler is None:
-            return super().examples_of(micro_batch)
+            return super().examples_of(step, micro_batch)
         sampler, rows = self._step_seeds.sampler, cast(Any, self.train_dataset)
         batches = -(-len(sampler) // (size * args.world_size))  # per epoch, in each process
         batch = step % -(-batches // accumulation) * accumulation + micro_batch

@@ -1,10 +1,9 @@
-"""`RobustTrainer`: transformers' Trainer for unattended runs, which handles kills, full disks, full memory and NaN."""
+"""`RobustTrainer`: transformers' Trainer for unattended runs, which handles kills, full disks and full memory."""
 
 from __future__ import annotations
 
 import copy
 import logging
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from transformers import Trainer
 from ..checkpoints import storage as checkpoints
 from ..checkpoints.tensor_files import PICKLED_ARGUMENTS
 from ..sources.escaping import first_line
-from .nonfinite import SkippedSteps, refusal
 from .out_of_memory import MicroBatchParts
 from .processes import all_or_none, from_main, gathered
 from .stop_signals import Interrupted, StopSignals
@@ -38,8 +36,6 @@ class RobustTrainer(Trainer):
       (`mlm_recipes.checkpoints.storage`). A full disk ends the run and leaves the previous checkpoint undamaged.
     - On SIGINT, SIGTERM or SIGUSR1 to any process, all processes finish the step, save, and raise `Interrupted`.
     - A micro-batch for which memory runs out is computed in parts (`mlm_recipes.training.out_of_memory`).
-    - If a loss or gradient is not finite in any process, no process makes the update: all raise ValueError, or skip
-      the step (`args.on_nonfinite`).
     """
 
     #: True for a run that is discarded: at a stop signal it saves nothing and raises KeyboardInterrupt.
@@ -50,21 +46,10 @@ class RobustTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._signals = StopSignals()
-        self._skipped = SkippedSteps()
-        self._losses: list[torch.Tensor] = []  # of this step's micro-batches so far
         self._saved_at: int | None = None
         self._parts = MicroBatchParts()
-        for callback in (self._signals, self._skipped, self._parts):
+        for callback in (self._signals, self._parts):
             self.add_callback(callback)
-
-    @property
-    def skipped_steps(self) -> list[int]:
-        """The steps that were skipped because of a loss or gradient that was not finite."""
-        return self._skipped.steps
-
-    def examples_of(self, micro_batch: int) -> str:
-        """Return, for a message, which examples a micro-batch of the current step contains in this process."""
-        return f"micro-batch {micro_batch + 1}"
 
     # Checkpoints
 
@@ -185,7 +170,7 @@ class RobustTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as Trainer does; after a stop signal, save the state and raise Interrupted."""
-        self._losses, self._saved_at = [], None
+        self._saved_at = None
         self._require_one_disk()
         try:
             with self._signals:
@@ -234,55 +219,13 @@ class RobustTrainer(Trainer):
     ) -> torch.Tensor:
         """Run both passes of a micro-batch and return its loss, in parts if it does not fit into memory."""
         upstream = super().training_step
-        loss = self._parts.training_step(
+        return self._parts.training_step(
             lambda prepared, batch: upstream(prepared, batch, num_items_in_batch),
             model,
             inputs,
             last=self.accelerator.sync_gradients,
             reason=self.why_not_splittable(num_items_in_batch),
         )
-        self._losses.append(loss)
-        return loss
-
-    # Numbers that are not finite
-
-    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm)
-        losses, self._losses = self._losses, []
-        if norm is not None and not math.isfinite(value := float(norm)):
-            self._leave_out(model, losses, value)
-        return norm
-
-    def _leave_out(self, model: Any, losses: list[torch.Tensor], norm: float) -> None:
-        """Stop the run or skip the step. The norm is the same in all processes, so all do the same."""
-        args: Any = self.args
-        step = self.state.global_step + 1
-        mine = [
-            f"{loss.item()} in process {args.process_index} ({self.examples_of(number)})"
-            for number, loss in enumerate(losses)
-            if not torch.isfinite(loss)
-        ]
-        found = [each for some in gathered(mine) for each in some]
-        scaler = self.accelerator.scaler
-        if scaler is not None and not found:
-            return  # gradients overflowed float16: the scaler skips the step and lowers its scale
-        rate, before = self._get_learning_rate(), list(self._skipped.steps)
-        if args.on_nonfinite == "skip" and len(before) < args.max_skipped_steps:
-            self._skipped.steps.append(step)
-            logger.warning(
-                "Step %d is skipped: the loss or gradient is not finite (%s).", step, "; ".join(found) or norm
-            )
-            if scaler is None:
-                model.zero_grad(set_to_none=True)  # an optimizer skips weights without a gradient
-            return
-        newest = from_main(lambda: next(reversed(checkpoints.list_checkpoints(Path(args.output_dir))), None))
-        raise ValueError(refusal(step, rate, found, norm, newest, before if args.on_nonfinite == "skip" else []))
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, but no loss for a skipped step: upstream would log 0."""
-        if "loss" in logs and self.args.logging_steps == 1 and self.state.global_step in self._skipped.steps:
-            logs = {name: value for name, value in logs.items() if name not in ("loss", "grad_norm")}
-        super().log(logs, start_time)
 
 
 def _touch(path: Path) -> None:

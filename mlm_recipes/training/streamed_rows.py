@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -13,6 +15,8 @@ from transformers.trainer_callback import ExportableState
 
 from ..data.streams import START, Place, TokenRow
 from .processes import dealt_by_main
+
+T = TypeVar("T")
 
 #: Columns that only this library's collator uses.
 _OURS = ("epoch", "example_id")
@@ -79,10 +83,50 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         return [(opened, rows[first : first + batch]) for first in range(0, len(rows), batch)]
 
     def _from(self, start: Place) -> Iterator[TokenRow]:
-        for place, rows in self._open_at(start):
+        for place, rows in one_ahead(self._open_at(start)):
             self._opened.append(place)
             for row in rows:
                 yield {name: row[name].tolist() for name in row if name not in _OURS} if self._plain else row
+
+
+def one_ahead(things: Iterator[T]) -> Iterator[T]:
+    """Yield `things`, each taken from the iterator in a thread while the one before it is in use.
+
+    Opening a block reads and tokenizes its text, which takes seconds if it is large; training goes on meanwhile. An
+    error is raised where its thing would have been yielded.
+
+    >>> list(one_ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    found: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=1)
+    wanted = threading.Semaphore(1)  # one is in use, one is made ahead; no third
+    done = False
+
+    def take() -> None:
+        while True:
+            wanted.acquire()
+            if done:
+                return
+            try:
+                found.put((next(things), None))
+            except BaseException as error:  # raised again where it is waited for
+                found.put((None, error))
+                return
+
+    # A daemon: it may be waiting for standard input when the run ends.
+    threading.Thread(target=take, daemon=True, name="next block of the stream").start()
+    try:
+        while True:
+            thing, error = found.get()
+            wanted.release()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield cast(T, thing)
+    finally:
+        done = True
+        wanted.release()
 
 
 class StreamState(TrainerCallback, ExportableState):

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..masking.batch_layout import lengths_of
+from ..masking.batch_layout import is_joined, lengths_of
 
 
 class TokenCounter:
@@ -24,8 +24,9 @@ class TokenCounter:
 
     def add(self, batch: dict[str, Any]) -> None:
         """Count a batch, padded or padding-free."""
-        self._positions += batch["input_ids"].numel()
-        self._real = self._real + lengths_of(batch).sum()
+        positions = batch["input_ids"].numel()
+        self._positions += positions
+        self._real = self._real + (positions if is_joined(batch) else lengths_of(batch).sum())
 
     def counts(self) -> torch.Tensor:
         """Return real tokens and padding, int64, shape `(2,)`, on the batches' device."""

@@ -20,7 +20,8 @@ from ..data.tokenizer import load_or_train_tokenizer, require_mask_token
 from ..evaluation.forward_passes import evaluate_examples
 from ..evaluation.metric import compute
 from ..evaluation.token_results import TokenResults, evaluate_tokens
-from ..masking.batch_layout import by_length, labelled, without_mask
+from ..masking.batch_layout import labelled, without_mask
+from ..masking.batch_plan import POSITIONS, Planned, by_length, masked_positions
 from ..masking.collator import DataCollatorForMaskedLM
 from ..model.dropout import use_fast_dropout
 from ..model.loading import load_model
@@ -210,10 +211,22 @@ class MLMTrainer(ResumableTrainer):
         return self._loss_of(model, without_mask(inputs), False, num_items_in_batch)
 
     def _loss_of(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
+        inputs = dict(inputs)
+        positions = inputs.pop(POSITIONS, None)
         if not self.sparse_prediction:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        with only_at(self.model, labelled(inputs["labels"])):
+        if positions is None:  # the batch is not from get_train_dataloader
+            positions = masked_positions(inputs["labels"])
+        inputs["labels"] = inputs["labels"].flatten().index_select(0, positions).unsqueeze(0)  # (1, masked)
+        with only_at(self.model, positions):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def collate_for_training(self) -> Any:
+        """Return the collator of training batches; it adds what `compute_loss` would otherwise ask the device for."""
+        ours = type(self).compute_loss is MLMTrainer.compute_loss  # another may pass every key to the model
+        if not ours or not (self.sparse_prediction or self._in_parts):
+            return self.data_collator
+        return Planned(self.data_collator, self.args.device.type, self._in_parts)
 
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with the interrupted one, besides the config's values."""

@@ -178,11 +178,11 @@ def test_the_accelerators_code_path_equals_the_cpus(window):
     found = []
     lengths = [5, 0, 11, 1]
     for padded in (False, True):
-        each, borders = heads(lengths)
+        each, cu = heads(lengths)
         if padded:
-            attended = _padded(*each, borders, 11, 0.0, 0.3, window)
+            attended = _padded(*each, cu, 11, 0.0, 0.3, window)
         else:
-            attended = _one_by_one(*each, lengths, 0.0, 0.3, window)
+            attended = _one_by_one(*each, cu, max(lengths), 0.0, 0.3, window)
         attended.sin().sum().backward()
         found.append((attended, *(part.grad for part in each)))
     for one, other in zip(*found, strict=True):
@@ -205,8 +205,8 @@ def test_bf16_attention_is_close_to_float32(window):
     """In bf16, sequences are extended into the next one; this must not affect the result."""
     lengths, found = [6, 13, 1, 32], []
     for dtype in (torch.float32, torch.bfloat16):
-        each, _ = heads(lengths, dtype)
-        attended = _one_by_one(*each, lengths, 0.0, 0.3, window)
+        each, cu = heads(lengths, dtype)
+        attended = _one_by_one(*each, cu, max(lengths), 0.0, 0.3, window)
         attended.sin().sum().backward()
         found.append((attended, *(part.grad for part in each)))
     for one, other in zip(*found, strict=True):
@@ -223,8 +223,8 @@ def test_sequences_of_equal_length_are_multiplied_together(monkeypatch, dtype, w
     for together in (True, False):
         if not together:
             monkeypatch.setattr(joined_attention, "_as_one_batch", lambda lengths: False)
-        each, _ = heads(lengths, dtype)
-        attended = _one_by_one(*each, lengths, 0.0, 0.3, window)
+        each, cu = heads(lengths, dtype)
+        attended = _one_by_one(*each, cu, max(lengths), 0.0, 0.3, window)
         attended.sin().sum().backward()
         found.append((attended, *(part.grad for part in each)))
     assert calls == [[32], lengths]
@@ -261,9 +261,9 @@ def test_nothing_grows_with_the_square_of_the_batch():
 def test_an_example_without_tokens_changes_nothing(dropout):
     found = []
     for lengths in ([5, 11], [5, 0, 11]):
-        each, _ = heads(lengths, torch.bfloat16)
+        each, cu = heads(lengths, torch.bfloat16)
         torch.manual_seed(0)
-        attended = _one_by_one(*each, lengths, dropout, 0.3, None)
+        attended = _one_by_one(*each, cu, max(lengths), dropout, 0.3, None)
         attended.sum().backward()
         found.append((attended, *(part.grad for part in each)))
     for one, other in zip(*found, strict=True):
@@ -273,11 +273,11 @@ def test_an_example_without_tokens_changes_nothing(dropout):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_attention_with_dropout_has_the_mean_and_variance_of_torchs(dtype):
     """Over many draws: what is dropped is a probability, and the mean is attention without dropout."""
-    each, _ = heads([6, 13], dtype)
+    each, cu = heads([6, 13], dtype)
     torch.manual_seed(0)
     with torch.no_grad():
-        expected = _one_by_one(*each, [6, 13], 0.0, 0.5, None)
-        ours = torch.stack([_one_by_one(*each, [6, 13], 0.2, 0.5, None) for _ in range(2000)]).float()
+        expected = _one_by_one(*each, cu, 13, 0.0, 0.5, None)
+        ours = torch.stack([_one_by_one(*each, cu, 13, 0.2, 0.5, None) for _ in range(2000)]).float()
         parts = [part[:, 6:].unsqueeze(0) for part in each]
         torchs = [scaled_dot_product_attention(*parts, dropout_p=0.2, scale=0.5)[0] for _ in range(2000)]
     spread = ours.std(0)

@@ -17,6 +17,7 @@ from same_run import (
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.evaluation.forward_passes import evaluate_examples
+from mlm_recipes.masking.batch_plan import masked_positions
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.sparse_prediction import only_at, unsupported
 
@@ -24,7 +25,7 @@ from mlm_recipes.model.sparse_prediction import only_at, unsupported
 def loss_and_gradients(model, inputs, labels, sparse):
     model.zero_grad()
     if sparse:
-        with only_at(model, labels != -100):
+        with only_at(model, masked_positions(labels)):
             loss = masked_lm_loss(model(**inputs), labels)
     else:
         loss = masked_lm_loss(model(**inputs), labels)
@@ -53,7 +54,7 @@ def test_the_head_sees_the_masked_positions_and_no_others():
     inputs, labels = batch_of([9, 5], 0.4)
     seen = []
     model.cls.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
-    with only_at(model, labels != -100):
+    with only_at(model, masked_positions(labels)):
         assert model(**inputs).logits.shape == (1, int((labels != -100).sum()), 120)
     assert seen == [(1, int((labels != -100).sum()), 32)]
     assert model(**inputs).logits.shape == (2, 9, 120)  # and afterwards everything is as it was

@@ -75,7 +75,7 @@ def test_a_changed_head_is_detected(bench, monkeypatch):
     assert len(measured(verification_checks.fast_paths(bench))) == 4
     assert all(measured(verification_checks.fast_paths(bench)).values())
     monkeypatch.setattr(
-        "mlm_recipes.training.trainer.only_at", lambda model, where: only_at(model, where.roll(1, dims=1))
+        "mlm_recipes.training.trainer.only_at", lambda model, positions: only_at(model, positions.roll(1))
     )
     found = measured(verification_checks.fast_paths(bench))
     assert not any(ok for name, ok in found.items() if name.startswith("head"))
@@ -87,7 +87,7 @@ def test_attention_across_sequences_is_detected(bench, monkeypatch):
     def across(query, key, value, *rest):
         return torch.nn.functional.scaled_dot_product_attention(query, key, value)
 
-    monkeypatch.setattr("mlm_recipes.model.padding_free._difference", lambda model: None)
+    monkeypatch.setattr("mlm_recipes.model.padding_free._difference", lambda *args: None)
     monkeypatch.setattr("mlm_recipes.model.joined_attention._one_by_one", across)
     found = measured(verification_checks.fast_paths(bench))
     assert not found["joined in one row or padded: gradient"]

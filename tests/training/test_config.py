@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
 from mlm_recipes import MLMConfig
@@ -80,3 +81,20 @@ def test_a_config_changes_the_environment_only_as_transformers_does(monkeypatch)
     upstream = dict(os.environ)
     MLMConfig(torch_compile=True, use_cpu=True)
     assert dict(os.environ) == upstream
+
+
+def test_on_cuda_workers_prepare_batches_in_memory_that_is_copied_without_waiting(monkeypatch):
+    assert (MLMConfig().dataloader_num_workers, MLMConfig().accelerator_config.non_blocking) == (0, False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    monkeypatch.setattr(MLMConfig, "_setup_devices", torch.device("cpu"))  # there is no GPU to set up
+    found = MLMConfig(bf16=False)
+    assert (found.dataloader_num_workers, found.dataloader_persistent_workers) == (2, True)
+    assert found.accelerator_config.non_blocking
+    assert dataclasses.replace(found).to_dict() == found.to_dict()
+    streamed = MLMConfig(bf16=False, streaming=True)
+    assert (streamed.dataloader_num_workers, streamed.dataloader_persistent_workers) == (0, False)
+    given = MLMConfig(bf16=False, dataloader_num_workers=4, accelerator_config={"even_batches": True})
+    assert (given.dataloader_num_workers, given.dataloader_persistent_workers) == (4, False)
+    assert not given.accelerator_config.non_blocking
+    assert MLMConfig(use_cpu=True).dataloader_num_workers == 0
