@@ -154,6 +154,7 @@ def _trainer(row: Row, case: Case, device: torch.device, found: dict[str, Any]) 
     try:
         with _made(row, case, device, stopwatch, case.steps + Stopwatch.AFTER) as (trainer, batches):
             stopwatch.then = finish
+            stopwatch.start()
             trainer.train()
     finally:
         stopwatch.close()
@@ -226,9 +227,11 @@ def _work(model: Any, windows: list[Batches]) -> dict[str, Any]:
 def matrix_rate(device: torch.device, size: int) -> float:
     """Return the floating-point operations a second of a product of two square bf16 matrices of random numbers."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
+    warm = synchronize(device) + (0.2 if device.type == "cuda" else 0)  # a GPU that was idle raises its clock
+    while True:
         a @ b
-    began = synchronize(device)
+        if (began := synchronize(device)) > warm:
+            break
     for _ in range(10):
         a @ b
     return 20.0 * size**3 / (synchronize(device) - began)

@@ -22,7 +22,7 @@ def figures_of(turns: list[Figures], matrix_rate: float, calls: Figures | None =
         "peak_memory_bytes": first.get("peak_memory_bytes"),
         "warm_up_seconds": first["warm_up_seconds"],
         # What the warm-up took longer than so many later steps: compiling, capturing graphs, starting workers.
-        "compile_seconds": max(0.0, first["warm_up_seconds"] - first["warm_up_steps"] * _seconds(first)),
+        "start_seconds": max(0.0, first["warm_up_seconds"] - first["warm_up_steps"] * _seconds(first)),
         "waits": sum(first["waits"].values()) if "waits" in first else None,
         "calls": calls,
     }
@@ -63,7 +63,7 @@ def best(rows: dict[str, Figures], whose: str, bare: bool = False) -> tuple[str,
 
 HEAD = (
     "", "ms/step", "tokens/s", "of rate", "peak GB", "x peer", "x best peer", "memory", "launches", "graphs", "waits",
-    "compile s", "bare ms", "x bare peer", "over bare",
+    "start s", "bare ms", "x bare peer", "over bare",
 )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def table(rows: dict[str, Figures], peer: str) -> str:
                 f"{calls['launches']:.0f}" if calls else "",
                 f"{calls['graph_launches']:.0f}" if calls else "",
                 "" if row["waits"] is None else str(row["waits"]),
-                f"{row['compile_seconds']:.0f}",
+                f"{row['start_seconds']:.0f}",
                 f"{bare['ms_per_step']:.1f}" if bare else "",
                 _times(bare.get("tokens_per_second"), baseline.get("bare", {}).get("tokens_per_second")),
                 f"{row['over_bare']:+.1%}" if bare else "",

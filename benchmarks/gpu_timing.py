@@ -73,8 +73,7 @@ class Stopwatch(TrainerCallback):
 
     def __init__(self, case: Case, device: torch.device) -> None:
         self.case, self.device = case, device
-        self.built = time.perf_counter()
-        self.began = 0.0
+        self.began = time.perf_counter()
         self.readings: list[float] = []
         self.peak_bytes = 0
         self.waits: dict[str, int] = {}
@@ -82,9 +81,9 @@ class Stopwatch(TrainerCallback):
         self.then: Callable[[], None] = lambda: None
         self._watch = SynchronisationWatch(device)
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not self.began:
-            self.began = synchronize(self.device)
+    def start(self) -> None:
+        """Note the time right before training."""
+        self.began = synchronize(self.device)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         case, step = self.case, state.global_step
@@ -103,9 +102,8 @@ class Stopwatch(TrainerCallback):
         self._watch.close()
 
     def times(self) -> dict[str, Any]:
-        """Return the seconds before the first step, of the warm-up, and of each window."""
+        """Return the seconds until the warm-up ended, compiling included, and those of each window."""
         return {
-            "set_up_seconds": self.began - self.built,
             "warm_up_steps": self.case.warm_up,
             "warm_up_seconds": self.readings[0] - self.began,
             "window_seconds": _differences(self.readings),
