@@ -58,7 +58,7 @@ _PADDED_COMPILED = Row("peer + torch_compile", "peer", 4, _COMPILED)
 _BOTH = Row("peer + group_by_length + torch_compile", "peer", 2, _COMPILED, grouped=True)
 _PACKED_COMPILED = Row("peer + torch_compile", "peer", 2, _COMPILED)
 
-#: The orders after the first measurement of all rows with a target in which PEER and OURS are measured again.
+#: When PEER and OURS are measured a second time.
 AGAIN = 3
 
 PARAGRAPHS = (_TUTORIAL, PEER, _GROUPED, _PADDED_COMPILED, _BOTH, *_LADDER, OURS, _LOGGED_AS_PEER)
