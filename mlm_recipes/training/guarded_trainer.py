@@ -14,7 +14,7 @@ import torch
 from transformers.trainer_pt_utils import nested_gather
 
 from ..checkpoints.storage import list_checkpoints
-from .late_values import LateValues
+from .late_values import LateValues, reads_late
 from .nonfinite import SkippedSteps, refusal
 from .processes import from_main, gathered
 from .robust_trainer import RobustTrainer
@@ -51,9 +51,10 @@ class GuardedTrainer(RobustTrainer):
     step (`args.on_nonfinite`).
 
     On a CPU the gradient's norm is read before the update. On a GPU that would stop the stream of work in every step.
-    There the optimizer decides on the device: torch's fused AdamW changes nothing if `found_inf` is
-    1, as with float16's scaler. The norm and the loss are read a step later, before the next update; and at once before
-    anything is saved, evaluated or finished. With other optimizers the norm is read before the update there too.
+    There the optimizer decides on the device: torch's fused AdamW changes nothing if its attribute `found_inf` is 1,
+    and divides the gradients by `grad_scale`, which clips them; float16's scaler uses the same. The norm and the loss
+    are read a step later, before the next update; and at once before anything is saved, evaluated or finished. With
+    other optimizers the norm is read before the update there too.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -63,6 +64,7 @@ class GuardedTrainer(RobustTrainer):
         self._forget_step()
 
     def _forget_step(self) -> None:
+        self._trained: list[torch.nn.Parameter] | None = None
         self._losses: list[torch.Tensor] = []  # of this step's micro-batches so far
         self._step: _Step | None = None
         self._loss_before: torch.Tensor | None = None  # the sum of losses to log, without this step's
@@ -82,9 +84,8 @@ class GuardedTrainer(RobustTrainer):
         try:
             return super().train(*args, **kwargs)
         finally:
-            inner = _innermost(self.optimizer)
-            if hasattr(inner, "found_inf"):  # the optimizer may be the caller's
-                del inner.found_inf
+            for name in ("found_inf", "grad_scale"):  # the optimizer may be the caller's
+                vars(_innermost(self.optimizer)).pop(name, None)
 
     def training_step(
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
@@ -94,21 +95,34 @@ class GuardedTrainer(RobustTrainer):
         self._losses.append(loss)
         return loss
 
+    def _clip_grad_norm(self, model: Any) -> Any:
+        if not self._decides_on_device:
+            return super()._clip_grad_norm(model)
+        norm = self._norm()
+        # Adam divides the gradients by this as it reads them, instead of in a pass over all of them.
+        _innermost(self.optimizer).grad_scale = ((norm + 1e-6) / self.args.max_grad_norm).clamp(min=1.0)
+        return norm
+
+    def _norm(self) -> torch.Tensor:
+        """Return the norm of all gradients together."""
+        if self._trained is None:  # walking through all modules in every step takes half a millisecond
+            self._trained = [weight for weight in cast(Any, self.model).parameters() if weight.requires_grad]
+        return torch.nn.utils.get_total_norm([weight.grad for weight in self._trained if weight.grad is not None])
+
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        norm = super()._get_grad_norm(model, grad_norm)
+        on_device = self._decides_on_device
+        norm = self._norm() if grad_norm is None and on_device else super()._get_grad_norm(model, grad_norm)
         losses, self._losses = self._losses, []
         self._read_step()
         if norm is None:
             return norm
         known: torch.Tensor = torch.as_tensor(norm, device=self.args.device).detach()
         values = LateValues(torch.stack([known.double(), *(loss.double() for loss in losses)]))
-        step = _Step(self.state.global_step + 1, self._get_learning_rate(), values, guarded=False)
+        step = _Step(self.state.global_step + 1, self._get_learning_rate(), values, guarded=on_device)
         finite = known.isfinite()
         self._leave_out_of_mean(finite)
-        inner = _innermost(self.optimizer)
-        if not values.known_now and self._decides_on_device(inner):
-            inner.found_inf = finite.logical_not().float()
-            step.guarded = True
+        if on_device:
+            _innermost(self.optimizer).found_inf = finite.logical_not().float()
         elif not math.isfinite(values.read()[0]):
             self._leave_out(step)
             if self.accelerator.scaler is None:
@@ -116,11 +130,13 @@ class GuardedTrainer(RobustTrainer):
         self._step = step
         return norm
 
-    def _decides_on_device(self, optimizer: Any) -> bool:
-        """Tell whether the optimizer itself leaves the weights unchanged if `found_inf` is 1."""
-        if self.accelerator.scaler is not None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+    @property
+    def _decides_on_device(self) -> bool:
+        """Whether the optimizer itself clips, and changes nothing if `found_inf` is 1, so that nothing is read here."""
+        scaled = self.accelerator.scaler is not None or self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if scaled or not reads_late(self.args.device):
             return False
-        # torch.optim.AdamW is an Adam too.
+        optimizer = _innermost(self.optimizer)  # torch.optim.AdamW is an Adam too
         return isinstance(optimizer, torch.optim.Adam) and all(group["fused"] for group in optimizer.param_groups)
 
     def _leave_out_of_mean(self, finite: torch.Tensor) -> None:
@@ -194,7 +210,7 @@ class GuardedTrainer(RobustTrainer):
             self._globalstep_last_logged = state.global_step
             control.should_log = False
         last = control.should_training_stop or control.should_epoch_stop or state.global_step >= state.max_steps
-        if last or control.should_evaluate or control.should_save or (self._step and self._step.values.known_now):
+        if last or control.should_evaluate or control.should_save or not reads_late(self.args.device):
             self._read_step()
         super()._maybe_log_save_evaluate(
             tr_loss, grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, learning_rate=learning_rate

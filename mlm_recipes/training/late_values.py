@@ -7,6 +7,15 @@ import torch
 from ..masking.random_keys import Floats
 
 
+def reads_late(device: torch.device) -> bool:
+    """Tell whether reading a number would keep a device from working: so it is on a CUDA GPU, and not on a CPU.
+
+    >>> reads_late(torch.device("cpu"))
+    False
+    """
+    return device.type == "cuda"
+
+
 class LateValues:
     """A copy of some numbers on the CPU, which is made while the CPU goes on.
 
@@ -16,9 +25,8 @@ class LateValues:
     Args:
         values: shape `(n,)`, on any device.
 
-    >>> values = LateValues(torch.tensor([2.5, 1.0]))
-    >>> values.known_now, values.read().tolist()
-    (True, [2.5, 1.0])
+    >>> LateValues(torch.tensor([2.5, 1.0])).read().tolist()
+    [2.5, 1.0]
     """
 
     def __init__(self, values: torch.Tensor) -> None:
@@ -32,11 +40,6 @@ class LateValues:
                 self._made.record(torch.cuda.current_stream(values.device))
         else:
             self._copy = values.detach().cpu()
-
-    @property
-    def known_now(self) -> bool:
-        """Whether reading does not wait: always so on a CPU; elsewhere torch has no copy that does not wait."""
-        return self._made is None
 
     def read(self) -> Floats:
         """Return the numbers, float64, shape `(n,)`; wait if the copy has not been made yet."""

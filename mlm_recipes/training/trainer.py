@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -185,6 +186,14 @@ class MLMTrainer(ResumableTrainer):
         """Compute a micro-batch's loss and gradients, and count its tokens."""
         self.token_counter.add(inputs)
         return super().training_step(model, inputs, num_items_in_batch)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Return upstream's estimate, but count the model's parameters once: that walks through all its modules."""
+        return 6 * int(inputs["input_ids"].numel()) * self._body_parameters
+
+    @cached_property
+    def _body_parameters(self) -> int:
+        return int(cast(Any, self.model).num_parameters(exclude_embeddings=True))
 
     def compute_loss(
         self,

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from same_run import assert_close
 from small_run import NUMBERED, STEPS, At, make_trainer, weights
 from transformers import TrainerCallback
 
 from mlm_recipes.checkpoints.storage import list_checkpoints
+from mlm_recipes.model.rounding_bounds import rounding_bound
 from mlm_recipes.training.late_values import LateValues
 
 pytestmark = pytest.mark.usefixtures("signals_as_ever")
@@ -18,8 +20,12 @@ pytestmark = pytest.mark.usefixtures("signals_as_ever")
 @pytest.fixture(params=["at once", "a step later"], autouse=True)
 def late(request, monkeypatch):
     """Read a step's numbers as on a CPU, or as on a GPU."""
-    monkeypatch.setattr(LateValues, "known_now", request.param == "at once")
-    return request.param != "at once"
+    read_late(monkeypatch, request.param == "a step later")
+    return request.param == "a step later"
+
+
+def read_late(monkeypatch, late):
+    monkeypatch.setattr("mlm_recipes.training.guarded_trainer.reads_late", lambda device: late)
 
 
 def spoil(value):
@@ -156,18 +162,18 @@ def test_nothing_is_saved_with_a_step_that_is_not_finite(tokenizer):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"gradient_accumulation_steps": 2, "eval_strategy": "steps", "eval_steps": 3},
-        {"logging_steps": 4, "eval_strategy": "epoch"},
+        {"gradient_accumulation_steps": 2, "eval_strategy": "steps", "eval_steps": 3, "max_grad_norm": 1e9},
+        {"logging_steps": 4, "eval_strategy": "epoch", "max_grad_norm": 1e9},
         {"logging_strategy": "epoch", "save_strategy": "epoch", "optim": "adamw_torch"},
         {"logging_first_step": True, "logging_steps": 5, "max_grad_norm": 0.0, "save_strategy": "no"},
     ],
 )
 def test_a_run_is_the_same_if_its_numbers_are_read_a_step_later(tokenizer, monkeypatch, changes):
     found = []
-    for known_now in (True, False):
-        monkeypatch.setattr(LateValues, "known_now", known_now)
+    for late in (False, True):
+        read_late(monkeypatch, late)
         seen = []
-        trainer = make_trainer(tokenizer, NUMBERED, f"run-{known_now}", callback=At(5, lambda model: None), **changes)
+        trainer = make_trainer(tokenizer, NUMBERED, f"run-{late}", callback=At(5, lambda model: None), **changes)
         trainer.callback_handler.callbacks[-1].on_log = lambda args, state, control, logs, seen=seen, **kwargs: (
             seen.append((state.global_step, state.epoch, {name: logs[name] for name in logs if "loss" in name}))
         )
@@ -177,7 +183,7 @@ def test_a_run_is_the_same_if_its_numbers_are_read_a_step_later(tokenizer, monke
             for entry in trainer.state.log_history
         ]
         found.append((history, seen, result.training_loss, weights(trainer).tolist(), trainer.state.global_step))
-        assert not hasattr(trainer.optimizer.optimizer, "found_inf")
+        assert not {"found_inf", "grad_scale"} & vars(trainer.optimizer.optimizer).keys()
     assert found[0] == found[1]
 
 
@@ -199,3 +205,17 @@ def test_the_update_waits_for_the_norm_only_where_the_optimizer_cannot_decide(to
     watch = Watch(read)
     make_trainer(tokenizer, NUMBERED, callback=watch, max_steps=2, logging_steps=9, optim=optim).train()
     assert (watch.seen[0] == 0) == (late and optim == "adamw_torch_fused")
+
+
+def test_clipping_within_the_optimizer_equals_clipping_before_it(tokenizer, monkeypatch):
+    found = []
+    for late in (False, True):
+        read_late(monkeypatch, late)
+        trainer = make_trainer(tokenizer, NUMBERED, max_steps=1, max_grad_norm=1e-3, save_strategy="no")
+        trainer.train()
+        # The first moment is a tenth of the clipped gradient.
+        moments = [state["exp_avg"].flatten() for state in trainer.optimizer.state.values()]
+        found.append((torch.cat(moments), trainer.state.log_history[0]["grad_norm"]))
+    assert found[0][1] == found[1][1] > 1e-3
+    assert found[0][0].norm().item() == pytest.approx(1e-4, rel=1e-3)
+    assert_close(*(moments for moments, _ in found), rounding_bound(4))  # a product, or a quotient

@@ -14,6 +14,7 @@ from transformers import ModernBertConfig, ModernBertForMaskedLM, TrainerCallbac
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.model import joined_attention
+from mlm_recipes.training import guarded_trainer
 
 STEPS = 10
 
@@ -95,8 +96,9 @@ def modernbert(tokenizer):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Attention as on a device without flash attention: on a CPU it reads the lengths, which waits for nothing."""
+    """A trainer as on a GPU without flash attention; a CPU reads numbers and lengths, which waits for nothing."""
     monkeypatch.setattr(joined_attention, "_one_by_one", joined_attention._padded)
+    monkeypatch.setattr(guarded_trainer, "reads_late", lambda device: True)
     watch = Watch()
     yield watch
     watch.close()
