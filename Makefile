@@ -5,18 +5,21 @@
 # ARGS=    any other option: ARGS="--learning_rate 1e-4 --num_train_epochs 3"
 # PIP_OPTIONS=  options for pip when .venv is created, for example to find the CPU build of torch
 # TEXT=    a text file, on which `make pretrain-mini` trains, or `make bench` measures (by default the bundled corpus)
+# PYTHON_GPU=  a Python that has torch and the rest, for bench-gpu and test-gpu: nothing is created, installed or fetched
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
+# The environment of what needs a GPU: PYTHON_GPU as it is, or .venv after it has been set up.
+WITH_GPU = PYTHONPATH="$(CURDIR)" $(or $(PYTHON_GPU),$(BIN)/python)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-data torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint docs clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-gpu bench-data torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
-	@sed -n '2,7s/^# //p' $(MAKEFILE_LIST)
+	@sed -n '2,8s/^# //p' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready  ## create .venv and install what training needs
 
@@ -60,6 +63,9 @@ bench: setup  ## measure a training step, one option per row, and the cost of Tr
 	@$(BIN)/python benchmarks/collator.py $(if $(TEXT),--text $(TEXT))
 	@BENCH=$(BENCH) $(BIN)/python benchmarks/trainer.py $(if $(TEXT),--text $(TEXT))
 
+bench-gpu: $(if $(PYTHON_GPU),,setup)  ## measure training steps on one GPU against transformers' Trainer: six minutes. Without setting up: PYTHON_GPU=python3
+	@$(WITH_GPU) benchmarks/gpu.py $(ARGS)
+
 bench-data: setup  ## measure time and memory from a text of 100 MB to the first step: twenty minutes
 	@$(BIN)/python benchmarks/data.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
 
@@ -77,8 +83,8 @@ test-isa: $(VENV)/ready-dev  ## run all tests under several instruction sets and
 	    env $$(echo $$isa | tr , ' ') $(BIN)/python -m pytest --numprocesses auto --dist loadfile \
 	    -m "not gpu and not network and not browser" $(ARGS) || exit 1; done
 
-test-gpu: $(VENV)/ready-dev  ## run the tests marked gpu
-	@$(BIN)/python -m pytest -m gpu $(ARGS)
+test-gpu: $(if $(PYTHON_GPU),,$(VENV)/ready-dev)  ## run the tests marked gpu. Without setting up: PYTHON_GPU=python3
+	@$(WITH_GPU) -m pytest -m gpu $(ARGS)
 
 test-browser: $(VENV)/ready-dev $(VENV)/ready-demo  ## run the tests of the demo's page, in Chromium
 	@$(BIN)/python -m pytest -m browser $(ARGS)

@@ -14,8 +14,8 @@ from typing import Any
 
 import transformers
 from result_file import add_output_argument, write_result
-from step import ROOT, rows_of
 from transformers import DataCollatorForLanguageModeling
+from workload import TEXT, packed_rows, rows_of
 
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
 
@@ -36,13 +36,12 @@ def seconds(collators: dict[str, Callable[..., Any]], batches: list[list[dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/bundled/corpora/meditations.txt")
+    parser.add_argument("--text", type=Path, default=TEXT)
     add_output_argument(parser)
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     tokenizer, ids = rows_of(options.text)
-    flat = [token for row in ids for token in row[1:-1]]
-    long = [[101, *flat[at : at + 510], 102] for at in range(0, 64 * 510, 510)]
+    long = packed_rows(ids)[:64]
     special = tokenizer.get_special_tokens_mask
     result: dict[str, Any] = {"text": options.text.name, "shapes": {}}
     print(f"{'':34}{'batches of 16':>16}{'64 x 512':>16}   tokens/s")

@@ -18,10 +18,9 @@ import ctypes
 import json
 import os
 import platform
-import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +30,17 @@ import torch
 import transformers
 from result_file import add_output_argument, write_result
 from transformers import AutoConfig, AutoModelForMaskedLM, DataCollatorForLanguageModeling, set_seed
-from transformers.trainer_pt_utils import get_length_grouped_indices
+from workload import (
+    TEXT,
+    evenly_spaced,
+    grouped_batches,
+    masked_tokens,
+    model_flops,
+    random_batches,
+    rows_of,
+    typical,
+)
 
-from mlm_recipes.data.tokenizer import train_tokenizer
 from mlm_recipes.masking.batch_layout import labelled, without_mask
 from mlm_recipes.masking.batch_plan import by_length, masked_positions
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
@@ -46,7 +53,6 @@ from mlm_recipes.model.sparse_prediction import only_at
 from mlm_recipes.sources.model_folder import model_folder
 from mlm_recipes.training.cpu_allocator import kept_memory
 
-ROOT = Path(__file__).parent.parent
 BATCH, LENGTH, VOCABULARY = 16, 512, 30522
 SIZES = ("mini", "6x384", "bert-base")
 
@@ -104,29 +110,11 @@ ROWS_FLOAT32 = (
 )
 
 
-def rows_of(text: Path) -> tuple[Any, list[list[int]]]:
-    """Return a tokenizer and the text's paragraphs as token ids, in random order."""
-    paragraphs = [line for line in text.read_text("utf-8").splitlines() if line.strip()]
-    tokenizer = train_tokenizer(paragraphs, vocab_size=8192)
-    rows = tokenizer(paragraphs, truncation=True, max_length=LENGTH)["input_ids"]
-    random.Random(0).shuffle(rows)
-    return tokenizer, rows
-
-
 def choose_batches(rows: list[list[int]], grouped: bool, count: int) -> list[list[list[int]]]:
     """Return `count` batches for an epoch: of random ones the most typical, of those by length evenly spaced ones."""
-    order = list(range(len(rows)))
     if grouped:
-        generator = torch.Generator().manual_seed(0)
-        order = get_length_grouped_indices([len(row) for row in rows], BATCH, generator=generator)
-    batches = [[rows[i] for i in order[at : at + BATCH]] for at in range(0, len(rows) - BATCH + 1, BATCH)]
-    if grouped:
-        return [batches[int((i + 0.5) * len(batches) / count)] for i in range(count)]
-    tokens = [sum(map(len, batch)) for batch in batches]
-    padded = [BATCH * max(map(len, batch)) for batch in batches]
-    means = statistics.mean(tokens), statistics.mean(padded)
-    far = [abs(t / means[0] - 1) + abs(p / means[1] - 1) for t, p in zip(tokens, padded, strict=True)]
-    return [batches[i] for i in sorted(range(len(batches)), key=far.__getitem__)[:count]]
+        return evenly_spaced(grouped_batches(rows, BATCH), count)
+    return typical(random_batches(rows, BATCH), count)
 
 
 def make_model(size: str) -> Any:
@@ -144,19 +132,15 @@ def make_model(size: str) -> Any:
     return AutoModelForMaskedLM.from_config(config)
 
 
-def model_flops(model: Any, lengths: Sequence[int], masked: int) -> float:
-    """Return the floating-point operations that a step needs: six for each weight and token.
+def switch_fused(optimizer: torch.optim.Optimizer, fused: bool, device: torch.device) -> None:
+    """Let an AdamW take fused steps from now on, or torch's default ones.
 
-    Matrix products alone; the head's on masked tokens only, attention's by the square of each length. The same for
-    every row: what a row does beyond that is waste.
+    AdamW reads the switch at every step, but decides only at the first one where it counts them: on the device if
+    `fused`, otherwise on the CPU (`_init_group` in torch/optim/adam.py). Each implementation needs its own.
     """
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    encoder = {id(module) for module in model.base_model.modules()}
-    body = sum(module.weight.numel() for module in linear.values() if id(module) in encoder)
-    head = sum(module.weight.numel() for module in linear.values() if id(module) not in encoder)
-    config = model.config
-    attention = 12 * config.num_hidden_layers * config.hidden_size * sum(length**2 for length in lengths)
-    return 6.0 * (body * sum(lengths) + head * masked) + attention
+    optimizer.param_groups[0]["fused"] = fused or None  # with False, torch would not choose its foreach steps on CUDA
+    for state in optimizer.state.values():
+        state["step"] = state["step"].to(device if fused else "cpu")
 
 
 def plain_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -187,9 +171,7 @@ class Bench:
         self.model.set_attn_implementation(joined_attention.NAME if row.joined else self.attention)
         for parent, name, plain, fast in self.dropouts:
             setattr(parent, name, fast if row.fast_dropout else plain)
-        self.optimizer.param_groups[0]["fused"] = row.fused  # read at every step; the state is the same
-        for state in self.optimizer.state.values():  # but a fused step counts on the GPU, another on the CPU
-            state["step"] = state["step"].to(self.device if row.fused else "cpu")
+        switch_fused(self.optimizer, row.fused, self.device)
 
     def _collate(self, row: Row, batch: list[list[int]]) -> dict[str, Any]:
         if row.whose == "peer":
@@ -340,7 +322,7 @@ def summary(
         real = sum(len(ids) for _, batch in timed for ids in batch)
         spent = sum(second for second, _ in timed)
         flops = sum(
-            model_flops(bench.model, lengths, round(0.15 * (sum(lengths) - 2 * len(lengths))))
+            model_flops(bench.model, lengths, masked_tokens(lengths))
             for lengths in ([len(ids) for ids in batch] for _, batch in timed)
         )
         rate = flops / spent
@@ -416,7 +398,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", nargs="+", default=SIZES, choices=SIZES)
     parser.add_argument("--full", action="store_true", default=os.environ.get("BENCH") == "full")
-    parser.add_argument("--text", type=Path, default=ROOT / "mlm_recipes/bundled/corpora/meditations.txt")
+    parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--float32", action="store_true", help="all rows in float32, for a processor without bf16")
     parser.add_argument("--tables", type=Path, metavar="FILE", help="measure nothing, print the tables of a result")
     add_output_argument(parser)
@@ -426,7 +408,7 @@ def main() -> None:
         return
     transformers.logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tokenizer, rows = rows_of(options.text)
+    tokenizer, rows = rows_of(options.text, LENGTH)
     lengths = [len(row) for row in rows]
     print(f"{options.text.name}: {len(rows)} paragraphs, {sum(lengths):,} tokens; batches of {BATCH}, on {device}.")
     result: dict[str, Any] = {

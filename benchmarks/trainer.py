@@ -78,12 +78,13 @@ def overhead(model: Any, rows: Any, tokenizer: Any, steps: int, turns: int, fold
         batches = list(trainer.get_train_dataloader())[:steps]
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
         model.train()
+        device = next(model.parameters()).device.type
         for number, batch in enumerate(batches):
             started = time.perf_counter()
             given = without_mask(dict(batch))
             labels = given.pop("labels")
             with (
-                torch.autocast("cpu", torch.bfloat16, enabled=bool(args.bf16)),
+                torch.autocast(device, torch.bfloat16, enabled=bool(args.bf16)),
                 only_at(model, masked_positions(labels)),
             ):
                 loss = masked_lm_loss(model(**given), labels)

@@ -67,7 +67,7 @@ def test_every_flag_and_target_named_is_there(path):
     text = path.read_text("utf-8")
     launchers = {"nproc_per_node", "config_file", "cpu", "num_processes", "max-restarts", "signals-to-handle"}
     launchers |= {"rdzv_backend", "signal", "requeue"}  # the last two are SLURM's
-    launchers |= {"logdir", "float32"}  # TensorBoard's; benchmarks/step.py's
+    launchers |= {"logdir", "float32", "minutes"}  # TensorBoard's; benchmarks/step.py's; benchmarks/gpu.py's
     launchers |= {"rm", "build-arg"}  # docker's
     known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe"}
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
