@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..masking.collator import DataCollatorForMaskedLM
+from ..model.bf16_residual import use_bf16_residual, use_float32_residual
 from ..model.padding_free import use_padding_free
 from ..model.sparse_prediction import unsupported
 from .config import MLMConfig
@@ -52,6 +53,19 @@ def can_be_padding_free(
         ", in parts of similar length" if in_parts else "",
     )
     return False, in_parts
+
+
+def choose_residual(model: Any, args: MLMConfig) -> None:
+    """Keep the residual stream in bfloat16 if that was requested, otherwise in float32; log why it cannot be.
+
+    A model that another trainer kept in bfloat16 returns to float32.
+    """
+    use_float32_residual(model)
+    if not args.bf16_residual:
+        return
+    why = use_bf16_residual(model) if args.bf16 else "it needs bf16, which is off"
+    if why:
+        logger.warning("bf16_residual is off: %s. LayerNorm and the residual stream stay in float32.", why)
 
 
 @contextmanager
