@@ -15,7 +15,8 @@ from mlm_recipes.model.bf16_residual import LayerNorm, use_bf16_residual, use_fl
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.rounding_bounds import rounding_bound
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+DEVICES = ["cpu", pytest.param("cuda", marks=GPU)]
 
 
 def trained_norms(model):
@@ -28,17 +29,17 @@ def trained_norms(model):
     return model
 
 
-def pair(architecture):
+def pair(architecture, device="cpu"):
     """Return a model and its copy with a bf16 residual."""
-    plain = trained_norms(make(architecture))
+    plain = trained_norms(make(architecture)).to(device)
     ours = copy.deepcopy(plain)
     assert use_bf16_residual(ours) is None
     return plain, ours
 
 
-def results(model, dtype=torch.bfloat16, device="cpu"):
+def results(model, dtype=torch.bfloat16):
     """Return logits, loss and gradients of a padded batch; without autocast if `dtype` is None."""
-    model, (batch, labels) = model.to(device), batch_of([9, 1, 32, 17], 0.3)
+    device, (batch, labels) = model.device.type, batch_of([9, 1, 32, 17], 0.3)
     batch, labels = {name: value.to(device) for name, value in batch.items()}, labels.to(device)
     with torch.autocast(device, dtype or torch.bfloat16, enabled=dtype is not None):
         outputs = model(**batch)
@@ -84,8 +85,9 @@ def float32_outputs(model, names):
          {"model.embeddings.tok_embeddings"}),
     ],
 )  # fmt: skip
-def test_the_residual_stream_is_bfloat16_between_layers(architecture, stream, float32):
-    plain, ours = pair(architecture)
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_residual_stream_is_bfloat16_between_layers(architecture, stream, float32, device):
+    plain, ours = pair(architecture, device)
     assert float32_outputs(plain, stream) == set(stream)
     # What is left in float32: the embeddings that are looked up, whose LayerNorm rounds.
     everything = [name for name, module in ours.named_modules() if name and not isinstance(module, torch.nn.ModuleList)]
@@ -93,9 +95,10 @@ def test_the_residual_stream_is_bfloat16_between_layers(architecture, stream, fl
     assert float32_outputs(ours, everything) == float32
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_architecture_is_close_to_its_float32_residual(architecture):
-    plain, ours = pair(architecture)
+def test_every_architecture_is_close_to_its_float32_residual(architecture, device):
+    plain, ours = pair(architecture, device)
     (expected, loss, gradients), (found, our_loss, our_gradients) = results(plain), results(ours)
     assert_close(found, expected, bound(plain), "logits")
     assert our_loss.item() == pytest.approx(loss.item(), rel=bound(plain))
@@ -121,8 +124,6 @@ def test_outside_bf16_autocast_every_bit_is_the_same(architecture, dtype):
 @pytest.mark.parametrize("device", DEVICES)
 def test_statistics_and_their_gradients_are_float32(device):
     """Rows far from zero: a mean in bfloat16 would be wrong by as much as the rows vary."""
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
     torch.manual_seed(0)
     width = 256
     layer = trained_norms(LayerNorm(width)).to(device)
