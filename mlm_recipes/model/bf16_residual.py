@@ -31,7 +31,8 @@ class LayerNorm(torch.nn.LayerNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return `x`, of shape `(..., width)`, normalised."""
         device = x.device.type
-        if not torch.is_autocast_enabled(device) or torch.get_autocast_dtype(device) is not torch.bfloat16:
+        on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta tensors have none
+        if not on or torch.get_autocast_dtype(device) is not torch.bfloat16:
             return super().forward(x)
         if x.dtype is not torch.bfloat16:
             return super().forward(x).to(torch.bfloat16)
