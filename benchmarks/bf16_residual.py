@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--text", default="meditations", help="a file, or a known corpus")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--add", action="store_true", help="keep the runs that today's JSON has, and add these")
+    parser.add_argument("--add", action="store_true", help="keep the runs that today's JSON has, and add others")
     add_output_argument(parser)
     options = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
@@ -153,7 +153,10 @@ def main() -> None:
     today = result_path(options.output, "bf16_residual")
     rows = json.loads(today.read_text("utf-8"))["runs"] if options.add and today.exists() else []
     batch = {"rows": ROWS, "length": LENGTH, "smoothed": SMOOTHED, "every": EVERY, "learning_rate": STARTS}
+    done = {(row["start"], row["seed"]) for row in rows}
     for start, seed in itertools.product(options.start or STARTS, range(options.seeds)):
+        if (start, seed) in done:
+            continue
         for residual in (False, True):
             rows.append(run(start, seed, residual, options.steps, corpus, tokenizer))
             line = ", ".join(f"{name} {value:.4f}" for name, value in measures(rows[-1]).items())
