@@ -158,6 +158,16 @@ def test_the_tables_of_speed_are_what_was_measured(monkeypatch):
             assert rows in part, f"docs/speed.md should have, for {size} of {path.name}:\n{rows}"
 
 
+def test_the_table_of_the_bf16_residual_is_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    table_of = importlib.import_module("bf16_residual").table_of
+    newest = sorted(ROOT.glob("benchmarks/results/bf16_residual_*.json"))[-1]
+    rows = table_of(json.loads(newest.read_text("utf-8"))["summary"])
+    page = (ROOT / "docs/speed.md").read_text("utf-8")
+    assert rows in page, f"docs/speed.md should have, of {newest.name}:\n{rows}"
+    assert newest.name in page
+
+
 def test_the_figures_of_text_are_what_was_measured():
     page = (ROOT / "docs/text.md").read_text("utf-8")
     measured = json.loads(sorted(ROOT.glob("benchmarks/results/data_*.json"))[-1].read_text("utf-8"))

@@ -231,6 +231,13 @@ class MLMConfig(TrainingArguments):
             **{"nargs": "?", "const": True},  # so that the flag without a value means true, as it does upstream
         },
     )
+    bf16_residual: bool = field(
+        default=False,
+        metadata={
+            "help": "With bf16: LayerNorm and the sums of the residual connections are computed in bfloat16 too; a "
+            "step is faster on a GPU, the loss differs by rounding."
+        },
+    )
     # Optimizer
     decay_bias_and_norm: bool = field(
         default=False,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ..masking.collator import DataCollatorForMaskedLM
+from ..model.bf16_residual import use_bf16_residual, use_float32_residual
 from ..model.flash_attention import ASKED
 from ..model.padding_free import use_padding_free
 from ..model.sparse_prediction import unsupported
@@ -72,11 +73,24 @@ def can_record(args: MLMConfig, device: torch.device) -> bool:
         why = "DeepSpeed, FSDP and float16 decide in each step what to compute"
     elif args.gradient_checkpointing:
         why = "gradient_checkpointing stores the state of the random numbers in each step"
-    elif not any(why is None for asked, why in ASKED.items() if asked[0] == device):
+    elif not any(reason is None for (asked, *_), reason in ASKED.items() if asked == device):
         why = "attention pads its sequences"
     if why:
         logger.warning("cuda_graphs is off: %s. The result is the same, but a small step takes longer.", why)
     return why is None
+
+
+def choose_residual(model: Any, args: MLMConfig) -> None:
+    """Keep the residual stream in bfloat16 if that was requested, otherwise in float32; log why it cannot be.
+
+    A model that another trainer kept in bfloat16 returns to float32.
+    """
+    use_float32_residual(model)
+    if not args.bf16_residual:
+        return
+    why = use_bf16_residual(model) if args.bf16 else "it needs bf16, which is off"
+    if why:
+        logger.warning("bf16_residual is off: %s. LayerNorm and the residual stream stay in float32.", why)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from ..model.loss import masked_lm_loss
 from ..model.positions import first_position, usable_length
 from ..model.sparse_prediction import only_at
 from .config import MLMConfig
-from .fast_paths import can_be_padding_free, can_be_sparse, can_record, compiled_for_any_shape
+from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual, compiled_for_any_shape
 from .inputs import check_stream, from_text, texts_of, token_rows
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
@@ -172,6 +172,7 @@ class MLMTrainer(ResumableTrainer):
         )
         self.graphs: StepGraphs | None = None
         use_fast_dropout(model)
+        choose_residual(model, args)
         self.token_counter = TokenCounter()
 
     def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:

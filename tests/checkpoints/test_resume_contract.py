@@ -55,7 +55,8 @@ def test_every_classified_value_is_a_config_field():
     ("expected", "names"),
     [
         ("fixed", ["seed", "mlm_probability", "evaluation_seed", "static_masks", "loss_on"]),
-        ("named", ["learning_rate", "max_steps", "num_train_epochs", "warmup_steps", "model", "bf16", "a_new_value"]),
+        ("named", ["learning_rate", "max_steps", "num_train_epochs", "warmup_steps", "model", "a_new_value"]),
+        ("named", ["bf16", "bf16_residual"]),
         ("allowed", ["logging_steps", "per_device_eval_batch_size", "save_total_limit", "dataloader_num_workers"]),
     ],
 )
