@@ -24,6 +24,7 @@ from transformers import TrainerCallback
 from workload import masked_tokens, model_flops
 
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
+from mlm_recipes.training.trainer import MLMTrainer
 
 #: Loggers whose warnings a row records: a fast path that is off says why.
 _LOGGERS = ("mlm_recipes", "torch._dynamo")
@@ -78,7 +79,7 @@ def left_as_found() -> Iterator[None]:
     """Undo what a trainer changes for the whole process.
 
     With torch_compile, transformers sets environment variables, from which accelerate would compile the later rows too,
-    and turns TF32 on.
+    and turns TF32 on. With full_determinism, it turns deterministic algorithms on.
     """
     precision = torch.backends.fp32_precision
     with mock.patch.dict(os.environ):
@@ -86,6 +87,8 @@ def left_as_found() -> Iterator[None]:
             yield
         finally:
             torch.backends.fp32_precision = precision
+            torch.use_deterministic_algorithms(False)
+            torch.backends.cudnn.deterministic = False
 
 
 def guarded(measured: Callable[[dict[str, Any]], None], device: torch.device, seconds: float) -> dict[str, Any]:
@@ -175,9 +178,15 @@ def _bare(trainer: Any, case: Case, batches: Batches) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
     model.train()
 
+    def passes(inputs: dict[str, Any], count: Any) -> None:
+        if isinstance(trainer, MLMTrainer):  # which may replay them
+            trainer.passes(model, inputs, count)
+        else:
+            trainer.compute_loss(model, inputs, num_items_in_batch=count).backward()
+
     def step(number: int) -> None:
         inputs, count = given[number % len(given)]
-        trainer.compute_loss(model, dict(inputs), num_items_in_batch=count).backward()
+        passes(dict(inputs), count)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -10,6 +10,7 @@ import torch
 from gpu_cases import Batches, Case
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
 
+from mlm_recipes.masking.batch_plan import FILLING
 from mlm_recipes.training.config import MLMConfig
 from mlm_recipes.training.trainer import MLMTrainer
 
@@ -52,6 +53,7 @@ _LADDER = [
     for count, switch in enumerate(SWITCHES[:-1], start=1)
 ]
 _LOGGED_AS_PEER = _of_ours(len(SWITCHES), "ours, logging as the peer", 4, logging_steps=TrainingArguments.logging_steps)
+_DETERMINISTIC = _of_ours(len(SWITCHES), "ours, full_determinism", 4, full_determinism=True)
 _TUTORIAL = Row("tutorial: padded to the full length, loss on all", "tutorial", 4)
 _GROUPED = Row("peer + group_by_length", "peer", 1, grouped=True)
 _PADDED_COMPILED = Row("peer + torch_compile", "peer", 4, _COMPILED)
@@ -61,9 +63,9 @@ _PACKED_COMPILED = Row("peer + torch_compile", "peer", 2, _COMPILED)
 #: When PEER and OURS are measured a second time.
 AGAIN = 3
 
-PARAGRAPHS = (_TUTORIAL, PEER, _GROUPED, _PADDED_COMPILED, _BOTH, *_LADDER, OURS, _LOGGED_AS_PEER)
+PARAGRAPHS = (_TUTORIAL, PEER, _GROUPED, _PADDED_COMPILED, _BOTH, *_LADDER, OURS, _LOGGED_AS_PEER, _DETERMINISTIC)
 #: Packed rows all have the same length, so that they need no grouping.
-PACKED = (_TUTORIAL, PEER, _PACKED_COMPILED, *_LADDER, OURS, _LOGGED_AS_PEER)
+PACKED = (_TUTORIAL, PEER, _PACKED_COMPILED, *_LADDER, OURS, _LOGGED_AS_PEER, _DETERMINISTIC)
 
 
 def make_trainer(
@@ -119,5 +121,7 @@ def collated(trainer: Any, batches: Batches) -> list[tuple[dict[str, Any], torch
         if ours:
             rows = [row | {"example_id": number, "epoch": 0} for number, row in enumerate(rows)]
         given, count = trainer.get_batch_samples(iter([collate(rows)]), 1, trainer.args.device)
-        found.append((trainer._prepare_inputs(given[0]), count))
+        inputs = trainer._prepare_inputs(given[0])
+        inputs.pop(FILLING, None)  # which only the counter of tokens reads
+        found.append((inputs, count))
     return found
