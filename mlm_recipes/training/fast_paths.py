@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,21 +52,3 @@ def can_be_padding_free(
         ", in parts of similar length" if in_parts else "",
     )
     return False, in_parts
-
-
-@contextmanager
-def compiled_for_any_shape(args: MLMConfig) -> Iterator[None]:
-    """Let accelerate, which is set up inside `with`, compile the model once for batches of any shape.
-
-    Nearly every batch has its own shape, unless rows are packed. accelerate reads this from the environment only.
-    """
-    name = "ACCELERATE_DYNAMO_USE_DYNAMIC"
-    compiled = args.torch_compile or args.torch_compile_backend or args.torch_compile_mode
-    if args.packing or not compiled or name in os.environ:
-        yield
-        return
-    os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        del os.environ[name]

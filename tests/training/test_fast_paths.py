@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import os
 from types import SimpleNamespace
 
 import pytest
 
 from mlm_recipes import MLMConfig, MLMTrainer
-from mlm_recipes.training import fast_paths, precision
+from mlm_recipes.training import precision
 
 
 @pytest.mark.parametrize(
@@ -30,12 +29,3 @@ def test_a_trainer_says_it_once(tiny_bert, tokenizer, rows, monkeypatch, caplog)
         model = copy.deepcopy(tiny_bert)
         MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer).train()
     assert caplog.text.count("does not multiply bfloat16 in hardware") == 1
-
-
-@pytest.mark.parametrize("packing", [False, True])
-def test_the_compiler_is_told_of_changing_shapes_but_where_rows_are_packed(packing):
-    name = "ACCELERATE_DYNAMO_USE_DYNAMIC"
-    args = MLMConfig(torch_compile=True, packing=packing, use_cpu=True)
-    with fast_paths.compiled_for_any_shape(args):
-        assert (os.environ.get(name) == "true") is not packing
-    assert name not in os.environ
