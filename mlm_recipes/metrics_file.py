@@ -369,6 +369,13 @@ class OutOfMemory(TypedDict):
     parts: int
 
 
+class Compilation(TypedDict):
+    """What `torch_compile` did: the regions that were compiled (0 if a trial failed), and how long that took."""
+
+    regions: int
+    seconds: float
+
+
 class PeakMemory(TypedDict):
     """The peak memory of the main process."""
 
@@ -405,6 +412,7 @@ class Loop(TypedDict):
     tokens_per_second: float | None
     machine_limit: NotRequired[MachineLimit | None]
     out_of_memory: NotRequired[OutOfMemory]
+    compilation: NotRequired[Compilation]
 
 
 class Measuring(TypedDict):

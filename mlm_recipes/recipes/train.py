@@ -173,6 +173,8 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
             }
             if trainer.micro_batch_parts > 1:
                 loop["out_of_memory"] = {"parts": trainer.micro_batch_parts}
+            if trainer.compiled.facts is not None:
+                loop["compilation"] = trainer.compiled.facts
             metrics = metrics_of(run, config, before, after, compared, not_made, loop)
             if trainer.is_world_process_zero():
                 run_folder.write_metrics(folder, metrics)

@@ -17,6 +17,7 @@ from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.names import did_you_mean
 from . import precision
+from .compile_option import CompileOption, compile_option
 from .config_checks import check
 from .torchrun_restarts import rejoin_process_group
 
@@ -238,6 +239,14 @@ class MLMConfig(TrainingArguments):
             "step is faster on a GPU, the loss differs by rounding."
         },
     )
+    torch_compile: str = field(  # type: ignore[assignment]  # argparse takes no bool | str; __post_init__ makes it one
+        default="auto",
+        metadata={
+            "help": "Compile the model's layers and its head while training: true, false, or auto (on CUDA, if the run "
+            "is long enough to earn the time it takes).",
+            **{"nargs": "?", "const": "true"},
+        },
+    )
     # Optimizer
     decay_bias_and_norm: bool = field(
         default=False,
@@ -374,7 +383,11 @@ class MLMConfig(TrainingArguments):
             self.dataloader_num_workers = _WORKERS_ON_CUDA if on_cuda and not self.streaming else 0
             self.dataloader_persistent_workers = self.dataloader_persistent_workers or self.dataloader_num_workers > 0
         given: Any = self.accelerator_config
+        # transformers would let accelerate compile the whole model, and switch TF32 on. None of this is its concern.
+        compiled = compile_option(self.torch_compile, self.torch_compile_backend, self.torch_compile_mode)
+        self._set_compile(CompileOption(False))
         super().__post_init__()
+        self._set_compile(compiled)
         if given is None and on_cuda and self.dataloader_pin_memory:
             config: Any = self.accelerator_config
             config.non_blocking = True  # batches are copied while the GPU computes
@@ -384,6 +397,10 @@ class MLMConfig(TrainingArguments):
                     f"accelerator_config: received {name}: true. Accepted: false, or no value, since each process "
                     "reads its own part of every step. Leave it out."
                 )
+
+    def _set_compile(self, option: CompileOption) -> None:
+        values: Any = option
+        self.torch_compile, self.torch_compile_backend, self.torch_compile_mode = values
 
     @cached_property
     def _setup_devices(self) -> torch.device:  # where TrainingArguments joins the process group

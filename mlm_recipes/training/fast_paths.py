@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -91,21 +88,3 @@ def choose_residual(model: Any, args: MLMConfig) -> None:
     why = use_bf16_residual(model) if args.bf16 else "it needs bf16, which is off"
     if why:
         logger.warning("bf16_residual is off: %s. LayerNorm and the residual stream stay in float32.", why)
-
-
-@contextmanager
-def compiled_for_any_shape(args: MLMConfig) -> Iterator[None]:
-    """Let accelerate, which is set up inside `with`, compile the model once for batches of any shape.
-
-    Nearly every batch has its own shape, unless rows are packed. accelerate reads this from the environment only.
-    """
-    name = "ACCELERATE_DYNAMO_USE_DYNAMIC"
-    compiled = args.torch_compile or args.torch_compile_backend or args.torch_compile_mode
-    if args.packing or not compiled or name in os.environ:
-        yield
-        return
-    os.environ[name] = "true"
-    try:
-        yield
-    finally:
-        del os.environ[name]

@@ -126,11 +126,10 @@ class MicroBatchParts(TrainerCallback):
         return torch.as_tensor(loss, device=args.device)
 
     def _exchange_of(self, model: Any, args: TrainingArguments) -> GradientExchange | None:
-        ddp = getattr(model, "_orig_mod", model)  # as it was before torch.compile
-        if not isinstance(ddp, DistributedDataParallel):
+        if not isinstance(model, DistributedDataParallel):
             return None
-        if self._exchange is None or self._exchange.ddp is not ddp:
-            self._exchange = GradientExchange(ddp, broadcast_buffers=bool(args.ddp_broadcast_buffers))
+        if self._exchange is None or self._exchange.ddp is not model:
+            self._exchange = GradientExchange(model, broadcast_buffers=bool(args.ddp_broadcast_buffers))
             if self.parts > 1:
                 self._exchange.end()
         return self._exchange

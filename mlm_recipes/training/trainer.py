@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import TorchDynamoPlugin, gather_object
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
@@ -30,8 +30,9 @@ from ..model.loading import load_model
 from ..model.loss import masked_lm_loss
 from ..model.positions import first_position, usable_length
 from ..model.sparse_prediction import only_at
+from .compiled_regions import CompiledRegions
 from .config import MLMConfig
-from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual, compiled_for_any_shape
+from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual
 from .inputs import check_stream, from_text, texts_of, token_rows
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
@@ -139,17 +140,16 @@ class MLMTrainer(ResumableTrainer):
         ours = data_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
             ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
-        with compiled_for_any_shape(args):
-            super().__init__(
-                model=model,
-                args=args,
-                data_collator=data_collator if data_collator is not None else ours,
-                train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
-                eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
-                processing_class=processing_class,
-                compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
-                **kwargs,
-            )
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=data_collator if data_collator is not None else ours,
+            train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
+            eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
+            processing_class=processing_class,
+            compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
+            **kwargs,
+        )
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         #: Shows the progress of training on the terminal.
@@ -173,7 +173,15 @@ class MLMTrainer(ResumableTrainer):
         self.graphs: StepGraphs | None = None
         use_fast_dropout(model)
         choose_residual(model, args)
+        own_collator = None if self.data_collator is ours else "data_collator is your own, whose batches are not known"
+        #: Compiles the model while it trains.
+        self.compiled = CompiledRegions(self, self._evaluation_collator, own_collator)
+        self.add_callback(self.compiled)
         self.token_counter = TokenCounter()
+
+    def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
+        # CompiledRegions compiles; accelerate would compile the whole model, whatever its environment says.
+        return super()._build_accelerator_args(**kwargs) | {"dynamo_plugin": TorchDynamoPlugin(backend="no")}
 
     def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
         return token_rows(rows, name, lambda text: to_rows(text, tokenizer, self._max_length, **self._how_to_rows))
@@ -184,6 +192,7 @@ class MLMTrainer(ResumableTrainer):
             return super()._train(*args, **kwargs)
         finally:
             self.progress.close()
+            self.compiled.restore()
             self._free_graphs()
 
     def _free_graphs(self) -> None:

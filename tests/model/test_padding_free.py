@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 
 import pytest
@@ -349,22 +348,6 @@ def test_a_model_with_its_own_attention_gets_parts_of_similar_length(tokenizer, 
     assert "Batches are padded, in parts of similar length; the loss is the same." in caplog.text
     assert [shape for shape in shapes if shape[1] > 4] == [(3, 82), (3, 7)] * 2 + [(6, 82)] * 2
     assert_same_weights(*weights, make_model("mpnet", tokenizer), steps=2)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # the compiler's own, about torch and transformers
-def test_a_compiled_run_is_the_same(tokenizer, corpus):
-    """Batches of always new lengths, compiled once."""
-    rows = corpus["train"].select(range(60))
-    losses = []
-    for compiled in (False, True):
-        changes = {"per_device_train_batch_size": 8, "disable_tqdm": True, "torch_compile": compiled}
-        with torch._dynamo.config.patch(error_on_recompile=True) if compiled else contextlib.nullcontext():
-            trainer, _ = trained(make_bert(tokenizer), tokenizer, rows, **changes)
-        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
-        assert trainer.padding_free
-        losses[-1].append(trainer.evaluate()["eval_loss"])
-    assert losses[0] == pytest.approx(losses[1], rel=loss_bound(make_bert(tokenizer), steps=6))
 
 
 @pytest.mark.gpu

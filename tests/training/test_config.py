@@ -5,10 +5,10 @@ import os
 
 import pytest
 import torch
-from transformers import TrainingArguments
+from transformers import HfArgumentParser, TrainingArguments
 
 from mlm_recipes import MLMConfig
-from mlm_recipes.recipes.arguments import read_config
+from mlm_recipes.recipes.arguments import parse_arguments, read_config
 from mlm_recipes.training.config import own_fields
 
 
@@ -34,6 +34,7 @@ def test_the_config_extends_transformers_arguments_without_name_conflicts():
         ({"dataloader_in_order": False}, "dataloader_in_order: received False. Accepted: True"),
         ({"ignore_data_skip": True}, "ignore_data_skip: received True"),
         ({"restore_callback_states_from_checkpoint": True}, "restore_callback_states_from_checkpoint: received True"),
+        ({"torch_compile": "maybe"}, "torch_compile: received 'maybe'. Accepted: auto"),
         ({"loss_on": "all"}, "loss_on: received 'all' with padding 'longest'"),
         ({"train_sampling_strategy": "batch_rebalance"}, "train_sampling_strategy: received 'batch_rebalance'"),
         ({"accelerator_config": {"split_batches": True}}, "accelerator_config: received split_batches: true"),
@@ -75,12 +76,63 @@ def test_the_launchers_precision_becomes_the_runs(monkeypatch, launcher, given, 
     assert MLMConfig(**given).to_recipe()["bf16"] is found
 
 
-def test_a_config_changes_the_environment_only_as_transformers_does(monkeypatch):
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, ("auto", None, None)),
+        ({"torch_compile": True}, (True, None, None)),
+        ({"torch_compile": "false"}, (False, None, None)),
+        ({"torch_compile_mode": "max-autotune"}, (True, None, "max-autotune")),
+        ({"torch_compile_backend": "aot_eager"}, (True, "aot_eager", None)),
+        ({"torch_compile": False, "torch_compile_backend": "aot_eager"}, (False, "aot_eager", None)),
+    ],
+)
+def test_what_torch_compile_means(given, found, monkeypatch):
+    config = MLMConfig(**given)
+    for each in (config, dataclasses.replace(config), MLMConfig(**config.to_recipe())):
+        assert (each.torch_compile, each.torch_compile_backend, each.torch_compile_mode) == found
+    assert dataclasses.replace(config, torch_compile=False).torch_compile is False
+    # What accelerate's launcher says is the run's, but only where the run says nothing.
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_MODE", "default")
+    assert MLMConfig().torch_compile is True
+    assert MLMConfig().torch_compile_backend == "eager"
+    assert MLMConfig(**given).torch_compile is (found[0] if given else True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ([], "auto"),
+        (["--torch_compile"], True),
+        (["--torch_compile", "auto"], "auto"),
+        (["--torch_compile", "false"], False),
+        (["--torch-compile=True"], True),
+    ],
+)
+def test_torch_compile_on_a_command_line(flags, found):
+    assert read_config("quickstart", parse_arguments(flags)).torch_compile is found
+    (config,) = HfArgumentParser(MLMConfig).parse_args_into_dataclasses([*flags, "--use_cpu"])
+    assert config.torch_compile is found
+
+
+@pytest.mark.parametrize(("written", "found"), [("auto", "auto"), ("true", True), ("false", False)])
+def test_torch_compile_in_a_recipe(written, found, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"torch_compile: {written}\n", "utf-8")
+    assert read_config(tmp_path / "mine.yaml").torch_compile is found
+    assert read_config(tmp_path / "mine.yaml", {"torch_compile": True}).torch_compile is True
+
+
+def test_torch_compile_leaves_the_environment_and_tf32_alone(monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    TrainingArguments(output_dir="out", torch_compile=True, use_cpu=True)
-    upstream = dict(os.environ)
+    for name in ("transformers.training_args.enable_tf32", "transformers.training_args.is_torch_tf32_available"):
+        monkeypatch.setattr(name, lambda *args: switched.append(args) or True)
+    before, switched = dict(os.environ), []
     MLMConfig(torch_compile=True, use_cpu=True)
-    assert dict(os.environ) == upstream
+    assert dict(os.environ) == before
+    assert switched == []
+    TrainingArguments(output_dir="out", torch_compile=True, use_cpu=True)
+    assert (True,) in switched  # as transformers does
 
 
 def test_on_cuda_workers_prepare_batches_in_memory_that_is_copied_without_waiting(monkeypatch):

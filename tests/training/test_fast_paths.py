@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +13,7 @@ from same_run import PROPORTIONAL_STEPS
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.model.bf16_residual import LayerNorm
 from mlm_recipes.model.rounding_bounds import rounding_bound
-from mlm_recipes.training import fast_paths, precision
+from mlm_recipes.training import precision
 
 
 @pytest.mark.parametrize(
@@ -80,12 +79,3 @@ def test_a_model_is_given_back_its_float32_residual(tiny_bert, tokenizer, number
     _train(tiny_bert, tokenizer, numbered, bf16=True, bf16_residual=True)
     _train(tiny_bert, tokenizer, numbered, bf16=True)
     assert not _has_bf16_residual(tiny_bert)
-
-
-@pytest.mark.parametrize("packing", [False, True])
-def test_the_compiler_is_told_of_changing_shapes_but_where_rows_are_packed(packing):
-    name = "ACCELERATE_DYNAMO_USE_DYNAMIC"
-    args = MLMConfig(torch_compile=True, packing=packing, use_cpu=True)
-    with fast_paths.compiled_for_any_shape(args):
-        assert (os.environ.get(name) == "true") is not packing
-    assert name not in os.environ
