@@ -376,6 +376,14 @@ class Compilation(TypedDict):
     seconds: float
 
 
+class RecordedGraphs(TypedDict):
+    """What `cuda_graphs` recorded: how many shapes of batches, how long that took, and the memory they kept."""
+
+    shapes: int
+    seconds: float
+    bytes: int
+
+
 class PeakMemory(TypedDict):
     """The peak memory of the main process."""
 
@@ -413,6 +421,7 @@ class Loop(TypedDict):
     machine_limit: NotRequired[MachineLimit | None]
     out_of_memory: NotRequired[OutOfMemory]
     compilation: NotRequired[Compilation]
+    cuda_graphs: NotRequired[RecordedGraphs]
 
 
 class Measuring(TypedDict):

@@ -175,6 +175,8 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
                 loop["out_of_memory"] = {"parts": trainer.micro_batch_parts}
             if trainer.compiled.facts is not None:
                 loop["compilation"] = trainer.compiled.facts
+            if trainer.graphs is not None:
+                loop["cuda_graphs"] = trainer.graphs.facts
             metrics = metrics_of(run, config, before, after, compared, not_made, loop)
             if trainer.is_world_process_zero():
                 run_folder.write_metrics(folder, metrics)

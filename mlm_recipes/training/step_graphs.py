@@ -12,6 +12,7 @@ import torch
 
 from ..masking.batch_plan import POSITIONS
 from ..masking.buckets import shape_of
+from ..metrics_file import RecordedGraphs
 from ..model.rounding_bounds import rounding_bound, summed_terms
 from ..sources.escaping import first_line
 from .out_of_memory import is_out_of_memory
@@ -120,7 +121,7 @@ class StepGraphs:
 
     Attributes:
         recorded: the recordings, by shape.
-        seconds: the seconds that recording took.
+        facts: how many there were, the seconds that recording took, and the memory that they kept.
         reason: why nothing is recorded any more, or None.
     """
 
@@ -128,10 +129,11 @@ class StepGraphs:
         self, model: torch.nn.Module, compute: Pass, *, half: bool = True, recorder: Recorder | None = None
     ) -> None:
         self.model, self._compute, self._half = model, compute, half
-        self.recorder = CudaGraphs() if recorder is None else recorder
+        self._recorder = CudaGraphs() if recorder is None else recorder
         self.recorded: dict[Any, _Recording] = {}
-        self.shapes = 0
-        self.seconds = 0.0
+        self._seconds = 0.0
+        #: What metrics.json records.
+        self.facts: RecordedGraphs = {"shapes": 0, "seconds": 0.0, "bytes": 0}
         self.reason: str | None = None
         self._came: dict[Any, int] = {}
         self._flat: torch.Tensor | None = None
@@ -159,12 +161,17 @@ class StepGraphs:
             return loss
         started = time.monotonic()
         loss = self._record(shape, batch, count)
-        self.seconds += time.monotonic() - started
+        self._seconds += time.monotonic() - started
+        self.facts = {"shapes": len(self.recorded), "seconds": self._seconds, "bytes": self._recorder.bytes}
         return loss
 
     def free(self) -> None:
-        """Free the memory of the recordings, whose number `shapes` keeps, and leave the gradients to the parameters."""
-        self.shapes = len(self.recorded)
+        """Forget the recordings and free their memory; the gradients stay with the parameters."""
+        if self.recorded:
+            logger.info(
+                "cuda_graphs: small steps of %(shapes)d shapes were replayed; recording them took %(seconds).0f s, and "
+                "they kept %(bytes)d bytes.", self.facts
+            )  # fmt: skip
         self.recorded.clear()
         self._flat, self._parts = None, []
 
@@ -199,13 +206,13 @@ class StepGraphs:
 
         begun = _random_state(count.device)
         flat.zero_()
-        usual = self.recorder.seconds(act)
+        usual = self._recorder.seconds(act)
         done, loss, gradients = _random_state(count.device), recording.loss.clone(), flat.clone()
         try:
-            recording.replay = self.recorder.record(act)
+            recording.replay = self._recorder.record(act)
             _set_random_state(count.device, begun)
             flat.zero_()
-            replay = self.recorder.seconds(recording.replay)
+            replay = self._recorder.seconds(recording.replay)
             reason = self._difference((recording.loss, loss), (flat, gradients), batch["input_ids"].numel())
             if reason is None and replay > _FASTER * usual:
                 reason = f"a replay takes {replay * 1e3:.1f} ms, and the pass itself {usual * 1e3:.1f} ms"

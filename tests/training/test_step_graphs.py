@@ -74,8 +74,10 @@ def losses(trainer):
 )
 def test_a_run_is_the_same_with_recordings(tokenizer, recorder, changes):
     plain, recorded = (run(tokenizer, recorder, dropout=0.1, cuda_graphs=on, **changes) for on in (False, True))
-    assert recorder.recorded == recorded.graphs.shapes >= 1
+    assert recorder.recorded == recorded.graphs.facts["shapes"] >= 1
     assert recorder.replays > 6
+    assert recorded.graphs.facts["seconds"] > 0
+    assert not recorded.graphs.recorded  # freed at the end
     assert losses(recorded) == pytest.approx(losses(plain), rel=1e-6)
     assert_close(weights(recorded), weights(plain), 1e-6)
 
@@ -111,7 +113,7 @@ def test_a_replay_that_differs_is_not_used(tokenizer, recorder, caplog):
     recorder.record = lambda act: lambda: None  # no gradient
     found = run(tokenizer, recorder, dropout=0.1)
     assert "cuda_graphs is off: the gradient of a replay differs by 1.0e+00" in caplog.text
-    assert found.graphs.shapes == 0
+    assert found.graphs.facts["shapes"] == 0
     plain = run(tokenizer, recorder, dropout=0.1, cuda_graphs=False)
     assert torch.equal(weights(found), weights(plain))
 
@@ -145,7 +147,7 @@ def test_a_replay_that_is_hardly_faster_is_not_used(tokenizer, recorder, caplog)
 
 def test_a_large_batch_is_not_recorded(tokenizer, recorder, monkeypatch):
     monkeypatch.setattr(step_graphs, "MOST_TOKENS", 100)
-    assert run(tokenizer, recorder).graphs.shapes == recorder.recorded == 0
+    assert run(tokenizer, recorder).graphs.facts["shapes"] == recorder.recorded == 0
 
 
 def test_a_resumed_run_with_recordings_is_the_same(tokenizer, recorder):
@@ -190,5 +192,5 @@ def test_on_a_gpu_a_run_is_the_same_with_graphs(tokenizer, accumulation, caplog)
         trainer.train()
         found.append(losses(trainer))
         assert "cuda_graphs is off: the" not in caplog.text
-        assert (trainer.graphs is not None and trainer.graphs.shapes > 0) == on
+        assert (trainer.graphs is not None and trainer.graphs.facts["shapes"] > 0) == on
     assert found[1] == pytest.approx(found[0], rel=1e-2)
