@@ -19,6 +19,7 @@ from .sources.credentials import without_credentials
 from .sources.escaping import terminal
 from .sources.names import did_you_mean
 from .training import tolerated_failures
+from .training.gpu_allocator import use_expandable_segments
 from .training.tolerated_failures import NotMadeError
 
 EXAMPLES = """\
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     With MLM_RECIPES_DEBUG=1 in the environment, an error keeps its traceback.
     """
     take_any_letter()
+    use_expandable_segments()
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser, known = _parser()
     if not given:

@@ -12,7 +12,7 @@ import two_evaluations
 from conftest import ROOT, make_bert
 from datasets import Dataset
 from same_run import PROPORTIONAL_STEPS, assert_same_run, flat_weights, loss_bound
-from transformers import DataCollatorForLanguageModeling, TrainingArguments
+from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling, TrainingArguments
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.data.rows import NumberedRows
@@ -316,3 +316,33 @@ def test_a_gpu_in_bf16_agrees_with_the_cpu(tokenizer, rows):
         trainer.train()
         found[name] = [before, trainer.evaluate()["eval_loss"]]
     assert found["gpu"] == pytest.approx(found["cpu"], rel=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_a_resumed_run_has_every_bit_where_that_is_asked_for(tokenizer, tmp_path, monkeypatch):
+    """In bf16, at a real shape: twelve heads of 64, rows of up to 512 tokens, dropout."""
+    for name in ("CUBLAS_WORKSPACE_CONFIG", "CUDA_LAUNCH_BLOCKING", "FLASH_ATTENTION_DETERMINISTIC"):
+        monkeypatch.setenv(name, "")  # transformers sets them for the whole process; this restores them
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(20, 512, (64,), generator=generator).tolist()
+    rows = [
+        {"input_ids": torch.randint(104, 900, (length,), generator=generator).tolist(), "example_id": number}
+        for number, length in enumerate(lengths)
+    ]
+    found = []
+    try:
+        for resume in (None, str(tmp_path / "checkpoint-4")):
+            torch.manual_seed(0)
+            model = BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), num_hidden_layers=2))
+            args = MLMConfig(
+                output_dir=str(tmp_path), max_steps=8, per_device_train_batch_size=16, bf16=True, save_steps=4,
+                full_determinism=True,
+            )  # fmt: skip
+            trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer)
+            trainer.train(resume_from_checkpoint=resume)
+            found.append(torch.cat([weight.detach().flatten() for weight in model.parameters()]))
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+    assert torch.equal(*found)
