@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .batch_layout import PLANNED, is_joined, labelled
+from .one_buffer import OneBuffer
 
 #: The cost of an additional forward pass, in tokens. On a GPU, few large passes are more efficient.
 PRICE = {"cpu": 128}
@@ -63,7 +64,9 @@ class Planned:
         if self.in_parts and not is_joined(batch):
             plan[PARTS] = length_parts(batch, self.device_type)
         planned = {**batch, **plan}
-        return planned if self.fill is None else self.fill(planned)
+        if self.fill is not None:
+            planned = self.fill(planned)
+        return planned if PARTS in planned else OneBuffer.of(planned)
 
 
 def by_length(batch: Mapping[str, Any]) -> list[dict[str, Any]]:

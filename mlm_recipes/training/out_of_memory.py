@@ -19,6 +19,7 @@ from ..masking.batch_layout import count_examples, split
 from ..masking.random_keys import dropout_seed
 from ..report.wording import count
 from ..sources.escaping import first_line
+from .example_order import seed_step
 from .gradient_exchange import GradientExchange, average_gradients
 from .processes import highest, several
 
@@ -165,7 +166,7 @@ class MicroBatchParts(TrainerCallback):
                 )
             self.parts *= 2
             _free(model)
-            torch.manual_seed(seed)
+            seed_step(seed, args.device)
             self._failed = _FITS
             loss = self._attempt(compute, model, self._micro_batches)
             (worst,) = highest(self._failed)
