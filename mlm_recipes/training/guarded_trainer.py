@@ -108,7 +108,9 @@ class GuardedTrainer(RobustTrainer):
         """Return the norm of all gradients together."""
         if self._trained is None:  # walking through all modules in every step takes half a millisecond
             self._trained = [weight for weight in cast(Any, self.model).parameters() if weight.requires_grad]
-        return torch.nn.utils.get_total_norm([weight.grad for weight in self._trained if weight.grad is not None])
+        gradients = [weight.grad for weight in self._trained if weight.grad is not None]
+        # The optimizer's kernel reads what follows from it as float32, whatever the dtype of the weights.
+        return torch.nn.utils.get_total_norm(gradients).float()
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         on_device = self._decides_on_device

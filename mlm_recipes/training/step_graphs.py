@@ -26,8 +26,8 @@ MOST_TOKENS = 16_384
 #: A shape is recorded when it comes for the second time: recording takes some five steps.
 _COMES = 2
 
-#: The most shapes that are recorded. Batches of one size have about a dozen.
-_MOST_SHAPES = 64
+#: About how many shapes the batches of one size have, and the most that are recorded.
+USUAL_SHAPES, _MOST_SHAPES = 16, 64
 
 #: A replay must take less than this share of the time of the pass it replaces, or nothing is recorded.
 _FASTER = 0.95
@@ -165,6 +165,12 @@ class StepGraphs:
         self.facts = {"shapes": len(self.recorded), "seconds": self._seconds, "bytes": self._recorder.bytes}
         return loss
 
+    def _stop(self, reason: str) -> None:
+        """Compute everything as usual from now on."""
+        self.reason = reason
+        self.recorded.clear()
+        logger.warning("cuda_graphs is off: %s. The result is the same, but a small step may take longer.", reason)
+
     def free(self) -> None:
         """Forget the recordings and free their memory; the gradients stay with the parameters."""
         if self.recorded:
@@ -178,6 +184,9 @@ class StepGraphs:
     def _make_gradients(self) -> None:
         """Allocate the tensor of all gradients, and move them there."""
         having = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        if len({(parameter.dtype, parameter.device) for parameter in having}) > 1:
+            self._stop("the gradients have several dtypes or devices, so that they are not one tensor")
+            return
         sizes = [parameter.numel() for parameter in having]
         self._flat = having[0].new_zeros(sum(sizes))
         self._parts = [(each, part.view_as(each)) for each, part in zip(having, self._flat.split(sizes), strict=True)]
@@ -222,9 +231,7 @@ class StepGraphs:
         if reason is None:
             self.recorded[shape] = recording
         else:
-            self.reason = reason
-            self.recorded.clear()
-            logger.warning("cuda_graphs is off: %s. The result is the same, but a small step may take longer.", reason)
+            self._stop(reason)
         torch.add(before, gradients, out=flat)
         for parameter, part in self._parts:  # a recording that failed may have left others
             parameter.grad = part

@@ -12,6 +12,7 @@ from mlm_recipes.model.rounding_bounds import rounding_bound, summed_terms
 from mlm_recipes.training import step_graphs
 from mlm_recipes.training.config import MLMConfig
 from mlm_recipes.training.fast_paths import can_record
+from mlm_recipes.training.step_graphs import StepGraphs
 from mlm_recipes.training.trainer import MLMTrainer
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -143,6 +144,24 @@ def test_a_replay_that_is_hardly_faster_is_not_used(tokenizer, recorder, caplog)
     run(tokenizer, recorder)
     assert "cuda_graphs is off: a replay takes 970.0 ms, and the pass itself 1000.0 ms" in caplog.text
     assert recorder.recorded == 1
+
+
+def test_weights_of_several_dtypes_are_not_recorded(recorder, caplog):
+    model = torch.nn.ModuleList([torch.nn.Linear(2, 1), torch.nn.Linear(2, 1).double()])
+
+    def compute(batch, count):
+        single, double = (layer(batch["input_ids"].to(layer.weight.dtype)).sum() for layer in model)
+        loss = (single + double) / count
+        loss.backward()
+        return loss.detach()
+
+    graphs = StepGraphs(model, compute, recorder=recorder)
+    batch = {"input_ids": torch.ones(1, 2), "masked_lm_positions": torch.tensor([0])}
+    losses = {graphs(batch, torch.tensor(1.0)).item() for _ in range(4)}
+    assert len(losses) == 1
+    assert "cuda_graphs is off: the gradients have several dtypes or devices" in caplog.text
+    assert recorder.recorded == 0
+    assert [layer.bias.grad.item() for layer in model] == [4.0, 4.0]
 
 
 def test_a_large_batch_is_not_recorded(tokenizer, recorder, monkeypatch):
