@@ -149,21 +149,22 @@ def test_what_waits_is_counted(ask):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("logging_steps", [1, 4])
-@pytest.mark.parametrize(
-    "make", [lambda t: make_bert(t, hidden_dropout_prob=0.1), modernbert], ids=["bert", "modernbert"]
-)
-def test_on_a_gpu_no_step_waits(tokenizer, make, logging_steps):
+@pytest.mark.parametrize("changes", [{}, {"logging_steps": 4}, {"cuda_graphs": False}, {"muon": True}], ids=str)
+@pytest.mark.parametrize("make", [bert, modernbert])
+def test_on_a_gpu_no_step_waits(tokenizer, make, changes):
     class Refuse(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step in (3, STEPS + 3):
-                torch.cuda.set_sync_debug_mode("error" if state.global_step == 3 else "default")
+        """Let nothing wait in ten steps, after some in which graphs are recorded."""
 
-    trainer = trainer_of(
-        make(tokenizer), tokenizer, Refuse(), bf16=True, max_steps=STEPS + 4, logging_steps=logging_steps
-    )
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step in (5, STEPS + 5):
+                torch.cuda.set_sync_debug_mode("error" if state.global_step == 5 else "default")
+
+    values = {"bf16": True, "max_steps": STEPS + 6} | changes
+    trainer = trainer_of(make(tokenizer), tokenizer, Refuse(), **values)
     try:
         trainer.train()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert trainer.state.global_step == STEPS + 4
+    assert trainer.state.global_step == STEPS + 6
+    recorded = trainer.graphs.facts["shapes"] if trainer.graphs is not None else 0
+    assert (recorded > 0) == changes.get("cuda_graphs", True)
