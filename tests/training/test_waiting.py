@@ -148,6 +148,7 @@ def test_what_waits_is_counted(ask):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 @pytest.mark.parametrize("logging_steps", [1, 4])
 @pytest.mark.parametrize(
     "make", [lambda t: make_bert(t, hidden_dropout_prob=0.1), modernbert], ids=["bert", "modernbert"]
