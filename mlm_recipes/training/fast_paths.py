@@ -70,6 +70,8 @@ def can_record(args: MLMConfig, device: torch.device) -> bool:
         why = "DeepSpeed, FSDP and float16 decide in each step what to compute"
     elif args.gradient_checkpointing:
         why = "gradient_checkpointing stores the state of the random numbers in each step"
+    elif args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune"):
+        why = "torch_compile_mode records graphs of its own"
     elif not any(reason is None for (asked, *_), reason in ASKED.items() if asked == device):
         why = "attention pads its sequences"
     if why:
