@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from ..masking.batch_layout import is_joined
 from ..masking.batch_plan import POSITIONS
 from ..masking.buckets import shape_of
 from ..metrics_file import RecordedGraphs
@@ -123,7 +124,8 @@ class StepGraphs:
         """
         self._notice_frozen()
         self._collect_gradients()
-        if self.reason is not None or POSITIONS not in batch or batch["input_ids"].numel() > MOST_TOKENS:
+        fits = is_joined(batch) and POSITIONS in batch and batch["input_ids"].numel() <= MOST_TOKENS
+        if self.reason is not None or not fits:
             return self._compute(batch, count)
         shape = (*shape_of(batch), count.dtype)
         if shape in self.recorded:

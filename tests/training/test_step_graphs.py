@@ -151,6 +151,23 @@ def test_a_large_batch_is_not_recorded(tokenizer, recorder, monkeypatch):
     assert run(tokenizer, recorder).graphs.facts["shapes"] == recorder.recorded == 0
 
 
+def padded(rows):
+    """Pad to 32 tokens, and mask the second token of each row."""
+    ids = torch.tensor([row["input_ids"] + [0] * (32 - len(row["input_ids"])) for row in rows])
+    labels = torch.full_like(ids, -100)
+    labels[:, 1] = ids[:, 1]
+    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
+
+
+def test_the_padded_batches_of_another_collator_are_not_recorded(tokenizer, recorder):
+    """transformers asks the device whether they have padding, which cannot be recorded."""
+    args = MLMConfig(output_dir="run", max_steps=6, per_device_train_batch_size=4, use_cpu=True, save_strategy="no")
+    trainer = MLMTrainer(make_bert(tokenizer), args, padded, NUMBERED, processing_class=tokenizer)
+    assert trainer.records_graphs
+    trainer.train()
+    assert recorder.recorded == 0
+
+
 def test_a_resumed_run_with_recordings_is_the_same(tokenizer, recorder):
     whole = run(tokenizer, recorder, dropout=0.1, save_strategy="steps", save_steps=5)
     resumed = make_trainer(tokenizer, NUMBERED, max_steps=12)
