@@ -9,7 +9,7 @@ from same_run import assert_close
 from small_run import NUMBERED, STEPS, At, make_trainer, weights
 
 from mlm_recipes.model.rounding_bounds import rounding_bound, summed_terms
-from mlm_recipes.training import step_graphs
+from mlm_recipes.training import fast_paths, step_graphs
 from mlm_recipes.training.config import MLMConfig
 from mlm_recipes.training.cuda_graphs import CudaGraphs
 from mlm_recipes.training.fast_paths import can_record
@@ -274,6 +274,15 @@ def test_a_run_whose_batches_are_computed_in_parts_keeps_no_recordings(tokenizer
     assert not trainer.graphs.recorded
     replays = recorder.replays
     assert replays <= 6
+
+
+def test_only_the_precision_of_the_run_counts(monkeypatch, caplog):
+    cuda = torch.device("cuda", 0)
+    monkeypatch.setattr(fast_paths, "ASKED", {(cuda, torch.bfloat16, 64): None, (cuda, torch.float32, 64): "no"})
+    assert can_record(MLMConfig(use_cpu=True, bf16=True), cuda)
+    assert not caplog.text
+    assert not can_record(MLMConfig(use_cpu=True, bf16=False), cuda)
+    assert "attention pads its sequences" in caplog.text
 
 
 @pytest.mark.gpu
