@@ -70,8 +70,11 @@ class OneBuffer(dict[str, Any]):
         return self._moved(lambda tensor: tensor.pin_memory())
 
     def to(self, device: Any, non_blocking: bool = False) -> OneBuffer:
-        """Return the batch on a device."""
-        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        """Return the batch on a device; from pinned memory it is always copied without waiting.
+
+        accelerate forgets `non_blocking` in the epoch in which a run is resumed (`skip_first_batches`, 1.15).
+        """
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=non_blocking or tensor.is_pinned()))
 
     def _moved(self, move: Any) -> OneBuffer:
         if self._buffer is not None and self._places.keys() <= self.keys():

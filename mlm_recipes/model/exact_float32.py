@@ -16,9 +16,12 @@ def exact_float32() -> Iterator[None]:
     ...     torch.backends.cuda.matmul.fp32_precision
     'ieee'
     """
-    before = torch.backends.cuda.matmul.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.fp32_precision = before
+        matmul.fp32_precision = "none"  # as torch.backends.fp32_precision says, also when that changes later
+        if matmul.fp32_precision != before:
+            matmul.fp32_precision = before

@@ -64,13 +64,16 @@ def can_record(args: MLMConfig, device: torch.device) -> bool:
     if not args.cuda_graphs or device.type != "cuda":
         return False
     why = None
+    dtype = torch.bfloat16 if args.bf16 else torch.float32  # another run in this process may have asked for the other
     if args.world_size > 1:
         why = "several processes exchange their gradients during the backward pass"
     elif args.deepspeed or args.fsdp or args.fp16:
         why = "DeepSpeed, FSDP and float16 decide in each step what to compute"
     elif args.gradient_checkpointing:
         why = "gradient_checkpointing stores the state of the random numbers in each step"
-    elif not any(reason is None for (asked, *_), reason in ASKED.items() if asked == device):
+    elif args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune"):
+        why = "torch_compile_mode records graphs of its own"
+    elif not any(reason is None for (*where, _), reason in ASKED.items() if where == [device, dtype]):
         why = "attention pads its sequences"
     if why:
         logger.warning("cuda_graphs is off: %s. The result is the same, but a small step takes longer.", why)

@@ -10,11 +10,13 @@ from typing import Any, Protocol
 
 import torch
 
+from ..masking.batch_layout import is_joined
 from ..masking.batch_plan import POSITIONS
 from ..masking.buckets import shape_of
 from ..metrics_file import RecordedGraphs
 from ..model.rounding_bounds import rounding_bound, summed_terms
 from ..sources.escaping import first_line
+from .cuda_graphs import CudaGraphs
 from .out_of_memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ _FASTER = 0.95
 #: The largest relative difference between two sums of the same bfloat16 numbers, which have 8 bits, in another order.
 _SUMS_IN_HALF = 1e-2
 
+#: The elements of a gradient are allocated in multiples of this: 512 bytes in float32, as torch allocates tensors.
+_APART = 128
+
 #: Computes a micro-batch's loss and adds its gradients to those that are there.
 Pass = Callable[[Mapping[str, Any], torch.Tensor], torch.Tensor]
 
@@ -49,38 +54,6 @@ class Recorder(Protocol):
 
     def seconds(self, act: Callable[[], None]) -> float:
         """Run `act` and return the seconds that it took on the device."""
-
-
-class CudaGraphs:
-    """Records CUDA graphs, which share their memory: only one runs at a time, and nothing of it is used afterwards."""
-
-    def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()
-        self.bytes = 0
-
-    def record(self, act: Callable[[], None]) -> Callable[[], None]:
-        """Return what replays the kernels of `act`; it is run once before, so that recording sets nothing up."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            act()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph, before = torch.cuda.CUDAGraph(), torch.cuda.memory_reserved()
-        # The loader's thread, which pins memory, may go on meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
-            act()
-        self.bytes += max(0, torch.cuda.memory_reserved() - before)
-        return graph.replay
-
-    def seconds(self, act: Callable[[], None]) -> float:
-        """Run `act` and return the seconds that it took, measured on the device."""
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        begin.record()
-        act()
-        end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / 1000
 
 
 @dataclass
@@ -111,7 +84,8 @@ class StepGraphs:
     the reason.
 
     A replay adds to the gradients where they were when it was recorded. So from the first recording on, the gradients
-    of all steps are parts of one tensor, for those parameters that have a gradient.
+    of all steps are parts of one tensor, for those parameters that have a gradient. When a parameter is frozen, or no
+    longer frozen, everything begins again.
 
     Args:
         model: the model, in training mode.
@@ -138,6 +112,8 @@ class StepGraphs:
         self._came: dict[Any, int] = {}
         self._flat: torch.Tensor | None = None
         self._parts: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
+        self._parameters = list(model.parameters())
+        self._trained: list[bool] = []
 
     def __call__(self, batch: Mapping[str, Any], count: torch.Tensor) -> torch.Tensor:
         """Return the loss of a micro-batch, and add its gradients to those that are there.
@@ -146,8 +122,10 @@ class StepGraphs:
             batch: on the model's device. It is recorded if it was filled up (`mlm_recipes.masking.buckets`).
             count: the number of labels in the optimizer step, a scalar on the device.
         """
+        self._notice_frozen()
         self._collect_gradients()
-        if self.reason is not None or POSITIONS not in batch or batch["input_ids"].numel() > MOST_TOKENS:
+        fits = is_joined(batch) and POSITIONS in batch and batch["input_ids"].numel() <= MOST_TOKENS
+        if self.reason is not None or not fits:
             return self._compute(batch, count)
         shape = (*shape_of(batch), count.dtype)
         if shape in self.recorded:
@@ -181,33 +159,50 @@ class StepGraphs:
         self.recorded.clear()
         self._flat, self._parts = None, []
 
+    def _notice_frozen(self) -> None:
+        """Begin again if other parameters are trained than before: a recording computes the gradients of those."""
+        trained = [parameter.requires_grad for parameter in self._parameters]
+        if trained != self._trained:
+            self._trained = trained
+            self._came.clear()
+            self.recorded.clear()
+            self._flat, self._parts = None, []
+
     def _make_gradients(self) -> None:
         """Allocate the tensor of all gradients, and move them there."""
-        having = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        having = [parameter for parameter in self._parameters if parameter.grad is not None]
         if len({(parameter.dtype, parameter.device) for parameter in having}) > 1:
             self._stop("the gradients have several dtypes or devices, so that they are not one tensor")
             return
-        sizes = [parameter.numel() for parameter in having]
+        # As far apart as if each had memory of its own: a kernel may add up in another order where memory is not
+        # aligned, and a resumed run would have another norm.
+        sizes = [-(-parameter.numel() // _APART) * _APART for parameter in having]
         self._flat = having[0].new_zeros(sum(sizes))
-        self._parts = [(each, part.view_as(each)) for each, part in zip(having, self._flat.split(sizes), strict=True)]
+        self._parts = [
+            (parameter, part[: parameter.numel()].view_as(parameter))
+            for parameter, part in zip(having, self._flat.split(sizes), strict=True)
+        ]
         self._collect_gradients()
 
     def _collect_gradients(self) -> None:
         """Move the gradients to the tensor of all of them; at the beginning of a step there are none, and it is 0."""
         if self._flat is None or all(parameter.grad is part for parameter, part in self._parts):
             return
-        before = [parameter.grad for parameter, _ in self._parts]
-        self._flat.zero_()
-        for (parameter, part), gradient in zip(self._parts, before, strict=True):
-            if gradient is not None:
-                part.copy_(gradient)
+        if begins := all(parameter.grad is None for parameter, _ in self._parts):
+            self._flat.zero_()
+        for parameter, part in self._parts:
+            if parameter.grad is None and not begins:
+                part.zero_()
+            elif parameter.grad is not None and parameter.grad is not part:
+                part.copy_(parameter.grad)
             parameter.grad = part
 
     def _record(self, shape: Any, batch: Mapping[str, Any], count: torch.Tensor) -> torch.Tensor:
         """Compute a micro-batch as usual, record its passes, and compare a replay."""
         assert self._flat is not None
         flat, before = self._flat, self._flat.clone()
-        inputs = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+        clones = {id(value): value.clone() for value in batch.values() if isinstance(value, torch.Tensor)}
+        inputs = {name: clones.get(id(value), value) for name, value in batch.items()}  # one tensor may have two names
         recording = _Recording(inputs, count.clone(), count.new_zeros((), dtype=torch.float64))
 
         def act() -> None:
@@ -218,6 +213,7 @@ class StepGraphs:
         usual = self._recorder.seconds(act)
         done, loss, gradients = _random_state(count.device), recording.loss.clone(), flat.clone()
         try:
+            self._require_known_gradients()
             recording.replay = self._recorder.record(act)
             _set_random_state(count.device, begun)
             flat.zero_()
@@ -236,6 +232,12 @@ class StepGraphs:
         for parameter, part in self._parts:  # a recording that failed may have left others
             parameter.grad = part
         return loss
+
+    def _require_known_gradients(self) -> None:
+        """Raise RuntimeError if a parameter has a gradient elsewhere: a replay would write to memory that was freed."""
+        known = {id(parameter) for parameter, _ in self._parts}
+        if any(each.grad is not None and id(each) not in known for each in self._parameters):
+            raise RuntimeError("a weight has a gradient that had none in an earlier batch")
 
     def _difference(
         self, losses: tuple[torch.Tensor, torch.Tensor], gradients: tuple[torch.Tensor, torch.Tensor], tokens: int

@@ -218,6 +218,9 @@ class MLMTrainer(ResumableTrainer):
     def passes(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
         """Run both passes of a micro-batch; a small one's are replayed if its shape was recorded."""
         usual = super().passes
+        if self.micro_batch_parts > 1:  # memory is short, and parts have no shape of a bucket
+            self._free_graphs()
+            return usual(model, inputs, num_items_in_batch)
         if not self.records_graphs or not isinstance(num_items_in_batch, torch.Tensor):
             return usual(model, inputs, num_items_in_batch)
         if self.graphs is None:

@@ -64,6 +64,23 @@ def test_a_changed_batch_is_moved_as_it_is():
     assert_same(pickle.loads(pickle.dumps(plain)), plain)
 
 
+@pytest.mark.parametrize("pinned", [False, True])
+def test_only_pinned_memory_is_copied_without_waiting_unless_that_is_asked_for(pinned):
+    class Memory:
+        def is_pinned(self):
+            return pinned
+
+        def to(self, device, non_blocking):
+            asked.append(non_blocking)
+            return buffer
+
+    found, asked = OneBuffer.of(batch()), []
+    buffer, found._buffer = found._buffer, Memory()
+    assert_same(found.to("cuda"), batch())
+    found.to("cuda", non_blocking=True)
+    assert asked == [pinned, True]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_it_is_pinned_and_copied_at_once():

@@ -9,8 +9,9 @@ from same_run import assert_close
 from small_run import NUMBERED, STEPS, At, make_trainer, weights
 
 from mlm_recipes.model.rounding_bounds import rounding_bound, summed_terms
-from mlm_recipes.training import step_graphs
+from mlm_recipes.training import fast_paths, step_graphs
 from mlm_recipes.training.config import MLMConfig
+from mlm_recipes.training.cuda_graphs import CudaGraphs
 from mlm_recipes.training.fast_paths import can_record
 from mlm_recipes.training.step_graphs import StepGraphs
 from mlm_recipes.training.trainer import MLMTrainer
@@ -169,6 +170,23 @@ def test_a_large_batch_is_not_recorded(tokenizer, recorder, monkeypatch):
     assert run(tokenizer, recorder).graphs.facts["shapes"] == recorder.recorded == 0
 
 
+def padded(rows):
+    """Pad to 32 tokens, and mask the second token of each row."""
+    ids = torch.tensor([row["input_ids"] + [0] * (32 - len(row["input_ids"])) for row in rows])
+    labels = torch.full_like(ids, -100)
+    labels[:, 1] = ids[:, 1]
+    return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
+
+
+def test_the_padded_batches_of_another_collator_are_not_recorded(tokenizer, recorder):
+    """transformers asks the device whether they have padding, which cannot be recorded."""
+    args = MLMConfig(output_dir="run", max_steps=6, per_device_train_batch_size=4, use_cpu=True, save_strategy="no")
+    trainer = MLMTrainer(make_bert(tokenizer), args, padded, NUMBERED, processing_class=tokenizer)
+    assert trainer.records_graphs
+    trainer.train()
+    assert recorder.recorded == 0
+
+
 def test_a_resumed_run_with_recordings_is_the_same(tokenizer, recorder):
     whole = run(tokenizer, recorder, dropout=0.1, save_strategy="steps", save_steps=5)
     resumed = make_trainer(tokenizer, NUMBERED, max_steps=12)
@@ -184,6 +202,7 @@ def test_a_resumed_run_with_recordings_is_the_same(tokenizer, recorder):
     ("changes", "says"),
     [
         ({CHECKPOINTING: True}, "gradient_checkpointing stores the state"),
+        ({"torch_compile_mode": "reduce-overhead"}, "torch_compile_mode records graphs of its own"),
         ({}, "attention pads its sequences"),
         ({"cuda_graphs": False}, ""),
     ],
@@ -195,6 +214,130 @@ def test_the_reason_is_given_where_nothing_can_be_recorded(caplog, changes, says
     assert not can_record(args, torch.device("cuda", 0))
     assert says in caplog.text
     assert bool(says) == bool(caplog.text)
+
+
+class Unfreeze(Freeze):
+    """Freeze the positions before the run, and train them from step 7 on."""
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        if state.global_step == 6:
+            model.bert.embeddings.position_embeddings.weight.requires_grad_(True)
+
+
+def test_a_weight_that_is_trained_later_is_in_later_recordings(tokenizer, recorder):
+    plain, recorded = (
+        run(tokenizer, recorder, dropout=0.1, callback=Unfreeze(), cuda_graphs=on, max_steps=16) for on in (False, True)
+    )
+    assert recorder.recorded == 2  # the same shape, before and after
+    assert losses(recorded) == pytest.approx(losses(plain), rel=1e-6)
+    assert_close(weights(recorded), weights(plain), 1e-6)
+
+
+def made(model, compute=lambda batch, count: None):
+    return step_graphs.StepGraphs(model, compute, half=False, recorder=Again())
+
+
+def test_gradients_are_where_a_tensor_of_their_own_would_be():
+    model = torch.nn.ModuleList([torch.nn.Linear(3, 5), torch.nn.Linear(7, 11)])
+    for weight in model.parameters():
+        weight.grad = torch.full_like(weight, 2.0)
+    graphs = made(model)
+    graphs._make_gradients()
+    assert all((weight.grad == 2).all() and weight.grad.data_ptr() % 16 == 0 for weight in model.parameters())
+    assert {weight.grad.storage_offset() % 128 for weight in model.parameters()} == {0}
+    # In the middle of a step: one is as it was, one was removed, one is elsewhere.
+    kept, removed, elsewhere, _ = model.parameters()
+    removed.grad, elsewhere.grad = None, torch.full_like(elsewhere, 3.0)
+    graphs._collect_gradients()
+    assert [weight.grad.unique().tolist() for weight in (kept, removed, elsewhere)] == [[2.0], [0.0], [3.0]]
+
+
+def test_a_gradient_that_only_some_batches_have_is_not_recorded(tokenizer, recorder, caplog):
+    class Loses(At):
+        """Without the gradient of a weight when the gradients are collected for the first time."""
+
+        def on_step_end(self, args, state, control, model=None, **kwargs):
+            graphs = trainers[0].graphs
+            if graphs._parts and not self.done:
+                self.done = True
+                graphs._parts.pop()
+
+    trainers, make = [], make_trainer
+    callback = Loses(1, lambda model: None)
+    callback.done = False
+    trainer = make(tokenizer, NUMBERED, callback=callback, save_strategy="no", max_steps=6)
+    trainers.append(trainer)
+    trainer.train()
+    assert "cuda_graphs is off: a weight has a gradient that had none in an earlier batch" in caplog.text
+    assert recorder.recorded == 0
+
+
+def test_a_run_whose_batches_are_computed_in_parts_keeps_no_recordings(tokenizer, recorder):
+    def short(model):
+        trainers[0]._parts.parts = 2
+
+    trainer = make_trainer(tokenizer, NUMBERED, callback=At(8, short), save_strategy="no", max_steps=12)
+    trainers = [trainer]
+    trainer.train()
+    assert recorder.replays
+    assert not trainer.graphs.recorded
+    replays = recorder.replays
+    assert replays <= 6
+
+
+def test_only_the_precision_of_the_run_counts(monkeypatch, caplog):
+    cuda = torch.device("cuda", 0)
+    monkeypatch.setattr(fast_paths, "ASKED", {(cuda, torch.bfloat16, 64): None, (cuda, torch.float32, 64): "no"})
+    assert can_record(MLMConfig(use_cpu=True, bf16=True), cuda)
+    assert not caplog.text
+    assert not can_record(MLMConfig(use_cpu=True, bf16=False), cuda)
+    assert "attention pads its sequences" in caplog.text
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.filterwarnings("ignore")  # torch may warn of what a recording that fails leaves
+def test_on_a_gpu_everything_goes_on_after_a_recording_that_failed():
+    x, out = torch.ones(1000, device="cuda"), torch.empty(1000, device="cuda")
+    before = torch.cuda.current_stream()
+
+    def wait():
+        torch.dropout(x, 0.5, True).sum().item()  # nothing may wait while it is recorded
+
+    with pytest.raises(RuntimeError):
+        CudaGraphs().record(wait)
+    assert torch.cuda.current_stream() == before
+    torch.manual_seed(3)
+    expected = torch.dropout(x, 0.5, True)
+    torch.cuda.empty_cache()
+    replay = CudaGraphs().record(lambda: out.copy_(torch.dropout(x, 0.5, True)))
+    torch.manual_seed(3)
+    replay()
+    assert torch.equal(out, expected)
+    assert torch.equal(torch.dropout(x, 0.5, True), torch.dropout(x, 0.5, True)) is False
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.filterwarnings("ignore")
+def test_on_a_gpu_a_run_that_cannot_be_recorded_goes_on(tokenizer, caplog):
+    found = []
+    for waits in (False, True):
+        values = {"use_cpu": False, "bf16": True, "save_strategy": "no", "max_steps": 2 * STEPS, "cuda_graphs": True}
+        trainer = make_trainer(tokenizer, NUMBERED, **values)
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.1
+        if waits:
+            trainer.model.bert.encoder.layer[0].register_forward_hook(
+                lambda *args: torch.ones(1).cuda().item() and None
+            )
+        else:
+            trainer.passes = super(MLMTrainer, trainer).passes
+        trainer.train()
+        found.append(losses(trainer))
+    assert caplog.text.count("cuda_graphs is off") == 1
+    assert found[1] == pytest.approx(found[0], rel=1e-2)
 
 
 @pytest.mark.gpu

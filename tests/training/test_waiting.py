@@ -149,6 +149,7 @@ def test_what_waits_is_counted(ask):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 @pytest.mark.parametrize("changes", [{}, {"logging_steps": 4}, {"cuda_graphs": False}, {"muon": True}], ids=str)
 @pytest.mark.parametrize("make", [bert, modernbert])
 def test_on_a_gpu_no_step_waits(tokenizer, make, changes):
