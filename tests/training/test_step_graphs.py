@@ -8,6 +8,7 @@ from conftest import CHECKPOINTING, make_bert
 from same_run import assert_close
 from small_run import NUMBERED, STEPS, At, make_trainer, weights
 
+from mlm_recipes.masking.batch_layout import joined_row
 from mlm_recipes.model.rounding_bounds import rounding_bound, summed_terms
 from mlm_recipes.training import fast_paths, step_graphs
 from mlm_recipes.training.config import MLMConfig
@@ -157,7 +158,7 @@ def test_weights_of_several_dtypes_are_not_recorded(recorder, caplog):
         return loss.detach()
 
     graphs = StepGraphs(model, compute, recorder=recorder)
-    batch = {"input_ids": torch.ones(1, 2), "masked_lm_positions": torch.tensor([0])}
+    batch = {"input_ids": torch.ones(1, 2), "masked_lm_positions": torch.tensor([0])} | joined_row(torch.tensor([2]))
     losses = {graphs(batch, torch.tensor(1.0)).item() for _ in range(4)}
     assert len(losses) == 1
     assert "cuda_graphs is off: the gradients have several dtypes or devices" in caplog.text
