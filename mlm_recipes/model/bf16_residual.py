@@ -31,7 +31,7 @@ class LayerNorm(torch.nn.LayerNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return `x`, of shape `(..., width)`, normalised."""
         device = x.device.type
-        on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta tensors have none
+        on = device != "meta" and torch.is_autocast_enabled(device)  # meta tensors have no autocast
         if not on or torch.get_autocast_dtype(device) is not torch.bfloat16:
             return super().forward(x)
         if x.dtype is not torch.bfloat16:

@@ -34,9 +34,9 @@ def use_padding_free(model: Any, half: torch.dtype | None = None) -> str | None:
     if not getattr(model, "_supports_attention_backend", False):
         return f"{type(model).__name__} has its own attention, which cannot be replaced"
     before = model.config._attn_implementation
-    if before == NAME:
+    if before == NAME and half is None:
         return None
-    if before != "sdpa":
+    if before not in (NAME, "sdpa"):
         return f"attn_implementation is {before!r}, and only 'sdpa' can be replaced"
     model.set_attn_implementation(NAME)
     try:
@@ -45,7 +45,7 @@ def use_padding_free(model: Any, half: torch.dtype | None = None) -> str | None:
     except (RuntimeError, TypeError, KeyError, IndexError, ValueError) as error:
         why = f"it fails on a joined row ({str(error).splitlines()[0]})"
     if why:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation("sdpa")
     return why
 
 
