@@ -48,7 +48,8 @@ def time_steps(
     Raises: KeyboardInterrupt if the process is asked to stop meanwhile.
     """
     with tempfile.TemporaryDirectory(prefix="mlm-recipes-pace-") as folder, _hushed() if quiet else nullcontext():
-        args = cut_short(config, warm_up + timed, output_dir=folder, logging_strategy="no")
+        # Recording graphs would be timed instead of the steps; with graphs, the run takes less time than it may.
+        args = cut_short(config, warm_up + timed, output_dir=folder, logging_strategy="no", cuda_graphs=False)
         clock = _Clock(warm_up)
         trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[clock])
         trainer.remove_callback(TrainingProgress)

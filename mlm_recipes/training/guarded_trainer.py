@@ -65,7 +65,7 @@ class GuardedTrainer(RobustTrainer):
         self._forget_step()
 
     def _forget_step(self) -> None:
-        self._trained: list[torch.nn.Parameter] | None = None
+        self._weights: list[torch.nn.Parameter] | None = None
         self._losses: list[torch.Tensor] = []  # of this step's micro-batches so far
         self._step: _Step | None = None
         self._loss_before: torch.Tensor | None = None  # the sum of losses to log, without this step's
@@ -106,9 +106,11 @@ class GuardedTrainer(RobustTrainer):
 
     def _norm(self) -> torch.Tensor:
         """Return the norm of all gradients together."""
-        if self._trained is None:  # walking through all modules in every step takes half a millisecond
-            self._trained = [weight for weight in cast(Any, self.model).parameters() if weight.requires_grad]
-        return torch.nn.utils.get_total_norm([weight.grad for weight in self._trained if weight.grad is not None])
+        if self._weights is None:  # walking through all modules in every step takes half a millisecond
+            self._weights = list(cast(Any, self.model).parameters())
+        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+        # The optimizer's kernel reads what follows from it as float32, whatever the dtype of the weights.
+        return torch.nn.utils.get_total_norm(gradients).float()
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         on_device = self._decides_on_device

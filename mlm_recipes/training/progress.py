@@ -13,8 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..report.printing import say
 from ..report.wording import how_long
 
-#: The run's duration is estimated after this many steps; the first one warms up and is not counted.
-_TOLD_AFTER = 4
+#: The run's duration is estimated from this many steps, after those that warm up.
+_TOLD_FROM = 3
 
 
 class TrainingProgress(TrainerCallback):
@@ -25,12 +25,15 @@ class TrainingProgress(TrainerCallback):
 
     told = False
 
+    #: The number of steps at the beginning that take longer than the others.
+    warm_up = 1
+
     def __init__(self) -> None:
         self._bar: Any = None
         self._loss: float | None = None
         self._started = 0.0
         self._first = 0  # the step that training began at; more than 0 in a resumed run
-        self._warm = 0.0  # when the first step was taken
+        self._warm = 0.0  # when the last step of the warm-up was taken
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -57,9 +60,10 @@ class TrainingProgress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Show the progress so far."""
-        if state.global_step == self._first + 1:
+        counted = state.global_step - self._first - self.warm_up
+        if counted == 0:
             self._warm = time.monotonic()
-        if not self.told and state.is_world_process_zero and state.global_step == self._first + _TOLD_AFTER:
+        if not self.told and state.is_world_process_zero and counted == _TOLD_FROM:
             self._tell_time(state.max_steps - self._first)
         self._show(state)
 
@@ -77,7 +81,7 @@ class TrainingProgress(TrainerCallback):
             self._bar = None
 
     def _tell_time(self, steps: int) -> None:
-        said = how_long(steps, (time.monotonic() - self._warm) / (_TOLD_AFTER - 1))
+        said = how_long(steps, (time.monotonic() - self._warm) / _TOLD_FROM)
         if self._bar is not None:
             self._bar.write(said)  # above the bar
         else:

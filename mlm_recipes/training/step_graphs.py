@@ -28,8 +28,8 @@ MOST_TOKENS = 16_384
 #: A shape is recorded when it comes for the second time: recording takes some five steps.
 _COMES = 2
 
-#: The most shapes that are recorded. Batches of one size have about a dozen.
-_MOST_SHAPES = 64
+#: About how many shapes the batches of one size have, and the most that are recorded.
+USUAL_SHAPES, _MOST_SHAPES = 16, 64
 
 #: A replay must take less than this share of the time of the pass it replaces, or nothing is recorded.
 _FASTER = 0.95
@@ -143,6 +143,12 @@ class StepGraphs:
         self.facts = {"shapes": len(self.recorded), "seconds": self._seconds, "bytes": self._recorder.bytes}
         return loss
 
+    def _stop(self, reason: str) -> None:
+        """Compute everything as usual from now on."""
+        self.reason = reason
+        self.recorded.clear()
+        logger.warning("cuda_graphs is off: %s. The result is the same, but a small step may take longer.", reason)
+
     def free(self) -> None:
         """Forget the recordings and free their memory; the gradients stay with the parameters."""
         if self.recorded:
@@ -166,7 +172,7 @@ class StepGraphs:
         """Allocate the tensor of all gradients, and move them there."""
         having = [parameter for parameter in self._parameters if parameter.grad is not None]
         if len({(parameter.dtype, parameter.device) for parameter in having}) > 1:
-            self._stop("the weights have several dtypes")
+            self._stop("the gradients have several dtypes or devices, so that they are not one tensor")
             return
         # As far apart as if each had memory of its own: a kernel may add up in another order where memory is not
         # aligned, and a resumed run would have another norm.
@@ -190,12 +196,6 @@ class StepGraphs:
             elif parameter.grad is not None and parameter.grad is not part:
                 part.copy_(parameter.grad)
             parameter.grad = part
-
-    def _stop(self, reason: str) -> None:
-        """Record nothing any more."""
-        self.reason = reason
-        self.recorded.clear()
-        logger.warning("cuda_graphs is off: %s. The result is the same, but a small step may take longer.", reason)
 
     def _record(self, shape: Any, batch: Mapping[str, Any], count: torch.Tensor) -> torch.Tensor:
         """Compute a micro-batch as usual, record its passes, and compare a replay."""

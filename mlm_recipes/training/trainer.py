@@ -40,7 +40,7 @@ from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
 from .resumable_trainer import ResumableTrainer
-from .step_graphs import MOST_TOKENS, StepGraphs
+from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
 from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
 
@@ -171,6 +171,8 @@ class MLMTrainer(ResumableTrainer):
             self._plans and self.padding_free and self.sparse_prediction and can_record(args, args.device)
         )
         self.graphs: StepGraphs | None = None
+        if self.records_graphs:
+            self.progress.warm_up = 2 * USUAL_SHAPES
         use_fast_dropout(model)
         choose_residual(model, args)
         own_collator = None if self.data_collator is ours else "data_collator is your own, whose batches are not known"

@@ -349,3 +349,18 @@ def test_metrics_json_records_the_seconds(checkpoint, short_text):
     found = json.loads((folder / "metrics.json").read_text())["train"]["compilation"]
     assert found["regions"] == 3
     assert 0 < found["seconds"] < json.loads((folder / "metrics.json").read_text())["train"]["seconds"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("graphs", [False, True], ids=["alone", "with graphs"])
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+def test_on_a_gpu_a_compiled_run_is_the_same(architecture, graphs, tokenizer, corpus, caplog):
+    model, rows = make_model(architecture, tokenizer), corpus["train"].select(range(30))
+    values = {"use_cpu": False, "bf16": True, "max_steps": 30, "cuda_graphs": graphs}
+    plain = train(model, tokenizer, rows, **values | {"torch_compile": False, "cuda_graphs": False})
+    compiled = train(model, tokenizer, rows, **values)
+    assert "torch_compile is off" not in caplog.text
+    assert compiled[0].compiled.facts["regions"] > 0
+    losses = [[loss for loss, _ in logs] for _, (logs, _) in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)

@@ -223,3 +223,27 @@ def test_clipping_within_the_optimizer_equals_clipping_before_it(tokenizer, monk
     assert found[0][1] == found[1][1] > 1e-3
     assert found[0][0].norm().item() == pytest.approx(1e-4, rel=1e-3)
     assert_close(*(moments for moments, _ in found), rounding_bound(4))  # a product, or a quotient
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("muon", [False, True])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_on_a_gpu_no_update_is_made_with_a_step_that_is_not_finite(tokenizer, muon, bad):
+    values = {"use_cpu": False, "bf16": True, "muon": muon, "weight_decay": 0.1}
+    kept = []
+
+    def act(model):
+        kept.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+        spoil(bad)(model)
+
+    skipped = make_trainer(
+        tokenizer, NUMBERED, "skipped", max_steps=3, callback=At(3, act), on_nonfinite="skip", **values
+    )
+    skipped.train()
+    assert skipped.skipped_steps == [3]
+    assert torch.equal(weights(skipped), kept[0])
+    stopped = make_trainer(tokenizer, NUMBERED, "stopped", callback=At(3, act), **values)
+    with pytest.raises(ValueError, match=r"at step 3 .*newest checkpoint is stopped/checkpoint-2"):
+        stopped.train()
+    assert torch.equal(weights(stopped), kept[1])

@@ -13,6 +13,7 @@ from mlm_recipes.training import fast_paths, step_graphs
 from mlm_recipes.training.config import MLMConfig
 from mlm_recipes.training.cuda_graphs import CudaGraphs
 from mlm_recipes.training.fast_paths import can_record
+from mlm_recipes.training.step_graphs import StepGraphs
 from mlm_recipes.training.trainer import MLMTrainer
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -146,6 +147,25 @@ def test_a_replay_that_is_hardly_faster_is_not_used(tokenizer, recorder, caplog)
     assert recorder.recorded == 1
 
 
+def test_weights_of_several_dtypes_are_not_recorded(recorder, caplog):
+    model = torch.nn.ModuleList([torch.nn.Linear(2, 1), torch.nn.Linear(2, 1).double()])
+
+    def compute(batch, count):
+        single, double = (layer(batch["input_ids"].to(layer.weight.dtype)).sum() for layer in model)
+        loss = (single + double) / count
+        loss.backward()
+        return loss.detach()
+
+    graphs = StepGraphs(model, compute, recorder=recorder)
+    batch = {"input_ids": torch.ones(1, 2), "masked_lm_positions": torch.tensor([0])}
+    batch |= {"cu_seq_lens_q": torch.tensor([0, 2], dtype=torch.int32)}
+    losses = {graphs(batch, torch.tensor(1.0)).item() for _ in range(4)}
+    assert len(losses) == 1
+    assert "cuda_graphs is off: the gradients have several dtypes or devices" in caplog.text
+    assert recorder.recorded == 0
+    assert [layer.bias.grad.item() for layer in model] == [4.0, 4.0]
+
+
 def test_a_large_batch_is_not_recorded(tokenizer, recorder, monkeypatch):
     monkeypatch.setattr(step_graphs, "MOST_TOKENS", 100)
     assert run(tokenizer, recorder).graphs.facts["shapes"] == recorder.recorded == 0
@@ -231,16 +251,6 @@ def test_gradients_are_where_a_tensor_of_their_own_would_be():
     removed.grad, elsewhere.grad = None, torch.full_like(elsewhere, 3.0)
     graphs._collect_gradients()
     assert [weight.grad.unique().tolist() for weight in (kept, removed, elsewhere)] == [[2.0], [0.0], [3.0]]
-
-
-def test_weights_of_several_dtypes_are_not_recorded(caplog):
-    model = torch.nn.ModuleList([torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, dtype=torch.bfloat16)])
-    for weight in model.parameters():
-        weight.grad = torch.zeros_like(weight)
-    graphs = made(model)
-    graphs._make_gradients()
-    assert "cuda_graphs is off: the weights have several dtypes" in caplog.text
-    assert graphs.reason
 
 
 def test_a_gradient_that_only_some_batches_have_is_not_recorded(tokenizer, recorder, caplog):

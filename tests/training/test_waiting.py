@@ -17,6 +17,7 @@ from mlm_recipes.model import joined_attention
 from mlm_recipes.training import guarded_trainer
 
 STEPS = 10
+COUNTED = 5  # steps, with the first, in which buffers are made
 
 #: Operators whose result, or the shape of it, depends on what is in a tensor.
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "unique_consecutive", "equal"}
@@ -64,7 +65,7 @@ class Watch(TrainerCallback):
             self._modes = [Operators(self.found), Methods(self.found)]
             for mode in self._modes:
                 mode.__enter__()
-        elif state.global_step == STEPS - 1:
+        elif state.global_step == COUNTED:
             self.close()
 
     def close(self):
@@ -75,7 +76,7 @@ class Watch(TrainerCallback):
 
 def trainer_of(model, tokenizer, watch, **changes):
     values = {
-        "output_dir": "run", "max_steps": STEPS, "per_device_train_batch_size": 2, "save_strategy": "no",
+        "output_dir": "run", "max_steps": COUNTED + 1, "per_device_train_batch_size": 2, "save_strategy": "no",
         "logging_steps": 1, "dataloader_num_workers": 1, "dataloader_persistent_workers": True,
     }  # fmt: skip
     return MLMTrainer(
@@ -128,7 +129,7 @@ def test_only_transformers_asks_where_batches_are_padded(tokenizer, counted, in_
     trainer = trainer_of(model, tokenizer, counted, use_cpu=True, padding_free=in_parts)
     assert trainer._in_parts == in_parts
     trainer.train()
-    passes = STEPS - 2
+    passes = COUNTED - 1
     assert counted.found == {"__bool__": passes, "_local_scalar_dense": passes}
 
 
@@ -149,21 +150,22 @@ def test_what_waits_is_counted(ask):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
-@pytest.mark.parametrize("logging_steps", [1, 4])
-@pytest.mark.parametrize(
-    "make", [lambda t: make_bert(t, hidden_dropout_prob=0.1), modernbert], ids=["bert", "modernbert"]
-)
-def test_on_a_gpu_no_step_waits(tokenizer, make, logging_steps):
+@pytest.mark.parametrize("changes", [{}, {"logging_steps": 4}, {"cuda_graphs": False}, {"muon": True}], ids=str)
+@pytest.mark.parametrize("make", [bert, modernbert])
+def test_on_a_gpu_no_step_waits(tokenizer, make, changes):
     class Refuse(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            if state.global_step in (3, STEPS + 3):
-                torch.cuda.set_sync_debug_mode("error" if state.global_step == 3 else "default")
+        """Let nothing wait in ten steps, after some in which graphs are recorded."""
 
-    trainer = trainer_of(
-        make(tokenizer), tokenizer, Refuse(), bf16=True, max_steps=STEPS + 4, logging_steps=logging_steps
-    )
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step in (5, STEPS + 5):
+                torch.cuda.set_sync_debug_mode("error" if state.global_step == 5 else "default")
+
+    values = {"bf16": True, "max_steps": STEPS + 6} | changes
+    trainer = trainer_of(make(tokenizer), tokenizer, Refuse(), **values)
     try:
         trainer.train()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert trainer.state.global_step == STEPS + 4
+    assert trainer.state.global_step == STEPS + 6
+    recorded = trainer.graphs.facts["shapes"] if trainer.graphs is not None else 0
+    assert (recorded > 0) == changes.get("cuda_graphs", True)
