@@ -49,9 +49,13 @@ class OneBuffer(dict[str, Any]):
     def _in(self, buffer: torch.Tensor, places: Mapping[str, _Place]) -> OneBuffer:
         """Return the same numbers, with the tensors that are in `buffer`."""
         found = OneBuffer(self)
-        for name, (first, dtype, shape) in places.items():
-            end = first + math.prod(shape) * dtype.itemsize
-            found[name] = buffer[first:end].view(dtype).view(shape)
+        made: dict[_Place, torch.Tensor] = {}
+        for name, place in places.items():
+            if place not in made:
+                first, dtype, shape = place
+                end = first + math.prod(shape) * dtype.itemsize
+                made[place] = buffer[first:end].view(dtype).view(shape)
+            found[name] = made[place]  # the same object: what is compiled is so for two names of one tensor
         found._buffer, found._places = buffer, places
         return found
 

@@ -201,7 +201,8 @@ class StepGraphs:
         """Compute a micro-batch as usual, record its passes, and compare a replay."""
         assert self._flat is not None
         flat, before = self._flat, self._flat.clone()
-        inputs = {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+        clones = {id(value): value.clone() for value in batch.values() if isinstance(value, torch.Tensor)}
+        inputs = {name: clones.get(id(value), value) for name, value in batch.items()}  # one tensor may have two names
         recording = _Recording(inputs, count.clone(), count.new_zeros((), dtype=torch.float64))
 
         def act() -> None:
