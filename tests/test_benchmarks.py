@@ -170,7 +170,7 @@ def test_the_benchmark_of_gpus_runs(tmp_path):
     result = json.loads(path.read_text("utf-8"))
     assert path.name.startswith("gpu-tiny_")
     assert result["left_out"] == []
-    assert [len(case["rows"]) for case in result["cases"].values()] == [len(result["switches"]) + 6, 2]
+    assert [len(case["rows"]) for case in result["cases"].values()] == [len(result["switches"]) + 7, 2]
     for row in itertools.chain.from_iterable(case["rows"] for case in result["cases"].values()):
         assert row["errors"] == [], row["row"]
         assert row["row"] in done.stdout
@@ -178,7 +178,7 @@ def test_the_benchmark_of_gpus_runs(tmp_path):
         assert row["tokens_per_second"] > 0
         if row["row"].startswith("ours"):
             assert row["bare"]["ms_per_step"] > 0
-            assert row["values"].keys() - {"logging_steps"} == set(result["switches"])
+            assert row["values"].keys() - {"logging_steps", "full_determinism"} == set(result["switches"])
     assert {target["reached"] for target in result["targets"]} == {None}
     assert "64 x 512 packed: share of the matrix rate" in done.stdout
 

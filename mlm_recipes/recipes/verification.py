@@ -105,10 +105,10 @@ def _resume(bench: Bench, folder: Path) -> Iterator[Check]:
     # that consists only of rounding errors; with `full_determinism`, torch adds in a fixed order there too.
     exact = bench.run.model.device.type == "cpu" or bench.run.config.full_determinism
     bound = 0.0 if exact else 1e-2 * bench.run.config.learning_rate
-    same = "every bit" if exact else "weights, up to the order of additions"
+    same = "every bit" if exact else "up to the order of additions"
     _, whole = bench.train()
     _, evaluated = bench.train(eval_strategy="steps", eval_steps=1)
-    yield Check(f"training, evaluated after every step or not: {same}", largest(evaluated, whole), bound)
+    yield Check(f"evaluated after every step or not: {same}", largest(evaluated, whole), bound)
     run_folder.write_recipe(folder, bench.run.config.to_recipe() | {"use_cpu": bench.run.config.use_cpu})
     code = "import sys; from mlm_recipes.recipes.verification import until_killed; until_killed(*sys.argv[1:])"
     trusted = bench.run.config.trust_remote_code
@@ -120,7 +120,7 @@ def _resume(bench: Bench, folder: Path) -> Iterator[Check]:
         )
     trainer, resumed = bench.train(resume=folder, save_strategy="steps")
     assert trainer.resumed[-1]["step"] == KILLED_AFTER
-    name = f"training, killed after step {KILLED_AFTER} of {STEPS} and resumed: {same}"
+    name = f"killed after step {KILLED_AFTER} of {STEPS} and resumed: {same}"
     yield Check(name, largest(resumed, whole), bound)
 
 
