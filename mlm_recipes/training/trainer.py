@@ -21,7 +21,7 @@ from ..data.tokenizer import load_or_train_tokenizer, require_mask_token
 from ..evaluation.forward_passes import evaluate_examples
 from ..evaluation.metric import compute
 from ..evaluation.token_results import TokenResults, evaluate_tokens
-from ..masking.batch_layout import labelled, without_mask
+from ..masking.batch_layout import PLANNED, labelled, without_mask
 from ..masking.batch_plan import FILLING, POSITIONS, Planned, by_length, masked_positions
 from ..masking.buckets import filled_up
 from ..masking.collator import DataCollatorForMaskedLM
@@ -261,8 +261,8 @@ class MLMTrainer(ResumableTrainer):
         return self._loss_of(model, without_mask(inputs), False, num_items_in_batch)
 
     def _loss_of(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
-        inputs = dict(inputs)
-        positions = inputs.pop(POSITIONS, None)
+        positions = inputs.get(POSITIONS)
+        inputs = {name: value for name, value in inputs.items() if name not in PLANNED}
         if not self.sparse_prediction:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if positions is None:  # the batch is not from get_train_dataloader

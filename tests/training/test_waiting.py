@@ -133,6 +133,21 @@ def test_only_transformers_asks_where_batches_are_padded(tokenizer, counted, in_
     assert counted.found == {"__bool__": passes, "_local_scalar_dense": passes}
 
 
+def test_a_model_gets_nothing_of_the_plan(tokenizer):
+    model = bert(tokenizer)
+    model.set_attn_implementation("eager")  # padded, in parts
+    alone = {"dataloader_num_workers": 0, "dataloader_persistent_workers": False}
+    trainer = trainer_of(model, tokenizer, Watch(), use_cpu=True, **alone)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert {"masked_lm_positions", "length_parts"} <= batch.keys()
+    seen = []
+    model.register_forward_pre_hook(lambda module, args, kwargs: seen.extend(kwargs), with_kwargs=True)
+    loss, _ = trainer.compute_loss(trainer.model, batch, return_outputs=True)
+    assert loss.isfinite()
+    assert "input_ids" in seen
+    assert not {"masked_lm_positions", "length_parts"} & set(seen)
+
+
 @pytest.mark.parametrize(
     "ask",
     [
