@@ -88,7 +88,8 @@ def use_float32_residual(model: torch.nn.Module) -> None:
 def _not_bfloat16(model: Any) -> str | None:
     """Return where the residual stream is not bfloat16 under bf16 autocast, or None if it is everywhere.
 
-    LayerNorm reads the stream. The first one called may read the float32 embeddings.
+    LayerNorm reads the stream. The first one called may read the float32 embeddings, and the last, the head's, what its
+    activation returns: some are computed with `pow` or `tanh`, which are float32 under autocast on CUDA.
     """
     read: list[torch.dtype] = []
     handles = [
@@ -106,5 +107,5 @@ def _not_bfloat16(model: Any) -> str | None:
             handle.remove()
     if len(read) <= model.config.num_hidden_layers:
         return f"{type(model).__name__} normalises with something other than torch.nn.LayerNorm"
-    others = sum(dtype is not torch.bfloat16 for dtype in read[1:])
+    others = sum(dtype is not torch.bfloat16 for dtype in read[1:-1])
     return f"{others} of its {len(read)} LayerNorms still get float32" if others else None

@@ -23,6 +23,7 @@ from .config import MLMConfig
 from .cpu_allocator import kept_memory
 from .example_order import NO_EXAMPLE, EpochSampler, StepSeeds
 from .guarded_trainer import GuardedTrainer
+from .loader_workers import end_workers
 from .nonfinite import SkippedSteps
 from .processes import from_main
 from .streamed_rows import StreamedRows, StreamState
@@ -44,6 +45,7 @@ class ResumableTrainer(GuardedTrainer, ABC):
         self._contract = ResumeContract(self.args.to_recipe, self.identity)
         self._stream = StreamState()
         self._stream_start = START
+        self._train_loader: Any = None
         self.add_callback(self._step_seeds)
         self.add_callback(self._contract)
         if isinstance(self.train_dataset, TextStream):
@@ -134,8 +136,11 @@ class ResumableTrainer(GuardedTrainer, ABC):
         return self._train(str(checkpoint), *args, **kwargs)
 
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        with kept_memory() if self.args.device.type == "cpu" else nullcontext():
-            return super().train(*args, **kwargs)
+        try:
+            with kept_memory() if self.args.device.type == "cpu" else nullcontext():
+                return super().train(*args, **kwargs)
+        finally:
+            end_workers(self._train_loader)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # A tied weight is stored once, under its other name; upstream reports it missing at every resume
@@ -183,7 +188,8 @@ class ResumableTrainer(GuardedTrainer, ABC):
             in_order=args.dataloader_in_order,
             worker_init_fn=self._signals.in_workers,
         )
-        return self.accelerator.prepare(loader)
+        self._train_loader = self.accelerator.prepare(loader)
+        return self._train_loader
 
     def _streamed(self, stream: TextStream, plain: bool) -> StreamedRows:
         """Return the rows of all steps by position: with n rows per step, those of step k start at k * n."""

@@ -34,6 +34,7 @@ from .compiled_regions import CompiledRegions
 from .config import MLMConfig
 from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual
 from .inputs import check_stream, from_text, texts_of, token_rows
+from .loader_workers import end_workers
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
 from .precision import warn_of_slow_bf16
@@ -390,8 +391,13 @@ class MLMTrainer(ResumableTrainer):
         # training draws next.
         stoppable = self.is_in_train and not depends_on_metrics(self.args)
         batches: Any = self._signals.until_stopped(dataloader) if stoppable else dataloader
-        with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
-            sums = evaluate_examples(self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction)
+        try:
+            with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
+                sums = evaluate_examples(
+                    self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction
+                )
+        finally:
+            end_workers(dataloader)
         if stoppable and self._signals.received:
             self.stop_now(self.model_wrapped)  # the measures so far are incomplete
         named = {f"{metric_key_prefix}_{name}": value for name, value in compute(sums).items()}
