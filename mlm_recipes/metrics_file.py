@@ -83,6 +83,8 @@ class SplitCounts(TypedDict):
     duplicates: int
     train: int
     validation: int
+    held_out_copies: NotRequired[int]
+    held_out_not_measured: NotRequired[int]
     near_duplicates: NotRequired[int]
     near_duplicates_of_validation: NotRequired[int]
 
@@ -95,9 +97,11 @@ class StreamedText(TextOrigin):
 
 
 class HeldOutParagraphs(TypedDict):
-    """The number of paragraphs held out."""
+    """The number of paragraphs held out and measured, and of those that are not."""
 
     validation: int
+    held_out_copies: NotRequired[int]
+    held_out_not_measured: NotRequired[int]
 
 
 @final
@@ -119,6 +123,8 @@ class CutCounts(TypedDict):
     split_paragraphs: int | None
     rows: int | None
     general: NotRequired[str]
+    general_copies: NotRequired[int]
+    general_not_measured: NotRequired[int]
 
 
 class FrequencyScores(TypedDict):
@@ -213,6 +219,7 @@ class Sample(TypedDict):
     paragraphs: int
     unit: Unit
     fingerprint: str
+    repeated_rows: NotRequired[int]
     pseudo_perplexity_sample: PseudoPerplexitySample
 
 

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 from transformers import set_seed
 
 from ..data.columns import flat_column
+from ..data.copies import measured_once
 from ..data.corpus import Corpus, check_held_out, load_corpus, load_paragraphs
 from ..data.corpus_name import Reading, Version, resolve
 from ..data.paragraphs import stream_paragraphs
 from ..data.rows import lost_and_split, to_rows
 from ..data.streams import HeldOut, TextStream, rows_of
+from ..data.text_cache import digests, patterns
 from ..data.tokenizer import load_or_train_tokenizer
 from ..evaluation.before_after import Measured
 from ..evaluation.measured_text import MeasuredText
@@ -24,7 +27,7 @@ from ..evaluation.prompts import Prompts
 from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.policies import special_token_ids
-from ..metrics_file import CorpusFacts, CutCounts, LoadedCorpus, StreamedCorpus, StreamedText, Unit, with_rows
+from ..metrics_file import CorpusFacts, CutCounts, HeldOutParagraphs, LoadedCorpus, StreamedCorpus, StreamedText, Unit, with_rows
 from ..model.loading import load_model_and_missing, starts_random, warn_of_missing
 from ..model.positions import usable_length
 from ..report import wording
@@ -117,7 +120,14 @@ class _Stream:
         if config.validation_corpus is None:
             held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
             chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))
-            validation = Dataset.from_dict({"text": chosen, "example_id": list(range(len(chosen)))})
+            validation = Dataset.from_dict(
+                {
+                    "text": chosen,
+                    "example_id": np.arange(len(chosen)),
+                    "digest": digests(chosen),
+                    "pattern": patterns(chosen),
+                }
+            )
         else:
             with config.main_process_first(desc="loading validation corpus"):
                 validation_source = resolve(config.validation_corpus, reading)
@@ -125,8 +135,14 @@ class _Stream:
             held_out = HeldOut(texts=validation["text"])
             facts["validation_corpus"] = validation_source.facts()
         text = TextStream(read, held_out)
-        corpus = DatasetDict(validation=validation)
-        return cls(text, corpus, {**facts, "validation": len(validation)}, from_main(text.first))
+        measured = measured_once(validation, config.max_eval_samples, config.evaluation_seed)
+        corpus = DatasetDict(validation=measured.rows.select_columns(["text", "example_id"]))
+        counts: HeldOutParagraphs = {
+            "validation": len(measured.rows),
+            "held_out_copies": measured.copies,
+            "held_out_not_measured": measured.beyond,
+        }
+        return cls(text, corpus, {**facts, **counts}, from_main(text.first))
 
 
 def _with_what_was_piped(config: MLMConfig, facts: LoadedCorpus | StreamedCorpus) -> MLMConfig:
@@ -166,8 +182,10 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         random_weights = starts_random(config.model, config.from_scratch)
         if config.general_corpus.lower() != "none" and not random_weights:  # random weights have nothing to forget
             text = load_paragraphs(resolve(config.general_corpus, Reading(**config.reading())))
-            rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
+            general = measured_once(text, config.max_eval_samples, config.evaluation_seed)
+            rows["general"] = to_rows(general.rows, tokenizer, max_length, **config.rows())
             cut["general"] = without_credentials(config.general_corpus)
+            cut["general_copies"], cut["general_not_measured"] = general.copies, general.beyond
     if config.prompts is None:
         held_out = corpus["validation"]["text"]
         prompts = Prompts.choose(held_out, tokenizer, config.evaluation_seed, config.prompts_compared, max_length)
