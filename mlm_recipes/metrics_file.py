@@ -24,6 +24,7 @@ _ALWAYS = {"corpus", "before", "after", "train", "versions"}
 Unit = Literal["paragraphs", "rows"]
 Verdict = Literal["better", "worse", "no measurable change", "too few paragraphs"]
 Chosen = Literal["rose most", "fell most", "at random", "yours"]
+WhyUnknown = Literal["script", "letters", "symbols", "long words", "other"]
 ModelSource = Literal["built in", "folder", "hub"]
 MeasureName = Literal["loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity"]
 
@@ -123,8 +124,25 @@ class CutCounts(TypedDict):
     split_paragraphs: int | None
     rows: int | None
     general: NotRequired[str]
+    general_word_frequencies: NotRequired[FrequencyScores]
     general_copies: NotRequired[int]
     general_not_measured: NotRequired[int]
+
+
+class LostCharacters(TypedDict):
+    """The share of a text's characters that the vocabulary lacks, why it lacks most of them, and some of them."""
+
+    characters: float
+    why: WhyUnknown | None
+    script: str | None
+    examples: list[str]
+
+
+class UnknownText(LostCharacters):
+    """How much of a text is unknown to the vocabulary: how many of its `tokens`, without special ones."""
+
+    tokens: int
+    unknown_tokens: int
 
 
 class FrequencyScores(TypedDict):
@@ -135,8 +153,9 @@ class FrequencyScores(TypedDict):
 
 
 class RowFacts(CutCounts):
-    """How a corpus was cut into rows, and the score of its token frequencies."""
+    """How a corpus was cut into rows, what of it is unknown, and the score of its token frequencies."""
 
+    unknown: NotRequired[UnknownText]
     word_frequencies: FrequencyScores
 
 
@@ -153,12 +172,12 @@ class StreamedCorpusFacts(StreamedText, HeldOutParagraphs, RowFacts):
 CorpusFacts = WholeCorpusFacts | StreamedCorpusFacts
 
 
-def with_rows(corpus: LoadedCorpus | StreamedCorpus, cut: CutCounts, word_frequencies: FrequencyScores) -> CorpusFacts:
+def with_rows(corpus: LoadedCorpus | StreamedCorpus, rows: RowFacts) -> CorpusFacts:
     """Return what metrics.json has under `corpus`."""
     if "streamed" in corpus:
-        streamed: StreamedCorpusFacts = {**corpus, **cut, "word_frequencies": word_frequencies}
+        streamed: StreamedCorpusFacts = {**corpus, **rows}
         return streamed
-    whole: WholeCorpusFacts = {**corpus, **cut, "word_frequencies": word_frequencies}
+    whole: WholeCorpusFacts = {**corpus, **rows}
     return whole
 
 
