@@ -71,11 +71,15 @@ class _Vocabulary:
             self._asked[text] = bool(ids) and self.tokenizer.unk_token_id not in ids
         return self._asked[text]
 
+    def _lacks_all_of(self, word: str) -> bool:
+        ids = self.tokenizer(word, add_special_tokens=False, verbose=False)["input_ids"]
+        return set(ids) <= {self.tokenizer.unk_token_id}
+
     def lost_in(self, text: str) -> list[str]:
         """Return the pieces of a text that are in no known token."""
         if not self.tokenizer.is_fast:  # it does not tell where its tokens are
             words = [word for word in text.split() if not self.has(word)]
-            parts = [[c for c in word if not self.has(c)] or [word] for word in words]
+            parts = [[word] if self._lacks_all_of(word) else [c for c in word if not self.has(c)] for word in words]
             return [part for found in parts for part in found if _counted(part)]
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         left = [*text]

@@ -20,8 +20,8 @@ LONG_WORD = r"(?<![\w'-])[^\W\d_]{4,}(?![\w'-])"
 SHORT_WORD = r"(?<![\w'-])[^\W\d_]{1,3}(?![\w'-])"
 CHARACTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
 
-#: The most characters of context: three times as many before the mask, twice as many after it.
-_CHARACTERS = 50
+#: The most characters before the mask; two thirds of it after the mask.
+_CHARACTERS = 150
 
 
 @dataclass(frozen=True)
@@ -94,29 +94,33 @@ def _mask(text: str, word: re.Match[str], tokenizer: Any, max_length: int | None
     characters = most
     while fewest <= most:
         prompt = _with_context(text, word, characters, tokenizer.mask_token)
-        if _can_be_shown(prompt, tokenizer, max_length):
+        if max_length is None or len(_prompt_ids(prompt, tokenizer)) <= max_length:
             fitting, fewest = prompt, characters + 1
         else:
             most = characters - 1
         characters = (fewest + most) // 2
-    return fitting
+    return fitting if fitting is not None and _can_be_shown(fitting, tokenizer) else None
 
 
 def _with_context(text: str, word: re.Match[str], characters: int, mask: str) -> Prompt:
-    """Return a prompt with nine words before the mask, up to 3 * `characters`, and six after it, up to twice."""
+    """Return a prompt with up to nine words and `characters` before the mask, and two thirds of that after it."""
     before = " ".join(text[: word.start()].rsplit(maxsplit=9)[-9:])
-    before = before[max(0, len(before) - 3 * characters) :]
-    after = " ".join(text[word.end() :].split(maxsplit=6)[:6])[: 2 * characters]
+    before = before[max(0, len(before) - characters) :]
+    after = " ".join(text[word.end() :].split(maxsplit=6)[:6])[: 2 * characters // 3]
     glue_before = " " if before and text[word.start() - 1].isspace() else ""
     glue_after = " " if after and text[word.end()].isspace() else ""
     return Prompt(before + glue_before + mask + glue_after + after, word.group())
 
 
-def _can_be_shown(prompt: Prompt, tokenizer: Any, max_length: int | None) -> bool:
-    """Tell whether a prompt fits, has one mask, and its answer still is one token with what is left before it."""
-    ids = tokenizer(with_mask(prompt.text, tokenizer), verbose=False)["input_ids"]
-    fits = max_length is None or len(ids) <= max_length
-    return fits and ids.count(tokenizer.mask_token_id) == 1 and len(_answer_ids(prompt, tokenizer)) == 1
+def _can_be_shown(prompt: Prompt, tokenizer: Any) -> bool:
+    """Tell whether a prompt has one mask, and its answer still is one token with what is left before it."""
+    masks = _prompt_ids(prompt, tokenizer).count(tokenizer.mask_token_id)
+    return masks == 1 and len(_answer_ids(prompt, tokenizer)) == 1
+
+
+def _prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
+    ids: list[int] = tokenizer(with_mask(prompt.text, tokenizer), verbose=False)["input_ids"]
+    return ids
 
 
 def answer_id(prompt: Prompt, tokenizer: Any) -> int:

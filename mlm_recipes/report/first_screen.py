@@ -35,7 +35,8 @@ def _copies(facts: CorpusFacts, repeated_rows: int) -> Iterator[str]:
             f"{_are(copies_held_out)} neither trained on nor measured."
         )
     if repeated_rows:
-        yield f"{count(repeated_rows, 'row')} with the tokens of another held-out row {_are(repeated_rows)} left out."
+        equal = "equals an earlier one" if repeated_rows == 1 else "equal earlier ones"
+        yield f"{count(repeated_rows, 'held-out row')} {equal} to the model, and {_are(repeated_rows)} not measured."
 
 
 def _beyond(facts: CorpusFacts) -> Iterator[str]:

@@ -92,7 +92,8 @@ def _measured(metrics: Metrics) -> str:
     distinct = "distinct " if "repeated_rows" in held_out else ""
     text = (
         f"Held out: {held_out['paragraphs']:,} {distinct}{unit}, in which "
-        f"{count(held_out['distinct_tokens'], 'token')} were masked at least once{times}: {held_out['masked_tokens']:,} predictions, the same before and after. "
+        f"{count(held_out['distinct_tokens'], 'token')} were masked at least once{times}: "
+        f"{held_out['masked_tokens']:,} predictions, the same before and after. "
         f"Intervals are 95% paired bootstraps over {unit}; if one includes zero, there is {NO_CHANGE}."
     )
     sample = held_out.get("pseudo_perplexity_sample")
@@ -227,7 +228,7 @@ def _lost(metrics: Metrics) -> Iterator[Fact]:
             yield what, f"{counts[key]:,}"
     repeated = metrics["change"]["held_out"].get("repeated_rows") if "change" in metrics else 0
     if repeated:
-        yield "held-out rows with the tokens of another one, not measured", f"{repeated:,}"
+        yield "held-out rows that equal another one to the model, not measured", f"{repeated:,}"
     unknown = corpus.get("unknown")
     if unknown is not None:
         number = f"{count(unknown['unknown_tokens'], 'token')} of {unknown['tokens']:,}"

@@ -50,8 +50,8 @@ def remedy(found: LostCharacters) -> str:
     if found["why"] == "long words":
         return (
             "Most of it is words of more than 100 characters, which this vocabulary does not split, whatever they "
-            "consist of. Choose a model whose tokenizer splits words of any length, such as a byte-level one, or put "
-            "spaces into them: DNA, for example, is usually written in groups of six letters."
+            "consist of. Choose a model or a tokenizer (--tokenizer) that splits words of any length, such as a "
+            "byte-level one, or put spaces into them: DNA, for example, is usually written in groups of six letters."
         )
     if found["why"] == "letters":
         return (
