@@ -96,10 +96,11 @@ class _Vocabulary:
         plain = "".join(c for c in unicodedata.normalize("NFD", piece) if unicodedata.category(c) != "Mn")
         if plain != piece and self.has(plain):
             return "letters", None
-        if not unknown:
-            return "other", None
-        if sum(unicodedata.category(character)[0] == "L" for character in unknown) * 2 < len(unknown):
+        kinds = Counter(unicodedata.category(character)[0] for character in unknown)
+        if kinds["S"] * 2 > len(unknown):
             return "symbols", None
+        if kinds["L"] * 2 <= len(unknown):  # all are known one by one, or they are digits or punctuation
+            return "other", None
         scripts = Counter(unicodedata.name(character, "?").split()[0] for character in unknown)
         script = scripts.most_common(1)[0][0]
         return ("letters", None) if script == "LATIN" else ("script", _SCRIPTS.get(script, script.capitalize()))

@@ -486,7 +486,9 @@ def test_the_compared_run_crosses_blocks_and_epochs(alone):
 
 def test_copies_in_a_stream_are_measured_once(tmp_path, checkpoint):
     """The limit is of distinct paragraphs; and the first lines say how many copies there are."""
-    lines = [f"the {word} of man and the whole of nature" for word in ("soul", "mind", "reason", "body", "life", "work")]
+    lines = [
+        f"the {word} of man and the whole of nature" for word in ("soul", "mind", "reason", "body", "life", "work")
+    ]
     distinct = [f"{line} {'and so ' * n}".strip() for n in range(20) for line in lines]
     held_out = HeldOut(0.5, seed=0)
     line = next(text for text in distinct if held_out([text])[0])

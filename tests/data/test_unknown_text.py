@@ -36,6 +36,7 @@ class _Slow:
         (["the \u0434\u043e\u043a\u0442\u043e\u0440 sees"], "script", "Cyrillic", 6 / 13),
         (["sedothercan" * 15, "the ship"], "long words", None, 165 / 172),
         (["the \u0142\u00f3d\u017a sees", "a stra\u00dfe"], "letters", None, 10 / 18),
+        (["the ship 2, 31"], "other", None, 3 / 11),
         (["the ship \U0001f600", "yes \U0001f602\U0001f602 sees"], "symbols", None, 3 / 17),
     ],
 )
