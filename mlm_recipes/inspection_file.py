@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from .metrics_file import LoadedCorpus
+from .metrics_file import LoadedCorpus, LostCharacters
 
 if TYPE_CHECKING:
     from typing_extensions import NotRequired  # in `typing` from Python 3.11 on
@@ -190,6 +190,7 @@ class TextFacts(TypedDict):
     lengths: Lengths
     longer_than_max_length: Amount
     unknown: Ratio
+    lost: LostCharacters
     words: WordPieceCounts
     lines: LineShapes
 

@@ -24,6 +24,7 @@ _ALWAYS = {"corpus", "before", "after", "train", "versions"}
 Unit = Literal["paragraphs", "rows"]
 Verdict = Literal["better", "worse", "no measurable change", "too few paragraphs"]
 Chosen = Literal["rose most", "fell most", "at random", "yours"]
+WhyUnknown = Literal["script", "letters", "symbols", "long words", "other"]
 ModelSource = Literal["built in", "folder", "hub"]
 MeasureName = Literal["loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity"]
 
@@ -83,6 +84,8 @@ class SplitCounts(TypedDict):
     duplicates: int
     train: int
     validation: int
+    held_out_copies: NotRequired[int]
+    held_out_not_measured: NotRequired[int]
     near_duplicates: NotRequired[int]
     near_duplicates_of_validation: NotRequired[int]
 
@@ -95,9 +98,11 @@ class StreamedText(TextOrigin):
 
 
 class HeldOutParagraphs(TypedDict):
-    """The number of paragraphs held out."""
+    """The number of paragraphs held out and measured, and of those that are not."""
 
     validation: int
+    held_out_copies: NotRequired[int]
+    held_out_not_measured: NotRequired[int]
 
 
 @final
@@ -119,6 +124,25 @@ class CutCounts(TypedDict):
     split_paragraphs: int | None
     rows: int | None
     general: NotRequired[str]
+    general_word_frequencies: NotRequired[FrequencyScores]
+    general_copies: NotRequired[int]
+    general_not_measured: NotRequired[int]
+
+
+class LostCharacters(TypedDict):
+    """The share of a text's characters that the vocabulary lacks, why it lacks most of them, and some of them."""
+
+    characters: float
+    why: WhyUnknown | None
+    script: str | None
+    examples: list[str]
+
+
+class UnknownText(LostCharacters):
+    """How much of a text is unknown to the vocabulary: how many of its `tokens`, without special ones."""
+
+    tokens: int
+    unknown_tokens: int
 
 
 class FrequencyScores(TypedDict):
@@ -129,8 +153,9 @@ class FrequencyScores(TypedDict):
 
 
 class RowFacts(CutCounts):
-    """How a corpus was cut into rows, and the score of its token frequencies."""
+    """How a corpus was cut into rows, what of it is unknown, and the score of its token frequencies."""
 
+    unknown: NotRequired[UnknownText]
     word_frequencies: FrequencyScores
 
 
@@ -147,12 +172,12 @@ class StreamedCorpusFacts(StreamedText, HeldOutParagraphs, RowFacts):
 CorpusFacts = WholeCorpusFacts | StreamedCorpusFacts
 
 
-def with_rows(corpus: LoadedCorpus | StreamedCorpus, cut: CutCounts, word_frequencies: FrequencyScores) -> CorpusFacts:
+def with_rows(corpus: LoadedCorpus | StreamedCorpus, rows: RowFacts) -> CorpusFacts:
     """Return what metrics.json has under `corpus`."""
     if "streamed" in corpus:
-        streamed: StreamedCorpusFacts = {**corpus, **cut, "word_frequencies": word_frequencies}
+        streamed: StreamedCorpusFacts = {**corpus, **rows}
         return streamed
-    whole: WholeCorpusFacts = {**corpus, **cut, "word_frequencies": word_frequencies}
+    whole: WholeCorpusFacts = {**corpus, **rows}
     return whole
 
 
@@ -213,6 +238,7 @@ class Sample(TypedDict):
     paragraphs: int
     unit: Unit
     fingerprint: str
+    repeated_rows: NotRequired[int]
     pseudo_perplexity_sample: PseudoPerplexitySample
 
 

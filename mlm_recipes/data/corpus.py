@@ -14,6 +14,7 @@ from ..masking.random_keys import sequence_keys
 from ..metrics_file import LoadedCorpus, ReadCorpus, SplitCounts
 from ..sources.credentials import without_credentials
 from .columns import column
+from .copies import Measured, copy_keys, measured_once
 from .corpus_name import Reading, TextSource, Version, resolve
 from .near_duplicates import near_duplicate_groups, training_rows_near
 from .paragraphs import COUNTS, read_paragraphs
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 _LOGGED = COUNTS | {
     "duplicates_dropped": "duplicate paragraphs dropped",
     "dropped_as_duplicate_of_validation": "paragraphs not trained on because they are also held out",
+    "held_out_not_measured": "held-out paragraphs not measured, more than max_eval_samples",
 }
 
 #: Which duplicate paragraphs are dropped.
@@ -40,7 +42,7 @@ class Corpus(DatasetDict):
 
     - name, source and licence
     - how many paragraphs and words there are, and how many paragraphs are in `train` and `validation`
-    - how many paragraphs are duplicates
+    - how many paragraphs are duplicates, and how many copies of held-out paragraphs are not measured again
     - a fingerprint of all text that was read
     - how much was dropped, cut or replaced while reading (`COUNTS`)
     - with a `validation_corpus`, the same for that
@@ -81,10 +83,11 @@ def load_corpus(
             - the id of a data set on the hub, `owner/name`
         validation_fraction: share of the distinct paragraphs to hold out, in (0, 1); at least one is held out. A hub
             data set with a `validation` split holds out that split instead.
-        max_eval_samples: upper bound for the number of distinct paragraphs held out; more would not make the
+        max_eval_samples: upper bound for the number of distinct paragraphs in `validation`; more would not make the
             measurement noticeably better.
         validation_corpus: a separate text to hold out completely instead, named in the same ways as `corpus` (for a hub
             data set its `validation` split, or `train` if it has none). Paragraphs that are in both are not trained on.
+            If it has more than `max_eval_samples` distinct paragraphs, that many are chosen by `seed` for `validation`.
         seed: decides which paragraphs are held out. This depends only on the paragraph's text and the seed, not on the
             order of the file.
         deduplicate: `none`; `exact`: drop paragraphs that equal an earlier one, ignoring case and white space; `near`:
@@ -98,8 +101,10 @@ def load_corpus(
         config, split, revision: a hub data set's configuration, its split to train on, and its branch, tag or commit.
         sha256: the hash of the file at an http(s) URL; any other file is refused.
 
-    Paragraphs that are equal, ignoring case and white space, stay on one side of the split. `example_id` is the
-    paragraph's number in its text, from 0.
+    Copies stay on one side of the split: paragraphs that are equal, ignoring case and white space, or that differ only
+    in numbers (`mlm_recipes.data.copies.copy_keys`). `train` has all copies; `validation` has the first of each, so
+    that a line that is often repeated does not decide the result. `example_id` is the paragraph's number in its text,
+    from 0.
 
     Raises: ValueError for a value, a name or a text that is refused; FileNotFoundError for a missing file.
 
@@ -125,15 +130,16 @@ def load_corpus(
         rows, held_out = _first_of_near(rows), held_out and _first_of_near(held_out)
         rows = rows if held_out is None else _not_near(rows, held_out)
     dropped = before - len(rows) - len(held_out or [])
-    result = (
-        _with_held_out(rows, held_out)
-        if held_out
-        else _split(rows, validation_fraction, max_eval_samples, seed, without_credentials(str(corpus)))
-    )
+    if held_out:
+        result, measured = _with_held_out(rows, held_out), measured_once(held_out, max_eval_samples, seed)
+    else:
+        name = without_credentials(str(corpus))
+        result, measured = _split(rows, validation_fraction, max_eval_samples, seed, name)
     also_held_out = len(rows) + len(held_out or []) - sum(result.num_rows.values())
-    counts = _count(result, dropped, also_held_out)
+    counts = _count(result, dropped, also_held_out, measured)
     if count_near_duplicates or (count_near_duplicates is None and len(rows) <= _QUICKLY_COMPARED):
         _count_near(result, counts)
+    result["validation"] = measured.rows
     result.facts = {**read, **counts}
     counted: Mapping[str, object] = result.facts
     for key, said in _LOGGED.items():
@@ -158,7 +164,7 @@ def check_held_out(validation_fraction: float, max_eval_samples: int) -> None:
 
 
 def load_paragraphs(source: TextSource) -> Dataset:
-    """Load all paragraphs of a text in order, with `text` and `example_id`; nothing is held out.
+    """Load all paragraphs of a text in order, with `text`, `example_id`, `digest`, `pattern`; nothing is held out.
 
     For a hub data set with a `validation` split, these are the paragraphs of that split.
 
@@ -166,13 +172,14 @@ def load_paragraphs(source: TextSource) -> Dataset:
     60
     """
     rows, held_out, _ = read_paragraphs(source)
-    return (held_out or rows).select_columns(["text", "example_id"])
+    return held_out or rows
 
 
-def _split(rows: Dataset, fraction: float, at_most: int, seed: int, name: str) -> Corpus:
+def _split(rows: Dataset, fraction: float, at_most: int, seed: int, name: str) -> tuple[Corpus, Measured]:
     # The distinct paragraphs are ranked by a keyed hash, and the first ones are held out. So the number is exact,
     # the file's order does not matter, and adding a paragraph moves hardly any other paragraph across the split.
-    ranks = sequence_keys(seed, 0, column(rows, "digest"))
+    keys = copy_keys(column(rows, "digest"), column(rows, "pattern"))
+    ranks = sequence_keys(seed, 0, keys)
     ranked = np.unique(ranks)
     if len(ranked) < 2:
         raise ValueError(
@@ -180,7 +187,9 @@ def _split(rows: Dataset, fraction: float, at_most: int, seed: int, name: str) -
             "preferably a hundred. Put each paragraph on a separate line."
         )
     held_out = ranks < ranked[min(max(1, round(fraction * len(ranked))), at_most, len(ranked) - 1)]
-    return Corpus(train=rows.select(np.flatnonzero(~held_out)), validation=rows.select(np.flatnonzero(held_out)))
+    validation = rows.select(np.flatnonzero(held_out))
+    measured = measured_once(validation, at_most, seed, keys[held_out])
+    return Corpus(train=rows.select(np.flatnonzero(~held_out)), validation=validation), measured
 
 
 def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
@@ -219,7 +228,7 @@ def _count_near(corpus: Corpus, counts: SplitCounts) -> None:
     counts["near_duplicates_of_validation"] = int(training_rows_near(groups, held_out).sum())
 
 
-def _count(corpus: Corpus, dropped: int, also_held_out: int) -> SplitCounts:
+def _count(corpus: Corpus, dropped: int, also_held_out: int, measured: Measured) -> SplitCounts:
     digests = np.concatenate([column(corpus[part], "digest") for part in corpus])
     return {
         "duplicates_dropped": dropped,
@@ -228,5 +237,7 @@ def _count(corpus: Corpus, dropped: int, also_held_out: int) -> SplitCounts:
         "words": sum(int(column(corpus[part], "words").sum()) for part in corpus),
         "duplicates": len(digests) - len(np.unique(digests)),
         "train": len(corpus["train"]),
-        "validation": len(corpus["validation"]),
+        "validation": len(measured.rows),
+        "held_out_copies": measured.copies,
+        "held_out_not_measured": measured.beyond,
     }

@@ -53,13 +53,22 @@ class HeldOut:
         return (sequence_keys(self.seed, 0, found) < np.uint64(self.fraction * 2.0**64)) | np.isin(found, self.texts)
 
     def choose(self, paragraphs: Iterable[str], at_most: int = 2_000) -> list[str]:
-        """Return the first held-out paragraphs, and read no further. Held-out paragraphs after them are not used.
+        """Return the first held-out paragraphs up to the `at_most`-th distinct one, and read no further.
+
+        Held-out paragraphs after them are not used. A stream that mostly repeats itself is not read to its end: of
+        ten times `at_most` paragraphs, copies included, the distinct ones have to do.
 
         Raises: ValueError if there are none.
         """
         parts = _parts(paragraphs, 1000)
         found = itertools.chain.from_iterable(itertools.compress(part, self(part)) for part in parts)
-        chosen = list(itertools.islice(found, at_most))
+        chosen: list[str] = []
+        distinct: set[int] = set()
+        for text in itertools.islice(found, 10 * at_most):
+            chosen.append(text)
+            distinct.add(int(digests([text])[0]))
+            if len(distinct) == at_most:
+                break
         if not chosen:
             raise ValueError(
                 f"validation_fraction: with {self.fraction} no paragraph of the stream is held out, so there is "

@@ -20,6 +20,9 @@ LONG_WORD = r"(?<![\w'-])[^\W\d_]{4,}(?![\w'-])"
 SHORT_WORD = r"(?<![\w'-])[^\W\d_]{1,3}(?![\w'-])"
 CHARACTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
 
+#: The most characters before the mask; two thirds of it after the mask.
+_CHARACTERS = 150
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -41,7 +44,8 @@ def choose_prompts(
 
     The paragraphs are in a random order. One word is chosen in each, then with `per_text` above 1 a second in each, and
     so on. A word must be a single token of the tokenizer, of four letters or more if there is one. The prompt contains
-    up to nine words before it and six after it, and fewer if it would otherwise exceed `max_length` tokens.
+    up to nine words before it and six after it, and fewer if it would otherwise exceed `max_length` tokens. A word that
+    cannot be shown, not even alone, is passed over; so there may be fewer prompts.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["he is a good king"] * 3, vocab_size=200)
@@ -56,7 +60,7 @@ def choose_prompts(
         for _, index in itertools.product(range(per_text), order):
             if len(prompts) == count:
                 return prompts
-            if tokenizer.mask_token in texts[index]:
+            if tokenizer.mask_token in texts[index] or "[MASK]" in texts[index]:
                 continue  # a text about masks: the prompt would have two
             if index not in left:
                 left[index] = [
@@ -83,25 +87,57 @@ def _is_one_token(word: str, text: str, start: int, tokenizer: Any, special: set
 
 def _mask(text: str, word: re.Match[str], tokenizer: Any, max_length: int | None) -> Prompt | None:
     """Return the prompt with the most context that fits into `max_length` tokens; None if no prompt fits."""
-    # The second cut, in characters, is for scripts without spaces. It is repeated with fewer characters, since a
-    # character may be several tokens in a byte-level vocabulary that has few words of the script.
-    for characters in (50, 25, 12, 6, 0):
-        before = " ".join(text[: word.start()].rsplit(maxsplit=9)[-9:])
-        before = before[max(0, len(before) - 3 * characters) :]
-        after = " ".join(text[word.end() :].split(maxsplit=6)[:6])[: 2 * characters]
-        glue_before = " " if before and text[word.start() - 1].isspace() else ""
-        glue_after = " " if after and text[word.end()].isspace() else ""
-        prompt = Prompt(before + glue_before + tokenizer.mask_token + glue_after + after, word.group())
-        if max_length is None or len(tokenizer(prompt.text)["input_ids"]) <= max_length:
-            return prompt
-    return None
+    # The cut in characters is for scripts without spaces, and for words as long as a web address. How many characters
+    # fit is found by halving, since a character may be several tokens, and a token several characters.
+    fitting: Prompt | None = None
+    fewest, most = 0, _CHARACTERS
+    characters = most
+    while fewest <= most:
+        prompt = _with_context(text, word, characters, tokenizer.mask_token)
+        if max_length is None or len(_prompt_ids(prompt, tokenizer)) <= max_length:
+            fitting, fewest = prompt, characters + 1
+        else:
+            most = characters - 1
+        characters = (fewest + most) // 2
+    return fitting if fitting is not None and _can_be_shown(fitting, tokenizer) else None
+
+
+def _with_context(text: str, word: re.Match[str], characters: int, mask: str) -> Prompt:
+    """Return a prompt with up to nine words and `characters` before the mask, and two thirds of that after it."""
+    before = " ".join(text[: word.start()].rsplit(maxsplit=9)[-9:])
+    before = before[max(0, len(before) - characters) :]
+    after = " ".join(text[word.end() :].split(maxsplit=6)[:6])[: 2 * characters // 3]
+    glue_before = " " if before and text[word.start() - 1].isspace() else ""
+    glue_after = " " if after and text[word.end()].isspace() else ""
+    return Prompt(before + glue_before + mask + glue_after + after, word.group())
+
+
+def _can_be_shown(prompt: Prompt, tokenizer: Any) -> bool:
+    """Tell whether a prompt has one mask, and its answer still is one token with what is left before it."""
+    masks = _prompt_ids(prompt, tokenizer).count(tokenizer.mask_token_id)
+    return masks == 1 and len(_answer_ids(prompt, tokenizer)) == 1
+
+
+def _prompt_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
+    ids: list[int] = tokenizer(with_mask(prompt.text, tokenizer), verbose=False)["input_ids"]
+    return ids
 
 
 def answer_id(prompt: Prompt, tokenizer: Any) -> int:
     """Return the token id of a chosen prompt's answer."""
+    (index,) = _answer_ids(prompt, tokenizer)
+    return index
+
+
+def _answer_ids(prompt: Prompt, tokenizer: Any) -> list[int]:
     before = " " if prompt.text.split(tokenizer.mask_token)[0][-1:].isspace() else ""
-    (index,) = tokenizer(before + prompt.answer, add_special_tokens=False)["input_ids"]
-    return int(index)
+    ids: list[int] = tokenizer(before + prompt.answer, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def with_mask(prompt: str, tokenizer: Any) -> str:
+    """Return a prompt in which the tokenizer's own mask replaces `[MASK]`."""
+    return prompt.replace("[MASK]", tokenizer.mask_token)
 
 
 def fill_mask(
@@ -138,7 +174,7 @@ def mask_probabilities(model: Any, tokenizer: Any, prompts: Sequence[str]) -> It
     """
     with evaluation_mode(model):
         for prompt in prompts:
-            inputs = tokenizer(prompt.replace("[MASK]", tokenizer.mask_token), return_tensors="pt").to(model.device)
+            inputs = tokenizer(with_mask(prompt, tokenizer), return_tensors="pt").to(model.device)
             masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
             if len(masks) == 0:
                 raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ..data.columns import column, flat_column
+from ..data.columns import column, flat_column, list_lengths
 from ..data.windows import paragraph_of
 from ..masking.collator import EVALUATION_SHARE
 from ..masking.random_keys import Floats, Ints
@@ -37,6 +37,7 @@ class MeasuredText:
         unit: what the paragraphs are: `paragraphs`, or `rows` if the text was packed.
         draws: the number of mask draws.
         alone: the tokens that are masked one at a time.
+        repeated: the number of rows that were left out because they equal an earlier one, token by token.
     """
 
     name: str
@@ -45,6 +46,7 @@ class MeasuredText:
     unit: Unit
     draws: int
     alone: MaskedAlone
+    repeated: int = 0
 
     @classmethod
     def of(
@@ -52,16 +54,32 @@ class MeasuredText:
     ) -> MeasuredText:
         """Decide how a text is measured.
 
-        `draws` is the most mask draws; for `budget`, see `mlm_recipes.evaluation.pseudo_perplexity.mask_alone`.
+        `draws` is the most mask draws; for `budget`, see `mlm_recipes.evaluation.pseudo_perplexity.mask_alone`. Rows
+        that are equal to the model, whatever their text was, are measured once: windows of different documents that
+        end with the same licence, or paragraphs that differ only after the tokens that are kept.
         """
+        first = _first_of_each(rows)
+        repeated = len(rows) - len(first)
+        rows = rows.select(first) if repeated else rows
         paragraph = np.unique(paragraph_of(column(rows, "example_id")), return_inverse=True)[1]
         tokens = sum(int((~np.isin(ids, special_ids)).sum()) for ids in flat_column(rows, "input_ids"))
-        return cls(name, rows, paragraph, unit, draws_for(tokens, draws), mask_alone(rows, special_ids, seed, budget))
+        alone = mask_alone(rows, special_ids, seed, budget)
+        return cls(name, rows, paragraph, unit, draws_for(tokens, draws), alone, repeated)
 
     def measure(self, evaluate: Evaluate) -> Measurement:
         """Measure a model."""
         draws = [evaluate(self.rows, draw) for draw in range(self.draws)]
         return Measurement(self, draws, evaluate(self.alone.rows, 0))
+
+
+def _first_of_each(rows: Dataset) -> list[int]:
+    """Return the index of the first row of each group of rows with the same tokens."""
+    ends = np.cumsum(list_lengths(rows, "input_ids"))
+    flat = np.concatenate([*flat_column(rows, "input_ids"), np.empty(0, dtype=np.int32)])
+    first: dict[bytes, int] = {}
+    for index, ids in enumerate(np.split(flat, ends[:-1]) if len(ends) else []):
+        first.setdefault(ids.tobytes(), index)
+    return [*first.values()]
 
 
 def draws_for(tokens: int, most: int) -> int:
@@ -124,6 +142,7 @@ class Measurement:
             "paragraphs": int((self.sums(tokens)[:, MASKED] > 0).sum()),
             "unit": self.text.unit,
             "fingerprint": self.fingerprint(),
+            "repeated_rows": self.text.repeated,
             "pseudo_perplexity_sample": {
                 "tokens": len(self.alone),
                 "paragraphs": int((self.alone_sums()[:, MASKED] > 0).sum()),

@@ -40,8 +40,9 @@ class MaskedLM(evaluate.Metric):
         count = int(np.sum(masked_tokens))
         if count == 0:
             raise ValueError(
-                "evaluation: none of the held-out tokens is masked, so there is nothing to measure. Accepted: held-out "
-                "text with at least one masked token. Give more text, or raise validation_fraction or mlm_probability."
+                "evaluation: none of the tokens is masked, so there is nothing to measure. Accepted: rows with at "
+                "least one token that is neither special nor unknown to the vocabulary. Check that the tokenizer is "
+                "made for this text."
             )
         loss = float(np.sum(nats)) / count
         return {

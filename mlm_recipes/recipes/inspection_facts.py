@@ -16,6 +16,7 @@ from ..data.corpus import Corpus
 from ..data.rows import to_rows, tokenize
 from ..data.text_statistics import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
 from ..data.tokenizer import has_tokenizer, load_any_tokenizer, load_or_train_tokenizer, require_mask_token
+from ..data.unknown_text import lost_characters
 from ..inspection_file import Duplicates, InspectedModel, Layout, RowFacts, TextFacts
 from ..masking.batch_layout import labelled
 from ..masking.collator import DataCollatorForMaskedLM
@@ -25,6 +26,7 @@ from ..model.padding_free import use_padding_free
 from ..model.positions import max_positions, usable_length
 from ..training.config import MLMConfig
 from .prepare import load_text
+from .vocabulary_fit import no_known_token
 
 #: More tokens than any paragraph has.
 WHOLE = 2**31 - 1
@@ -120,6 +122,7 @@ def text_facts(subject: Subject) -> tuple[Ints, TextFacts]:
         },
         "longer_than_max_length": {"paragraphs": int((beyond > 0).sum()), "tokens": int(beyond.sum())},
         "unknown": ratio(int(unknown.sum()), pieces),
+        "lost": lost_characters([split["text"] for split in subject.corpus.values()], subject.tokenizer),
         "words": word_pieces(subject.corpus, subject.tokenizer, pieces),
         "lines": line_shapes(subject.corpus),
     }
@@ -175,10 +178,8 @@ def _held_out_masked(subject: Subject, rows: Dataset) -> int | None:
     frozen = replace(collator.frozen(subject.config.evaluation_seed), padding="longest", padding_free=True)
     masked = sum(int(labelled(batch["labels"]).sum()) for batch in DataLoader(rows, batch_size=256, collate_fn=frozen))
     if not masked:
-        subject.problems.append(
-            "evaluation: none of the held-out tokens can be masked, so there is nothing to measure. Accepted: held-out "
-            "text with at least one known token. Add text, raise --validation_fraction, or choose another model."
-        )
+        lost = lost_characters([subject.corpus["validation"]["text"]], subject.tokenizer)
+        subject.problems.append(no_known_token("held-out", lost, subject.config.model))
     return masked
 
 

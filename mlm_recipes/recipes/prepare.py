@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import torch
+import numpy as np
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 from transformers import set_seed
 
 from ..data.columns import flat_column
+from ..data.copies import measured_once
 from ..data.corpus import Corpus, check_held_out, load_corpus, load_paragraphs
 from ..data.corpus_name import Reading, Version, resolve
 from ..data.paragraphs import stream_paragraphs
 from ..data.rows import lost_and_split, to_rows
 from ..data.streams import HeldOut, TextStream, rows_of
+from ..data.text_cache import digests, patterns
 from ..data.tokenizer import load_or_train_tokenizer
 from ..evaluation.before_after import Measured
 from ..evaluation.measured_text import MeasuredText
@@ -24,13 +26,27 @@ from ..evaluation.prompts import Prompts
 from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.policies import special_token_ids
-from ..metrics_file import CorpusFacts, CutCounts, LoadedCorpus, StreamedCorpus, StreamedText, Unit, with_rows
+from ..masking.random_keys import Ints
+from ..metrics_file import (
+    CorpusFacts,
+    CutCounts,
+    FrequencyScores,
+    HeldOutParagraphs,
+    LoadedCorpus,
+    StreamedCorpus,
+    StreamedText,
+    Unit,
+    with_rows,
+)
 from ..model.loading import load_model_and_missing, starts_random, warn_of_missing
 from ..model.positions import usable_length
-from ..report import wording
+from ..report.first_screen import about_the_text
 from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
 from ..training.processes import from_main
+from .vocabulary_fit import known_tokens, refuse_unknown, unknown_text
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,26 +74,9 @@ class Run:
 
     def announcement(self) -> str:
         """Return a description of the text and the model."""
-        facts = self.facts
-        longer = ""
-        if facts["cut_off_paragraphs"] and facts["cut_off_tokens"]:
-            longer = (
-                f" Longer than {self.max_length} tokens: {wording.count(facts['cut_off_paragraphs'], 'paragraph')}, "
-                f"of which {wording.count(facts['cut_off_tokens'], 'token')} are cut off; --long_text split keeps "
-                "them."
-            )
-        elif facts["split_paragraphs"]:
-            longer = (
-                f" Longer than {self.max_length} tokens: {wording.count(facts['split_paragraphs'], 'paragraph')}, "
-                f"split at the ends of sentences; {facts['rows']:,} rows in all."
-            )
         start = "random weights" if self.random_weights else "its trained weights"
-        size, train = "read as a stream", ""
-        if "streamed" not in facts:
-            size = f"{facts['paragraphs']:,} paragraphs, {facts['words']:,} words"
-            train = f"{facts['train']:,} to train on, "
         return (
-            f"{facts['name']}: {size}; {train}{facts['validation']:,} held out.{longer} "
+            f"{about_the_text(self.facts, self.measured.held_out.repeated)} "
             f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
             f"{len(self.tokenizer):,} tokens in its vocabulary."
         )
@@ -117,7 +116,14 @@ class _Stream:
         if config.validation_corpus is None:
             held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
             chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))
-            validation = Dataset.from_dict({"text": chosen, "example_id": list(range(len(chosen)))})
+            validation = Dataset.from_dict(
+                {
+                    "text": chosen,
+                    "example_id": np.arange(len(chosen)),
+                    "digest": digests(chosen),
+                    "pattern": patterns(chosen),
+                }
+            )
         else:
             with config.main_process_first(desc="loading validation corpus"):
                 validation_source = resolve(config.validation_corpus, reading)
@@ -125,8 +131,14 @@ class _Stream:
             held_out = HeldOut(texts=validation["text"])
             facts["validation_corpus"] = validation_source.facts()
         text = TextStream(read, held_out)
-        corpus = DatasetDict(validation=validation)
-        return cls(text, corpus, {**facts, "validation": len(validation)}, from_main(text.first))
+        measured = measured_once(validation, config.max_eval_samples, config.evaluation_seed)
+        corpus = DatasetDict(validation=measured.rows.select_columns(["text", "example_id"]))
+        counts: HeldOutParagraphs = {
+            "validation": len(measured.rows),
+            "held_out_copies": measured.copies,
+            "held_out_not_measured": measured.beyond,
+        }
+        return cls(text, corpus, {**facts, **counts}, from_main(text.first))
 
 
 def _with_what_was_piped(config: MLMConfig, facts: LoadedCorpus | StreamedCorpus) -> MLMConfig:
@@ -143,7 +155,8 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
 
     `default_length` is the length of rows if the config sets none, or the number of the model's positions if lower.
 
-    Raises: ValueError or OSError if something cannot be loaded, or the held-out text has no tokens to measure.
+    Raises: ValueError or OSError if something cannot be loaded, or if the vocabulary has no token of the training text
+    or of the held-out text.
     """
     stream = _Stream.open(config) if config.streaming else None
     with config.main_process_first(desc="loading corpus and model"):  # the others then read its cache
@@ -166,14 +179,29 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         random_weights = starts_random(config.model, config.from_scratch)
         if config.general_corpus.lower() != "none" and not random_weights:  # random weights have nothing to forget
             text = load_paragraphs(resolve(config.general_corpus, Reading(**config.reading())))
-            rows["general"] = to_rows(text, tokenizer, max_length, **config.rows())
+            general = measured_once(text, config.max_eval_samples, config.evaluation_seed)
+            rows["general"] = to_rows(general.rows, tokenizer, max_length, **config.rows())
             cut["general"] = without_credentials(config.general_corpus)
+            cut["general_copies"], cut["general_not_measured"] = general.copies, general.beyond
     if config.prompts is None:
         held_out = corpus["validation"]["text"]
         prompts = Prompts.choose(held_out, tokenizer, config.evaluation_seed, config.prompts_compared, max_length)
     else:
         prompts = Prompts.read(config.prompts, tokenizer.mask_token)
-    sample = rows_of(stream.sample, tokenizer, max_length, **config.rows()) if stream else None
+    vocabulary = int(cast(Any, model).get_input_embeddings().num_embeddings)
+    if stream:
+        sample = rows_of(stream.sample, tokenizer, max_length, **config.rows())
+        counts = token_counts((row["input_ids"] for row in sample), vocabulary)
+    else:
+        counts = token_counts(flat_column(rows["train"], "input_ids"), vocabulary)
+    of_part = {part: token_counts(flat_column(rows[part], "input_ids"), vocabulary) for part in rows if part != "train"}
+    read = [corpus["validation"]["text"], stream.sample if stream else corpus["train"]["text"]]
+    unknown = unknown_text(read, counts + of_part["validation"], tokenizer)
+    refuse_unknown("training", known_tokens(counts, tokenizer), unknown, config.model)
+    refuse_unknown("held-out", known_tokens(of_part["validation"], tokenizer), unknown, config.model)
+    if "general" in rows and not known_tokens(of_part["general"], tokenizer):
+        logger.warning("%s is not measured: none of its words is in the vocabulary.", cut["general"])
+        del rows["general"], cut["general"]
     special_ids = special_token_ids(tokenizer)
     unit: Unit = "rows" if config.packing else "paragraphs"
     texts = {
@@ -186,17 +214,15 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         )
         if part in rows
     }
-    counts = token_counts(
-        flat_column(rows["train"], "input_ids") if sample is None else (row["input_ids"] for row in sample),
-        int(cast(Any, model).get_input_embeddings().num_embeddings),
-    )
     collator = DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking())
-    labels = _frozen_labels(texts["validation"], collator, config.evaluation_seed)
-    words = word_frequency_metrics(counts, labels, special_ids)
+    alone = _frequency_scores(counts, texts["validation"], collator, config.evaluation_seed)
+    if "general" in texts:  # a model that is worse than this text's own frequencies has nothing to forget
+        own = of_part["general"]
+        cut["general_word_frequencies"] = _frequency_scores(own, texts["general"], collator, config.evaluation_seed)
     return Run(
         config=config,
         corpus=corpus,
-        facts=with_rows(facts, cut, {"loss": words["loss"], "accuracy": words["accuracy"]}),
+        facts=with_rows(facts, {**cut, "unknown": unknown, "word_frequencies": alone}),
         tokenizer=tokenizer,
         model=model,
         max_length=max_length,
@@ -222,8 +248,14 @@ def _cut_counts(max_length: int, parts: list[dict[str, int]] | None) -> CutCount
     }
 
 
-def _frozen_labels(text: MeasuredText, collator: DataCollatorForMaskedLM, seed: int) -> Iterator[torch.Tensor]:
-    """Yield the labels of all of a text's draws, batch by batch."""
-    for draw in range(text.draws):
-        for batch in DataLoader(text.rows, batch_size=64, collate_fn=collator.frozen(seed, draw)):
-            yield batch["labels"]
+def _frequency_scores(
+    counts: Ints, text: MeasuredText, collator: DataCollatorForMaskedLM, seed: int
+) -> FrequencyScores:
+    """Return the score of guessing a text's masked tokens, in all draws, by the frequency of each token."""
+    batches = (
+        batch["labels"]
+        for draw in range(text.draws)
+        for batch in DataLoader(cast(Any, text.rows), batch_size=64, collate_fn=collator.frozen(seed, draw))
+    )
+    found = word_frequency_metrics(counts, batches, special_token_ids(collator.tokenizer))
+    return {"loss": found["loss"], "accuracy": found["accuracy"]}

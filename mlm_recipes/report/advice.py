@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from ..inspection_file import Advised, LineShapes, MeasuredFacts
 from . import wording
+from .unknown_words import unknown_text
 
 #: Random weights need this many words to learn more than word frequencies; `mini` was trained on ten million.
 _MANY_WORDS = 10_000_000
@@ -145,11 +146,10 @@ def warnings(facts: MeasuredFacts) -> list[str]:
             f"{cut['ratio']:.1%} of the tokens are cut off at {length:,}. {longer}ass --long_text split, which loses "
             "nothing."
         )
-    if facts["unknown"]["ratio"] > 0.01:
-        found.append(
-            f"{facts['unknown']['ratio']:.1%} of the tokens are not in the vocabulary: they are never masked, and "
-            "the model learns nothing about them. Choose a model whose vocabulary contains them."
-        )
+    unknown = facts["unknown"]
+    said = unknown_text({"tokens": int(unknown["count"]), "unknown_tokens": int(unknown["sum"]), **facts["lost"]})
+    if said:
+        found.append(said)
     pieces = facts["words"]["pieces_per_word"]["ratio"]
     if pieces >= _FRAGMENTED:
         found.append(

@@ -15,6 +15,7 @@ _BAR = 24
 _SHOWN = {"paragraphs", "words", "train", "validation", "duplicates", "dropped_as_duplicate_of_validation"} | {
     "near_duplicates",
     "near_duplicates_of_validation",
+    "held_out_copies",
 }
 
 #: Values that the recommended command sets, besides the corpus.
@@ -80,6 +81,8 @@ def _text(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
     )
     leaked = duplicates["dropped_as_duplicate_of_validation"]
     yield "also held out", f"{leaked:,}", "copies of held-out paragraphs; dropped from training"
+    copies = facts["corpus"].get("held_out_copies", 0)
+    yield "copies held out", f"{copies:,}", "copies of held-out paragraphs, apart from numbers; not measured again"
     near = duplicates["near_duplicates_of_validation"]
     yield "nearly held out", f"{near:,}", "training paragraphs similar to a held-out one; --deduplicate near drops them"
     for name, number in _counts(corpus):
@@ -127,6 +130,7 @@ def _vocabulary(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
     most = ", ".join(f"{found['word']} ({found['count']:,})" for found in words["most_unknown"][:5])
     which = f"{unknown['sum']:,} of {unknown['count']:,}{': ' if most else ''}{most}"
     yield "unknown tokens", f"{unknown['ratio']:.2%}", which
+    yield "unknown characters", f"{facts['lost']['characters']:.2%}", "one unknown token may be a long word"
 
 
 def _rows(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:

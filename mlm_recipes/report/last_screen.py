@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -9,9 +10,11 @@ from rich.text import Text
 
 from ..metrics_file import EvaluationMetrics, Metrics
 from ..sources.escaping import in_all, one_line, shell
+from .against_frequencies import worse_by
 from .before_after_table import LABELS, NO_CHANGE, join_top, prompt, prompt_rows, table_rows
 from .run_report import FILES
 from .terminal import command, make_console, print_table, text_of
+from .unknown_words import qualification, unknown_text
 from .wording import FEW, count, note
 
 #: Cells that are too wide for one line on a terminal of 80 columns.
@@ -68,16 +71,27 @@ def _print_evaluation(metrics: EvaluationMetrics, console: Console) -> None:
     for entry in found["fill_mask"]:
         _print_prompt(console, prompt(entry) | {"first": join_top(entry["top"])}, ("first",))
     console.print()
+    for sentence in _about_the_model(metrics):
+        console.print(Text(sentence))
+
+
+def _about_the_model(metrics: EvaluationMetrics) -> Iterator[str]:
+    """Yield what keeps the figures of a model from showing what it knows."""
+    found, corpus = metrics["evaluation"], metrics["corpus"]
+    unknown = qualification(corpus.get("unknown")) + unknown_text(corpus.get("unknown"))
+    if unknown:
+        yield unknown
     if found["head_initialised"]:
         missing = count(len(found["head_initialised"]), "weight")
-        console.print(
-            Text(
-                f"This model came without a trained masked-language-modelling head: {missing} started from random "
-                "values, so its figures are no better than guessing."
-            )
+        yield (
+            f"This model came without a trained masked-language-modelling head: {missing} started from random values, "
+            "so its figures do not show what it knows."
         )
     if found["random_weights"]:
-        console.print(Text("This model has random weights: its figures are no better than guessing."))
+        yield "This model has random weights: its figures are no better than guessing."
+    worse = worse_by(found["loss"], corpus)
+    if worse:
+        yield f"It is worse than word frequencies alone: its loss is {worse:.2f} nats above theirs."
 
 
 def _print_prompt(console: Console, row: dict[str, str], what: tuple[str, ...]) -> None:

@@ -25,6 +25,10 @@ _LOST = {
     "files_left_out": "files skipped",
     "duplicates_dropped": "duplicates dropped",
     "dropped_as_duplicate_of_validation": "training paragraphs that are also held out, dropped",
+    "held_out_copies": "copies of held-out paragraphs, neither trained on nor measured",
+    "held_out_not_measured": "held-out paragraphs beyond --max_eval_samples, not measured",
+    "general_copies": "copies in the ordinary language, not measured",
+    "general_not_measured": "paragraphs of ordinary language beyond --max_eval_samples, not measured",
 }
 
 #: What was found and kept.
@@ -85,9 +89,11 @@ def _measured(metrics: Metrics) -> str:
     held_out = metrics["change"]["held_out"]
     unit = held_out["unit"]
     times = f", in {count(held_out['draws'], 'draw')} of the masks" if held_out["draws"] > 1 else ""
+    distinct = "distinct " if "repeated_rows" in held_out else ""
     text = (
-        f"Held out: {held_out['paragraphs']:,} {unit}, in which {count(held_out['distinct_tokens'], 'token')} were "
-        f"masked at least once{times}: {held_out['masked_tokens']:,} predictions, the same before and after. "
+        f"Held out: {held_out['paragraphs']:,} {distinct}{unit}, in which "
+        f"{count(held_out['distinct_tokens'], 'token')} were masked at least once{times}: "
+        f"{held_out['masked_tokens']:,} predictions, the same before and after. "
         f"Intervals are 95% paired bootstraps over {unit}; if one includes zero, there is {NO_CHANGE}."
     )
     sample = held_out.get("pseudo_perplexity_sample")
@@ -220,6 +226,13 @@ def _lost(metrics: Metrics) -> Iterator[Fact]:
     for key, what in (_LOST | _FOUND).items():
         if counts.get(key):
             yield what, f"{counts[key]:,}"
+    repeated = metrics["change"]["held_out"].get("repeated_rows") if "change" in metrics else 0
+    if repeated:
+        yield "held-out rows that equal another one to the model, not measured", f"{repeated:,}"
+    unknown = corpus.get("unknown")
+    if unknown is not None:
+        number = f"{count(unknown['unknown_tokens'], 'token')} of {unknown['tokens']:,}"
+        yield "unknown to the vocabulary", f"{number}, with {unknown['characters']:.1%} of the characters"
 
 
 def _nothing(corpus: CorpusFacts) -> list[str]:

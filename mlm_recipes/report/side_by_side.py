@@ -13,8 +13,10 @@ import yaml
 from ..metrics_file import Metrics, TextChange
 from ..sources.escaping import in_all, one_line
 from . import run_report, terminal
+from .against_frequencies import knew_nothing, worse_by
 from .before_after_table import LABELS, in_order, row_of
 from .html import environment
+from .unknown_words import NOTABLE, share
 from .wording import FEW, count, duration, measured_tokens, size
 
 #: Runs in one table on a terminal; further runs get tables of their own.
@@ -75,6 +77,7 @@ class RunsSideBySide:
             f"All runs were measured on the same masked tokens. {first.name} has the lowest held-out loss: "
             f"{_loss(first):.3f} nats, {by:.3f} below {second.name}. Each interval is for one run's own change, before "
             "to after. None is for the difference between two runs, so a small difference may be due to chance."
+            + _no_better(first)
             + (f" There are only {count(few, 'masked token')}: a hint, not a result." if few < FEW else "")
         )
 
@@ -177,6 +180,12 @@ def _value(recipe: dict[str, Any], name: str) -> str:
     return "-" if value is None else str(value)
 
 
+def _no_better(best: ComparedRun) -> str:
+    """Return that even the best run is worse than word frequencies, if it is."""
+    worse = worse_by(_loss(best), best.metrics["corpus"])
+    return f" Even {best.name} is worse than word frequencies alone, by {worse:.3f} nats." if worse else ""
+
+
 def _loss(run: ComparedRun) -> float:
     return float(run.metrics["after"]["loss"])
 
@@ -202,6 +211,12 @@ def _held_out(metrics: Metrics) -> Iterator[tuple[str, str]]:
     few = measured_tokens(metrics)
     if few < FEW:
         yield "warning", f"only {few}: a hint"
+    yield "loss of word frequencies alone", LABELS["loss"].value(metrics["corpus"]["word_frequencies"]["loss"])
+    if worse_by(metrics["after"]["loss"], metrics["corpus"]):
+        yield "after, against word frequencies", "worse"
+    unknown = metrics["corpus"].get("unknown")
+    if unknown is not None and share(unknown) > NOTABLE:
+        yield "unknown to the vocabulary", f"{share(unknown):.1%}"
     if "change" in metrics:
         yield from _measures(metrics["change"]["held_out"])
         return
@@ -215,6 +230,8 @@ def _general(metrics: Metrics) -> Iterator[tuple[str, str]]:
     if "change" in metrics and "general" in metrics["change"]:
         general = metrics["change"]["general"]
         yield "text", general["text"]
+        if knew_nothing(metrics):
+            yield "before training", "no better than word frequencies"
         yield from _measures(general)
 
 

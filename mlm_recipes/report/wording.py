@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 from ..metrics_file import CorpusFacts, Measure, MeasureName, Metrics
+from .against_frequencies import knew_nothing, still_worse, worse_by
+from .unknown_words import qualification, unknown_text
 
 #: The measures' names as people write them.
 SPELLED: dict[MeasureName, str] = {
@@ -98,15 +100,17 @@ def note(metrics: Metrics) -> str:
             where += f" Changed after step {each['step']}: {what}; recipe.yaml has the latest values."
     if measured_tokens(metrics) < FEW:
         where += " There are few masked tokens: treat the numbers as a hint, not a result."
+    unknown = unknown_text(corpus.get("unknown"))
+    where += f" {unknown}" if unknown else ""
     if not train["random_weights"]:
-        return where + _forgotten(metrics)
+        return where + still_worse(metrics) + _forgotten(metrics)
     words = corpus["word_frequencies"]["loss"]
     where += " This model started from random weights"
     if loss < words - 0.3:
         return f"{where}; word frequencies alone give a loss of {words:.2f}."
     learned = (
         f"From {_size(corpus)} such a model learns little more than how often each word occurs"
-        if loss < words + 0.3
+        if not worse_by(loss, corpus)
         else "So far it has not learned even how often each word occurs"
     )
     return (
@@ -129,7 +133,8 @@ def headline(metrics: Metrics) -> str:
     The held-out loss fell by 0.61 nats per token (95% interval 0.51 to 0.70) on 741 masked tokens of 51 paragraphs, \
 the same before and after.
     """
-    return _fresh_head(metrics["train"].get("head_initialised") or []) + _gained(metrics)
+    qualified = qualification(metrics["corpus"].get("unknown"))
+    return qualified + _fresh_head(metrics["train"].get("head_initialised") or []) + _gained(metrics)
 
 
 def _fresh_head(missing: list[str]) -> str:
@@ -177,6 +182,11 @@ def _forgotten(metrics: Metrics) -> str:
     before, after = metrics["before"]["general"], metrics["after"]["general"]
     rose, gained = after["loss"] - before["loss"], metrics["gain"]["loss"]
     text = f"{metrics['corpus']['general']} ({count(after['masked_tokens'], 'masked token')})"
+    if knew_nothing(metrics):
+        return (
+            f" Whether anything was forgotten cannot be measured: on {text} the model was no better than word "
+            f"frequencies before training. Its loss was {before['loss']:.2f} nats, and is now {after['loss']:.2f}."
+        )
     measures = metrics["change"]["general"]["measures"] if "change" in metrics else None
     if measures and measures["loss"]["verdict"] == "no measurable change":
         interval = f"the 95% interval {measures['loss']['low']:.2f} to {measures['loss']['high']:.2f} includes zero"

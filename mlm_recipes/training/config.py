@@ -116,7 +116,9 @@ class MLMConfig(TrainingArguments):
     )
     max_eval_samples: int = field(
         default=2_000,
-        metadata={"help": "The most paragraphs that are held out; more would hardly improve the measurement."},
+        metadata={
+            "help": "The most distinct paragraphs of a text that are measured; more would hardly improve the result."
+        },
     )
     validation_corpus: str | None = field(
         default=None,

@@ -72,7 +72,8 @@ class MLMTrainer(ResumableTrainer):
     `mlm_recipes.model.dropout`).
 
     `evaluate()` masks the same tokens each time (`args.evaluation_seed`) and returns `eval_loss`, `eval_accuracy`,
-    `eval_perplexity` and `eval_masked_tokens`. Each is computed from sums over all examples, divided once.
+    `eval_perplexity` and `eval_masked_tokens`. Each is computed from sums over all examples, divided once. Every row
+    that is given counts, copies too; `load_corpus(...)["validation"]` has none.
 
     Raises: ValueError for arguments that conflict.
 

@@ -482,3 +482,21 @@ def test_the_compared_run_crosses_blocks_and_epochs(alone):
     assert len(set(places)) >= 6
     assert any(place.position % BATCH for place in places), "no block ends within a step"
     assert BUFFER < BATCH
+
+
+def test_copies_in_a_stream_are_measured_once(tmp_path, checkpoint):
+    """The limit is of distinct paragraphs; and the first lines say how many copies there are."""
+    lines = [
+        f"the {word} of man and the whole of nature" for word in ("soul", "mind", "reason", "body", "life", "work")
+    ]
+    distinct = [f"{line} {'and so ' * n}".strip() for n in range(20) for line in lines]
+    held_out = HeldOut(0.5, seed=0)
+    line = next(text for text in distinct if held_out([text])[0])
+    (tmp_path / "stream.txt").write_text("\n".join([*[line] * 300, *distinct, *[line.upper()] * 9]))
+    values = {"corpus": "stream.txt", "validation_fraction": 0.5, "max_steps": 1, "general_corpus": "none"}
+    run = prepare(MLMConfig(model=str(checkpoint), streaming=True, max_eval_samples=40, **values))
+    held = run.corpus["validation"]["text"][:]
+    assert len(held) == len(set(held)) == run.facts["validation"] == 40
+    assert run.facts["held_out_copies"] == 300
+    assert "300 copies of held-out ones" in run.announcement()
+    assert list(HeldOut(texts=["one"]).choose(["one"] * 500, at_most=3)) == ["one"] * 30  # and no further

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from same_run import loss_bound
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizer
 
-from mlm_recipes.evaluation.fill_mask import Prompt, choose_prompts, fill_mask
+from mlm_recipes.evaluation.fill_mask import Prompt, answer_id, choose_prompts, fill_mask
+from mlm_recipes.evaluation.prompts import Prompts
+from mlm_recipes.model.positions import max_positions
 
 
 def test_prompts_are_held_out_text_with_one_word_masked(corpus, tokenizer):
@@ -57,6 +63,65 @@ def test_fill_mask_equals_the_models_softmax(tiny_bert, tokenizer):
         assert [token for token, _ in guesses] == [tokenizer.decode([i]).strip() for i in best.indices.tolist()]
         bound = 20 * loss_bound(tiny_bert)  # a probability's rounding depends on its logarithm, at most 20 here
         assert [p for _, p in guesses] == pytest.approx(best.values.tolist(), rel=bound)
+
+
+@pytest.fixture(scope="module")
+def byte_level():
+    """A vocabulary as RoBERTa's, in which a space belongs to the word after it."""
+    text = ["the doctor sees the captain and the patient reads"] * 20
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    learner.train_from_iterator(text, trainer)
+    parts = json.loads(learner.to_str())["model"]
+    return RobertaTokenizer(vocab=parts["vocab"], merges=[tuple(merge) for merge in parts["merges"]])
+
+
+def lengths(prompts, tokenizer):
+    return [len(tokenizer(prompt.text)["input_ids"]) for prompt in prompts]
+
+
+def test_chosen_prompts_fit_whatever_a_character_costs(byte_level):
+    """A Chinese character is three tokens here, and a web address a word of sixty."""
+    han = "\u7684\u4e00\u662f\u5728\u4e0d\u4e86" * 30
+    url = "https://t.example/" + "x7k2" * 20
+    texts = [f"{han}, patient {han}", f"doctor sees {url} {url} captain reads", f"{url} {url} {url} doctor {url}"]
+    for limit in (512, 128, 30, 8, 4, 3, 2):
+        prompts = choose_prompts(texts, byte_level, 20, per_text=3, max_length=limit)
+        assert max(lengths(prompts, byte_level), default=0) <= limit
+        for prompt in prompts:
+            assert byte_level(prompt.text)["input_ids"].count(byte_level.mask_token_id) == 1
+            assert answer_id(prompt, byte_level) >= 5
+        assert bool(prompts) == (limit > 2)
+    (longest, *_) = sorted(lengths(choose_prompts(texts, byte_level, 20, max_length=128), byte_level), reverse=True)
+    assert longest > 120  # as much context as fits, not half of it
+
+
+def test_a_word_that_is_one_token_only_after_a_space_is_passed_over(byte_level):
+    """Without room for what is before it, its answer would be two tokens."""
+    assert len(byte_level("captain", add_special_tokens=False)["input_ids"]) > 1
+    assert len(byte_level(" captain", add_special_tokens=False)["input_ids"]) == 1
+    for limit in (3, 4, 5, 60):
+        for prompt in choose_prompts(["\u7684 captain"], byte_level, 9, per_text=3, max_length=limit):
+            answer_id(prompt, byte_level)
+    assert [prompt.answer for prompt in choose_prompts(["\u7684 captain"], byte_level, max_length=60)] == ["captain"]
+
+
+def test_a_text_about_masks_is_passed_over_whatever_the_tokenizers_mask_is(byte_level):
+    texts = ["the doctor sees [MASK]", "the doctor sees <mask>"]
+    assert choose_prompts(texts, byte_level) == []
+
+
+def test_a_model_with_offset_positions_takes_every_chosen_prompt(byte_level):
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = RobertaConfig(vocab_size=len(byte_level), max_position_embeddings=34, pad_token_id=1, **size)
+    model = RobertaForMaskedLM(config)
+    texts = ["patient " + "\u7684\u4e00" * 30 + " doctor " + "\u7684\u4e00" * 30] * 2
+    prompts = Prompts.choose(texts, byte_level, seed=0, count=4, max_length=max_positions(model))
+    assert 27 <= max(lengths(prompts.candidates, byte_level)) <= 32
+    assert all(0 < answer.probability < 1 for answer in prompts.fill(model, byte_level))
 
 
 def test_a_text_that_contains_a_mask_is_skipped(tokenizer):

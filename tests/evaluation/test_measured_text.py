@@ -123,6 +123,24 @@ def test_packed_rows_are_not_called_paragraphs(models, data, tokenizer):
     assert change(measured, measured)["measures"]["loss"]["verdict"] == "no measurable change"
 
 
+def test_rows_that_are_equal_to_the_model_are_measured_once(models, corpus, tokenizer):
+    """Whatever made them equal: here all that differs is cut off; or two documents end with the same window."""
+    texts = [f"{text} {end}" for text in corpus["validation"]["text"][:12] for end in ("one", "two", "three")]
+    rows = Dataset.from_dict({"text": texts})
+    cut = tokenize(rows, tokenizer, max_length=16, long_text="truncate")
+    text, once = text_of(cut, tokenizer), text_of(cut.select(range(0, 36, 3)), tokenizer)
+    assert (text.repeated, once.repeated) == (24, 0)
+    found, expected = (each.measure(evaluate_with(models[0], tokenizer)) for each in (text, once))
+    assert found.summary() == expected.summary()
+    assert found.sample()["repeated_rows"] == 24
+    assert found.sample()["paragraphs"] == 12
+    licence = "this text may be copied by all who read it . " * 3
+    documents = Dataset.from_dict({"text": [f"{name} . {licence}" for name in ("reason", "nature", "reason itself")]})
+    windows = tokenize(documents, tokenizer, max_length=14)
+    repeated = len(windows) - len({tuple(ids) for ids in windows["input_ids"]})
+    assert text_of(windows, tokenizer).repeated == repeated > 0
+
+
 def test_rows_with_arbitrary_ids_are_measured(tokenizer, models):
     rows = Dataset.from_dict(
         {"input_ids": [[101, 200, 201, 102]], "special_tokens_mask": [[1, 0, 0, 1]], "example_id": [77]}

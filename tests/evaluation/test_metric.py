@@ -47,7 +47,7 @@ def test_the_metric_is_independent_of_the_batch_size_and_repeatable(tiny_bert, e
 
 
 def test_a_text_without_masked_tokens_is_an_error_and_not_nan():
-    with pytest.raises(ValueError, match="none of the held-out tokens is masked"):
+    with pytest.raises(ValueError, match="none of the tokens is masked"):
         MaskedLM(keep_in_memory=True).compute(nats=[0.0], correct=[0], masked_tokens=[0])
 
 
