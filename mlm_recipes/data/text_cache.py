@@ -19,9 +19,17 @@ import pyarrow as pa
 from datasets import Dataset
 
 #: Part of each key, so that paragraphs read by an earlier version of this code are not used.
-_VERSION = 1
+_VERSION = 2
 
-_SCHEMA = pa.schema({"text": pa.large_string(), "example_id": pa.int64(), "digest": pa.int64(), "words": pa.int32()})
+_SCHEMA = pa.schema(
+    {
+        "text": pa.large_string(),
+        "example_id": pa.int64(),
+        "digest": pa.int64(),
+        "words": pa.int32(),
+        "characters": pa.int64(),
+    }
+)
 
 # The most paragraphs, and characters, that are in memory at a time.
 _BATCH, _CHARACTERS = 10_000, 4_000_000
@@ -35,8 +43,8 @@ def read_once(key: Any, read: Callable[[Counter[str]], Iterable[str]]) -> tuple[
         read: yields paragraphs and counts what it drops; not called if the key is in the cache.
 
     The data set is in the cache of `datasets` on disk, not in memory. Its columns are `text`, `example_id` (the row's
-    number), `digest` (int64; the same for texts that are equal, ignoring case and white space) and `words`. The counts
-    also have `paragraphs`, `words` and `fingerprint` (sha256 of all text).
+    number), `digest` (int64; the same for texts that are equal, ignoring case and white space), `words` and
+    `characters`. The counts also have `paragraphs`, `words` and `fingerprint` (sha256 of all text).
 
     >>> rows, counts = read_once("an example", lambda counts: ["To be", "or  not", "to BE "])
     >>> rows["digest"][0] == rows["digest"][2], counts["words"]
@@ -82,6 +90,7 @@ def _write(read: Callable[[Counter[str]], Iterable[str]], path: Path) -> dict[st
                 "example_id": np.arange(first, first + len(texts)),
                 "digest": np.frombuffer(b"".join(map(_digest, split)), dtype=np.int64),
                 "words": numbers,
+                "characters": np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)),
             }
             file.write_batch(pa.record_batch(columns, schema=_SCHEMA))
             first, words = first + len(texts), words + int(numbers.sum())

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from transformers import set_seed
 
 from ..data.columns import flat_column
-from ..data.corpus import Corpus, check_held_out, load_corpus, load_paragraphs
+from ..data.corpus import check_held_out, load_corpus, load_paragraphs
 from ..data.corpus_name import Reading, Version, resolve
+from ..data.loaded_corpus import Corpus
 from ..data.paragraphs import stream_paragraphs
 from ..data.rows import lost_and_split, to_rows
 from ..data.streams import HeldOut, TextStream, rows_of
