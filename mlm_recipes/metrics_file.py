@@ -64,11 +64,15 @@ class TextOrigin(TypedDict):
 
 
 class TextColumn(TypedDict):
-    """The column that was read, or the path to it, and the characters in other columns of strings, if counted."""
+    """The column that was read, or the path to it, and the characters in other columns of strings, if counted.
+
+    `rows_examined`: of a stream, whose rows cannot all be examined before it is chosen.
+    """
 
     name: str
     why: WhyColumn
     characters_of_others: dict[str, int]
+    rows_examined: NotRequired[int]
 
 
 class Characters(TypedDict):
@@ -85,6 +89,7 @@ class TableCounts(TypedDict):
     text_column: NotRequired[TextColumn]
     files_without_text: NotRequired[int]
     files_without_header: NotRequired[int]
+    tables_read_as_text: NotRequired[int]
 
 
 class SplitRoles(TypedDict):

@@ -159,12 +159,12 @@ def _spread(batches: _Batches, names: list[str], rows: int) -> Iterator[Any]:
     if batches.parquet is not None:
         about = batches.parquet.metadata
         if about.num_rows <= _SMALL:
-            found = iter([batches.parquet.read(columns=names).combine_chunks()])
-        else:
-            groups = _evenly(about.num_row_groups, _PARTS)
-            size = rows // len(groups)
-            parts = (batches.parquet.iter_batches(size, row_groups=[group], columns=names) for group in groups)
-            found = (next(part) for part in parts)
+            whole = batches.parquet.read(columns=names)
+            yield whole.take(pa.array(_evenly(whole.num_rows, rows), pa.int64()))
+            return
+        groups = _evenly(about.num_row_groups, _PARTS)
+        parts = (batches.parquet.iter_batches(rows, row_groups=[group], columns=names) for group in groups)
+        found = (next(part) for part in parts)
     elif batches.file is not None:
         found = (batches.file.get_batch(number) for number in _evenly(batches.file.num_record_batches, _PARTS))
     else:
@@ -174,12 +174,13 @@ def _spread(batches: _Batches, names: list[str], rows: int) -> Iterator[Any]:
         found = (batch for number, batch in enumerate(batches.arrow()) if number in chosen)
     for part in found:
         if part.num_rows:
-            yield part.select(names).take(pa.array(_evenly(part.num_rows, rows)))
+            yield part.select(names).take(pa.array(_evenly(part.num_rows, rows // _PARTS)))
 
 
 def _evenly(number: int, parts: int) -> list[int]:
     """Return at most `parts` of the numbers below `number`, evenly spaced, the first and the last among them."""
-    return sorted({round(k * (number - 1) / max(1, parts - 1)) for k in range(min(parts, number))})
+    parts = min(parts, number)
+    return sorted({round(k * (number - 1) / max(1, parts - 1)) for k in range(parts)})
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .column_reader import ColumnReader
 from .corpus_name import Reading
 from .tables import choose_for_all, is_plain_text, read_table, sample_table
-from .text_column import Choice, ColumnReader, Evidence
+from .text_column import Choice, Evidence
 from .text_files import read_text
 
 Files = tuple[tuple[Path, str], ...]
@@ -26,7 +27,7 @@ def texts_of(
     *,
     position: Callable[[int, int], Any] = lambda file, done: None,
     like: str | None = None,
-    streamed: bool = False,
+    chosen: tuple[Choice | None] | None = None,
 ) -> Iterator[str]:
     """Yield the texts in some files, in order.
 
@@ -36,14 +37,15 @@ def texts_of(
         counts: gets what is counted.
         position: is called with a file's number and how many of its bytes were read.
         like: the column of the text that this one belongs to; it is read here, too, if these tables have it.
-        streamed: whether a table without the column is named in a warning, rather than refused.
+        chosen: of a stream, what `choose` returned. A table without the column is then named in a warning, rather than
+            refused.
 
     Raises: ValueError for files that cannot be read, and as `mlm_recipes.data.tables.choose_for_all`.
     """
     reader: ColumnReader | None = None
-    choice = choose(files, reading, name, like)
+    choice = choose(files, reading, name, like) if chosen is None else chosen[0]
     if choice is not None:
-        reader = ColumnReader(choice, counts, name, streamed)
+        reader = ColumnReader(choice, counts, name, streamed=chosen is not None)
     encoding = (reading.encoding, reading.encoding_errors)
     for number, (file, format) in enumerate(files):
 
@@ -51,10 +53,11 @@ def texts_of(
             position(number, bytes)
 
         if _is_text(file, format, reading):
+            counts["tables_read_as_text"] += format in ("csv", "tsv")
             yield from read_text(file, counts, reading.sample_by, *encoding, position=done)
         else:
             yield from read_table(file, format, counts, reading.text_column, *encoding, position=done, reader=reader)
-    if reader is not None:
+    if reader is not None and chosen is None:
         reader.finish()
 
 

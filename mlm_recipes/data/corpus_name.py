@@ -16,7 +16,7 @@ from ..sources.credentials import without_credentials
 from ..sources.download import download, from_standard_input, is_url
 from ..sources.names import did_you_mean, looks_like_path
 from .file_formats import find_files, name_of, path_kind, stem
-from .split_files import roles, splits_in, validation_among
+from .split_files import names_of_splits, roles, split_of_saved, splits_in, validation_among
 from .text_files import SAMPLE_BY
 
 logger = logging.getLogger(__name__)
@@ -193,8 +193,23 @@ def resolve(
         used = roles(found, trained, validation)
     elif version.split is not None:
         raise _inapplicable("split", version.split, name, "a data set of the hub")
+    elif kind == "folder":
+        used = split_of_saved(Path(path).expanduser())
+    elif kind == "pattern":
+        _warn_of_splits(name, files)
     every = (tuple(files), tuple(held_out), tuple(used.items()), left_out)
     return TextSource(kind, called, source, reading, version, licence, path, *every)
+
+
+def _warn_of_splits(name: str, files: list[tuple[Path, str]]) -> None:
+    """Warn if the files that match a pattern are named after splits, which a pattern does not keep apart."""
+    found = names_of_splits(file for file, _ in files)
+    if "train" in found and len(found) > 1:
+        logger.warning(
+            "corpus: the files that match %r are named after the splits %s, and are all read as one text. To keep the "
+            "splits apart, name their folder.",
+            *(name, ", ".join(found)),
+        )
 
 
 def _chosen(name: str, split: str | None, found: Mapping[str, object]) -> tuple[str, str | None]:

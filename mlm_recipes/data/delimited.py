@@ -73,8 +73,8 @@ def dialect_of(lines: Sequence[str], separator: str | None = None, column: str |
         numbered = column.isdecimal() and 1 <= int(column) <= len(first)
         header = column in names or (header and not numbered)
     plain: Literal["yes", "maybe", "no"] = "no"
-    if not header and not surely and column is None:
-        plain = _plain(lines, rows, separator)
+    if not surely and column is None:
+        plain = _plain(lines, rows, separator, header)
     if not header:
         width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
         names = [str(number) for number in range(1, max(width, len(first)) + 1)]
@@ -93,13 +93,17 @@ def _rows(lines: Sequence[str], separator: str, quoted: bool) -> list[list[str]]
     return rows
 
 
-def _agreement(lines: Sequence[str], separator: str) -> tuple[float, bool]:
-    """Return the share of the rows that have the most frequent number of cells, if that is more than one."""
+def _agreement(lines: Sequence[str], separator: str) -> tuple[float, bool, bool]:
+    """Return the share of the rows that have the most frequent number of cells, if that is more than one.
+
+    Of separators that divide equally well, one that is not part of sentences is preferred, and one in the first line.
+    """
     widths = Counter(map(len, _rows(lines, separator, separator not in _LITERAL)))
     if not widths:
-        return 0.0, False
+        return 0.0, False, False
     width, rows = widths.most_common(1)[0]
-    return (rows / widths.total() if width > 1 else 0.0), lines[0].count(separator) + 1 >= width
+    alike = rows / widths.total() if width > 1 else 0.0
+    return alike, not _spaced("\n".join(lines), separator), lines[0].count(separator) + 1 >= width
 
 
 def _quoting_is_evident(lines: Sequence[str], separator: str) -> bool:
@@ -143,14 +147,20 @@ def _header(
     """
     if [cell for cell in first if cell] == [str(n) for n in range(len([cell for cell in first if cell]))]:
         return True, True  # as pandas names columns without names
-    if any(first[n].strip() and is_text(first[n]) and len(columns[n].examples) > 1 for n in keys):
+    if any(first[n].strip() and not columns[n].has_like(first[n]) and len(columns[n].examples) > 1 for n in keys):
         return True, True
     values = [{row[n] for row in others if n < len(row)} for n in range(len(first))]
     for n, cell in enumerate(first):
         again = cell.strip() and cell in values[n] and any(list(row) != list(first) for row in others)
-        if cell.strip() and (not is_text(cell) or again):
+        if cell.strip() and (not is_text(cell) or (again and _may_be_a_name(cell))):
             return False, True
     return all(map(_may_be_a_name, first)), False
+
+
+def _spaced(text: str, separator: str) -> bool:
+    """Tell whether white space follows a separator nearly everywhere, as in sentences."""
+    between = text.count(separator)
+    return between > 0 and len(re.findall(re.escape(separator) + r"\s", text)) >= 0.9 * between
 
 
 def _may_be_a_name(cell: str) -> bool:
@@ -159,16 +169,17 @@ def _may_be_a_name(cell: str) -> bool:
     return len(words) <= 3 and len(cell) <= 40 and "\n" not in cell and not spoken
 
 
-def _plain(lines: Sequence[str], rows: Sequence[Sequence[str]], separator: str) -> Literal["yes", "maybe", "no"]:
-    """Tell whether lines without a header are text with commas in it."""
-    text = "\n".join(lines)
-    between = text.count(separator)
-    spaced = len(re.findall(re.escape(separator) + r"\s", text)) / between if between else 0.0
-    if between and spaced >= 0.9 and separator in ",;":
+def _plain(
+    lines: Sequence[str], rows: Sequence[Sequence[str]], separator: str, header: bool
+) -> Literal["yes", "maybe", "no"]:
+    """Tell whether lines whose header, if any, is not certain are text with commas in it."""
+    spaced = _spaced("\n".join(lines), separator)
+    if spaced and not header and separator in ",;":
         return "yes"
     widths = Counter(map(len, rows))
-    agree = widths.most_common(1)[0][1] / widths.total()
-    return "maybe" if between and (agree < 0.9 or len(rows[0]) != widths.most_common(1)[0][0]) else "no"
+    width, number = widths.most_common(1)[0]
+    uneven = len(widths) > 1 and (number < 0.9 * widths.total() or len(rows[0]) != width)
+    return "maybe" if uneven and (spaced or not header) else "no"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

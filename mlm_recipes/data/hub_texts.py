@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from datasets import Dataset
 
 from ..metrics_file import SplitRole
 from ..sources.hub_datasets import load_splits
+from .column_reader import ColumnReader
 from .corpus_name import TextSource
 from .field_paths import value_at
 from .split_files import roles, validation_among
 from .tables import choose_for_all
 from .text_cache import read_once
-from .text_column import Choice, ColumnReader, Evidence
+from .text_column import Choice, Evidence
 
 #: The column is chosen from this many rows of each split that is used, evenly spaced; of a stream, from its first ones.
 _SAMPLE, _FIRST = 1_000, 200
@@ -32,12 +33,7 @@ def read_hub(
     """
     name, version = source.name, source.version
     splits: Any = load_splits(name, config=version.config, revision=version.revision)
-    split = version.split or "train"
-    if split not in splits:
-        raise ValueError(
-            f"corpus_split: the hub data set {name!r} has the splits {', '.join(splits)}, not {split!r}. Accepted: "
-            "one of these. Pass --corpus_split with the one to train on."
-        )
+    split = _to_train_on(source, splits)
     validation = validation_among(splits) if split == "train" and own_split else None
     used = {part: splits[part] for part in (split, validation) if part is not None}
     choice = _choose(source, ((part, _evenly(rows)) for part, rows in used.items()), like)
@@ -46,27 +42,37 @@ def read_hub(
     return rows, held_out, counts, roles(splits, split, validation)
 
 
-def hub_stream(source: TextSource) -> Callable[[], Iterator[str]]:
-    """Return a function that reads a data set's texts over the network, a batch at a time."""
+@dataclass(frozen=True)
+class HubStream:
+    """A data set that is read over the network, a batch at a time; and what each of its splits is used for."""
 
-    @functools.cache  # the hub is contacted once, by the process that reads
-    def opened() -> tuple[Any, Choice]:
-        rows, _ = _opened(source)
-        return rows, _choose(source, [(source.name, rows.take(_FIRST))])
+    name: str
+    rows: Any
+    choice: Choice
+    splits: dict[str, SplitRole]
 
-    def read() -> Iterator[str]:
-        rows, choice = opened()
-        return _column_of(rows, choice, source.name, Counter())
+    @classmethod
+    def open(cls, source: TextSource) -> HubStream:
+        """Contact the hub, and choose the column from the first rows."""
+        version = source.version
+        splits: Any = load_splits(source.name, config=version.config, revision=version.revision, streaming=True)
+        split = _to_train_on(source, splits)
+        choice = _choose(source, [(source.name, splits[split].take(_FIRST))])
+        return cls(source.name, splits[split], choice, roles(splits, split, None))
 
-    return read
+    def texts(self) -> Iterator[str]:
+        """Yield the texts from the beginning."""
+        return _column_of(self.rows, self.choice, self.name, Counter())
 
 
-def _opened(source: TextSource) -> tuple[Any, list[str]]:
-    version, split = source.version, source.version.split or "train"
-    splits: Any = load_splits(
-        source.name, config=version.config, split=split, revision=version.revision, streaming=True
-    )
-    return splits[split], list(splits)
+def _to_train_on(source: TextSource, splits: Iterable[str]) -> str:
+    split = source.version.split or "train"
+    if split not in splits:
+        raise ValueError(
+            f"corpus_split: the hub data set {source.name!r} has the splits {', '.join(splits)}, not {split!r}. "
+            "Accepted: one of these. Pass --corpus_split with the one to train on."
+        )
+    return split
 
 
 def _evenly(rows: Dataset) -> Iterable[Any]:

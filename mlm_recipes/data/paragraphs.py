@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, cast
 
@@ -13,12 +14,13 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 
 from ..metrics_file import TEXT_COLUMN, Characters, ReadingCounts, ReadText, TextColumn
+from .column_reader import CHARACTERS, column_facts
 from .columns import column as column_of_numbers
-from .corpus_files import Files, texts_of
+from .corpus_files import Files, choose, texts_of
 from .corpus_name import TextSource
-from .hub_texts import hub_stream, read_hub
+from .hub_texts import HubStream, read_hub
 from .text_cache import read_once
-from .text_column import CHARACTERS, column_facts
+from .text_column import Choice
 
 #: What is counted while a text is read, and how it is printed.
 COUNTS = {
@@ -29,6 +31,9 @@ COUNTS = {
     "very_long_cut": "paragraphs of more than 100,000 characters cut into parts",
     "files_left_out": "files of other formats skipped",
 }
+
+#: What is counted only if there is any.
+_TABLES = ("files_without_text", "files_without_header", "tables_read_as_text")
 
 
 def read_paragraphs(
@@ -67,7 +72,7 @@ def read_paragraphs(
     facts: dict[str, Any] = {**source.facts(), **mended, "fingerprint": counts["fingerprint"], **files}
     if (column := column_facts(counts)) is not None:
         facts["text_column"] = column
-    facts |= {key: counts[key] for key in ("files_without_text", "files_without_header") if counts.get(key)}
+    facts |= {key: counts[key] for key in _TABLES if counts.get(key)}
     if splits:
         facts["splits"] = splits
     facts["characters"] = _characters(rows, counts)
@@ -96,7 +101,7 @@ def _characters(rows: Dataset, counts: Mapping[str, int]) -> Characters:
     return {"read": max(read, kept), "kept": kept, "left_out": {why: number for why, number in found.items() if number}}
 
 
-def stream_paragraphs(source: TextSource) -> Callable[[], Iterator[str]]:
+def stream_paragraphs(source: TextSource) -> StreamedParagraphs:
     """Return a function that opens a text and yields its paragraphs, from the beginning at each call.
 
     Nothing is read before the first call, and nothing is cached. A hub data set is read over the network.
@@ -108,9 +113,44 @@ def stream_paragraphs(source: TextSource) -> Callable[[], Iterator[str]]:
     >>> sum(1 for paragraph in read()), sum(1 for paragraph in read())
     (60, 60)
     """
-    if source.kind == "hub":
-        return hub_stream(source)
-    return lambda: texts_of(source.files, source.reading, source.path, Counter(), streamed=True)
+    return StreamedParagraphs(source)
+
+
+class StreamedParagraphs:
+    """A text that is opened at each call; the column is chosen at the first, by the process that reads."""
+
+    def __init__(self, source: TextSource) -> None:
+        self.source = source
+
+    def __call__(self) -> Iterator[str]:
+        """Yield the paragraphs from the beginning."""
+        if self.source.kind == "hub":
+            return self._hub.texts()
+        return texts_of(self.source.files, self.source.reading, self.source.path, Counter(), chosen=self._chosen)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what metrics.json says of a stream: the column that contains the text, and the use of splits."""
+        hub = self.source.kind == "hub"
+        choice = self._hub.choice if hub else self._chosen[0]
+        splits = self._hub.splits if hub else dict(self.source.splits)
+        facts: dict[str, Any] = {} if choice is None else {"text_column": choice.facts()}
+        return facts | ({"splits": splits} if splits else {})
+
+    def own_validation(self) -> Dataset | None:
+        """Return the `validation` split of a folder; None if there is none, and for a data set of the hub."""
+        if not self.source.held_out_files:
+            return None
+        choice = self._chosen[0]
+        rows, _ = _read_files(self.source, self.source.held_out_files, choice.column if choice else None)
+        return rows.select_columns(["text", "example_id"])
+
+    @cached_property
+    def _chosen(self) -> tuple[Choice | None]:
+        return (choose(self.source.files, self.source.reading, self.source.path),)
+
+    @cached_property
+    def _hub(self) -> HubStream:
+        return HubStream.open(self.source)
 
 
 # Files

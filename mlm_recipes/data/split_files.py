@@ -50,6 +50,25 @@ def splits_in(folder: Path, files: Files) -> dict[str, Files]:
     return {}
 
 
+def split_of_saved(folder: Path) -> dict[str, SplitRole]:
+    """Return what each split is used for if the folder is one split of a saved DatasetDict; otherwise nothing."""
+    about = folder.resolve().parent / "dataset_dict.json"
+    if not about.is_file():
+        return {}
+    named = json.loads(about.read_text("utf-8"))["splits"]
+    return roles(named, folder.resolve().name, None) if folder.resolve().name in named else {}
+
+
+def names_of_splits(files: Iterable[Path]) -> list[str]:
+    """Return the splits that the files' names mention.
+
+    >>> names_of_splits([Path("notes/dev.txt"), Path("notes/train.txt")])
+    ['train', 'validation']
+    """
+    found = {_by_name(file) for file in files}
+    return [name for name in NAMES if name in found]
+
+
 def saved_files(files: Iterable[Path]) -> list[Path]:
     """Return the files without those that `datasets` left beside a saved data set and that are no part of it."""
     states: dict[Path, set[str] | None] = {}

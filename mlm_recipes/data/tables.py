@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from .arrow_rows import arrow_values, sample_arrow
+from .column_reader import ColumnReader
 from .delimited import LINES, dialect_of
 from .delimited_rows import delimited_rows
 from .field_paths import value_at
 from .json_rows import json_lines, json_rows
 from .text_blocks import lines_of, open_bytes, text_blocks
-from .text_column import Choice, ColumnReader, Evidence, Record, choose_column
+from .text_column import Choice, Evidence, Record, choose_column
 
 Numbered = Iterator[tuple[int, Record]]
 
@@ -126,10 +127,10 @@ def is_plain_text(
         return False
     if dialect.plain == "maybe" and sample_by == "auto":
         raise ValueError(
-            f"corpus: {path} may be a table or plain text: its first line names no columns, and its lines do not have "
-            "the same number of cells. Accepted: a table whose first line names its columns, or text. For text, pass "
-            "--sample_by line (each line is a paragraph); for a table without a header, --text_column with the number "
-            "of the column, from 1."
+            f"corpus: {path} may be a table or plain text: its first line hardly names columns, and its lines do not "
+            "have the same number of cells. Accepted: a table whose first line names its columns, or text. For text, "
+            "pass --sample_by line (each line is a paragraph); for a table without a header, --text_column with the "
+            "number of the column, from 1."
         )
     return True
 
@@ -193,7 +194,7 @@ def choose_for_all(
         return None
     pooled = Evidence.pooled(evidence for _, evidence in found)
     if text_column is None and like is not None and pooled.has(like):
-        return Choice(like, "as the corpus")
+        return Choice(like, "as the corpus", pooled.rows)
     choice = choose_column(pooled, text_column, name)
     for table, evidence in found:
         if choice.why != "named":

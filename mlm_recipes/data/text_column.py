@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from ..metrics_file import TEXT_COLUMN, TextColumn, WhyColumn
+from ..metrics_file import TextColumn, WhyColumn
 from ..sources.escaping import one_line
-from .field_paths import MISSING, items_of, strings_in
-
-logger = logging.getLogger(__name__)
+from .field_paths import strings_in
 
 Record = Mapping[str, Any]
-
-#: The prefix of the counts of a column's characters.
-CHARACTERS = "characters: "
-
-#: The prefix of the count that says why the column was chosen.
-_WHY = "text column chosen: "
 
 #: Of two columns that may both be the text, the one with this many times the other's characters is.
 _CLEARLY = 3
@@ -49,6 +40,11 @@ def is_text(value: str) -> bool:
     return not _NOT_TEXT.fullmatch(value.strip())
 
 
+def _shape(value: str) -> str:
+    """Return a value with its letters and digits made equal: identifiers of one kind have the same shape."""
+    return re.sub("[A-Za-z]+", "a", re.sub(r"\d+", "9", value))
+
+
 @dataclass
 class Column:
     """What is known of a column: how many values with text it has, their characters, and some of them."""
@@ -74,10 +70,14 @@ class Column:
             return "key"
         named = [value for value in values if _ID.fullmatch(value)]
         if len(named) >= max(3, 0.9 * len(values)):
-            shapes = Counter(re.sub("[A-Za-z]+", "a", re.sub(r"\d+", "9", value)) for value in named)
+            shapes = Counter(map(_shape, named))
             if shapes.most_common(1)[0][1] >= 0.8 * len(values):
                 return "key"
         return "category" if len(values) >= 20 and len(set(values)) <= 0.2 * len(values) else "text"
+
+    def has_like(self, value: str) -> bool:
+        """Tell whether a column of numbers, identifiers and the like has values like this one."""
+        return not is_text(value) or _shape(value.strip()) in map(_shape, self.examples)
 
     @property
     def single_words(self) -> bool:
@@ -147,8 +147,8 @@ class Evidence:
             raise ValueError(
                 f"text_column: the text is in the column {choice.column!r} of other files, but {table!r} has no such "
                 f"column. It has {self.shown(other)}. Accepted: files with their text in one column. Pass "
-                f"--text_column {choice.column} to leave out files without it, or name files of one kind: "
-                "--corpus 'folder/*.jsonl'."
+                f"--text_column {choice.column} to leave out files without it, or name the files that have the same "
+                "columns, as a pattern."
             )
 
     def accepted(self) -> str:
@@ -166,10 +166,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Choice:
-    """The column that is read, and why."""
+    """The column that is read, why, and how many rows were examined to choose it."""
 
     column: str
     why: WhyColumn
+    rows: int = 0
+
+    def facts(self) -> TextColumn:
+        """Return what metrics.json has under `text_column` of a stream."""
+        return {"name": self.column, "why": self.why, "characters_of_others": {}, "rows_examined": self.rows}
 
 
 def choose_column(evidence: Evidence, text_column: str | None, name: str) -> Choice:
@@ -183,10 +188,10 @@ def choose_column(evidence: Evidence, text_column: str | None, name: str) -> Cho
 
     >>> rows = [{"id": "a", "body": "to be or not"}]
     >>> choose_column(Evidence.of(rows), None, "notes.jsonl")
-    Choice(column='body', why='most characters')
+    Choice(column='body', why='most characters', rows=1)
     """
     if text_column is not None:
-        return Choice(_named(evidence, text_column, name), "named")
+        return Choice(_named(evidence, text_column, name), "named", evidence.rows)
     texts = evidence.of_kind("text") or evidence.of_kind("category")
     if not texts:
         keys = evidence.of_kind("key")
@@ -199,15 +204,15 @@ def choose_column(evidence: Evidence, text_column: str | None, name: str) -> Cho
     first, *others = texts
     called = next((path for path in texts if path == _within(texts) + "text"), None)
     if called and (called == first or evidence.columns[called].texts >= evidence.rows / 2 or not others):
-        return _usable(evidence, Choice(called, "called text"), name)
+        return _usable(evidence, Choice(called, "called text", evidence.rows), name)
     if others and texts[first] < _CLEARLY * texts[others[0]]:
         likely = [path for path in texts if _CLEARLY * texts[path] > texts[first]]
         raise ValueError(
             f"text_column: the text of {name!r} may be in several columns: {evidence.shown(likely)}. Accepted: one of "
             "these. Pass --text_column with the one to train on."
         )
-    only = len(evidence.of_kind("text", "category", "key")) == 1
-    return _usable(evidence, Choice(first, "only column" if only else "most characters"), name)
+    why: WhyColumn = "only column" if len(evidence.of_kind("text", "category", "key")) == 1 else "most characters"
+    return _usable(evidence, Choice(first, why, evidence.rows), name)
 
 
 def _named(evidence: Evidence, text_column: str, name: str) -> str:
@@ -237,7 +242,7 @@ def _usable(evidence: Evidence, choice: Choice, name: str) -> Choice:
         raise ValueError(
             f"text_column: {choice.column!r} of {name!r} has lists of single words ({some}, ...), each of which would "
             "be a paragraph. Accepted: strings, or lists of texts. Join the words of each row into one string, or pass "
-            f"--text_column with another of {evidence.accepted()}."
+            "--text_column with another column."
         )
     return choice
 
@@ -247,106 +252,6 @@ def _within(paths: Iterable[str]) -> str:
     parts = [path.split(".")[:-1] for path in paths]
     common = next((n for n, level in enumerate(zip(*parts, strict=False)) if len(set(level)) > 1), min(map(len, parts)))
     return "".join(f"{part}." for part in parts[0][:common])
-
-
-class ColumnReader:
-    """Takes a column's texts from one table after another, counts characters, and notices if the choice was wrong.
-
-    Args:
-        choice: the column.
-        counts: gets `text_column: NAME` for each table, `rows_without_text`, `undecodable_replaced`,
-            `files_without_text`, and under `characters: NAME` the characters of each column of strings.
-        name: the corpus, for errors.
-        streamed: whether reading goes on if a table has no such column; a warning names it.
-    """
-
-    def __init__(self, choice: Choice, counts: Counter[str], name: str, streamed: bool = False) -> None:
-        self.choice, self.counts, self.name, self.streamed = choice, counts, name, streamed
-        self._starts = Evidence()
-
-    def count_other(self, column: str, characters: int) -> None:
-        """Count the characters of a column that is not the chosen one."""
-        self.counts[f"{CHARACTERS}{column}"] += characters
-
-    def texts(
-        self, rows: Iterable[tuple[int, Any]], where: Callable[[int], str], table: str, start: Evidence
-    ) -> Iterator[str]:
-        """Yield the texts of one table.
-
-        Args:
-            rows: of each row its number, and what it has in the column, or `MISSING`.
-            where: says a row's place in an error.
-            table: the table's name.
-            start: what its first rows show.
-
-        Raises: ValueError for a value that is neither a string nor nothing; if the table does not have the column, but
-        has other text.
-        """
-        column, counts = self.choice.column, self.counts
-        counts[f"{TEXT_COLUMN}{column}"] += 1
-        counts[f"{_WHY}{self.choice.why}"] = 1
-        self._starts.absorb(start)
-        missing, characters, has = 0, 0, False
-        for number, value in rows:
-            has = has or value is not MISSING
-            if isinstance(value, str) and value and not value.isspace():
-                items: Iterable[Any] = (value,)
-            else:
-                items = (None,) if value is MISSING or value == [] else items_of(value)
-            for item in items:
-                if item is None or (isinstance(item, str) and not item.strip()):
-                    missing += 1
-                elif isinstance(item, str):
-                    whole = item.encode("utf-8", "replace").decode()  # JSON can hold half of a surrogate pair
-                    counts["undecodable_replaced"] += whole != item
-                    characters += len(item)
-                    yield whole
-                else:
-                    raise ValueError(
-                        f"text_column: {where(number)}: the column {column!r} contains {type(item).__name__} "
-                        f"({str(item)[:40]!r}). Accepted: a column of strings. Pass --text_column with the one that "
-                        "contains the text."
-                    )
-        counts["rows_without_text"] += missing
-        counts[f"{CHARACTERS}{column}"] += characters
-        if missing and not characters:
-            self._without(table, has, start)
-
-    def finish(self) -> None:
-        """Compare the choice with what all rows showed. Raises: ValueError if another column has more text."""
-        column, counts = self.choice.column, self.counts
-        if self.choice.why in ("named", "called text", "as the corpus"):
-            return
-        for name in self._starts.of_kind("text"):
-            if counts[f"{CHARACTERS}{name}"] > counts[f"{CHARACTERS}{column}"]:
-                raise ValueError(
-                    f"text_column: the text of {self.name!r} may be in several columns: in a sample of its rows it was "
-                    f"{column!r}, but in all rows {name!r} has more characters. "
-                    f"{self._starts.shown([column, name])}. Accepted: one of these. Pass --text_column with the one "
-                    "to train on."
-                )
-
-    def _without(self, table: str, has: bool, start: Evidence) -> None:
-        """Deal with a table that has no text in the column."""
-        self.counts["files_without_text"] += 1
-        if self.choice.why not in ("named", "as the corpus") and not has and not self.streamed:
-            start.refuse_other_text(self.choice, table)
-        logger.warning("%s: no text in the column %r; nothing of this file is used.", table, self.choice.column)
-
-
-def column_facts(counts: Mapping[str, int]) -> TextColumn | None:
-    """Return what metrics.json has under `text_column`, from what a `ColumnReader` counted; None without tables."""
-    found = [key.removeprefix(TEXT_COLUMN) for key in counts if key.startswith(TEXT_COLUMN)]
-    if not found:
-        return None
-    column = found[0]
-    others = {
-        key.removeprefix(CHARACTERS): number
-        for key, number in counts.items()
-        if key.startswith(CHARACTERS) and key != f"{CHARACTERS}{column}" and number
-    }
-    why = next(key.removeprefix(_WHY) for key in counts if key.startswith(_WHY))
-    return {"name": column, "why": cast(WhyColumn, why), "characters_of_others": others}
 
 
 def _begin(text: str) -> str:

@@ -29,6 +29,7 @@ from ..metrics_file import CorpusFacts, CutCounts, LoadedCorpus, StreamedCorpus,
 from ..model.loading import load_model_and_missing, starts_random, warn_of_missing
 from ..model.positions import usable_length
 from ..report import wording
+from ..report.text_read import how_read
 from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
 from ..training.processes import from_main
@@ -77,8 +78,9 @@ class Run:
         if "streamed" not in facts:
             size = f"{facts['paragraphs']:,} paragraphs, {facts['words']:,} words"
             train = f"{facts['train']:,} to train on, "
+        read = "".join(f" {sentence}" for sentence in how_read(facts))
         return (
-            f"{facts['name']}: {size}; {train}{facts['validation']:,} held out.{longer} "
+            f"{facts['name']}: {size}; {train}{facts['validation']:,} held out.{read}{longer} "
             f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
             f"{len(self.tokenizer):,} tokens in its vocabulary."
         )
@@ -114,8 +116,12 @@ class _Stream:
         reading, version = Reading(**config.reading()), Version(**config.where())
         source = resolve(config.corpus, reading, version, for_streaming=True)
         read = stream_paragraphs(source)
-        facts = cast(StreamedText, {**source.facts(), "streamed": True})
-        if config.validation_corpus is None:
+        facts = cast(StreamedText, {**source.facts(), **from_main(read.facts), "streamed": True})
+        if config.validation_corpus is None and source.held_out_files:
+            with config.main_process_first(desc="loading the validation split"):
+                validation = cast(Dataset, read.own_validation())
+            held_out = HeldOut(texts=validation["text"])
+        elif config.validation_corpus is None:
             held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
             chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))
             validation = Dataset.from_dict({"text": chosen, "example_id": list(range(len(chosen)))})
