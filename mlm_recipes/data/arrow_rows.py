@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,22 @@ from .text_blocks import open_bytes
 
 _BATCH = 1_000
 
+#: How many values of a column are kept.
+_EXAMPLES = 50
+
 #: A sample is of this many parts of a file, or of all rows of a Parquet file with at most so many.
 _PARTS, _SMALL = 8, 20_000
 
 
 def arrow_values(
-    path: Path, kind: str, column: str, count: Callable[[str, int], None], others: bool = True
+    path: Path, kind: str, column: str, count: Callable[[str, int, Iterable[str]], None], others: bool = True
 ) -> Iterator[tuple[int, Any]]:
     """Yield what each row has in a column, with the row's number from 1; one batch at a time is in memory.
 
     Args:
         kind: `parquet` or `arrow`.
         column: its name, or a path into a column with fields.
-        count: is told the name and the characters of each other column of strings.
+        count: is told the name and the characters of each other column of strings, and once some of its values.
         others: whether these are read.
 
     Raises: ValueError for a damaged file, and for bytes that are not UTF-8, with the row.
@@ -37,11 +40,15 @@ def arrow_values(
     with _opened(path, kind) as (batches, schema):
         top = _top(schema, column)
         strings = [field.name for field in schema if _is_string(field.type)] if others or top is None else []
+        examples: dict[str, list[str]] = {name: [] for name in strings}
         done = 0
         for batch in batches(columns=list(dict.fromkeys([*([top] if top else []), *strings])), batch_size=_BATCH):
             for name in strings:
                 if name != top:
-                    count(name, _characters(batch.column(name)))
+                    characters = _characters(batch.column(name))
+                    some = batch.column(name).drop_null()[:_EXAMPLES].to_pylist() if not examples[name] else []
+                    examples[name] += some if characters else []
+                    count(name, characters, examples[name] if some else ())
             if top is None:
                 yield from ((number, MISSING) for number in range(done + 1, done + batch.num_rows + 1))
             else:

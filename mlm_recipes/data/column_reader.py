@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from ..metrics_file import TEXT_COLUMN, TextColumn, WhyColumn
 from .field_paths import MISSING, items_of
-from .text_column import Choice, Evidence
+from .text_column import Choice, Column, Evidence
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,14 @@ class ColumnReader:
 
     def __init__(self, choice: Choice, counts: Counter[str], name: str, streamed: bool = False) -> None:
         self.choice, self.counts, self.name, self.streamed = choice, counts, name, streamed
-        self._starts = Evidence()
+        self._seen = Evidence()
+        self._found = False
 
-    def count_other(self, column: str, characters: int) -> None:
-        """Count the characters of a column that is not the chosen one."""
+    def count_other(self, column: str, characters: int, examples: Iterable[str] = ()) -> None:
+        """Count the characters of a column that is not the chosen one, and keep some of its values."""
         self.counts[f"{CHARACTERS}{column}"] += characters
+        for text in examples:
+            self._seen.columns.setdefault(column, Column()).add(text)
 
     def texts(
         self, rows: Iterable[tuple[int, Any]], where: Callable[[int], str], table: str, start: Evidence
@@ -56,7 +59,7 @@ class ColumnReader:
         column, counts = self.choice.column, self.counts
         counts[f"{TEXT_COLUMN}{column}"] += 1
         counts[f"{_WHY}{self.choice.why}"] = 1
-        self._starts.absorb(start)
+        self._seen.absorb(start)
         missing, characters, has = 0, 0, False
         for number, value in rows:
             has = has or value is not MISSING
@@ -78,22 +81,28 @@ class ColumnReader:
                         f"({str(item)[:40]!r}). Accepted: a column of strings. Pass --text_column with the one that "
                         "contains the text."
                     )
+        self._found = self._found or has
         counts["rows_without_text"] += missing
         counts[f"{CHARACTERS}{column}"] += characters
         if missing and not characters:
             self._without(table, has, start)
 
     def finish(self) -> None:
-        """Compare the choice with what all rows showed. Raises: ValueError if another column has more text."""
+        """Compare the choice with what all rows showed.
+
+        Raises: ValueError if another column has more text, or if no table has the column that was named.
+        """
         column, counts = self.choice.column, self.counts
+        if self.choice.why == "named" and not self._found and self._seen.rows:
+            raise self._seen.no_column(column, self.name)
         if self.choice.why in ("named", "called text", "as the corpus"):
             return
-        for name in self._starts.of_kind("text"):
+        for name in self._seen.of_kind("text"):
             if counts[f"{CHARACTERS}{name}"] > counts[f"{CHARACTERS}{column}"]:
                 raise ValueError(
                     f"text_column: the text of {self.name!r} may be in several columns: in a sample of its rows it was "
                     f"{column!r}, but in all rows {name!r} has more characters. "
-                    f"{self._starts.shown([column, name])}. Accepted: one of these. Pass --text_column with the one "
+                    f"{self._seen.shown([column, name])}. Accepted: one of these. Pass --text_column with the one "
                     "to train on."
                 )
 

@@ -74,7 +74,8 @@ def choose(files: Files, reading: Reading, name: str, like: str | None = None) -
             column = reading.text_column or like
             sample = sample_table(file, format, column, reading.encoding, reading.encoding_errors)
             tables.append((str(file), sample))
-    return choose_for_all(tables, reading.text_column, name, like)
+    part = len(examined) < len(files) or any(format == "jsonl" for _, format in files)
+    return choose_for_all(tables, reading.text_column, name, like, part)
 
 
 def _is_text(file: Path, format: str, reading: Reading) -> bool:

@@ -68,13 +68,14 @@ def dialect_of(lines: Sequence[str], separator: str | None = None, column: str |
             found.add(cell)
     keys = tuple(n for n, found in enumerate(by_column) if found.examples and found.kind == "key")
     names = _distinct([cell.strip() for cell in first])
-    header, surely = _header(first, others, by_column, keys)
+    spaced = _spaced("\n".join(lines), separator)
+    header, surely = _header(first, others, by_column, keys, spaced)
     if column is not None:
         numbered = column.isdecimal() and 1 <= int(column) <= len(first)
         header = column in names or (header and not numbered)
     plain: Literal["yes", "maybe", "no"] = "no"
     if not surely and column is None:
-        plain = _plain(lines, rows, separator, header)
+        plain = _plain(rows, separator, header, spaced)
     if not header:
         width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
         names = [str(number) for number in range(1, max(width, len(first)) + 1)]
@@ -93,17 +94,18 @@ def _rows(lines: Sequence[str], separator: str, quoted: bool) -> list[list[str]]
     return rows
 
 
-def _agreement(lines: Sequence[str], separator: str) -> tuple[float, bool, bool]:
+def _agreement(lines: Sequence[str], separator: str) -> tuple[float, bool, bool, bool]:
     """Return the share of the rows that have the most frequent number of cells, if that is more than one.
 
     Of separators that divide equally well, one that is not part of sentences is preferred, and one in the first line.
     """
     widths = Counter(map(len, _rows(lines, separator, separator not in _LITERAL)))
     if not widths:
-        return 0.0, False, False
+        return 0.0, False, False, False
     width, rows = widths.most_common(1)[0]
     alike = rows / widths.total() if width > 1 else 0.0
-    return alike, not _spaced("\n".join(lines), separator), lines[0].count(separator) + 1 >= width
+    text = "\n".join(lines)
+    return alike, separator in text, not _spaced(text, separator), lines[0].count(separator) + 1 >= width
 
 
 def _quoting_is_evident(lines: Sequence[str], separator: str) -> bool:
@@ -138,12 +140,13 @@ def _quoting_is_evident(lines: Sequence[str], separator: str) -> bool:
 
 
 def _header(
-    first: Sequence[str], others: Sequence[Sequence[str]], columns: Sequence[Column], keys: Sequence[int]
+    first: Sequence[str], others: Sequence[Sequence[str]], columns: Sequence[Column], keys: Sequence[int], spaced: bool
 ) -> tuple[bool, bool]:
     """Tell whether the first row names the columns, and whether that is certain.
 
     A column of numbers or dates under a cell that is none has a header. A cell that is a number or the like, that
-    occurs again below it, or that is a sentence, is no name.
+    occurs again below it, or that is a sentence, is no name. Where the commas are `spaced`, a cell may occur again
+    because sentences begin alike.
     """
     if [cell for cell in first if cell] == [str(n) for n in range(len([cell for cell in first if cell]))]:
         return True, True  # as pandas names columns without names
@@ -152,7 +155,8 @@ def _header(
     values = [{row[n] for row in others if n < len(row)} for n in range(len(first))]
     for n, cell in enumerate(first):
         again = cell.strip() and cell in values[n] and any(list(row) != list(first) for row in others)
-        if cell.strip() and (not is_text(cell) or (again and _may_be_a_name(cell))):
+        number = cell.strip() and not is_text(cell) and not cell.startswith(" ")  # in a sentence, a space precedes it
+        if number or (again and not spaced and _may_be_a_name(cell)):
             return False, True
     return all(map(_may_be_a_name, first)), False
 
@@ -169,11 +173,8 @@ def _may_be_a_name(cell: str) -> bool:
     return len(words) <= 3 and len(cell) <= 40 and "\n" not in cell and not spoken
 
 
-def _plain(
-    lines: Sequence[str], rows: Sequence[Sequence[str]], separator: str, header: bool
-) -> Literal["yes", "maybe", "no"]:
+def _plain(rows: Sequence[Sequence[str]], separator: str, header: bool, spaced: bool) -> Literal["yes", "maybe", "no"]:
     """Tell whether lines whose header, if any, is not certain are text with commas in it."""
-    spaced = _spaced("\n".join(lines), separator)
     if spaced and not header and separator in ",;":
         return "yes"
     widths = Counter(map(len, rows))

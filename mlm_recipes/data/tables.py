@@ -30,6 +30,9 @@ _UNITS = {"jsonl": "line", "csv": "line", "tsv": "line", "json": "element"}
 #: How many rows at the beginning of a table are examined, and how many of all of it.
 _START, _SAMPLE = 200, 1_000
 
+#: How many values of a column are kept that has no text in the first rows.
+_EXAMPLES = 50
+
 #: A smaller file is examined completely, in bytes; of a larger one, so many blocks of that size.
 _SMALL, _BLOCK, _BLOCKS = 2**18, 2**15, 8
 
@@ -70,7 +73,7 @@ def read_table(
         sample = sample_table(path, kind, text_column, encoding, encoding_errors)
         if not sample.rows:
             return
-        reader = ColumnReader(choose_column(sample, text_column, str(path)), counts, str(path))
+        reader = ColumnReader(choose_column(sample, text_column, str(path), kind == "jsonl"), counts, str(path))
     column = reader.choice.column
     where = lambda number: f"{path}, {_UNITS.get(kind, 'row')} {number}"  # noqa: E731
     if kind in _ARROW:
@@ -85,7 +88,8 @@ def read_table(
         first = list(islice(rows, _START))
         start = Evidence.of(row for _, row in first)
         if first:
-            yield from reader.texts(_values(chain(first, rows), column, reader), where, str(path), start)
+            known = {name for name, found in start.columns.items() if found.texts}
+            yield from reader.texts(_values(chain(first, rows), column, reader, known), where, str(path), start)
     if alone:
         reader.finish()
 
@@ -147,16 +151,26 @@ def _rows(path: Path, kind: str, column: str | None, text: Iterable[str], counts
     return delimited_rows(path, text, _separator(kind), column, counts)
 
 
-def _values(rows: Iterable[tuple[int, Record]], column: str, reader: ColumnReader) -> Iterator[tuple[int, Any]]:
-    """Yield each row's number and what it has in the column, and count the characters of its other strings."""
+def _values(
+    rows: Iterable[tuple[int, Record]], column: str, reader: ColumnReader, known: set[str]
+) -> Iterator[tuple[int, Any]]:
+    """Yield each row's number and what it has in the column, and count the characters of its other strings.
+
+    `known` are the columns with text in the first rows.
+    """
     characters: dict[str, int] = {}
+    later: dict[str, list[str]] = {}  # of columns without text in the first rows
     for number, row in rows:
         for name, value in row.items():
             if type(value) is str and name != column:
                 characters[name] = characters.get(name, 0) + len(value)
+                if name not in known and value:
+                    later.setdefault(name, []).append(value)
+                    if len(later[name]) == _EXAMPLES:
+                        known.add(name)
         yield number, value_at(row, column)
     for name, total in characters.items():
-        reader.count_other(name, total)
+        reader.count_other(name, total, later.get(name, ()))
 
 
 def _later_objects(path: Path, encoding: str) -> Iterator[Mapping[str, Any]]:
@@ -177,7 +191,11 @@ def _later_objects(path: Path, encoding: str) -> Iterator[Mapping[str, Any]]:
 
 
 def choose_for_all(
-    tables: Iterable[tuple[str, Evidence]], text_column: str | None, name: str, like: str | None = None
+    tables: Iterable[tuple[str, Evidence]],
+    text_column: str | None,
+    name: str,
+    like: str | None = None,
+    part: bool = False,
 ) -> Choice | None:
     """Return the column that contains the text in all of a corpus's tables; None if they have no rows.
 
@@ -186,6 +204,7 @@ def choose_for_all(
         text_column: as for `read_table`.
         name: the corpus's name.
         like: the column of the text that these tables belong to, which precedes any other.
+        part: whether there are more columns than these tables show, in other files or in later rows.
 
     Raises: ValueError as `choose_column`, and if a table does not have that column, but other text.
     """
@@ -195,7 +214,7 @@ def choose_for_all(
     pooled = Evidence.pooled(evidence for _, evidence in found)
     if text_column is None and like is not None and pooled.has(like):
         return Choice(like, "as the corpus", pooled.rows)
-    choice = choose_column(pooled, text_column, name)
+    choice = choose_column(pooled, text_column, name, part)
     for table, evidence in found:
         if choice.why != "named":
             evidence.refuse_other_text(choice, table)

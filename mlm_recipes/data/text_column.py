@@ -132,6 +132,18 @@ class Evidence:
         """Tell whether any row has this column or path, with or without text."""
         return column in self.names or column in self.columns or any(self._below(column))
 
+    def matching(self, column: str) -> str | None:
+        """Return the column, or the one path that ends with that name; None if there is none."""
+        ends = [path for path in self.columns if path.endswith(f".{column}")]
+        return column if self.has(column) else ends[0] if len(ends) == 1 else None
+
+    def no_column(self, column: str, name: str) -> ValueError:
+        """Return the error for a column that is not there."""
+        return ValueError(
+            f"text_column: {name!r} has no column {column!r}. Accepted: one of {self.accepted()}. Pass --text_column "
+            "with the one that contains the text."
+        )
+
     def _below(self, column: str) -> Iterator[str]:
         return (path for path in self.columns if path.startswith(f"{column}."))
 
@@ -177,10 +189,11 @@ class Choice:
         return {"name": self.column, "why": self.why, "characters_of_others": {}, "rows_examined": self.rows}
 
 
-def choose_column(evidence: Evidence, text_column: str | None, name: str) -> Choice:
+def choose_column(evidence: Evidence, text_column: str | None, name: str, part: bool = False) -> Choice:
     """Return the column that contains the text of `name`, a table or all tables of a corpus.
 
-    It is `text_column`, if given. Otherwise it is `text`, if that column has text; otherwise the one column that may be
+    It is `text_column`, if given; if the evidence is only `part` of the names of columns, also one that is not among
+    them. Otherwise it is `text`, if that column has text; otherwise the one column that may be
     text, or among several the one with three times the characters of any other.
 
     Raises: ValueError, with the columns that are possible and a value of each, if the text may be in several, or if
@@ -190,6 +203,8 @@ def choose_column(evidence: Evidence, text_column: str | None, name: str) -> Cho
     >>> choose_column(Evidence.of(rows), None, "notes.jsonl")
     Choice(column='body', why='most characters', rows=1)
     """
+    if text_column is not None and part and not evidence.matching(text_column):
+        return Choice(text_column, "named", evidence.rows)
     if text_column is not None:
         return Choice(_named(evidence, text_column, name), "named", evidence.rows)
     texts = evidence.of_kind("text") or evidence.of_kind("category")
@@ -217,15 +232,9 @@ def choose_column(evidence: Evidence, text_column: str | None, name: str) -> Cho
 
 def _named(evidence: Evidence, text_column: str, name: str) -> str:
     """Return the column or path that `text_column` names."""
-    found = text_column
-    if not evidence.has(found):
-        ends = [path for path in evidence.columns if path.endswith(f".{text_column}")]
-        if len(ends) != 1:
-            raise ValueError(
-                f"text_column: {name!r} has no column {text_column!r}. Accepted: one of {evidence.accepted()}. Pass "
-                "--text_column with the one that contains the text."
-            )
-        found = ends[0]
+    found = evidence.matching(text_column)
+    if found is None:
+        raise evidence.no_column(text_column, name)
     within = list(evidence._below(found))
     if found not in evidence.columns and within:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..inspection_file import InspectionFacts, Layout, Timing
+from ..metrics_file import TEXT_COLUMN
 from ..sources.escaping import in_all, one_line, shell
 from . import terminal, wording
 from .text_read import how_read
@@ -95,7 +96,7 @@ def _text(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
 def _counts(facts: Mapping[str, object], within: str = "") -> Iterator[tuple[str, int]]:
     """Yield every nonzero count of what was dropped, joined, cut or replaced, with its name in words."""
     for name, value in facts.items():
-        if name in _SAID:
+        if name in _SAID or name.startswith(TEXT_COLUMN):
             continue
         if isinstance(value, dict):
             yield from _counts(value, f"{name}: ".replace("_", " "))
