@@ -26,6 +26,8 @@ Verdict = Literal["better", "worse", "no measurable change", "too few paragraphs
 Chosen = Literal["rose most", "fell most", "at random", "yours"]
 WhyUnknown = Literal["script", "letters", "symbols", "long words", "other"]
 ModelSource = Literal["built in", "folder", "hub"]
+WhyColumn = Literal["named", "called text", "only column", "most characters", "as the corpus"]
+SplitRole = Literal["trained on", "held out", "not read"]
 MeasureName = Literal["loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity"]
 
 #: A token and its probability. JSON has no tuples, so this is a list in the file and in a run's result.
@@ -62,10 +64,46 @@ class TextOrigin(TypedDict):
     licence: NotRequired[str]
 
 
-class ReadText(TextOrigin, ReadingCounts, FilesRead):
-    """A text that was read completely."""
+class TextColumn(TypedDict):
+    """The column that was read, or the path to it, and the characters in other columns of strings, if counted.
+
+    `rows_examined`: of a stream, whose rows cannot all be examined before it is chosen.
+    """
+
+    name: str
+    why: WhyColumn
+    characters_of_others: dict[str, int]
+    rows_examined: NotRequired[int]
+
+
+class Characters(TypedDict):
+    """How many characters of text were read and kept, and what was left out for which reason."""
+
+    read: int
+    kept: int
+    left_out: dict[str, int]
+
+
+class TableCounts(TypedDict):
+    """What was found out about tables; absent, if there was nothing to find out."""
+
+    text_column: NotRequired[TextColumn]
+    files_without_text: NotRequired[int]
+    files_without_header: NotRequired[int]
+    tables_read_as_text: NotRequired[int]
+
+
+class SplitRoles(TypedDict):
+    """What each split of a data set is used for, if it has splits."""
+
+    splits: NotRequired[dict[str, SplitRole]]
+
+
+class ReadText(TextOrigin, ReadingCounts, FilesRead, TableCounts, SplitRoles):
+    """A text that was read completely; files of earlier versions have no `characters`."""
 
     fingerprint: str
+    characters: NotRequired[Characters]
 
 
 class ReadCorpus(ReadText):
@@ -90,7 +128,7 @@ class SplitCounts(TypedDict):
     near_duplicates_of_validation: NotRequired[int]
 
 
-class StreamedText(TextOrigin):
+class StreamedText(TextOrigin, TableCounts, SplitRoles):
     """A text that is read as a stream; its length and its duplicates are unknown."""
 
     streamed: Literal[True]

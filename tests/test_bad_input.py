@@ -60,7 +60,11 @@ REFUSED = {
     ),
     "truncated Parquet": (a_truncated_parquet, "a.parquet", "a.parquet cannot be read as parquet"),
     "csv without text": (lambda: write("a.csv", "n,m\n1,2\n"), "a.csv --text_column text", "has no column 'text'"),
-    "csv of numbers and no header": (lambda: write("a.csv", "1,2\n"), "a.csv", "'a.csv' contains no text"),
+    "csv of numbers and no header": (
+        lambda: write("a.csv", "1,2\n"),
+        "a.csv",
+        "none of the columns of 'a.csv' contains text",
+    ),
     "broken JSON lines": (
         lambda: write("a.jsonl", '{"text": "one"}\n' * 6 + '{"text": \n'),
         "a.jsonl",

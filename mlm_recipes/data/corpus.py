@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 
 from ..masking.random_keys import sequence_keys
-from ..metrics_file import LoadedCorpus, ReadCorpus, SplitCounts
+from ..metrics_file import Characters, ReadCorpus, SplitCounts
 from ..sources.credentials import without_credentials
 from .columns import column
-from .copies import Measured, copy_keys, measured_once
+from .copies import Measured, measured_once
 from .corpus_name import Reading, TextSource, Version, resolve
+from .loaded_corpus import Corpus
 from .near_duplicates import near_duplicate_groups, training_rows_near
-from .paragraphs import COUNTS, read_paragraphs
+from .paragraphs import COUNTS, read_held_out, read_paragraphs
 
 logger = logging.getLogger(__name__)
 
@@ -33,22 +34,6 @@ DEDUPLICATE = ("none", "exact", "near")
 
 #: Near duplicates among this many paragraphs are counted in a second or two; in a larger text, only if asked for.
 _QUICKLY_COMPARED = 20_000
-
-
-class Corpus(DatasetDict):
-    """A `DatasetDict` with `train` and `validation`, each with the columns `text` and `example_id`, and its `facts`.
-
-    `facts` is plain data for metrics.json:
-
-    - name, source and licence
-    - how many paragraphs and words there are, and how many paragraphs are in `train` and `validation`
-    - how many paragraphs are duplicates, and how many copies of held-out paragraphs are not measured again
-    - a fingerprint of all text that was read
-    - how much was dropped, cut or replaced while reading (`COUNTS`)
-    - with a `validation_corpus`, the same for that
-    """
-
-    facts: LoadedCorpus
 
 
 def load_corpus(
@@ -77,12 +62,13 @@ def load_corpus(
             - a name from `known_corpora()`; a file or folder of that name is `./NAME`
             - a file: text, Markdown, JSON lines, JSON, CSV, TSV, Parquet or Arrow, also compressed with gzip, zstd,
               bzip2 or xz
-            - a folder, or a pattern such as `texts/*.txt`
+            - a folder, or a pattern such as `texts/*.txt`; of a folder with splits (saved by `datasets`, or with files
+              named train, validation and test) `train` is read, `validation` is held out, and no other is read
             - an http(s) URL
             - `-`, standard input
             - the id of a data set on the hub, `owner/name`
-        validation_fraction: share of the distinct paragraphs to hold out, in (0, 1); at least one is held out. A hub
-            data set with a `validation` split holds out that split instead.
+        validation_fraction: share of the distinct paragraphs to hold out, in (0, 1); at least one is held out. A data
+            set with a `validation` split holds out that split instead.
         max_eval_samples: upper bound for the number of distinct paragraphs in `validation`; more would not make the
             measurement noticeably better.
         validation_corpus: a separate text to hold out completely instead, named in the same ways as `corpus` (for a hub
@@ -94,17 +80,19 @@ def load_corpus(
             also drop those that share four fifths of their five-word shingles with an earlier one, and train on none
             that is a near duplicate of a held-out one (`mlm_recipes.data.near_duplicates`).
         count_near_duplicates: whether to count the near duplicates that are kept; by default up to 20,000 paragraphs.
-        text_column: a table's column that contains the text; by default `text`, or the column with the longest strings.
+        text_column: the column of a table that contains the text, or a path such as `data.paragraphs.context`. By
+            default it is `text`, or the only column that may be text, or the one with three times the characters of any
+            other; if that is not clear, the text is refused, and the columns are named.
         sample_by: how a text file is divided into paragraphs: `line`, `paragraph` (separated by blank lines),
             `document`, or `auto` (`mlm_recipes.data.text_files.read_text`).
         encoding, encoding_errors: how files are decoded: one of Python's codecs, and `strict` or `replace`.
-        config, split, revision: a hub data set's configuration, its split to train on, and its branch, tag or commit.
+        config, split, revision: a hub data set's configuration, its split to train on (also a folder's), and its
+            branch, tag or commit.
         sha256: the hash of the file at an http(s) URL; any other file is refused.
 
-    Copies stay on one side of the split: paragraphs that are equal, ignoring case and white space, or that differ only
-    in numbers (`mlm_recipes.data.copies.copy_keys`). `train` has all copies; `validation` has the first of each, so
-    that a line that is often repeated does not decide the result. `example_id` is the paragraph's number in its text,
-    from 0.
+    Copies stay on one side of the split: paragraphs that are equal, ignoring case and white space. `train` has all
+    copies; `validation` has the first of each, so that a line that is often repeated does not decide the result.
+    `example_id` is the paragraph's number in its text, from 0.
 
     Raises: ValueError for a value, a name or a text that is refused; FileNotFoundError for a missing file.
 
@@ -118,11 +106,10 @@ def load_corpus(
     reading = Reading(text_column, sample_by, encoding, encoding_errors)
     source = resolve(str(corpus), reading, Version(config, split, revision, sha256))
     validation_source = None if validation_corpus is None else resolve(str(validation_corpus), reading)
-    rows, held_out, text = read_paragraphs(source)
+    rows, held_out, text = read_paragraphs(source, own_split=validation_source is None)
     read = cast(ReadCorpus, text)
     if validation_source is not None:
-        whole, its_held_out, read["validation_corpus"] = read_paragraphs(validation_source)
-        held_out = its_held_out or whole
+        held_out, read["validation_corpus"] = read_held_out(validation_source, like=text.get("text_column"))
     before = len(rows) + len(held_out or [])
     if deduplicate == "exact":
         rows, held_out = _first_of_each(rows), held_out and _first_of_each(held_out)
@@ -135,6 +122,7 @@ def load_corpus(
     else:
         name = without_credentials(str(corpus))
         result, measured = _split(rows, validation_fraction, max_eval_samples, seed, name)
+    read["characters"] = _characters(read["characters"], rows, result, held_out is not None)
     also_held_out = len(rows) + len(held_out or []) - sum(result.num_rows.values())
     counts = _count(result, dropped, also_held_out, measured)
     if count_near_duplicates or (count_near_duplicates is None and len(rows) <= _QUICKLY_COMPARED):
@@ -164,7 +152,7 @@ def check_held_out(validation_fraction: float, max_eval_samples: int) -> None:
 
 
 def load_paragraphs(source: TextSource) -> Dataset:
-    """Load all paragraphs of a text in order, with `text`, `example_id`, `digest`, `pattern`; nothing is held out.
+    """Load all paragraphs of a text in order, with `text`, `example_id`, `digest`; nothing is held out.
 
     For a hub data set with a `validation` split, these are the paragraphs of that split.
 
@@ -178,8 +166,7 @@ def load_paragraphs(source: TextSource) -> Dataset:
 def _split(rows: Dataset, fraction: float, at_most: int, seed: int, name: str) -> tuple[Corpus, Measured]:
     # The distinct paragraphs are ranked by a keyed hash, and the first ones are held out. So the number is exact,
     # the file's order does not matter, and adding a paragraph moves hardly any other paragraph across the split.
-    keys = copy_keys(column(rows, "digest"), column(rows, "pattern"))
-    ranks = sequence_keys(seed, 0, keys)
+    ranks = sequence_keys(seed, 0, column(rows, "digest"))
     ranked = np.unique(ranks)
     if len(ranked) < 2:
         raise ValueError(
@@ -188,8 +175,8 @@ def _split(rows: Dataset, fraction: float, at_most: int, seed: int, name: str) -
         )
     held_out = ranks < ranked[min(max(1, round(fraction * len(ranked))), at_most, len(ranked) - 1)]
     validation = rows.select(np.flatnonzero(held_out))
-    measured = measured_once(validation, at_most, seed, keys[held_out])
-    return Corpus(train=rows.select(np.flatnonzero(~held_out)), validation=validation), measured
+    corpus = Corpus(train=rows.select(np.flatnonzero(~held_out)), validation=validation)
+    return corpus, measured_once(validation, at_most, seed)
 
 
 def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
@@ -226,6 +213,16 @@ def _count_near(corpus: Corpus, counts: SplitCounts) -> None:
     held_out = np.arange(len(groups)) < len(corpus["validation"])
     counts["near_duplicates"] = int((groups != np.arange(len(groups))).sum()) - counts["duplicates"]
     counts["near_duplicates_of_validation"] = int(training_rows_near(groups, held_out).sum())
+
+
+def _characters(read: Characters, rows: Dataset, corpus: Corpus, separate: bool) -> Characters:
+    """Add what was left out after reading; `separate` if the held-out text is not part of what was read."""
+    parts = ("train",) if separate else tuple(corpus)
+    distinct = int(column(rows, "characters").sum())
+    kept = sum(int(column(corpus[part], "characters").sum()) for part in parts)
+    found = {"duplicates": read["kept"] - distinct, "copies of held-out paragraphs": distinct - kept}
+    left_out = {**read["left_out"], **{why: number for why, number in found.items() if number}}
+    return {"read": read["read"], "kept": kept, "left_out": left_out}
 
 
 def _count(corpus: Corpus, dropped: int, also_held_out: int, measured: Measured) -> SplitCounts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +11,12 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ..metrics_file import TextOrigin
+from ..metrics_file import SplitRole, TextOrigin
 from ..sources.credentials import without_credentials
 from ..sources.download import download, from_standard_input, is_url
 from ..sources.names import did_you_mean, looks_like_path
 from .file_formats import find_files, name_of, path_kind, stem
+from .split_files import names_of_splits, roles, split_of_saved, splits_in, validation_among
 from .text_files import SAMPLE_BY
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,8 @@ class Reading:
     """How a text is read.
 
     Args:
-        text_column: a table's column that contains the text; by default `text`, or the column with the longest strings.
+        text_column: the column of a table that contains the text, or a path such as `data.paragraphs.context`; by
+            default the column is chosen (`mlm_recipes.data.text_column.choose_column`).
         sample_by: how a text file is divided into paragraphs: `line`, `paragraph`, `document` or `auto`.
         encoding: one of Python's codecs.
         encoding_errors: `strict` or `replace`.
@@ -106,7 +109,9 @@ class TextSource:
         version: the requested version.
         licence: the text's licence, if known.
         path: the file, folder or pattern on this disk; for a URL and standard input, the local copy.
-        files: the files at `path`, each with its format; none for the hub.
+        files: the files at `path` to train on, each with its format; none for the hub.
+        held_out_files: in a folder with splits, the files of `validation`.
+        splits: in a folder with splits, what each is used for.
         files_left_out: the number of other files in the folder, or that match the pattern.
     """
 
@@ -118,6 +123,8 @@ class TextSource:
     licence: str | None = None
     path: str = ""
     files: tuple[tuple[Path, str], ...] = ()
+    held_out_files: tuple[tuple[Path, str], ...] = ()
+    splits: tuple[tuple[str, SplitRole], ...] = ()
     files_left_out: int = 0
 
     def facts(self) -> TextOrigin:
@@ -177,7 +184,43 @@ def resolve(
         path = source = name
         called = name_of(name, kind)
     files, left_out = find_files(path, kind if kind in ("folder", "pattern") else "file")
-    return TextSource(kind, called, source, reading, version, licence, path, tuple(files), left_out)
+    held_out: list[tuple[Path, str]] = []
+    used: dict[str, SplitRole] = {}
+    found = splits_in(Path(path).expanduser(), files) if kind == "folder" else {}
+    if found:
+        trained, validation = _chosen(name, version.split, found)
+        files, held_out = found[trained], found[validation] if validation else []
+        used = roles(found, trained, validation)
+    elif version.split is not None:
+        raise _inapplicable("split", version.split, name, "a data set of the hub")
+    elif kind == "folder":
+        used = split_of_saved(Path(path).expanduser())
+    elif kind == "pattern":
+        _warn_of_splits(name, files)
+    every = (tuple(files), tuple(held_out), tuple(used.items()), left_out)
+    return TextSource(kind, called, source, reading, version, licence, path, *every)
+
+
+def _warn_of_splits(name: str, files: list[tuple[Path, str]]) -> None:
+    """Warn if the files that match a pattern are named after splits, which a pattern does not keep apart."""
+    found = names_of_splits(file for file, _ in files)
+    if "train" in found and len(found) > 1:
+        logger.warning(
+            "corpus: the files that match %r are named after the splits %s, and are all read as one text. To keep the "
+            "splits apart, name their folder.",
+            *(name, ", ".join(found)),
+        )
+
+
+def _chosen(name: str, split: str | None, found: Mapping[str, object]) -> tuple[str, str | None]:
+    """Return the split to train on, and the one to hold out, if any."""
+    trained = split or "train"
+    if trained not in found:
+        raise ValueError(
+            f"corpus_split: {name!r} has the splits {', '.join(found)}, not {trained!r}. Accepted: one of these. Pass "
+            "--corpus_split with the one to train on."
+        )
+    return trained, validation_among(found) if trained == "train" else None
 
 
 def _kind_of(name: str) -> Kind:
@@ -207,12 +250,17 @@ def _refuse_version(name: str, kind: Kind, version: Version) -> None:
     """Raise ValueError for a value of `version` that does not apply to this kind of text."""
     for option, value in vars(version).items():
         applies_to: Kind = "address" if option == "sha256" else "hub"
-        if value is not None and kind != applies_to:
+        if value is not None and kind != applies_to and not (option == "split" and kind == "folder"):
             what = "an http(s) URL" if applies_to == "address" else "a data set of the hub"
-            raise ValueError(
-                f"corpus_{option}: received {value!r} for {name!r}, which is not {what}. Accepted: a value only if "
-                f"--corpus is {what}. Leave out --corpus_{option}."
-            )
+            raise _inapplicable(option, value, name, what)
+
+
+def _inapplicable(option: str, value: str, name: str, what: str) -> ValueError:
+    also = ", or a folder with splits" if option == "split" else ""
+    return ValueError(
+        f"corpus_{option}: received {value!r} for {name!r}, which is not {what}. Accepted: a value only if "
+        f"--corpus is {what}{also}. Leave out --corpus_{option}."
+    )
 
 
 def _warn_of_namesake(name: str) -> None:

@@ -7,6 +7,8 @@ import itertools
 from pathlib import Path
 from typing import Literal
 
+from .split_files import saved_files
+
 PathKind = Literal["file", "folder", "pattern"]
 
 #: Formats, and the file name extensions of each.
@@ -82,7 +84,8 @@ def find_files(name: str, kind: PathKind) -> tuple[list[tuple[Path, str]], int]:
     """Return the files at a path or pattern, each with its format, and the number of other files that are skipped.
 
     For a folder, these are the files in it and its subfolders that have the most common format, by bytes. Hidden files
-    and files that describe the others (README, LICENSE ...) are not counted. The same applies to the files that match a
+    and files that describe the others (README, LICENSE ...) are not counted, nor is what `datasets` left beside a saved
+    data set. The same applies to the files that match a
     pattern. A file with an unknown extension is read as text if it is named, or if no file that matches a pattern has a
     known one.
 
@@ -99,7 +102,7 @@ def find_files(name: str, kind: PathKind) -> tuple[list[tuple[Path, str]], int]:
                 "'texts/*.txt', in quotes. Check it with ls."
             )
     else:
-        found = sorted(file for file in path.rglob("*") if file.is_file() and not _is_about(file, path))
+        found = saved_files(sorted(file for file in path.rglob("*") if file.is_file() and not _is_about(file, path)))
     by_format: dict[str, list[Path]] = {}
     for file in found:
         by_format.setdefault(format_of(file) or "", []).append(file)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
+from functools import cached_property
+from itertools import accumulate
 from typing import Any, cast
 
 from datasets import Dataset
 from tqdm.auto import tqdm
 
-from ..metrics_file import TEXT_COLUMN, FilesRead, ReadingCounts, ReadText
-from ..sources.hub_datasets import load_splits
-from .corpus_name import Reading, TextSource
-from .tables import choose_column, read_table
+from ..metrics_file import TEXT_COLUMN, Characters, ReadingCounts, ReadText, TextColumn
+from .column_reader import CHARACTERS, column_facts
+from .columns import column as column_of_numbers
+from .corpus_files import Files, choose, texts_of
+from .corpus_name import TextSource
+from .hub_texts import HubStream, read_hub
 from .text_cache import read_once
-from .text_files import read_text
+from .text_column import Choice
 
 #: What is counted while a text is read, and how it is printed.
 COUNTS = {
@@ -30,13 +32,22 @@ COUNTS = {
     "files_left_out": "files of other formats skipped",
 }
 
+#: What is counted only if there is any.
+_TABLES = ("files_without_text", "files_without_header", "tables_read_as_text")
 
-def read_paragraphs(source: TextSource) -> tuple[Dataset, Dataset | None, ReadText]:
+
+def read_paragraphs(
+    source: TextSource, *, like: str | None = None, own_split: bool = True
+) -> tuple[Dataset, Dataset | None, ReadText]:
     """Read a text, or return it from the cache if it was read before.
 
+    Args:
+        like: the column of the text that this one belongs to; it is read here, too, if these tables have it.
+        own_split: whether a `validation` split is held out.
+
     Returns:
-        Its rows, with the columns of `mlm_recipes.data.text_cache.read_once`; the rows of a hub data set's `validation`
-        split, if it has one and `train` is read, otherwise None; and the facts for metrics.json.
+        Its rows, with the columns of `mlm_recipes.data.text_cache.read_once`; the rows of its `validation` split, if it
+        has one and `train` is read, otherwise None; and the facts for metrics.json.
 
     Raises: ValueError for files that cannot be read or contain no text, and as `mlm_recipes.sources.hub_datasets`.
 
@@ -47,16 +58,50 @@ def read_paragraphs(source: TextSource) -> tuple[Dataset, Dataset | None, ReadTe
     """
     held_out: Dataset | None = None
     if source.kind == "hub":
-        rows, held_out, counts = _read_hub(source)
+        rows, held_out, counts, splits = read_hub(source, like, own_split)
     else:
-        rows, counts = _read_files(source)
+        rows, counts = _read_files(source, source.files, like)
+        column = column_facts(counts)
+        splits = dict(source.splits)
+        if source.held_out_files and own_split:
+            held_out, _ = _read_files(source, source.held_out_files, column["name"] if column else None)
+    if not own_split:
+        splits = {name: "not read" if role == "held out" else role for name, role in splits.items()}
     mended = cast(ReadingCounts, {key: counts.get(key, 0) for key in COUNTS})
     files = {key: counts[key] for key in counts if key.startswith(("files_read_by_", TEXT_COLUMN))}
-    facts = source.facts()
-    return rows, held_out, {**facts, **mended, "fingerprint": counts["fingerprint"], **cast(FilesRead, files)}
+    facts: dict[str, Any] = {**source.facts(), **mended, "fingerprint": counts["fingerprint"], **files}
+    if (column := column_facts(counts)) is not None:
+        facts["text_column"] = column
+    facts |= {key: counts[key] for key in _TABLES if counts.get(key)}
+    if splits:
+        facts["splits"] = splits
+    facts["characters"] = _characters(rows, counts)
+    return rows, held_out, cast(ReadText, facts)
 
 
-def stream_paragraphs(source: TextSource) -> Callable[[], Iterator[str]]:
+def read_held_out(source: TextSource, like: TextColumn | None) -> tuple[Dataset, ReadText]:
+    """Return the rows of a text that is held out as a whole, or of its `validation` split if it has one; and its facts.
+
+    `like` is the column of the training text, if that is a table.
+    """
+    rows, held_out, facts = read_paragraphs(source, like=None if like is None else like["name"])
+    if "splits" in facts:
+        used = "trained on" if held_out is None else "held out"
+        facts["splits"] = {name: "held out" if role == used else "not read" for name, role in facts["splits"].items()}
+    return held_out or rows, facts
+
+
+def _characters(rows: Dataset, counts: Mapping[str, int]) -> Characters:
+    """Return how many characters of text there were, and what of it was not kept while reading."""
+    column = column_facts(counts)
+    kept = int(column_of_numbers(rows, "characters").sum())
+    read = counts.get("characters_read", 0) + (counts.get(f"{CHARACTERS}{column['name']}", 0) if column else 0)
+    gutenberg = counts.get("characters_gutenberg", 0)
+    found = {"header and footer of Project Gutenberg": gutenberg, "white space": max(0, read - kept - gutenberg)}
+    return {"read": max(read, kept), "kept": kept, "left_out": {why: number for why, number in found.items() if number}}
+
+
+def stream_paragraphs(source: TextSource) -> StreamedParagraphs:
     """Return a function that opens a text and yields its paragraphs, from the beginning at each call.
 
     Nothing is read before the first call, and nothing is cached. A hub data set is read over the network.
@@ -68,29 +113,67 @@ def stream_paragraphs(source: TextSource) -> Callable[[], Iterator[str]]:
     >>> sum(1 for paragraph in read()), sum(1 for paragraph in read())
     (60, 60)
     """
-    return _hub_stream(source) if source.kind == "hub" else functools.partial(_texts_in_all, source)
+    return StreamedParagraphs(source)
+
+
+class StreamedParagraphs:
+    """A text that is opened at each call; the column is chosen at the first, by the process that reads."""
+
+    def __init__(self, source: TextSource) -> None:
+        self.source = source
+
+    def __call__(self) -> Iterator[str]:
+        """Yield the paragraphs from the beginning."""
+        if self.source.kind == "hub":
+            return self._hub.texts()
+        return texts_of(self.source.files, self.source.reading, self.source.path, Counter(), chosen=self._chosen)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what metrics.json says of a stream: the column that contains the text, and the use of splits."""
+        hub = self.source.kind == "hub"
+        choice = self._hub.choice if hub else self._chosen[0]
+        splits = self._hub.splits if hub else dict(self.source.splits)
+        facts: dict[str, Any] = {} if choice is None else {"text_column": choice.facts()}
+        return facts | ({"splits": splits} if splits else {})
+
+    def own_validation(self) -> Dataset | None:
+        """Return the `validation` split of a folder; None if there is none, and for a data set of the hub."""
+        if not self.source.held_out_files:
+            return None
+        choice = self._chosen[0]
+        rows, _ = _read_files(self.source, self.source.held_out_files, choice.column if choice else None)
+        return rows.select_columns(["text", "example_id", "digest"])
+
+    @cached_property
+    def _chosen(self) -> tuple[Choice | None]:
+        return (choose(self.source.files, self.source.reading, self.source.path),)
+
+    @cached_property
+    def _hub(self) -> HubStream:
+        return HubStream.open(self.source)
 
 
 # Files
 
 
-def _read_files(source: TextSource) -> tuple[Dataset, dict[str, Any]]:
-    stats = [(file, file.stat()) for file, _ in source.files if file.is_file()]
+def _read_files(source: TextSource, files: Files, like: str | None) -> tuple[Dataset, dict[str, Any]]:
+    stats = [(file, file.stat()) for file, _ in files if file.is_file()]
     key = [
         [[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats],
-        [format for _, format in source.files],
+        [format for _, format in files],
         asdict(source.reading),
+        like,
     ]
+    sizes = {file: stat.st_size for file, stat in stats}
+    begins = list(accumulate((sizes.get(file, 0) for file, _ in files), initial=0))
 
     def read(counts: Counter[str]) -> Iterator[str]:
-        with _bar(sum(stat.st_size for _, stat in stats)) as bar:
-            for file, format in source.files:
-                start = bar.n
+        with _bar(begins[-1]) as bar:
 
-                def position(done: int, start: int = start) -> None:
-                    bar.update(start + done - bar.n)
+            def position(file: int, done: int) -> None:
+                bar.update(begins[file] + done - bar.n)
 
-                yield from _texts_in(file, format, source.reading, counts, position)
+            yield from texts_of(files, source.reading, source.path, counts, position=position, like=like)
 
     rows, counts = read_once(key, read)
     if not len(rows):
@@ -101,89 +184,8 @@ def _read_files(source: TextSource) -> tuple[Dataset, dict[str, Any]]:
     return rows, counts | {"files_left_out": source.files_left_out}
 
 
-def _texts_in_all(source: TextSource) -> Iterator[str]:
-    for file, format in source.files:
-        yield from _texts_in(file, format, source.reading, Counter())
-
-
-def _texts_in(
-    file: Path,
-    format: str,
-    reading: Reading,
-    counts: Counter[str],
-    position: Callable[[int], Any] = lambda _: None,
-) -> Iterator[str]:
-    encoding = (reading.encoding, reading.encoding_errors)
-    if format in ("text", "markdown"):
-        return read_text(file, counts, reading.sample_by, *encoding, position=position)
-    return read_table(file, format, counts, reading.text_column, *encoding, position=position)
-
-
 def _bar(total: int) -> Any:
     """Return a progress bar in bytes, shown on a terminal if reading takes more than two seconds."""
     return tqdm(
         total=total, unit="B", unit_scale=True, desc="Reading", delay=2, leave=False, disable=not sys.stderr.isatty()
     )
-
-
-# Data sets of the hub
-
-
-def _read_hub(source: TextSource) -> tuple[Dataset, Dataset | None, dict[str, Any]]:
-    name, version = source.name, source.version
-    splits = load_splits(name, config=version.config, revision=version.revision)
-    split = version.split or "train"
-    if split not in splits:
-        raise ValueError(
-            f"corpus_split: the hub data set {name!r} has the splits {', '.join(splits)}, not {split!r}. Accepted: "
-            "one of these. Pass --corpus_split with the one to train on."
-        )
-    rows, counts = _texts_of(cast(Dataset, splits[split]), source)
-    held_out = None
-    if split == "train" and "validation" in splits:
-        held_out, _ = _texts_of(cast(Dataset, splits["validation"]), source)
-    return rows, held_out, counts
-
-
-def _texts_of(rows: Dataset, source: TextSource) -> tuple[Dataset, dict[str, Any]]:
-    column = choose_column(rows.select(range(min(len(rows), 200))), source.reading.text_column, source.name)
-    kind = rows.features[column]
-    if getattr(kind, "dtype", None) not in ("string", "large_string"):
-        raise ValueError(
-            f"text_column: the column {column!r} of {source.name!r} contains {kind}. Accepted: a column of strings. "
-            "Pass --text_column with the one that contains the text."
-        )
-
-    def read(counts: Counter[str]) -> Iterator[str]:
-        counts[f"{TEXT_COLUMN}{column}"] += 1
-        return _column_of(rows, column, counts)
-
-    return read_once([rows._fingerprint, column], read)
-
-
-def _column_of(rows: Any, column: str, counts: Counter[str]) -> Iterator[str]:
-    for batch in rows.select_columns([column]).iter(batch_size=1000):
-        for text in batch[column]:
-            if isinstance(text, str) and text.strip():
-                yield text
-            elif text is None or isinstance(text, str):
-                counts["rows_without_text"] += 1
-            else:
-                raise ValueError(
-                    f"text_column: the column {column!r} contains {type(text).__name__} ({str(text)[:40]!r}). "
-                    "Accepted: a column of strings. Pass --text_column with the one that contains the text."
-                )
-
-
-def _hub_stream(source: TextSource) -> Callable[[], Iterator[str]]:
-    """Return a function that reads a hub data set's texts over the network, a batch at a time."""
-
-    @functools.cache  # the hub is contacted once, by the process that reads
-    def opened() -> tuple[Any, str]:
-        version, split = source.version, source.version.split or "train"
-        splits: Any = load_splits(
-            source.name, config=version.config, split=split, revision=version.revision, streaming=True
-        )
-        return splits[split], choose_column(splits[split].take(200), source.reading.text_column, source.name)
-
-    return lambda: _column_of(*opened(), Counter())

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ..metrics_file import TEXT_COLUMN
+from .arrow_rows import arrow_values, sample_arrow
+from .column_reader import ColumnReader
+from .delimited import LINES, dialect_of
+from .delimited_rows import delimited_rows
+from .field_paths import value_at
+from .json_rows import json_lines, json_rows
 from .text_blocks import lines_of, open_bytes, text_blocks
+from .text_column import Choice, Evidence, Record, choose_column
 
-Record = Mapping[str, Any]
+Numbered = Iterator[tuple[int, Record]]
 
-#: How many rows are examined to find the column that contains the text.
-_SAMPLE = 200
+#: The formats whose rows are known to pyarrow.
+_ARROW = ("parquet", "arrow")
+
+#: What the number of a row is in an error; for other formats it is the row's.
+_UNITS = {"jsonl": "line", "csv": "line", "tsv": "line", "json": "element"}
+
+#: How many rows at the beginning of a table are examined, and how many of all of it.
+_START, _SAMPLE = 200, 1_000
+
+#: How many values of a column are kept that has no text in the first rows.
+_EXAMPLES = 50
+
+#: A smaller file is examined completely, in bytes; of a larger one, so many blocks of that size.
+_SMALL, _BLOCK, _BLOCKS = 2**18, 2**15, 8
 
 
 def read_table(
@@ -30,15 +45,18 @@ def read_table(
     encoding: str = "utf-8",
     encoding_errors: str = "strict",
     position: Callable[[int], Any] = lambda _: None,
+    reader: ColumnReader | None = None,
 ) -> Iterator[str]:
     """Yield the texts of a table's rows, in order.
 
     Args:
         kind: `jsonl`, `json`, `csv`, `tsv`, `parquet` or `arrow`.
-        counts: gets `rows_without_text`, and `text_column: NAME` for the column that is read.
-        text_column: by default `text`, or the column with the longest strings if there is none.
+        counts: gets what `ColumnReader` counts.
+        text_column: the name of the column, or a path such as `data.paragraphs.context`; by default `choose_column`
+            decides.
         encoding, encoding_errors, position: as for `mlm_recipes.data.text_blocks.text_blocks`; they do not apply to
             Parquet and Arrow.
+        reader: for a table that is one of several: reads the column that was chosen for all of them.
 
     Raises: ValueError for a file that is damaged (with the line or row, if known), a missing column, or a table without
     a column of text.
@@ -50,204 +68,154 @@ def read_table(
     >>> list(read_table(path, "jsonl", counts)), counts["rows_without_text"]
     (['to be or not'], 1)
     """
-    if kind in ("parquet", "arrow"):
-        rows = _arrow_rows(path, kind, text_column)
+    alone = reader is None
+    if reader is None:
+        sample = sample_table(path, kind, text_column, encoding, encoding_errors)
+        if not sample.rows:
+            return
+        reader = ColumnReader(choose_column(sample, text_column, str(path), kind == "jsonl"), counts, str(path))
+    column = reader.choice.column
+    where = lambda number: f"{path}, {_UNITS.get(kind, 'row')} {number}"  # noqa: E731
+    if kind in _ARROW:
+        named = reader.choice.why == "named"
+        start = Evidence.of(sample_arrow(path, kind, _START))
+        yield from reader.texts(
+            arrow_values(path, kind, column, reader.count_other, not named), where, str(path), start
+        )
     else:
         text = text_blocks(path, counts, encoding, encoding_errors, position)
-        rows = {"jsonl": _json_lines, "json": _json, "csv": _csv, "tsv": _tsv}[kind](path, text)
-    start = list(islice(rows, _SAMPLE))
-    if not start:
-        return
-    # Rows of JSON may have different keys: the column that was named may come later.
-    column = text_column if text_column is not None and kind in ("json", "jsonl") else None
-    column = column or choose_column(start, text_column, str(path))
-    counts[f"{TEXT_COLUMN}{column}"] += 1
-    missing, found = 0, False
-    for number, row in enumerate(chain(start, rows), start=1):
-        value, found = row.get(column), found or column in row
-        if value is None or (isinstance(value, str) and not value.strip()):
-            missing += 1
-        elif isinstance(value, str):
-            whole = value.encode("utf-8", "replace").decode()  # JSON can hold half of a surrogate pair
-            counts["undecodable_replaced"] += whole != value
-            yield whole
-        else:
-            raise ValueError(
-                f"text_column: {path}, row {number}: the column {column!r} contains {type(value).__name__} "
-                f"({str(value)[:40]!r}). Accepted: a column of strings. Pass --text_column with the one that contains "
-                "the text."
-            )
-    if not found:
-        choose_column(start, text_column, str(path))  # raises
-    counts["rows_without_text"] += missing
+        rows = _rows(path, kind, column, text, counts)
+        first = list(islice(rows, _START))
+        start = Evidence.of(row for _, row in first)
+        if first:
+            known = {name for name, found in start.columns.items() if found.texts}
+            yield from reader.texts(_values(chain(first, rows), column, reader, known), where, str(path), start)
+    if alone:
+        reader.finish()
 
 
-def choose_column(rows: Iterable[Record], text_column: str | None, name: str) -> str:
-    """Return the column that contains the text: `text_column`, or `text`, or the one with the longest strings.
+def sample_table(
+    path: Path, kind: str, column: str | None = None, encoding: str = "utf-8", encoding_errors: str = "strict"
+) -> Evidence:
+    """Return what a table's columns contain, from its beginning and, where that is quickly found, from all of it.
 
-    Raises: ValueError if there is none.
-
-    >>> choose_column([{"id": "a", "body": "to be or not"}], None, "notes.jsonl")
-    'body'
+    For the arguments and the errors, see `read_table`.
     """
-    rows = list(rows)
-    columns = dict.fromkeys(column for row in rows for column in row)
-    if text_column is not None:
-        if text_column not in columns:
-            raise ValueError(
-                f"text_column: {name!r} has no column {text_column!r}. Accepted: one of "
-                f"{', '.join(map(str, columns))}. Pass --text_column with the one that contains the text."
-            )
-        return text_column
-    if "text" in columns and all(isinstance(row.get("text"), str | None) for row in rows):
-        return "text"
-    lengths = {
-        column: sum(len(value) for row in rows if isinstance(value := row.get(column), str)) for column in columns
-    }
-    best = max(lengths, key=lambda column: lengths[column], default=None)
-    if best is None or not lengths[best]:
-        raise ValueError(
-            f"text_column: none of the columns of {name!r} contains text "
-            f"({', '.join(map(str, columns)) or 'it has none'}). "
-            "Accepted: a table with a column of strings. Name a different file."
-        )
-    return best
+    if kind in _ARROW:
+        return Evidence.of(sample_arrow(path, kind, _SAMPLE))
+    unused: Counter[str] = Counter()
+    rows = _rows(path, kind, column, text_blocks(path, unused, encoding, encoding_errors), unused)
+    if kind == "json":  # it is in memory as a whole
+        whole = [row for _, row in rows]
+        return Evidence.of(whole[:: max(1, len(whole) // _SAMPLE)])
+    small = path.stat().st_size <= _SMALL
+    start = (row for _, row in islice(rows, None if small else _SAMPLE))
+    return Evidence.of(chain(start, () if small or kind != "jsonl" else _later_objects(path, encoding)))
 
 
-def _json_lines(path: Path, text: Iterable[str]) -> Iterator[Record]:
-    for number, line in enumerate(lines_of(text), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(
-                    f"corpus: {path}, line {number}: not JSON ({error}). Accepted: one object per line, such as "
-                    '{"text": "..."}. Correct or remove that line.'
-                ) from None
-            yield _object(row, f"{path}, line {number}")
+def is_plain_text(
+    path: Path, kind: str, sample_by: str, column: str | None, encoding: str, encoding_errors: str
+) -> bool:
+    """Tell whether a file that is called .csv or .tsv is plain text.
 
+    It is, if its first line is a sentence, and its commas are those of sentences. Where that is not clear, `sample_by`
+    (any but `auto`) says that it is text, and `column` that it is a table.
 
-def _json(path: Path, text: Iterable[str]) -> Iterator[Record]:
-    whole = "".join(text)
-    try:
-        found = json.loads(whole)
-    except (ValueError, RecursionError) as error:
-        if _parses(whole.lstrip().split("\n", 1)[0]):
-            yield from _json_lines(path, [whole])  # JSON lines with the ending .json
-            return
-        raise ValueError(
-            f"corpus: {path}: not JSON ({error}). Accepted: an array of objects, or one object per line. Correct it."
-        ) from None
-    if isinstance(found, dict):  # {"data": [{...}, ...]}, as in some exports; or a single document
-        lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
-        texts = [value for value in found.values() if isinstance(value, str) and len(value) > 200]
-        found = lists[0] if len(lists) == 1 and not texts and "text" not in found else [found]
-    if not isinstance(found, list):
-        found = [found]
-    for number, row in enumerate(found, start=1):
-        yield {"text": row} if isinstance(row, str) else _object(row, f"{path}, element {number}")
-
-
-def _parses(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+    Raises: ValueError if it is not clear and neither is given.
+    """
+    if kind not in ("csv", "tsv"):
         return False
+    lines = list(islice(lines_of(text_blocks(path, Counter(), encoding, encoding_errors)), LINES))
+    dialect = dialect_of(lines, _separator(kind), column) if lines else None
+    if dialect is None or dialect.plain == "no":
+        return False
+    if dialect.plain == "maybe" and sample_by == "auto":
+        raise ValueError(
+            f"corpus: {path} may be a table or plain text: its first line hardly names columns, and its lines do not "
+            "have the same number of cells. Accepted: a table whose first line names its columns, or text. For text, "
+            "pass --sample_by line (each line is a paragraph); for a table without a header, --text_column with the "
+            "number of the column, from 1."
+        )
     return True
 
 
-def _object(row: Any, where: str) -> Record:
-    if not isinstance(row, dict):
-        raise ValueError(
-            f"corpus: {where}: contains {type(row).__name__}, not an object. Accepted: objects such as "
-            '{"text": "..."}. If it is plain text, rename the file to end in .txt.'
-        )
-    return row
+def _separator(kind: str) -> str | None:
+    return "\t" if kind == "tsv" else None
 
 
-def _csv(path: Path, text: Iterable[str], delimiter: str | None = None) -> Iterator[Record]:
-    csv.field_size_limit(2**31 - 1)
-    lines = lines_of(text)
-    header = next(lines, "")
-    if delimiter is None:  # in locales with a decimal comma, semicolons separate the cells
-        delimiter = max(",;\t", key=header.count)
-    reader = csv.reader((f"{line}\n" for line in chain([header], lines)), delimiter=delimiter, strict=True)
-    begins = 1  # the line on which a row begins; with an unclosed quote, a row covers many lines
-    try:
-        columns = next(reader)
-        begins = reader.line_num + 1
-        for cells in reader:
-            if len(cells) > len(columns):
-                raise csv.Error(f"{len(cells)} cells under {len(columns)} column names")
-            if cells:
-                yield dict(zip_longest(columns, cells))
-            begins = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(
-            f"corpus: {path}, line {begins}: {error}. Accepted: a table whose first line names its columns, "
-            "with quotes around cells that contain the separator. Correct that line; for plain text, rename the file "
-            "to end in .txt."
-        ) from None
+def _rows(path: Path, kind: str, column: str | None, text: Iterable[str], counts: Counter[str]) -> Numbered:
+    if kind == "jsonl":
+        return json_lines(path, text)
+    if kind == "json":
+        return json_rows(path, text)
+    return delimited_rows(path, text, _separator(kind), column, counts)
 
 
-def _tsv(path: Path, text: Iterable[str]) -> Iterator[Record]:
-    return _csv(path, text, delimiter="\t")
+def _values(
+    rows: Iterable[tuple[int, Record]], column: str, reader: ColumnReader, known: set[str]
+) -> Iterator[tuple[int, Any]]:
+    """Yield each row's number and what it has in the column, and count the characters of its other strings.
+
+    `known` are the columns with text in the first rows.
+    """
+    characters: dict[str, int] = {}
+    later: dict[str, list[str]] = {}  # of columns without text in the first rows
+    for number, row in rows:
+        for name, value in row.items():
+            if type(value) is str and name != column:
+                characters[name] = characters.get(name, 0) + len(value)
+                if name not in known and value:
+                    later.setdefault(name, []).append(value)
+                    if len(later[name]) == _EXAMPLES:
+                        known.add(name)
+        yield number, value_at(row, column)
+    for name, total in characters.items():
+        reader.count_other(name, total, later.get(name, ()))
 
 
-def _arrow_rows(path: Path, kind: str, text_column: str | None) -> Iterator[Record]:
-    """Yield rows with the columns of strings; one batch at a time is in memory."""
+def _later_objects(path: Path, encoding: str) -> Iterator[Mapping[str, Any]]:
+    """Yield objects from several places of a file of JSON lines; none, if it is compressed, or lines are not bytes."""
     with open_bytes(path) as file:
-        try:
-            if kind == "parquet":
-                table = pq.ParquetFile(file)
-                batches, schema = table.iter_batches, table.schema_arrow
-            else:
-                batches, schema = _arrow_batches(file)
-            strings = [field.name for field in schema if _is_string(field.type)]
-            if text_column is not None and text_column in schema.names:
-                strings = [text_column]
-            if not strings and len(schema.names):
-                strings = [schema.names[0]]  # read_table then raises the error
-            done = 0
-            for batch in batches(columns=strings, batch_size=1000):
+        if not isinstance(file, io.BufferedReader) or "\n".encode(encoding) != b"\n":
+            return
+        size = path.stat().st_size
+        for number in range(1, _BLOCKS + 1):
+            file.seek(max(0, number * size // _BLOCKS - _BLOCK))
+            for line in file.read(_BLOCK).split(b"\n")[1:]:
                 try:
-                    yield from batch.to_pylist()
-                except UnicodeDecodeError as error:
-                    raise ValueError(
-                        f"corpus: {path}, row {done + _first_undecodable(batch)}: not UTF-8 (byte "
-                        f"0x{error.object[error.start]:02x}). Accepted: strings in UTF-8. Write the file again, or "
-                        "pass --text_column if a different column contains the text."
-                    ) from None
-                done += batch.num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(
-                f"corpus: {path} cannot be read as {kind} ({str(error).splitlines()[0]}). Accepted: a complete "
-                "file. Write or download it again."
-            ) from error
+                    row = json.loads(line.decode(encoding))
+                except (ValueError, RecursionError):  # the line is cut; or damaged, which reading it will report
+                    continue
+                if isinstance(row, dict):
+                    yield row
 
 
-def _first_undecodable(batch: pa.RecordBatch) -> int:
-    """Return the number, from 1, of the first row whose bytes are not UTF-8."""
-    for number in range(batch.num_rows):
-        try:
-            batch.slice(number, 1).to_pylist()
-        except UnicodeDecodeError:
-            return number + 1
-    raise AssertionError("every row is UTF-8")
+def choose_for_all(
+    tables: Iterable[tuple[str, Evidence]],
+    text_column: str | None,
+    name: str,
+    like: str | None = None,
+    part: bool = False,
+) -> Choice | None:
+    """Return the column that contains the text in all of a corpus's tables; None if they have no rows.
 
+    Args:
+        tables: each table's name, and what its columns contain.
+        text_column: as for `read_table`.
+        name: the corpus's name.
+        like: the column of the text that these tables belong to, which precedes any other.
+        part: whether there are more columns than these tables show, in other files or in later rows.
 
-def _is_string(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):  # a category in pandas
-        kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
-def _arrow_batches(file: Any) -> tuple[Callable[..., Iterator[Any]], pa.Schema]:
-    try:
-        reader = pa.ipc.open_stream(file)  # as written by datasets
-    except pa.ArrowInvalid:
-        file.seek(0)
-        reader = pa.ipc.open_file(file)
-        found: Iterable[Any] = (reader.get_batch(number) for number in range(reader.num_record_batches))
-        return lambda columns, batch_size: (batch.select(columns) for batch in found), reader.schema
-    return lambda columns, batch_size: (batch.select(columns) for batch in reader), reader.schema
+    Raises: ValueError as `choose_column`, and if a table does not have that column, but other text.
+    """
+    found = [(table, evidence) for table, evidence in tables if evidence.rows]
+    if not found:
+        return None
+    pooled = Evidence.pooled(evidence for _, evidence in found)
+    if text_column is None and like is not None and pooled.has(like):
+        return Choice(like, "as the corpus", pooled.rows)
+    choice = choose_column(pooled, text_column, name, part)
+    for table, evidence in found:
+        if choice.why != "named":
+            evidence.refuse_other_text(choice, table)
+    return choice

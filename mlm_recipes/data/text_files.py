@@ -33,7 +33,8 @@ def read_text(
     Args:
         counts: gets `blank_lines_dropped`, `gutenberg_lines_dropped` (header and footer of Project Gutenberg),
             `very_long_cut` (paragraphs of more than `LONGEST` characters), `undecodable_replaced`, and
-            `files_read_by_line`, `files_read_by_paragraph` or `files_read_by_document`.
+            `files_read_by_line`, `files_read_by_paragraph` or `files_read_by_document`; and `characters_read` and
+            `characters_gutenberg`, those of all lines and of the dropped ones, without line ends.
         sample_by: what a paragraph is: `line`; `paragraph`, the lines between two blank lines, joined; `document`, the
             whole file; or `auto`: `paragraph` if the first 10,000 lines are wrapped (`are_wrapped`), otherwise `line`.
         encoding, encoding_errors, position: as for `text_blocks`.
@@ -46,7 +47,8 @@ def read_text(
     >>> list(read_text(path, Counter(), sample_by="line"))[:2]
     ['A line that was', 'wrapped goes on']
     """
-    lines = _without_gutenberg(lines_of(text_blocks(path, counts, encoding, encoding_errors, position)), counts)
+    blocks = _counted(text_blocks(path, counts, encoding, encoding_errors, position), counts)
+    lines = _without_gutenberg(lines_of(blocks), counts)
     if sample_by == "auto":
         start = list(islice(lines, 10_000))
         sample_by, lines = ("paragraph" if are_wrapped(start) else "line"), chain(start, lines)
@@ -82,6 +84,12 @@ def are_wrapped(lines: list[str]) -> bool:
     long = filled[len(filled) * 9 // 10]
     followed = [now for now, after in pairwise(lengths) if now and after]
     return long <= 120 and sum(length >= 0.75 * long for length in followed) >= 0.8 * len(followed)
+
+
+def _counted(blocks: Iterable[str], counts: Counter[str]) -> Iterator[str]:
+    for block in blocks:
+        counts["characters_read"] += len(block) - block.count("\n")
+        yield block
 
 
 def _by_line(lines: Iterable[str], counts: Counter[str]) -> Iterator[str]:
@@ -132,6 +140,7 @@ def _without_gutenberg(lines: Iterator[str], counts: Counter[str]) -> Iterator[s
             yield line
         else:
             counts["gutenberg_lines_dropped"] += 1
+            counts["characters_gutenberg"] += len(line)
 
 
 def _starts(line: str) -> bool:

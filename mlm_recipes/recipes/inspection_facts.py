@@ -12,7 +12,7 @@ from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from ..data.columns import column
-from ..data.corpus import Corpus
+from ..data.loaded_corpus import Corpus
 from ..data.rows import to_rows, tokenize
 from ..data.text_statistics import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
 from ..data.tokenizer import has_tokenizer, load_any_tokenizer, load_or_train_tokenizer, require_mask_token

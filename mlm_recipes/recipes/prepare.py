@@ -13,12 +13,13 @@ from transformers import set_seed
 
 from ..data.columns import flat_column
 from ..data.copies import measured_once
-from ..data.corpus import Corpus, check_held_out, load_corpus, load_paragraphs
+from ..data.corpus import check_held_out, load_corpus, load_paragraphs
 from ..data.corpus_name import Reading, Version, resolve
+from ..data.loaded_corpus import Corpus
 from ..data.paragraphs import stream_paragraphs
 from ..data.rows import lost_and_split, to_rows
 from ..data.streams import HeldOut, TextStream, rows_of
-from ..data.text_cache import digests, patterns
+from ..data.text_cache import digests
 from ..data.tokenizer import load_or_train_tokenizer
 from ..evaluation.before_after import Measured
 from ..evaluation.measured_text import MeasuredText
@@ -112,17 +113,16 @@ class _Stream:
         reading, version = Reading(**config.reading()), Version(**config.where())
         source = resolve(config.corpus, reading, version, for_streaming=True)
         read = stream_paragraphs(source)
-        facts = cast(StreamedText, {**source.facts(), "streamed": True})
-        if config.validation_corpus is None:
+        facts = cast(StreamedText, {**source.facts(), **from_main(read.facts), "streamed": True})
+        if config.validation_corpus is None and source.held_out_files:
+            with config.main_process_first(desc="loading the validation split"):
+                validation = cast(Dataset, read.own_validation())
+            held_out = HeldOut(texts=validation["text"])
+        elif config.validation_corpus is None:
             held_out = HeldOut(config.validation_fraction, config.evaluation_seed)
             chosen = from_main(lambda: held_out.choose(read(), config.max_eval_samples))
             validation = Dataset.from_dict(
-                {
-                    "text": chosen,
-                    "example_id": np.arange(len(chosen)),
-                    "digest": digests(chosen),
-                    "pattern": patterns(chosen),
-                }
+                {"text": chosen, "example_id": np.arange(len(chosen)), "digest": digests(chosen)}
             )
         else:
             with config.main_process_first(desc="loading validation corpus"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..metrics_file import CorpusFacts
+from .text_read import how_read
 from .unknown_words import unknown_text
 from .wording import count
 
 
 def about_the_text(facts: CorpusFacts, repeated_rows: int = 0) -> str:
-    """Return sentences about a text: its size, what is held out, and what is neither trained on nor measured.
+    """Return sentences about a text: its size, how it was read, and what is neither trained on nor measured.
 
     `repeated_rows` is the number of held-out rows that are not measured because they equal another one.
     """
@@ -19,8 +20,8 @@ def about_the_text(facts: CorpusFacts, repeated_rows: int = 0) -> str:
         size = f"{facts['paragraphs']:,} paragraphs, {facts['words']:,} words"
         train = f"{facts['train']:,} to train on, "
     first = f"{facts['name']}: {size}; {train}{facts['validation']:,} held out."
-    said = [first, *_copies(facts, repeated_rows), *_beyond(facts), *_longer(facts), unknown_text(facts.get("unknown"))]
-    return " ".join(filter(None, said))
+    left_out = [*_copies(facts, repeated_rows), *_beyond(facts), *_longer(facts)]
+    return " ".join(filter(None, [first, *how_read(facts), *left_out, unknown_text(facts.get("unknown"))]))
 
 
 def _copies(facts: CorpusFacts, repeated_rows: int) -> Iterator[str]:
@@ -31,7 +32,7 @@ def _copies(facts: CorpusFacts, repeated_rows: int) -> Iterator[str]:
     if copies_held_out:
         number = f"{copies_held_out:,} {'copy' if copies_held_out == 1 else 'copies'} of held-out ones"
         yield (
-            f"Each paragraph is measured once: {number}, apart from case, white space and numbers, "
+            f"Each paragraph is measured once: {number}, apart from case and white space, "
             f"{_are(copies_held_out)} neither trained on nor measured."
         )
     if repeated_rows:

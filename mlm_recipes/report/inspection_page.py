@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ..inspection_file import InspectionFacts, Layout, Timing
+from ..metrics_file import TEXT_COLUMN
 from ..sources.escaping import in_all, one_line, shell
 from . import terminal, wording
+from .text_read import how_read
 
 #: The widest bar of the histogram, in characters.
 _BAR = 24
@@ -16,7 +18,11 @@ _SHOWN = {"paragraphs", "words", "train", "validation", "duplicates", "dropped_a
     "near_duplicates",
     "near_duplicates_of_validation",
     "held_out_copies",
+    *("files_without_text", "files_without_header", "tables_read_as_text"),
 }
+
+#: Facts that `how_read` says.
+_SAID = {"text_column", "characters", "splits"}
 
 #: Values that the recommended command sets, besides the corpus.
 _FLAGS = ("model", "max_length", "per_device_train_batch_size", "num_train_epochs")
@@ -43,6 +49,7 @@ def page(facts: InspectionFacts) -> str:
     licence = f", {corpus['licence']}" if "licence" in corpus else ""
     parts = [
         terminal.wrapped(f"{corpus['name']} ({corpus['source']}{licence}) for {model} with the recipe {recipe}"),
+        *map(terminal.wrapped, how_read(corpus)),
         terminal.table([("text", "", ""), *_text(facts)], right=range(1, 2)),
         terminal.table([("length", "paragraphs", "of all tokens"), *_histogram(facts)], right=range(2, 3)),
         terminal.wrapped(_longest(facts)),
@@ -82,7 +89,7 @@ def _text(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
     leaked = duplicates["dropped_as_duplicate_of_validation"]
     yield "also held out", f"{leaked:,}", "copies of held-out paragraphs; dropped from training"
     copies = facts["corpus"].get("held_out_copies", 0)
-    yield "copies held out", f"{copies:,}", "copies of held-out paragraphs, apart from numbers; not measured again"
+    yield "copies held out", f"{copies:,}", "copies of held-out paragraphs; not measured again"
     near = duplicates["near_duplicates_of_validation"]
     yield "nearly held out", f"{near:,}", "training paragraphs similar to a held-out one; --deduplicate near drops them"
     for name, number in _counts(corpus):
@@ -92,6 +99,8 @@ def _text(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
 def _counts(facts: Mapping[str, object], within: str = "") -> Iterator[tuple[str, int]]:
     """Yield every nonzero count of what was dropped, joined, cut or replaced, with its name in words."""
     for name, value in facts.items():
+        if name in _SAID or name.startswith(TEXT_COLUMN):
+            continue
         if isinstance(value, dict):
             yield from _counts(value, f"{name}: ".replace("_", " "))
         elif isinstance(value, int) and not isinstance(value, bool) and value > 0 and name not in _SHOWN:

@@ -10,6 +10,7 @@ from ..metrics_file import CorpusFacts, MachineLimit, Metrics, Piece, Train, Wor
 from . import plots
 from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
 from .html import environment
+from .text_read import how_read
 from .wording import count, duration, headline, note, size
 
 #: A fact: its label, and its value as text.
@@ -198,6 +199,8 @@ def _corpus(corpus: CorpusFacts) -> Iterator[Fact]:
     else:
         yield "size", f"{count(corpus['paragraphs'], 'paragraph')}, {count(corpus['words'], 'word')}"
         yield "trained on", count(corpus["train"], "paragraph")
+    for sentence in how_read(corpus):
+        yield "how it was read", sentence
     other = f" of {corpus['validation_corpus']['name']}" if "validation_corpus" in corpus else ""
     yield "held out", count(corpus["validation"], "paragraph") + other
     rows = "" if corpus.get("rows") is None else f"{corpus['rows']:,}, "

@@ -78,7 +78,8 @@ class MLMConfig(TrainingArguments):
     text_column: str | None = field(
         default=None,
         metadata={
-            "help": "The column that contains the text; by default `text`, or the column with the longest strings."
+            "help": "The column of a table that contains the text, or a path such as data.paragraphs.context; by "
+            "default it is chosen if that is clear, and the run says which."
         },
     )
     sample_by: str = field(
@@ -94,7 +95,9 @@ class MLMConfig(TrainingArguments):
         metadata={"help": "What to do with invalid bytes: strict (stop), or replace (replace and count them)."},
     )
     corpus_config: str | None = field(default=None, metadata={"help": "The configuration of a hub data set."})
-    corpus_split: str | None = field(default=None, metadata={"help": "The split of a hub data set to train on."})
+    corpus_split: str | None = field(
+        default=None, metadata={"help": "The split to train on, of a hub data set or a folder."}
+    )
     corpus_revision: str | None = field(
         default=None,
         metadata={"help": "A branch, tag or commit of a hub data set, so that it cannot change between runs."},

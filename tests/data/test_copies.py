@@ -43,26 +43,13 @@ def test_a_line_that_repeats_is_held_out_with_its_copies_and_measured_once(tmp_p
     assert (once.facts["held_out_copies"], once.facts["validation"]) == (0, facts["validation"])
 
 
-def test_paragraphs_that_differ_in_numbers_only_are_on_one_side_and_measured_once(tmp_path):
-    pages = [f"Page {n} of 400, printed {n % 28}.{n % 12}.2021" for n in range(400)]
-    for seed in range(40):
-        corpus = load_corpus(write(tmp_path / "pages.txt", *PROSE, *pages), seed=seed, count_near_duplicates=False)
-        held_out = [text for text in corpus["validation"]["text"] if text.startswith("Page")]
-        trained = [text for text in corpus["train"]["text"] if text.startswith("Page")]
-        assert (len(held_out), len(trained), corpus.facts["held_out_copies"]) in {(0, 400, 0), (1, 0, 399)}
-        assert corpus.facts["duplicates"] == 0  # which ignores case and white space only
-        if held_out:
-            break
-    assert held_out
-
-
-def test_where_numbers_are_the_text_every_row_counts(tmp_path):
-    rows = [f"temperature {n % 41}.{n % 7} pressure {1000 + n}" for n in range(300)]
-    corpus = load_corpus(write(tmp_path / "log.txt", *rows, "the sensor stopped"))
+def test_paragraphs_that_differ_in_numbers_are_no_copies(tmp_path):
+    rows = [f"Report {n} was read." for n in range(300)]
+    corpus = load_corpus(write(tmp_path / "reports.txt", *rows))
     assert (len(corpus["validation"]), corpus.facts["held_out_copies"]) == (30, 0)
 
 
-def test_a_text_without_numbers_is_split_as_ever(corpus):
+def test_a_text_without_copies_is_split_as_ever(corpus):
     assert corpus.facts["held_out_copies"] == 0
     assert sorted(corpus["validation"]["example_id"][:])[:5] == [12, 24, 30, 32, 35]
 

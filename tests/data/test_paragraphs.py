@@ -8,7 +8,7 @@ import datasets
 import pytest
 
 from mlm_recipes import load_corpus
-from mlm_recipes.data import paragraphs as paragraphs_module
+from mlm_recipes.data import hub_texts
 from mlm_recipes.data.corpus_name import Reading, Version, resolve
 from mlm_recipes.data.paragraphs import COUNTS, read_paragraphs, stream_paragraphs
 
@@ -54,7 +54,7 @@ def test_a_stream_of_the_hub_reports_a_missing_network():
 
 def from_hub(monkeypatch, **splits):
     splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(columns) for name, columns in splits.items()})
-    monkeypatch.setattr(paragraphs_module, "load_splits", lambda name, **asked: splits)
+    monkeypatch.setattr(hub_texts, "load_splits", lambda name, **asked: splits)
 
 
 def test_a_hub_data_set_keeps_its_own_validation_split(monkeypatch):
@@ -96,7 +96,7 @@ def test_the_requested_split_and_column_are_read(monkeypatch):
     asked = {}
     splits = {"train": {"text": ["one"]}, "test": {"text": ["two"], "body": ["three"]}, "validation": {"text": ["4"]}}
     splits = datasets.DatasetDict({name: datasets.Dataset.from_dict(columns) for name, columns in splits.items()})
-    monkeypatch.setattr(paragraphs_module, "load_splits", lambda name, **more: asked.update(more, name=name) or splits)
+    monkeypatch.setattr(hub_texts, "load_splits", lambda name, **more: asked.update(more, name=name) or splits)
     version = Version(config="plain", split="test", revision="v1")
     rows, held_out, facts = read_paragraphs(resolve("owner/name", Reading(text_column="body"), version))
     assert (rows["text"][:], held_out, facts["source"]) == (["three"], None, "hub:owner/name")

@@ -116,7 +116,7 @@ def test_other_separators_and_string_types():
         ("t.csv", b"id,text\n1,one,two\n", r"t\.csv, line 2: 3 cells under 2 column names"),
         ("t.csv", b"id,text\n1,caf\xe9\n", r"t\.csv, line 2: not UTF-8"),
         ("t.jsonl", b'{"n": 1}\n', r"none of the columns of 't\.jsonl' contains text \(n\)"),
-        ("t.jsonl", b'{"text": "one"}\n{"text": 2}\n', r"t\.jsonl, row 2: the column 'text' contains int"),
+        ("t.jsonl", b'{"text": "one"}\n{"text": 2}\n', r"t\.jsonl, line 2: the column 'text' contains int"),
         ("t.parquet", b"PAR1 and no more", r"t\.parquet cannot be read as parquet"),
         ("t.arrow", b"not arrow at all", r"t\.arrow cannot be read as arrow"),
     ],

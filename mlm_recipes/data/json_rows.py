@@ -1,0 +1,83 @@
+"""Reads the rows of JSON lines, or of a JSON file: an array, or an object that contains the records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .text_blocks import lines_of
+
+Numbered = Iterator[tuple[int, Mapping[str, Any]]]
+
+
+def json_lines(path: Path, text: Iterable[str]) -> Numbered:
+    """Yield the object on each line, with the line's number. Raises: ValueError for a line that is no object.
+
+    >>> list(json_lines(Path("a.jsonl"), ['{"text": "to be"}\\n']))
+    [(1, {'text': 'to be'})]
+    """
+    for number, line in enumerate(lines_of(text), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(
+                    f"corpus: {path}, line {number}: not JSON ({error}). Accepted: one object per line, such as "
+                    '{"text": "..."}. Correct or remove that line.'
+                ) from None
+            yield number, _object(row, f"{path}, line {number}")
+
+
+def json_rows(path: Path, text: Iterable[str]) -> Numbered:
+    """Yield the elements of a JSON array with their numbers, from 1; an object is one row.
+
+    A table that pandas wrote as an object, of rows by their labels or of columns, is read as its rows. A file of JSON
+    lines that ends in .json is read as such.
+
+    Raises: ValueError for anything else.
+
+    >>> list(json_rows(Path("a.json"), ['["to be", "or not"]']))
+    [(1, {'text': 'to be'}), (2, {'text': 'or not'})]
+    """
+    whole = "".join(text)
+    try:
+        found = json.loads(whole)
+    except (ValueError, RecursionError) as error:
+        if _parses(whole.lstrip().split("\n", 1)[0]):
+            yield from json_lines(path, [whole])
+            return
+        raise ValueError(
+            f"corpus: {path}: not JSON ({error}). Accepted: an array of objects, or one object per line. Correct it."
+        ) from None
+    for number, row in enumerate(_records(found), start=1):
+        yield number, {"text": row} if isinstance(row, str) else _object(row, f"{path}, element {number}")
+
+
+def _records(found: Any) -> list[Any]:
+    if isinstance(found, list):
+        return found
+    inner = list(found.values()) if isinstance(found, dict) else []
+    if len(inner) > 1 and all(isinstance(value, dict) and value.keys() == inner[0].keys() for value in inner):
+        if all(label.isdecimal() for label in inner[0]):  # columns, each by the labels of the rows
+            return [{name: column[label] for name, column in found.items()} for label in inner[0]]
+        return inner
+    return [found]
+
+
+def _parses(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _object(row: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(row, dict):
+        raise ValueError(
+            f"corpus: {where}: contains {type(row).__name__}, not an object. Accepted: objects such as "
+            '{"text": "..."}. If it is plain text, rename the file to end in .txt.'
+        )
+    return row
