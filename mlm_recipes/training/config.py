@@ -78,8 +78,8 @@ class MLMConfig(TrainingArguments):
     text_column: str | None = field(
         default=None,
         metadata={
-            "help": "The column of a table that contains the text, or a path such as data.paragraphs.context; by default "
-            "it is chosen if that is clear, and the run says which."
+            "help": "The column of a table that contains the text, or a path such as data.paragraphs.context; by "
+            "default it is chosen if that is clear, and the run says which."
         },
     )
     sample_by: str = field(
