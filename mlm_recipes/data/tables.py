@@ -236,6 +236,6 @@ def _refuse_different(tables: Iterable[tuple[str, Evidence]], name: str) -> None
         where = ", ".join(f"{column!r} in {table!r}" for column, table in columns.items())
         raise ValueError(
             f"text_column: the text of {name!r} is in different columns: {where}. Accepted: files with their text in "
-            "one column. Pass --text_column with one of these to leave out files without it, or name the files that have "
-            "the same columns, as a pattern."
+            "one column. Pass --text_column with one of these to leave out files without it, or name the files that "
+            "have the same columns, as a pattern."
         )
