@@ -81,8 +81,8 @@ def load_corpus(
             that is a near duplicate of a held-out one (`mlm_recipes.data.near_duplicates`).
         count_near_duplicates: whether to count the near duplicates that are kept; by default up to 20,000 paragraphs.
         text_column: the column of a table that contains the text, or a path such as `data.paragraphs.context`. By
-            default it is `text`, or the only column that may be text, or the one with three times the characters of any
-            other; if that is not clear, the text is refused, and the columns are named.
+            default it is `text` if nearly all rows have text there, or the only column that may be text, or the one
+            with three times the characters of any other; if that is not clear, it is refused, with the columns' names.
         sample_by: how a text file is divided into paragraphs: `line`, `paragraph` (separated by blank lines),
             `document`, or `auto` (`mlm_recipes.data.text_files.read_text`).
         encoding, encoding_errors: how files are decoded: one of Python's codecs, and `strict` or `replace`.

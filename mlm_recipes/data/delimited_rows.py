@@ -41,18 +41,28 @@ def delimited_rows(
     dialect = dialect_of(start, separator, column)
     if counts is not None and not dialect.header:
         counts["files_without_header"] += 1
+    names = dialect.header
     for number, cells in _numbered(path, chain(start, lines), dialect):
-        if cells and (number > 1 or not dialect.header):
+        if cells and not names:
             yield number, dict(zip_longest(dialect.columns, cells))
+        names = names and not cells
 
 
 def _numbered(path: Path, lines: Iterable[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     width, header = len(dialect.columns), dialect.header
     if not dialect.quoted:
+        opened = False  # whether the last cell begins with a quotation mark that is not closed
         for number, line in enumerate(lines, start=1):
             cells = line.split(dialect.separator) if line else []
             if len(cells) > width:
                 raise _wrong(path, f"line {number}", f"{len(cells)} cells {_under(width, header)}")
+            if opened and len(cells) < width:
+                raise ValueError(
+                    f"corpus: {path}, line {number - 1}: a cell begins with a quotation mark, and the next line is no "
+                    "row, although quotation marks at the beginning of the file are not around cells. Accepted: cells "
+                    "without line breaks, or quotes around all cells. Write the file again in one of these ways."
+                )
+            opened = bool(cells) and cells[-1].startswith('"') and cells[-1].count('"') % 2 == 1
             yield number, cells
         return
     recent: list[str] = []  # the lines of this row
@@ -90,12 +100,14 @@ def _row_within(lines: list[str], dialect: Dialect) -> int | None:
     """Return which of a row's lines after the first is a row of its own, from 1; None if none is.
 
     It has as many cells as there are columns, and something that is no text in each column that has no text. Without
-    such a column this is only certain if the separator is a tab.
+    such a column, no space follows its separators, as one does in sentences.
     """
-    if len(dialect.columns) < 2 or not (dialect.keys or dialect.separator == "\t"):
+    if len(dialect.columns) < 2:
         return None
     for number, line in enumerate(lines[1:], start=1):
         cells = line.split(dialect.separator)
+        if not dialect.keys and f"{dialect.separator} " in line:
+            continue
         whole = len(cells) == len(dialect.columns) or (len(cells) > 1 and cells[-1].startswith('"'))
         if whole and all(n < len(cells) and cells[n].strip() and not is_text(cells[n]) for n in dialect.keys):
             return number

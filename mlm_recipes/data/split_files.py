@@ -30,8 +30,7 @@ def splits_in(folder: Path, files: Files) -> dict[str, Files]:
     >>> list(splits_in(Path("notes"), files)), splits_in(Path("notes"), files[:1])
     (['train', 'validation'], {})
     """
-    if (folder / "dataset_dict.json").is_file():
-        named = json.loads((folder / "dataset_dict.json").read_text("utf-8"))["splits"]
+    if named := _saved_splits(folder):
         return _by(files, lambda file: next((name for name in named if file.parts[0] == name), None), folder)
     for rule in (_shard, _by_folder, _by_name):
         found = _by(files, rule, folder)
@@ -52,10 +51,7 @@ def splits_in(folder: Path, files: Files) -> dict[str, Files]:
 
 def split_of_saved(folder: Path) -> dict[str, SplitRole]:
     """Return what each split is used for if the folder is one split of a saved DatasetDict; otherwise nothing."""
-    about = folder.resolve().parent / "dataset_dict.json"
-    if not about.is_file():
-        return {}
-    named = json.loads(about.read_text("utf-8"))["splits"]
+    named = _saved_splits(folder.resolve().parent)
     return roles(named, folder.resolve().name, None) if folder.resolve().name in named else {}
 
 
@@ -102,6 +98,14 @@ def validation_among(splits: Iterable[str]) -> str | None:
     """
     found = list(splits)
     return next((name for name in NAMES["validation"] if name in found), None)
+
+
+def _saved_splits(folder: Path) -> list[str]:
+    """Return the splits of the DatasetDict that was saved in a folder; none if it is no such folder."""
+    try:
+        return list(json.loads((folder / "dataset_dict.json").read_text("utf-8"))["splits"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is none, or it is another program's
+        return []
 
 
 def _listed(state: Path) -> set[str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections import Counter
@@ -214,8 +215,27 @@ def choose_for_all(
     pooled = Evidence.pooled(evidence for _, evidence in found)
     if text_column is None and like is not None and pooled.has(like):
         return Choice(like, "as the corpus", pooled.rows)
-    choice = choose_column(pooled, text_column, name, part)
+    try:
+        choice = choose_column(pooled, text_column, name, part)
+    except ValueError:
+        _refuse_different(found, name)
+        raise
     for table, evidence in found:
         if choice.why != "named":
             evidence.refuse_other_text(choice, table)
     return choice
+
+
+def _refuse_different(tables: Iterable[tuple[str, Evidence]], name: str) -> None:
+    """Raise ValueError if the text of each table is clear, but not in one column."""
+    columns: dict[str, str] = {}
+    for table, evidence in tables:
+        with contextlib.suppress(ValueError):
+            columns.setdefault(choose_column(evidence, None, table).column, table)
+    if len(columns) > 1:
+        where = ", ".join(f"{column!r} in {table!r}" for column, table in columns.items())
+        raise ValueError(
+            f"text_column: the text of {name!r} is in different columns: {where}. Accepted: files with their text in "
+            "one column. Pass --text_column with one of these to leave out files without it, or name the files that "
+            "have the same columns, as a pattern."
+        )

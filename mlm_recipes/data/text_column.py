@@ -17,6 +17,9 @@ Record = Mapping[str, Any]
 #: Of two columns that may both be the text, the one with this many times the other's characters is.
 _CLEARLY = 3
 
+#: A column called `text` is the text if this share of the rows has text there.
+_NEARLY_ALL = 0.9
+
 #: How many values of a column are kept from each file, and from how many paths; how many an error shows.
 _KEPT, _PATHS, _SHOWN = 200, 1_000, 8
 
@@ -193,7 +196,7 @@ def choose_column(evidence: Evidence, text_column: str | None, name: str, part: 
     """Return the column that contains the text of `name`, a table or all tables of a corpus.
 
     It is `text_column`, if given; if the evidence is only `part` of the names of columns, also one that is not among
-    them. Otherwise it is `text`, if that column has text; otherwise the one column that may be
+    them. Otherwise it is `text`, if nearly all rows have text there; otherwise the one column that may be
     text, or among several the one with three times the characters of any other.
 
     Raises: ValueError, with the columns that are possible and a value of each, if the text may be in several, or if
@@ -218,7 +221,7 @@ def choose_column(evidence: Evidence, text_column: str | None, name: str, part: 
         )
     first, *others = texts
     called = next((path for path in texts if path == _within(texts) + "text"), None)
-    if called and (called == first or evidence.columns[called].texts >= evidence.rows / 2 or not others):
+    if called and (evidence.columns[called].texts >= _NEARLY_ALL * evidence.rows or not others):
         return _usable(evidence, Choice(called, "called text", evidence.rows), name)
     if others and texts[first] < _CLEARLY * texts[others[0]]:
         likely = [path for path in texts if _CLEARLY * texts[path] > texts[first]]

@@ -123,6 +123,29 @@ def test_a_cell_that_contains_whole_rows_is_refused_with_its_line():
         load_corpus("a.csv")
 
 
+def test_it_is_also_noticed_without_a_column_of_numbers():
+    rows = [f"The {said},{said}" for said in SAID]
+    rows[3], rows[7] = rows[3].replace(",", ',"'), f'{rows[7]}"'
+    Path("a.csv").write_text("\n".join(["title,sentence", *rows]))
+    with pytest.raises(ValueError, match=r"a.csv, line 5: a cell that begins .* but line 6 is a row"):
+        load_corpus("a.csv")
+
+
+def test_quoting_that_begins_late_between_tabs_is_noticed():
+    rows = [f"{n}\t{SAID[n % 12]}" for n in range(900)]
+    rows[700] = f'700\t"{SAID[0]}\nSo."'
+    Path("a.tsv").write_text("\n".join(["id\tsaid", *rows]))
+    with pytest.raises(
+        ValueError, match=r"a.tsv, line 702: a cell begins with a quotation mark, and the next line is no"
+    ):
+        load_corpus("a.tsv")
+
+
+def test_blank_lines_may_precede_the_header():
+    Path("a.csv").write_text("\n\nid,text\n1,one\n\n2,two\n")
+    assert texts("a.csv") == ["one", "two"]
+
+
 def test_a_cell_with_lines_and_commas_is_no_error():
     Path("a.csv").write_text(
         "id,text\n" + "".join(f'{n},"{said}\nYes, {n}\n\n3 of them"\n' for n, said in enumerate(SAID))

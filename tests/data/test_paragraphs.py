@@ -67,6 +67,22 @@ def test_a_hub_data_set_keeps_its_own_validation_split(monkeypatch):
     assert corpus.facts["rows_without_text"] == 1
 
 
+def test_a_hub_data_sets_column_is_chosen_once_for_all_its_splits(monkeypatch):
+    said = [f"In report {n} the pilot says that the pump failed again." for n in range(40)]
+    titles = [f"Report {n}" for n in range(40)]
+    late = {"title": titles, "body": [None] * 20 + said[:20]}
+    from_hub(
+        monkeypatch, train=late, dev={"title": titles[:20], "body": said[20:]}, test={"title": ["x"], "body": ["y"]}
+    )
+    corpus = load_corpus("someone/texts")
+    assert corpus["train"]["text"] == said[:20]
+    assert corpus["validation"]["text"] == said[20:]
+    assert corpus.facts["splits"] == {"train": "trained on", "dev": "held out", "test": "not read"}
+    from_hub(monkeypatch, train={"premise": said, "hypothesis": said[::-1]})
+    with pytest.raises(ValueError, match=r"may be in several columns: premise \(.*hypothesis \("):
+        load_corpus("someone/texts")
+
+
 def test_a_hub_data_set_without_one_is_split(monkeypatch):
     from_hub(
         monkeypatch, train={"text": ["one", "two", "three"], "label": [0, 1, 0]}, test={"text": ["x"], "label": [0]}
