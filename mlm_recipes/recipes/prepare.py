@@ -25,7 +25,8 @@ from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.policies import special_token_ids
 from ..metrics_file import CorpusFacts, CutCounts, LoadedCorpus, StreamedCorpus, StreamedText, Unit, with_rows
-from ..model.loading import load_model_and_missing, starts_random, warn_of_missing
+from ..model.embeddings import embedding_rows
+from ..model.loading import load_model_and_missing, starts_random
 from ..model.positions import usable_length
 from ..report import wording
 from ..sources.credentials import without_credentials
@@ -159,7 +160,6 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         )
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
-        warn_of_missing(config.model, missing)
         max_length = usable_length(config.max_length, model, default_length)
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
@@ -188,7 +188,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     }
     counts = token_counts(
         flat_column(rows["train"], "input_ids") if sample is None else (row["input_ids"] for row in sample),
-        int(cast(Any, model).get_input_embeddings().num_embeddings),
+        embedding_rows(model),
     )
     collator = DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking())
     labels = _frozen_labels(texts["validation"], collator, config.evaluation_seed)

@@ -19,6 +19,7 @@ from ..sources.names import did_you_mean
 from . import precision
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
+from .refused_values import check_objects, refused
 from .torchrun_restarts import rejoin_process_group
 
 # Values that describe where and how a run is started, not the run itself. recipe.yaml omits them, so that it can be run
@@ -356,6 +357,7 @@ class MLMConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         check(self)
+        check_objects(self)
         if not torch.accelerator.is_available():
             # Explicit, because otherwise each of torchrun's processes would train its own model: transformers looks
             # for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
@@ -386,7 +388,8 @@ class MLMConfig(TrainingArguments):
         # transformers would let accelerate compile the whole model, and switch TF32 on. None of this is its concern.
         compiled = compile_option(self.torch_compile, self.torch_compile_backend, self.torch_compile_mode)
         self._set_compile(CompileOption(False))
-        super().__post_init__()
+        with refused(self):
+            super().__post_init__()
         self._set_compile(compiled)
         if given is None and on_cuda and self.dataloader_pin_memory:
             config: Any = self.accelerator_config
