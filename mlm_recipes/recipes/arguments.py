@@ -208,7 +208,7 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     if unknown:
         name = unknown[0].split("=")[0]
         if name.startswith("-"):
-            refuse_unknown([name.lstrip("-").replace("-", "_")])
+            refuse_unknown([name.lstrip("-").replace("-", "_")], on_command_line=True)
         raise ValueError(
             f"{name}: received without a flag. Accepted: the recipe first, then --name value, as in mlm-recipes train "
             "recipes/adapt.yaml --corpus notes.txt. Put it first, or write --NAME in front of it."

@@ -31,7 +31,7 @@ from ..model.loss import masked_lm_loss
 from ..model.positions import first_position, usable_length
 from ..model.sparse_prediction import only_at
 from .compiled_regions import CompiledRegions
-from .config import MLMConfig
+from .config import MLMConfig, UnknownNameError
 from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual
 from .inputs import check_stream, from_text, texts_of, token_rows
 from .muon import muon_with_adamw
@@ -95,6 +95,8 @@ class MLMTrainer(ResumableTrainer):
         processing_class: Any = None,
         **kwargs: Any,
     ) -> None:
+        if "tokenizer" in kwargs:
+            raise UnknownNameError("tokenizer: no such argument. Write processing_class, its name since transformers 5.")
         args = args if args is not None else MLMConfig()
         if not isinstance(args, MLMConfig):
             raise ValueError(
