@@ -17,7 +17,7 @@ from pathlib import Path
 from . import __version__
 from .report.printing import say, take_any_letter
 from .sources.credentials import without_credentials
-from .sources.escaping import terminal
+from .sources.escaping import first_line, terminal
 from .sources.missing_packages import missing_package
 from .sources.names import did_you_mean
 from .training import tolerated_failures
@@ -115,6 +115,14 @@ def _for_the_user(error: Exception) -> Exception | None:
         return error
     if isinstance(error, ImportError):
         return missing_package(error, "this command", "Accepted: values for which no other package is needed.")
+    if isinstance(error, RuntimeError) and "torch" in sys.modules:
+        from .training.out_of_memory import is_out_of_memory
+
+        if is_out_of_memory(error):
+            return MemoryError(
+                f"memory: {first_line(error)}. Accepted: a run that fits into this machine's memory. Lower "
+                "--per_device_train_batch_size, --per_device_eval_batch_size or --max_length, or choose a smaller model."
+            )
     return None
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from transformers import modeling_utils
 
-#: What transformers' own report is headed with: a table in red, also where nothing is the matter.
-_HEADING = "LOAD REPORT"
+#: In transformers' own report, a table in red, also where nothing is the matter; and in what it says of a checkpoint
+#: without a head, whose bias is tied.
+_ALARMS = "LOAD REPORT", "checkpoint seem corrupted"
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def without_load_report() -> Iterator[None]:
     """Hold transformers' load report back within `with`; it is shown after all if the error refers to it."""
     held: list[str] = []
     try:
-        with held_back(modeling_utils.logger, _HEADING) as held:
+        with held_back(modeling_utils.logger, *_ALARMS) as held:
             yield
     except RuntimeError as error:
         if "above report" in str(error) and held:
@@ -27,8 +28,8 @@ def without_load_report() -> Iterator[None]:
 
 
 @contextmanager
-def held_back(logger: logging.Logger, text: str) -> Iterator[list[str]]:
-    """Hold what a logger says with `text` in it back within `with`; yield the list that it is put into.
+def held_back(logger: logging.Logger, *texts: str) -> Iterator[list[str]]:
+    """Hold what a logger says with one of `texts` in it back within `with`; yield the list that it is put into.
 
     >>> with held_back(logging.getLogger("lorem"), "alarm") as held:
     ...     logging.getLogger("lorem").warning("an alarming table")
@@ -39,9 +40,10 @@ def held_back(logger: logging.Logger, text: str) -> Iterator[list[str]]:
 
     def passes(record: logging.LogRecord) -> bool:
         said = record.getMessage()
-        if text in said:
+        alarming = any(text in said for text in texts)
+        if alarming:
             held.append(said)
-        return text not in said
+        return not alarming
 
     logger.addFilter(passes)
     try:
@@ -89,11 +91,11 @@ def report(name: str, model: Any, missing: Iterable[str], unexpected: Iterable[s
 
     Raises: ValueError if most of the model itself, without its head, starts from random values.
     """
-    missing, sizes = sorted(missing), _sizes(model)
+    missing = sorted(missing)
     inside = [weight for weight in missing if _in_body(weight, model)]
     lost = [weight for weight in sorted(unexpected) if _in_body(weight, model) and _has_place(weight, model)]
-    total = sum(size for weight, size in sizes.items() if _in_body(weight, model))
-    new = sum(sizes.get(weight, 0) for weight in inside)
+    body = [weight for weight, _ in model.named_parameters() if _in_body(weight, model)]
+    total, new = _count(body, model), _count(inside, model)
     if 2 * new > total > 0:
         raise ValueError(
             f"model: {name!r} holds no weights for most of the model that its config.json describes: {new:,} of "
@@ -112,8 +114,9 @@ def report(name: str, model: Any, missing: Iterable[str], unexpected: Iterable[s
             "its config.json with the original"
         )
     if head := [weight for weight in missing if weight not in inside]:
-        count = sum(sizes.get(weight, 0) for weight in head)
-        said.append(f"the masked-language-modelling head is new: {count:,} parameters start random ({_few(head)})")
+        said.append(
+            f"the masked-language-modelling head is new: {_count(head, model):,} parameters start random ({_few(head)})"
+        )
     other = [weight for weight in sorted(unexpected) if weight not in lost]
     if head and other:
         said.append(f"left out: {', '.join(_parts(other, model))}")
@@ -131,8 +134,10 @@ def _has_place(weight: str, model: Any) -> bool:
     return part in dict(model.base_model.named_children()) and not weight.endswith("position_ids")
 
 
-def _sizes(model: Any) -> dict[str, int]:
-    return {weight: value.numel() for weight, value in model.named_parameters(remove_duplicate=False)}
+def _count(weights: Iterable[str], model: Any) -> int:
+    """Return the number of parameters in weights; a tied weight, which has several names, counts once."""
+    found = dict(model.named_parameters(remove_duplicate=False))
+    return sum({id(found[w]): found[w].numel() for w in weights if w in found}.values())
 
 
 def _parts(weights: Iterable[str], model: Any) -> list[str]:

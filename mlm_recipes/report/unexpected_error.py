@@ -19,6 +19,8 @@ from ..sources.escaping import first_line, shell
 #: Flags whose value is not written anywhere.
 _SECRET = ("--hub_token", "--hub-token")
 
+_REPORT = " Please report it to the maintainers, with that file; --traceback shows it here."
+
 #: The attribute of an error that names the folder of the run in which it happened.
 _FOLDER = "mlm_recipes_run_folder"
 
@@ -62,10 +64,22 @@ Please report it to the maintainers, with that file; --traceback shows it here.
     said = said if said == type(error).__name__ else f"{type(error).__name__}: {said}"
     where = "The traceback could not be written to a file; --traceback shows it."
     if kept is not None:
-        where = (
-            f"The traceback is in {kept}. Please report it to the maintainers, with that file; --traceback shows it here."
-        )
-    return f"{said}. This is probably a fault of mlm-recipes, not yours. {where}"
+        where = f"The traceback is in {kept}.{_REPORT}"
+    whose = "This is probably a fault of mlm-recipes, not yours."
+    if _lost_another(error):
+        whose = "Another process of this run has probably failed before; its own error says why."
+        where = where.replace(_REPORT, "")
+    return f"{said}. {whose} {where}"
+
+
+def _lost_another(error: BaseException) -> bool:
+    """Tell whether an error is only that another process cannot be reached: torch's own, or gloo's.
+
+    >>> _lost_another(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
+    True
+    """
+    named = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError")
+    return named or isinstance(error, RuntimeError) and ("Connection closed by peer" in str(error) or "gloo/" in str(error))
 
 
 def _text(error: BaseException, arguments: Sequence[str]) -> str:
