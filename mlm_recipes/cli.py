@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import __version__
@@ -121,7 +121,7 @@ def _for_the_user(error: Exception) -> Exception | None:
         if is_out_of_memory(error):
             return MemoryError(
                 f"memory: {first_line(error)}. Accepted: a run that fits into this machine's memory. Lower "
-                "--per_device_train_batch_size, --per_device_eval_batch_size or --max_length, or choose a smaller model."
+                "--per_device_train_batch_size, --per_device_eval_batch_size or --max_length, or take a smaller model."
             )
     return None
 
@@ -136,7 +136,8 @@ def _unexpected(error: Exception, given: Sequence[str]) -> int:
     if "TORCHELASTIC_ERROR_FILE" in os.environ:  # torchrun's agent reads the first process's error from there
         from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-        get_error_handler().record_exception(error)
+        with suppress(OSError):
+            get_error_handler().record_exception(error)
     rank = "" if os.environ.get("WORLD_SIZE", "1") == "1" else f"process {os.environ.get('RANK')}: "
     say(f"mlm-recipes: error: {rank}{_shown(sentence(error, keep(error, given)))}", error=True)
     return 1

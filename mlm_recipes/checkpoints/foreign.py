@@ -83,7 +83,9 @@ def _next_step(folder: Path) -> str:
     if any(folder.glob("model*.safetensors")):
         anew = f"Start a new run from its weights, without --resume_from_checkpoint: --model {folder}"
         lacking = _lacking(folder)
-        return f"{anew}, after copying {lacking} of the model that it was trained from into it." if lacking else f"{anew}."
+        return (
+            f"{anew}, after copying {lacking} of the model that it was trained from into it." if lacking else anew + "."
+        )
     beside = f"copy {_lacking(folder) or 'config.json and the tokenizer of ' + str(folder)} into NEW"
     then = f"Then {beside}, and start a new run: --model NEW"
     if (folder / "zero_to_fp32.py").exists():
@@ -91,8 +93,8 @@ def _next_step(folder: Path) -> str:
         return f"Join its weights, where it can do no harm that this unpickles them: {command} . {then}."
     if (shards := _sharded(folder)) is not None:
         return (
-            f"Join its weights, where it can do no harm that this unpickles them: accelerate merge-weights {shards} NEW . "
-            f"{then}."
+            "Join its weights, where it can do no harm that this unpickles them: accelerate merge-weights "
+            f"{shards} NEW . {then}."
         )
     if (folder / "adapter_model.safetensors").exists():
         return (
@@ -102,8 +104,8 @@ def _next_step(folder: Path) -> str:
     pickled = sorted(path.name for path in folder.glob("*.bin") if path.name.startswith(("pytorch_model", "model")))
     if pickled:
         return (
-            f"Convert {pickled[0]}, where it can do no harm that this unpickles it: python -c \"from transformers import "
-            f"AutoModelForMaskedLM as M; M.from_pretrained('{folder}').save_pretrained('NEW')\" . {then}."
+            f'Convert {pickled[0]}, where it can do no harm that this unpickles it: python -c "from transformers '
+            f"import AutoModelForMaskedLM as M; M.from_pretrained('{folder}').save_pretrained('NEW')\" . {then}."
         )
     return "Save its model with save_pretrained, and start a new run: --model NEW."
 

@@ -75,9 +75,9 @@ def _refuse_foreign(place: Path, others: str) -> None:
         return
     path, other = found
     raise ValueError(
-        f"resume_from_checkpoint: {str(path)!r} is {other.what}. It does not say which text, masks and order of examples "
-        f"its run had, so that run cannot be resumed exactly. Accepted: a checkpoint that MLMTrainer saved. {others}"
-        f"{other.next_step}"
+        f"resume_from_checkpoint: {str(path)!r} is {other.what}. It does not say which text, masks and order of "
+        f"examples its run had, so that run cannot be resumed exactly. Accepted: a checkpoint that MLMTrainer saved. "
+        f"{others}{other.next_step}"
     )
 
 

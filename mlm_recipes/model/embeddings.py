@@ -25,6 +25,6 @@ def embedding_rows(model: Any) -> int:
     if getattr(weight, "ndim", 0) != 2:
         raise ValueError(
             f"model: {type(model).__name__} has no table of token embeddings, one row for each token. Accepted: an "
-            "encoder such as BERT, RoBERTa or ModernBERT, whose get_input_embeddings() returns one. Choose such a model."
+            "encoder whose get_input_embeddings() returns one, such as BERT or ModernBERT. Choose such a model."
         )
     return int(weight.shape[0])

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from ..sources.escaping import one_line
-from ..sources.missing_packages import MissingPackageError, is_installed, missing_package, needs
+from ..sources.missing_packages import is_installed, missing_package, needs
 from ..sources.names import did_you_mean
 
 #: The beginning of a file that git-lfs puts in the place of a large one.
@@ -55,7 +55,7 @@ def _translated(name: str, folder: Path, what: str, error: Exception) -> ValueEr
         return needs(f"model: {owner}, of which there is only a SentencePiece file,", packages, _A_TOKENIZER)
     accepted = "Accepted: a model that needs no other package."
     if "attention" in str(error).lower():
-        accepted = "Accepted: a config.json without attn_implementation, since another attention is used here. Remove it."
+        accepted = "Accepted: a config.json without attn_implementation, since this library sets it. Remove it."
     if (missing := missing_package(error, f"model: {owner}", accepted)) is not None:
         return missing
     for look in (_unreadable_file, _damaged_json, _damaged_weights, _lacking_weights, _unknown_type, _lack_of_memory):
@@ -69,9 +69,9 @@ def _translated(name: str, folder: Path, what: str, error: Exception) -> ValueEr
             "Copy or download them again, or save the tokenizer with transformers."
         )
     return ValueError(
-        f"model: {owner} cannot be loaded for masked language modelling ({said.rstrip('.')}). Accepted: an encoder that "
-        "transformers' AutoModelForMaskedLM knows, with safetensors weights and the config.json that they were saved "
-        "with. Compare its config.json with the original, or choose another model."
+        f"model: {owner} cannot be loaded for masked language modelling ({said.rstrip('.')}). Accepted: an encoder "
+        "that transformers' AutoModelForMaskedLM knows, with safetensors weights and the config.json that they were "
+        "saved with. Compare its config.json with the original, or choose another model."
     )
 
 
@@ -97,9 +97,10 @@ def _unreadable_file(name: str, folder: Path, error: Exception) -> str | None:
     for path in sorted(folder.iterdir()):
         if path.is_symlink() and not path.exists():
             return (
-                f"{name!r} has a link that leads nowhere: {path}. Accepted: a complete model. Copy or download it again."
+                f"{name!r} has a link that leads nowhere: {path}. Accepted: a complete model. Copy or download it "
+                "again."
             )
-        if not os.access(path, os.R_OK) or isinstance(error, PermissionError) and str(path) in str(error):
+        if not os.access(path, os.R_OK) or (isinstance(error, PermissionError) and str(path) in str(error)):
             return f"{path} may not be read here. Accepted: files that this user may read. Change its permissions."
     return None
 
@@ -154,7 +155,7 @@ def _unknown_type(name: str, folder: Path, error: Exception) -> str | None:
     if kind is None:
         return (
             f"{name!r} has a config.json without model_type. Accepted: the config.json of a transformers model, which "
-            "names its architecture. Add it, such as \"model_type\": \"bert\", or copy the original config.json."
+            'names its architecture. Add it, such as "model_type": "bert", or copy the original config.json.'
         )
     if kind not in CONFIG_MAPPING:
         return (

@@ -128,8 +128,8 @@ def _refuse_quantized(name: str | Path, config: Any) -> None:
         return
     method = given.get("quant_method") if isinstance(given, dict) else getattr(given, "quant_method", None)
     raise ValueError(
-        f"model: {str(name)!r} has quantized weights (quant_method {getattr(method, 'value', method)}), which cannot be "
-        "trained. Accepted: weights in float32, bfloat16 or float16. Use the model that it was made from."
+        f"model: {str(name)!r} has quantized weights (quant_method {getattr(method, 'value', method)}), which cannot "
+        "be trained. Accepted: weights in float32, bfloat16 or float16. Use the model that it was made from."
     )
 
 

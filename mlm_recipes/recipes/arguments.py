@@ -60,7 +60,8 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     >>> read_config("quickstart", {"learning_rat": 1e-4})
     Traceback (most recent call last):
     ...
-    ValueError: learning_rat: no such value. Did you mean 'learning_rate'? `mlm-recipes train --help` lists them.
+    mlm_recipes.training.config.UnknownNameError: learning_rat: no such value. Did you mean 'learning_rate'? \
+`mlm-recipes train --help` lists them.
     """
     given = dict(overrides or {})
     refuse_unknown(given)

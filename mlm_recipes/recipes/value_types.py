@@ -51,7 +51,7 @@ def parser_options(name: str) -> dict[str, Any]:
     ({}, ['const', 'nargs', 'type'], '+')
     """
     plain = set(_plain(name)) - {type(None)}
-    if any(issubclass(each, Enum) for each in plain) or len(plain) == 1 and not plain & {bool, dict}:
+    if any(issubclass(each, Enum) for each in plain) or (len(plain) == 1 and not plain & {bool, dict}):
         return {}
     if plain == {bool}:  # transformers reads the word after it
         return {"nargs": "?", "const": True} if type(None) in _plain(name) else {}

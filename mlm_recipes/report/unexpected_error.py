@@ -79,7 +79,8 @@ def _lost_another(error: BaseException) -> bool:
     True
     """
     named = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError")
-    return named or isinstance(error, RuntimeError) and ("Connection closed by peer" in str(error) or "gloo/" in str(error))
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return named or "Connection closed by peer" in said or "gloo/" in said
 
 
 def _text(error: BaseException, arguments: Sequence[str]) -> str:

@@ -83,7 +83,7 @@ def packages_of(error: BaseException) -> list[str]:
     ([], [])
     """
     for each in _chain(error):
-        module = str(getattr(each, "name", "")) if isinstance(each, ModuleNotFoundError) else ""
+        module = str(each.name or "") if isinstance(each, ModuleNotFoundError) else ""
         named = [module.split(".")[0]] if re.fullmatch(r"[\w.]+", module) else _named(one_line(str(each)))
         if found := [name for name in named if not is_installed(name)]:
             return found

@@ -458,7 +458,7 @@ class UnknownNameError(ValueError, TypeError):
 
 
 def refuse_unknown(values: Iterable[str], where: str = "", on_command_line: bool = False) -> None:
-    """Raise UnknownNameError for an unknown name, with what to write instead; `where` is a prefix that says where it was.
+    """Raise UnknownNameError for an unknown name, with what to write instead; `where` says where it was, as a prefix.
 
     >>> refuse_unknown(["learning_rate", "lr"], "mine.yaml: ")
     Traceback (most recent call last):

@@ -36,8 +36,8 @@ def _refuse_optimizer(args: MLMConfig) -> None:
         if "pass a" in str(error) and "model" in str(error):
             return  # everything else is there
         raise ValueError(
-            f"optim: received {name!r}, with which transformers makes no optimizer here ({_said(error)}). {_OPTIMIZERS} "
-            "Correct optim, optim_args or optim_target_modules."
+            f"optim: received {name!r}, with which transformers makes no optimizer here ({_said(error)}). "
+            f"{_OPTIMIZERS} Correct optim, optim_args or optim_target_modules."
         ) from error
 
 

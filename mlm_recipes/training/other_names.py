@@ -26,7 +26,7 @@ RUN_MLM = {
     "model_name_or_path": "Write --model.",
     "model_name": "Write --model.",
     "model_type": "Name a model of that type with --model, and --from_scratch for random weights in its shape.",
-    "config_overrides": "Change config.json in a copy of a model's folder, and name it with --model and --from_scratch.",
+    "config_overrides": "Change config.json in a copy of a model's folder; name that with --model, and --from_scratch.",
     "config_name": "Name the folder with that config.json with --model, and --from_scratch for random weights.",
     "tokenizer_name": "The tokenizer is that of --model, which may be a folder that holds both.",
     "use_fast_tokenizer": f"transformers 5 chooses it. {_NOT_NEEDED}",

@@ -48,7 +48,9 @@ def check_objects(config: Any) -> None:
         except ValueError as error:
             wrong = one_line(str(error))
         if wrong:
-            raise ValueError(f"{name}: received {value!r}, which is not JSON ({wrong}). Accepted: {accepted}. Correct it.")
+            raise ValueError(
+                f"{name}: received {value!r}, which is not JSON ({wrong}). Accepted: {accepted}. Correct it."
+            )
 
 
 @contextmanager

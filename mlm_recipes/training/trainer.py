@@ -96,7 +96,7 @@ class MLMTrainer(ResumableTrainer):
         **kwargs: Any,
     ) -> None:
         if "tokenizer" in kwargs:
-            raise UnknownNameError("tokenizer: no such argument. Write processing_class, its name since transformers 5.")
+            raise UnknownNameError("tokenizer: no such argument. Write processing_class, as in transformers 5.")
         args = args if args is not None else MLMConfig()
         if not isinstance(args, MLMConfig):
             raise ValueError(

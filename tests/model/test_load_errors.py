@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import make_bert
@@ -52,7 +53,7 @@ FAULTS = {
     "no such head": (lambda f: change(f, model_type="gpt2"), "'gpt2', for which transformers .* has no masked"),
     "another modality": (lambda f: change(f, model_type="vit"), "'vit', for which transformers .* has no masked"),
     "heads that do not divide": (lambda f: change(f, num_attention_heads=3), "is not a multiple of the number of att"),
-    "an unknown activation": (lambda f: change(f, hidden_act="lorem"), r"masked language modelling \(KeyError: 'lorem'\)"),
+    "an unknown activation": (lambda f: change(f, hidden_act="lorem"), r"language modelling \(KeyError: 'lorem'\)"),
     "a value of another type": (lambda f: change(f, hidden_size="big"), "'hidden_size' expected int, got str"),
     "more positions": (
         lambda f: change(f, max_position_embeddings=99),
@@ -82,7 +83,7 @@ def test_a_fault_is_named(fault, checkpoint, tmp_path, recwarn):
     spoil, says = FAULTS[fault]
     shutil.copytree(checkpoint, tmp_path / "model")
     spoil(tmp_path / "model")
-    with pytest.raises(ValueError, match=f"^model: .*{says}") as caught:
+    with pytest.raises(ValueError, match=rf"^model: .*{says}") as caught:
         load_model("model", load_tokenizer("model"))
     assert " Accepted: " in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -93,7 +94,7 @@ def test_an_encoder_that_was_resized_without_its_head_is_named(tokenizer, tmp_pa
     model.bert.resize_token_embeddings(len(tokenizer) + 2)
     model.save_pretrained(tmp_path / "resized")
     tokenizer.save_pretrained(tmp_path / "resized")
-    says = "cls.predictions.bias has 1000 instead of 1002.*resize_token_embeddings.*on the whole model, not on its encoder"
+    says = "predictions.bias has 1000 instead of 1002.*resize_token_embeddings.*on the whole model, not on its encoder"
     with pytest.raises(ValueError, match=says):
         load_model("resized", tokenizer)
     assert "REPORT" not in "".join(capsys.readouterr())
@@ -102,16 +103,16 @@ def test_an_encoder_that_was_resized_without_its_head_is_named(tokenizer, tmp_pa
 def test_a_file_that_may_not_be_read_is_named(checkpoint, tokenizer, tmp_path, monkeypatch):
     shutil.copytree(checkpoint, tmp_path / "model")
     denied = PermissionError(13, "Permission denied", "model/model.safetensors")
-    with pytest.raises(ValueError, match=r"model/model.safetensors may not be read here.*Change its permissions") as caught:
-        with loading("model", tmp_path.joinpath("model").relative_to(tmp_path)):
-            raise denied
+    says = "model/model.safetensors may not be read here.*Change its permissions"
+    with pytest.raises(ValueError, match=says) as caught, loading("model", Path("model")):
+        raise denied
     assert caught.value.__cause__ is denied
 
 
 def test_a_lack_of_memory_is_no_fault_of_the_model(checkpoint):
-    with pytest.raises(ValueError, match=r"'bert' does not fit into this machine's memory; its weights have [\d,]+ bytes"):
-        with loading("bert", checkpoint):
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+    says = r"'bert' does not fit into this machine's memory; its weights have [\d,]+ bytes"
+    with pytest.raises(ValueError, match=says), loading("bert", checkpoint):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
 
 # Packages
@@ -120,8 +121,8 @@ def test_a_lack_of_memory_is_no_fault_of_the_model(checkpoint):
 @pytest.mark.parametrize(
     ("said", "package"),
     [
-        ("You need to install loremecab to use MecabTokenizer. See https://pypi.org/", "loremecab"),
-        ("You need to install lojieba to use RoFormerTokenizer. See https://pypi.org/", "lojieba"),
+        ("You need to install loremecab to use MecabTokenizer. See https://example.org", "loremecab"),
+        ("You need to install lojieba to use RoFormerTokenizer. See https://example.org", "lojieba"),
         ("You need to install lacremoses to use XLMTokenizer.", "lacremoses"),
         ("`liktoken` is required to read a `liktoken` file. Install it with `pip install liktoken`.", "liktoken"),
     ],
@@ -131,7 +132,7 @@ def test_a_tokenizers_missing_package_is_named(said, package, checkpoint, monkey
         raise ImportError(said)
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
-    with pytest.raises(MissingPackageError, match=f"^model: the tokenizer of .* needs .*pip install {package}$") as caught:
+    with pytest.raises(MissingPackageError, match=rf"^model: the tokenizer of .* install {package}$") as caught:
         load_tokenizer(checkpoint)
     assert isinstance(caught.value.__cause__, ImportError)
 
@@ -158,13 +159,13 @@ def test_a_sentencepiece_file_needs_sentencepiece_and_not_tiktoken(only_sentence
 
 def test_a_sentencepiece_file_needs_protobuf_too(only_sentencepiece):
     only_sentencepiece["protobuf"] = False
-    with pytest.raises(MissingPackageError, match="not installed here: sentencepiece, protobuf"):
+    with pytest.raises(MissingPackageError, match=r"not installed here: sentencepiece, protobuf"):
         load_tokenizer("spm")
 
 
 def test_a_tokenizer_that_tiktoken_reads_is_not_taken_for_one(only_sentencepiece, tmp_path):
     (tmp_path / "spm" / "spm.model").write_text("IQ== 0\nIg== 1\n")
-    with pytest.raises(ValueError, match="tiktoken"):
+    with pytest.raises(ValueError, match=r"tiktoken"):
         load_tokenizer("spm")
 
 

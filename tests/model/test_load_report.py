@@ -43,7 +43,7 @@ def test_a_new_head_is_counted(tokenizer, said):
     (line,) = said("encoder", tokenizer)
     # A dense layer of 32 x 32, its bias and its norm, and the bias of 1000 tokens; the table is the encoder's.
     count = 32 * 32 + 32 + 2 * 32 + 1000
-    assert line.startswith(f"encoder: the masked-language-modelling head is new: {count:,} parameters start random (cls.")
+    assert line.startswith(f"encoder: the masked-language-modelling head is new: {count:,} parameters start random (")
     assert line.endswith("; left out: pooler.")
 
 
@@ -76,7 +76,7 @@ def test_layers_that_are_not_used_are_named(tokenizer, said, tmp_path):
 def test_a_model_of_which_most_is_missing_is_refused(tokenizer, tmp_path):
     make_bert(tokenizer, num_hidden_layers=1).save_pretrained(tmp_path / "most")
     change_layers(tmp_path / "most", 12)
-    with pytest.raises(ValueError, match="holds no weights for most of the model that its config.json describes"):
+    with pytest.raises(ValueError, match=r"holds no weights for most of the model that its config.json describes"):
         load_model("most", tokenizer)
 
 

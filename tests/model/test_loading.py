@@ -104,7 +104,7 @@ def test_more_tokens_than_embeddings_is_refused(tokenizer, tmp_path, checkpoint)
 def test_a_config_of_another_task_is_refused(tokenizer, tmp_path, checkpoint):
     shutil.copytree(checkpoint, tmp_path / "gpt")
     (tmp_path / "gpt" / "config.json").write_text('{"model_type": "gpt2", "n_layer": 1, "n_head": 1, "n_embd": 8}')
-    with pytest.raises(ValueError, match="'gpt2', for which transformers .* has no masked-language-modelling head"):
+    with pytest.raises(ValueError, match=r"'gpt2', for which transformers .* has no masked-language-modelling head"):
         load_model(tmp_path / "gpt", tokenizer)
 
 

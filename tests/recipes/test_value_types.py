@@ -80,7 +80,7 @@ def test_every_switch_needs_no_word_after_it(name):
     [
         (["--deepspeed", '{"a": '], "^deepspeed: received '{\"a\": '. Accepted: JSON, such as"),
         (["--liger_kernel_config", "lorem"], "^liger_kernel_config: received 'lorem'. Accepted: JSON"),
-        (["--parallelism_config", "lorem"], "^parallelism_config: received 'lorem'. Accepted: an object, which only Py"),
+        (["--parallelism_config", "lorem"], "^parallelism_config: received 'lorem'. Accepted: an object, which"),
     ],
 )
 def test_what_cannot_be_read_is_named(words, says):

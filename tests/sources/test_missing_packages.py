@@ -10,7 +10,7 @@ from mlm_recipes.sources.missing_packages import MissingPackageError, missing_pa
     [
         # as transformers 5.23, accelerate and Python say it
         ("You need to install `lorem` in order to use lorem optimizers: `pip install -U lorem`", ["lorem"]),
-        ("You need to install fugashix to use MecabTokenizer. See https://pypi.org/project/x/", ["fugashix"]),
+        ("You need to install fugashix to use MecabTokenizer. See https://example.org", ["fugashix"]),
         ("The lorem dictionary is not installed. See https://github.com/lorem for installation.", ["lorem"]),
         ("You need to have `loremao>=0.4.0` to use it. Install it with `pip install loremao` or", ["loremao"]),
         ("Install it with `pip install lorem.`", ["lorem"]),
@@ -33,13 +33,15 @@ def test_the_package_is_the_one_that_is_asked_for(said, packages):
 
 
 def test_a_cause_is_asked_too():
-    try:
+    def fail():
         try:
             import lorem_ipsum  # noqa: F401
         except ImportError:
             raise ValueError("Trainer failed to import an optimizer.")  # noqa: B904  # as transformers does
-    except ValueError as error:
-        assert packages_of(error) == ["lorem_ipsum"]
+
+    with pytest.raises(ValueError, match="failed to import") as caught:
+        fail()
+    assert packages_of(caught.value) == ["lorem_ipsum"]
 
 
 def test_what_is_installed_has_the_packages_name():

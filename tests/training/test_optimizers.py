@@ -37,7 +37,7 @@ def known(optim):
 @pytest.mark.parametrize("optim", [name for name in PACKAGES if known(name)])
 def test_the_package_that_an_optimizer_needs_is_named(optim):
     args = MLMConfig(optim=optim, optim_target_modules="all-linear", use_cpu=True)
-    with pytest.raises(MissingPackageError, match=f"^optim: '{optim}' needs a package") as caught:
+    with pytest.raises(MissingPackageError, match=rf"^optim: '{optim}' needs a package") as caught:
         refuse_unusable(args)
     assert str(caught.value).endswith(f"pip install {PACKAGES[optim]}")
     assert caught.value.__cause__ is not None
@@ -59,14 +59,14 @@ def test_optimizers_that_need_no_package_are_accepted(optim):
 )
 def test_what_a_schedule_does_not_take_is_refused(schedule, given, says):
     args = MLMConfig(lr_scheduler_type=schedule, lr_scheduler_kwargs=given, use_cpu=True)
-    with pytest.raises(ValueError, match=f"^lr_scheduler_kwargs: received .*{says}.*Accepted: "):
+    with pytest.raises(ValueError, match=rf"^lr_scheduler_kwargs: received .*{says}.*Accepted: "):
         refuse_unusable(args)
 
 
 def test_a_trainer_refuses_it_at_its_first_step_and_evaluates_all_the_same(tokenizer):
     trainer = make_trainer(tokenizer, NUMBERED, optim="adamw_bnb_8bit")
     assert trainer.evaluate()["eval_loss"] > 0
-    with pytest.raises(MissingPackageError, match="bitsandbytes"):
+    with pytest.raises(MissingPackageError, match=r"bitsandbytes"):
         trainer.train()
 
 
@@ -82,5 +82,5 @@ def test_a_run_is_refused_before_its_text_is_read(capsys):
 
 def test_a_tracker_without_its_package_is_refused_in_python_too(tokenizer, monkeypatch):
     monkeypatch.setattr("mlm_recipes.training.trackers.get_available_reporting_integrations", list)
-    with pytest.raises(MissingPackageError, match="^report_to: 'wandb' needs .*pip install wandb"):
+    with pytest.raises(MissingPackageError, match=r"^report_to: 'wandb' needs .*pip install wandb"):
         make_trainer(tokenizer, NUMBERED, report_to="wandb")

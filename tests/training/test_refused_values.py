@@ -34,7 +34,7 @@ def test_a_value_is_named(values, says):
 
 def test_deepspeed_without_its_package_is_one_line(capsys):
     Path("ds.json").write_text('{"zero_optimization": {"stage": 2}}')
-    with pytest.raises(MissingPackageError, match="^deepspeed: .*pip install deepspeed$"):
+    with pytest.raises(MissingPackageError, match=r"^deepspeed: .*pip install deepspeed$"):
         MLMConfig(deepspeed="ds.json", use_cpu=True)
     assert cli.main(["train", "adapt", "--deepspeed", "ds.json"]) == 2
     said = capsys.readouterr().err
