@@ -111,6 +111,11 @@ def _run(given: list[str], tracebacks: bool) -> int:
 
 def _for_the_user(error: Exception) -> Exception | None:
     """Return an error that the user can fix, or that the run has explained; None for any other."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:  # Python's own
+        return OSError(
+            f"{error.filename}: {error.strerror}. Accepted: files and folders that this user may read and write, on a "
+            "disk with enough space. Check the path and its permissions."
+        )
     if isinstance(error, ValueError | OSError | MemoryError | NotMadeError):
         return error
     if isinstance(error, ImportError):

@@ -127,6 +127,7 @@ def test_another_processs_failure_is_not_called_ours():
         (ImportError("cannot import name 'lorem' from 'mlm_recipes.cli'"), 1, "probably a fault of mlm-recipes"),
         (AssertionError("rows"), 1, "^mlm-recipes: error: AssertionError: rows. This is probably a fault"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 1, "probably a fault"),
+        (PermissionError(13, "Permission denied", "notes.txt"), 2, "error: notes.txt: Permission denied. Accepted: "),
         (MemoryError("it has 3 bytes"), 2, "^mlm-recipes: error: it has 3 bytes"),
         (KeyboardInterrupt(), 130, "^mlm-recipes: interrupted$"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import pytest
 from transformers import TrainingArguments
@@ -105,6 +106,14 @@ def test_a_name_that_nobody_has_stays_a_type_error_in_python():
         MLMConfig(learning_rat=1)
     with pytest.raises(TypeError, match=r"lorem: no such value. `mlm-recipes train --help`"):
         MLMConfig(lorem=1)
+
+
+def test_a_subclass_may_have_more_values():
+    @dataclass
+    class Mine(MLMConfig):
+        lorem: int = 0
+
+    assert Mine(lorem=3, use_cpu=True).lorem == 3
 
 
 def test_the_trainers_former_argument_has_a_hint(tiny_bert, tokenizer):
