@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import IBertConfig, IBertForMaskedLM
+from transformers import IBertConfig, IBertForMaskedLM, PerceiverConfig, PerceiverForMaskedLM
 
 from mlm_recipes import load_model
 from mlm_recipes.model.embeddings import embedding_rows
@@ -15,6 +15,15 @@ def test_embeddings_that_are_no_torch_embedding_are_counted(tokenizer):
     assert embedding_rows(model) == 1000
     model.save_pretrained("ibert")
     assert embedding_rows(load_model("ibert", tokenizer)) == 1000
+
+
+def test_latents_are_not_taken_for_tokens():
+    size = {"num_latents": 8, "d_latents": 16, "d_model": 16, "num_blocks": 1, "num_self_attends_per_block": 1}
+    config = PerceiverConfig(vocab_size=40, num_self_attention_heads=2, num_cross_attention_heads=2, **size)
+    model = PerceiverForMaskedLM(config)
+    assert len(model.get_input_embeddings()) == 8
+    with pytest.raises(ValueError, match=r"PerceiverForMaskedLM has no table of token embeddings"):
+        embedding_rows(model)
 
 
 @pytest.mark.parametrize("model", [torch.nn.Linear(2, 2), torch.nn.Identity()], ids=["linear", "identity"])
