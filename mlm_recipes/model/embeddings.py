@@ -21,7 +21,8 @@ def embedding_rows(model: Any) -> int:
         table = model.get_input_embeddings()
     except (AttributeError, NotImplementedError):  # transformers raises one or the other, depending on its version
         table = None
-    weight = getattr(table, "weight", None)  # not a table itself: Perceiver returns its latents, which are no tokens
+    # Not a table itself: Perceiver returns its latents, which are no tokens.
+    weight: Any = getattr(table, "weight", None)
     if getattr(weight, "ndim", 0) != 2:
         raise ValueError(
             f"model: {type(model).__name__} has no table of token embeddings, one row for each token. Accepted: an "

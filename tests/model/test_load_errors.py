@@ -89,7 +89,7 @@ def test_a_fault_is_named(fault, checkpoint, tmp_path, recwarn):
     assert "\n" not in str(caught.value)
 
 
-def test_an_encoder_that_was_resized_without_its_head_is_named(tokenizer, tmp_path, capsys):
+def test_an_encoder_that_was_resized_without_its_head_is_named(tokenizer, tmp_path, caplog):
     model = make_bert(tokenizer)
     model.bert.resize_token_embeddings(len(tokenizer) + 2)
     model.save_pretrained(tmp_path / "resized")
@@ -97,7 +97,7 @@ def test_an_encoder_that_was_resized_without_its_head_is_named(tokenizer, tmp_pa
     says = "predictions.bias has 1000 instead of 1002.*resize_token_embeddings.*on the whole model, not on its encoder"
     with pytest.raises(ValueError, match=says):
         load_model("resized", tokenizer)
-    assert "REPORT" not in "".join(capsys.readouterr())
+    assert "REPORT" not in caplog.text
 
 
 def test_a_file_that_may_not_be_read_is_named(checkpoint, tokenizer, tmp_path, monkeypatch):
@@ -151,10 +151,10 @@ def only_sentencepiece(tokenizer, tmp_path, monkeypatch):
     return here
 
 
-def test_a_sentencepiece_file_needs_sentencepiece_and_not_tiktoken(only_sentencepiece, capsys):
+def test_a_sentencepiece_file_needs_sentencepiece_and_not_tiktoken(only_sentencepiece, caplog):
     with pytest.raises(MissingPackageError, match=r"only a SentencePiece file, needs .*: sentencepiece\. ") as caught:
         load_tokenizer("spm")
-    assert "tiktoken" not in str(caught.value) + "".join(capsys.readouterr())
+    assert "tiktoken" not in str(caught.value) + caplog.text
 
 
 def test_a_sentencepiece_file_needs_protobuf_too(only_sentencepiece):
