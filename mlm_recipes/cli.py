@@ -10,13 +10,15 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import __version__
 from .report.printing import say, take_any_letter
 from .sources.credentials import without_credentials
-from .sources.escaping import terminal
+from .sources.escaping import first_line, terminal
+from .sources.missing_packages import missing_package
 from .sources.names import did_you_mean
 from .training import tolerated_failures
 from .training.gpu_allocator import use_expandable_segments
@@ -39,6 +41,9 @@ examples:
   mlm-recipes train --help                            every value a recipe can set
 """
 
+#: The flag of every verb, and the variable of the environment, that show an error's traceback.
+TRACEBACK, DEBUG = "--traceback", "MLM_RECIPES_DEBUG"
+
 RECIPE_VERBS = {
     "train": "train a model, and measure it before and after",
     "reference": "run the tutorial's own loop, in plain torch",
@@ -51,15 +56,21 @@ RECIPE_VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0: success. 1: `verify`, `inspect` or `compare` found a problem. 2: an error that the user can fix. 3: the model is
-    trained and saved, but something after that failed, as the run reported. 75: the run was stopped (SIGINT, SIGTERM,
-    SIGUSR1) and has saved a checkpoint. 130: any other interruption.
+    0: success. 1: `verify`, `inspect` or `compare` found a problem, or an error that nobody expected, whose traceback
+    is in a file (`report/unexpected_error.py`). 2: an error that the user can fix. 3: the model is trained and saved,
+    but something after that failed, as the run reported. 75: the run was stopped (SIGINT, SIGTERM, SIGUSR1) and has
+    saved a checkpoint. 130: any other interruption.
 
-    With MLM_RECIPES_DEBUG=1 in the environment, an error keeps its traceback.
+    With --traceback, or MLM_RECIPES_DEBUG=1 in the environment, Python shows an error's traceback.
     """
     take_any_letter()
     use_expandable_segments()
     given = list(sys.argv[1:] if arguments is None else arguments)
+    with _shown_tracebacks(TRACEBACK in given) as shown:
+        return _run([word for word in given if word != TRACEBACK], shown)
+
+
+def _run(given: list[str], tracebacks: bool) -> int:
     parser, known = _parser()
     if not given:
         parser.print_help()
@@ -77,11 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verb is None:
             return _inspect(given[1:]) if given[0] == "inspect" else _recipe_verb(given[0], given[1:])
         return verb.run(verb) or 0
-    except (ValueError, OSError, MemoryError, NotMadeError) as error:
-        if os.environ.get("MLM_RECIPES_DEBUG") == "1":
+    except Exception as error:
+        if tracebacks:
             raise
+        if (told := _for_the_user(error)) is None:
+            return _unexpected(error, given)
         if os.environ.get("RANK", "0") == "0":  # only the main process reports
-            say(f"mlm-recipes: error: {_shown(error)}", error=True)
+            say(f"mlm-recipes: error: {_shown(told)}", error=True)
         return tolerated_failures.EXIT_CODE if isinstance(error, NotMadeError) else 2
     except KeyboardInterrupt as interrupt:
         said = str(interrupt)  # set by mlm_recipes.training.stop_signals.Interrupted: a checkpoint was saved
@@ -96,6 +109,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _leave_process_group()
 
 
+def _for_the_user(error: Exception) -> Exception | None:
+    """Return an error that the user can fix, or that the run has explained; None for any other."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:  # Python's own
+        return OSError(
+            f"{error.filename}: {error.strerror}. Accepted: files and folders that this user may read and write, on a "
+            "disk with enough space. Check the path and its permissions."
+        )
+    if isinstance(error, ValueError | OSError | MemoryError | NotMadeError):
+        return error
+    if isinstance(error, ImportError):
+        return missing_package(error, "this command", "Accepted: values for which no other package is needed.")
+    if isinstance(error, RuntimeError) and "torch" in sys.modules:
+        from .training.out_of_memory import is_out_of_memory
+
+        if is_out_of_memory(error):
+            return MemoryError(
+                f"memory: {first_line(error)}. Accepted: a run that fits into this machine's memory. Lower "
+                "--per_device_train_batch_size, --per_device_eval_batch_size or --max_length, or take a smaller model."
+            )
+    return None
+
+
+def _unexpected(error: Exception, given: Sequence[str]) -> int:
+    """Keep the traceback of an error that nobody expected, say where it is, and return the exit code.
+
+    Every process does this, since one may fail alone.
+    """
+    from .report.unexpected_error import keep, sentence
+
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:  # torchrun's agent reads the first process's error from there
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+        with suppress(OSError):
+            get_error_handler().record_exception(error)
+    rank = "" if os.environ.get("WORLD_SIZE", "1") == "1" else f"process {os.environ.get('RANK')}: "
+    say(f"mlm-recipes: error: {rank}{_shown(sentence(error, keep(error, given)))}", error=True)
+    return 1
+
+
+@contextmanager
+def _shown_tracebacks(asked: bool) -> Iterator[bool]:
+    """Within `with`, show the tracebacks of tolerated failures too, if `asked`; yield whether they are shown."""
+    before = os.environ.get(DEBUG)
+    if asked:
+        os.environ[DEBUG] = "1"
+    try:
+        yield os.environ.get(DEBUG) == "1"
+    finally:
+        if asked:
+            os.environ.pop(DEBUG)
+            os.environ |= {} if before is None else {DEBUG: before}
+
+
 def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     """Return the parser, and the names of all commands."""
     parser = argparse.ArgumentParser(
@@ -105,6 +171,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument(TRACEBACK, action="store_true", help="after any verb: show the traceback of an error")
     parser.add_argument("--version", action="version", version=f"mlm-recipes {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", title="verbs")
 
@@ -271,6 +338,7 @@ def _print_values(verb: str) -> None:
         print("and split batches, padding, masks, order, evaluation, kill and resume. Exit code 1 if a check fails.")
     if verb == "train":
         print("Without RECIPE: quickstart for a built-in model, adapt for any other.")
+    print("--traceback: show the traceback of an error.")
     print("Each --name value overrides the recipe's value, which overrides the default shown here:\n")
     own, ours = own_fields(), MLMConfig.__annotations__
     for name, item in own.items():

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from ..metrics_file import OldAndNew, Resumed
+from .foreign import foreign, newest_foreign
 from .storage import MANIFEST, fault, list_checkpoints, newest_whole
 from .value_kinds import CAUSES, METRIC_DRIVEN, REMADE, kind
 
@@ -38,13 +39,15 @@ def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
         asked: a checkpoint's folder, a run folder (its newest complete checkpoint), or True: the newest in
             `output_dir`. Checkpoints that are skipped are logged.
 
-    Raises: FileNotFoundError if there is none; ValueError if the named one is incomplete or damaged.
+    Raises: FileNotFoundError if there is none; ValueError if the named one is incomplete or damaged, or if there is
+    only one of another program (`mlm_recipes.checkpoints.foreign`).
     """
     place = Path(output_dir) if resume_request(asked) is True else Path(str(asked)).expanduser()
     if (newest := newest_whole(place)) is not None:
         return newest
     beside = ", ".join(str(path) for path in list_checkpoints(place.parent) if path != place)
     others = f"The same folder also holds {beside}. " if beside else ""
+    _refuse_foreign(place, others)
     if place.is_dir() and ((place / MANIFEST).exists() or re.fullmatch(r"checkpoint-\d+", place.name)):
         wrong = fault(place)
         if wrong is None:
@@ -61,6 +64,20 @@ def find_checkpoint(asked: str | Path | bool, output_dir: str | Path) -> Path:
             or "Start the run again without --resume_from_checkpoint. To save checkpoints, pass --save_strategy epoch, "
             "or steps with --save_steps."
         )
+    )
+
+
+def _refuse_foreign(place: Path, others: str) -> None:
+    """Raise ValueError if `place` is another program's checkpoint, or holds no other."""
+    itself = foreign(place) if not (place / MANIFEST).exists() else None
+    found = (place, itself) if itself is not None else newest_foreign(place)
+    if found is None:
+        return
+    path, other = found
+    raise ValueError(
+        f"resume_from_checkpoint: {str(path)!r} is {other.what}. It does not say which text, masks and order of "
+        f"examples its run had, so that run cannot be resumed exactly. Accepted: a checkpoint that MLMTrainer saved. "
+        f"{others}{other.next_step}"
     )
 
 

@@ -15,6 +15,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from .foreign import foreign
+
 logger = logging.getLogger(__name__)
 
 #: Lists a checkpoint's files, with the size and the sha256 of each.
@@ -57,7 +59,8 @@ def fault(checkpoint: Path, content: bool = True) -> str | None:
         if text != _manifest(files):
             return f"its {MANIFEST} is damaged"
     except FileNotFoundError:
-        return f"it has no {MANIFEST}, which is written last"
+        other = foreign(checkpoint)
+        return f"it is {other.what}" if other is not None else f"it has no {MANIFEST}, which is written last"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"its {MANIFEST} cannot be read"
     for name, written in sizes.items():

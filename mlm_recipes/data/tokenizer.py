@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, tokenization_utils_tokenizers
 
+from ..model.load_errors import loading
+from ..model.load_report import held_back
 from ..sources import remote_code
 from ..sources.model_folder import model_folder
 
@@ -51,9 +53,11 @@ def load_any_tokenizer(
     folder = model_folder(name, revision, with_code=trusted)
     code = remote_code.loading(str(name), folder, trust_remote_code)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **code)
+        # What it falls back to does not read the file either; the error names what does.
+        with loading(name, folder, "tokenizer"), held_back(tokenization_utils_tokenizers.logger, "Falling back"):
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, **code)
     except ValueError as error:
-        if not trusted and "trust_remote_code" in str(error):
+        if not trusted and "trust_remote_code" in str(error.__cause__):
             raise remote_code.refusal(str(name)) from error
         raise
     return tokenizer

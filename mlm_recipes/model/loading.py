@@ -1,4 +1,4 @@
-"""Loads a model, and reports which of its weights are missing."""
+"""Loads a model, and says which of its weights are new."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreT
 
 from ..sources import remote_code
 from ..sources.model_folder import built_in_models, model_folder
+from .embeddings import embedding_rows
+from .load_errors import loading
+from .load_report import mismatch, report, without_load_report
 
 logger = logging.getLogger(__name__)
 
@@ -49,25 +52,15 @@ def load_model(
 
     Weights are read from safetensors only. The model's own code is run only if `trust_remote_code` is its name.
 
+    One line is logged if the masked-language-modelling head, or anything else, starts from random values.
+
     Raises: ValueError for a folder without such weights, a model that needs its own code, one that transformers
-    cannot load with a masked-language-modelling head, or one with fewer embeddings than the tokenizer has tokens.
+    cannot load with a masked-language-modelling head, or one with fewer embeddings than the tokenizer has tokens;
+    MissingPackageError, a ValueError and an ImportError, for one that needs a package which is not installed.
     """
-    model, missing = load_model_and_missing(
+    return load_model_and_missing(
         name, tokenizer, from_scratch=from_scratch, revision=revision, trust_remote_code=trust_remote_code
-    )
-    warn_of_missing(name, missing)
-    return model
-
-
-def warn_of_missing(name: str | Path, missing: list[str]) -> None:
-    """Log which weights of a model start from random values, if any; `load_model_and_missing` returns them."""
-    if missing:
-        logger.warning(
-            "%s has no trained masked-language-modelling head: %d weights start from random values (%s).",
-            name,
-            len(missing),
-            ", ".join(missing[:3]),
-        )
+    )[0]
 
 
 def load_model_and_missing(
@@ -88,8 +81,14 @@ def load_model_and_missing(
     if not random and not has_weights(name, revision):
         raise _without_safetensors(name, folder)
     missing: list[str] = []
-    try:
+    with loading(name, folder):
         config = AutoConfig.from_pretrained(folder, **code)
+    if random:
+        config.__dict__.pop("quantization_config", None)  # it describes the weights that are not loaded
+    else:
+        _refuse_quantized(name, config)
+    found: dict[str, Any] = {}
+    with loading(name, folder), without_load_report():
         if random:
             special = ("pad", "cls", "sep", "bos", "eos", "mask")
             ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id", None) for kind in special}
@@ -102,16 +101,17 @@ def load_model_and_missing(
             config.vocab_size = len(tokenizer)
             model: Any = AutoModelForMaskedLM.from_config(config, dtype=torch.float32, **code)
         else:
-            model, loading = AutoModelForMaskedLM.from_pretrained(
-                folder, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True, **code
-            )
-            missing = sorted(loading["missing_keys"])
-    except (ValueError, OSError) as error:
-        raise ValueError(
-            f"model: {str(name)!r} cannot be loaded for masked language modelling ({str(error).splitlines()[0]}) "
-            "Accepted: an encoder that transformers' AutoModelForMaskedLM knows, with safetensors weights."
-        ) from error
-    embeddings = model.get_input_embeddings().num_embeddings
+            model, found = AutoModelForMaskedLM.from_pretrained(
+                folder, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True,
+                ignore_mismatched_sizes=True, **code  # refused below, with the sizes
+            )  # fmt: skip
+    embeddings = embedding_rows(model)
+    if found:
+        if (wrong := mismatch(str(name), found["mismatched_keys"], embeddings)) is not None:
+            raise ValueError(wrong)
+        missing = sorted(found["missing_keys"])
+        if (said := report(str(name), model, missing, found["unexpected_keys"])) is not None:
+            logger.warning(said)
     if embeddings < len(tokenizer):
         raise ValueError(
             f"model: {str(name)!r} has {embeddings} token embeddings but its tokenizer has {len(tokenizer)} tokens. "
@@ -119,6 +119,18 @@ def load_model_and_missing(
             "model.resize_token_embeddings(len(tokenizer))."
         )
     return model, missing
+
+
+def _refuse_quantized(name: str | Path, config: Any) -> None:
+    """Raise ValueError for a model whose weights are quantized: integers cannot be trained."""
+    given = getattr(config, "quantization_config", None)
+    if given is None:
+        return
+    method = given.get("quant_method") if isinstance(given, dict) else getattr(given, "quant_method", None)
+    raise ValueError(
+        f"model: {str(name)!r} has quantized weights (quant_method {getattr(method, 'value', method)}), which cannot "
+        "be trained. Accepted: weights in float32, bfloat16 or float16. Use the model that it was made from."
+    )
 
 
 def _without_safetensors(name: str | Path, folder: Path) -> ValueError:

@@ -9,6 +9,7 @@ import torch
 
 from ..masking.batch_layout import joined_row
 from . import flash_attention
+from .embeddings import embedding_rows
 from .evaluation_mode import evaluation_mode
 from .exact_float32 import exact_float32
 from .joined_attention import NAME
@@ -57,7 +58,7 @@ def _difference(model: Any, half: torch.dtype | None) -> str | None:
     lengths = [5, min(max_positions(model), 512, window + 9), 1]
     # From the end of the vocabulary downwards, since special tokens are at its beginning (at its end in ESM, which
     # looks at the masks of a whole row): a dependence on them must show.
-    last, pad = model.get_input_embeddings().num_embeddings - 1, model.config.pad_token_id
+    last, pad = embedding_rows(model) - 1, model.config.pad_token_id
     parts = [(last - torch.arange(length, device=device)) % (last + 1) for length in lengths]
     parts = [part.where(part != pad, last) for part in parts]
     padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=pad or 0)

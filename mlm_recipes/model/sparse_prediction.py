@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from .embeddings import embedding_rows
 from .evaluation_mode import evaluation_mode
 from .exact_float32 import exact_float32
 
@@ -56,7 +57,7 @@ def unsupported(model: Any, bound: float = 1e-4) -> str | None:
         return "it has no encoder separate from its head"
     device = next(model.parameters()).device
     try:
-        ids = torch.arange(4, device=device).remainder(model.get_input_embeddings().num_embeddings).unsqueeze(0)
+        ids = torch.arange(4, device=device).remainder(embedding_rows(model)).unsqueeze(0)
         attended, positions = torch.ones_like(ids), torch.tensor([1, 3], device=device)
         with evaluation_mode(model), exact_float32():
             dense = model(input_ids=ids, attention_mask=attended).logits[0, positions]

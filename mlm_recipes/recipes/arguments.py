@@ -7,10 +7,8 @@ import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, cast
 
 import yaml
 from transformers import HfArgumentParser
@@ -18,6 +16,7 @@ from transformers import HfArgumentParser
 from ..sources.model_folder import built_in_models
 from ..sources.names import did_you_mean
 from ..training.config import MLMConfig, field_names, refuse_unknown
+from .value_types import fits, parser_options
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -61,7 +60,8 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     >>> read_config("quickstart", {"learning_rat": 1e-4})
     Traceback (most recent call last):
     ...
-    ValueError: learning_rat: no such value. Did you mean 'learning_rate'? `mlm-recipes train --help` lists them.
+    mlm_recipes.training.config.UnknownNameError: learning_rat: no such value. Did you mean 'learning_rate'? \
+`mlm-recipes train --help` lists them.
     """
     given = dict(overrides or {})
     refuse_unknown(given)
@@ -171,10 +171,17 @@ _COMPLAINTS = {
     r"invalid choice: (?P<received>.+) \(choose from (?P<choices>.+)\)": "",
     r"Truthy value expected: got (?P<received>.+) but expected one of .*": "true or false",
     r"expected (?:one|at least one) argument": "a value after the flag",
+    r"invalid [A-Z][a-z]\w+ value: (?P<received>.+)": "an object, which only Python can pass",
+    r"invalid JSON value: '(?P<received>.+)'(?P<why> \(.+\))?": "JSON, such as '{\"key\": 1}'",
 }
 
 
 class _Parser(HfArgumentParser):
+    def add_argument(self, *flags: Any, **options: Any) -> Any:
+        # transformers' parser calls this for each field.
+        name = flags[0].removeprefix("--")
+        return super().add_argument(*flags, **options | (parser_options(name) if name in field_names() else {}))
+
     def error(self, message: str) -> Any:
         flag = re.fullmatch(r"argument --(?P<name>\w+)(?:/--[\w-]+)*: (?P<complaint>.*)", message)
         for pattern, accepted in _COMPLAINTS.items():
@@ -202,7 +209,7 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
     if unknown:
         name = unknown[0].split("=")[0]
         if name.startswith("-"):
-            refuse_unknown([name.lstrip("-").replace("-", "_")])
+            refuse_unknown([name.lstrip("-").replace("-", "_")], on_command_line=True)
         raise ValueError(
             f"{name}: received without a flag. Accepted: the recipe first, then --name value, as in mlm-recipes train "
             "recipes/adapt.yaml --corpus notes.txt. Put it first, or write --NAME in front of it."
@@ -216,11 +223,11 @@ def _convert(values: Mapping[str, Any]) -> dict[str, Any]:
     A value that already has its field's type, such as one from the command line, is unchanged; any other plain value is
     parsed like one on the command line.
     """
-    fields, kinds = {item.name: item for item in dataclasses.fields(MLMConfig)}, get_type_hints(MLMConfig)
+    fields = {item.name: item for item in dataclasses.fields(MLMConfig)}
     found = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in values.items()}
     for name, value in found.items():
         plain = isinstance(value, str | int | float)
-        if not plain and not _fits(value, kinds[name]) and not (value is None and fields[name].default is None):
+        if not plain and not fits(value, name) and not (value is None and fields[name].default is None):
             raise ValueError(
                 f"{name}: received {value!r}. Accepted: a value such as {fields[name].default!r}. "
                 "`mlm-recipes train --help` describes it."
@@ -228,17 +235,6 @@ def _convert(values: Mapping[str, Any]) -> dict[str, Any]:
     written = [
         f"--{name}={value}"
         for name, value in found.items()
-        if isinstance(value, str | int | float) and not _fits(value, kinds[name])
+        if isinstance(value, str | int | float) and not fits(value, name)
     ]
     return found | parse_arguments(written)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Tell whether a value has exactly one of a field's types, none of which may be an enumeration.
-
-    >>> _fits(3, int), _fits(3, float), _fits(True, int), _fits("runs", str | None), _fits([1], list[int] | None)
-    (True, False, False, True, True)
-    """
-    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    plain = [get_origin(each) or each for each in kinds]
-    return type(value) in plain and not any(isinstance(each, type) and issubclass(each, Enum) for each in plain)

@@ -21,6 +21,7 @@ from ..inspection_file import Duplicates, InspectedModel, Layout, RowFacts, Text
 from ..masking.batch_layout import labelled
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.random_keys import Ints
+from ..model.embeddings import embedding_rows
 from ..model.loading import load_model_and_missing, starts_random
 from ..model.padding_free import use_padding_free
 from ..model.positions import max_positions, usable_length
@@ -82,7 +83,7 @@ class Subject:
             "parameters": None if self.model is None else self.model.num_parameters(),
             "random_weights": starts_random(self.config.model, self.config.from_scratch),
             "vocabulary": len(self.tokenizer),
-            "embeddings": None if self.model is None else self.model.get_input_embeddings().num_embeddings,
+            "embeddings": None if self.model is None else embedding_rows(self.model),
             "max_positions": None if positions is None or positions >= WHOLE else positions,
             "mask_token": self.tokenizer.mask_token,
             "missing_weights": self.missing_weights,

@@ -39,7 +39,8 @@ from ..metrics_file import (
     Unit,
     with_rows,
 )
-from ..model.loading import load_model_and_missing, starts_random, warn_of_missing
+from ..model.embeddings import embedding_rows
+from ..model.loading import load_model_and_missing, starts_random
 from ..model.positions import usable_length
 from ..report.first_screen import about_the_text
 from ..sources.credentials import without_credentials
@@ -172,7 +173,6 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         )
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
-        warn_of_missing(config.model, missing)
         max_length = usable_length(config.max_length, model, default_length)
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
@@ -188,7 +188,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         prompts = Prompts.choose(held_out, tokenizer, config.evaluation_seed, config.prompts_compared, max_length)
     else:
         prompts = Prompts.read(config.prompts, tokenizer.mask_token)
-    vocabulary = int(cast(Any, model).get_input_embeddings().num_embeddings)
+    vocabulary = embedding_rows(model)
     if stream:
         sample = rows_of(stream.sample, tokenizer, max_length, **config.rows())
         counts = token_counts((row["input_ids"] for row in sample), vocabulary)

@@ -24,6 +24,7 @@ from .. import __version__
 from ..checkpoints.storage import STAGED, clear_staged, list_checkpoints
 from ..metrics_file import Metrics
 from ..report import run_report
+from ..report.unexpected_error import happening_in
 from ..training.processes import all_or_none
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,8 @@ def held(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK, fallback_to_soft=False)
     try:
         all_or_none(lambda: _lock(lock, folder) if PartialState().is_main_process else None)
-        yield
+        with happening_in(folder):
+            yield
     finally:
         if lock.is_locked:
             with suppress(OSError):  # Windows cannot remove an open file; there, releasing the lock removes it

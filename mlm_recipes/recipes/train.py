@@ -17,6 +17,7 @@ from ..evaluation.before_after import State
 from ..metrics_file import Evaluation, LoggedStep, Loop, Metrics
 from ..report import wording
 from ..training.config import MLMConfig
+from ..training.optimizers import refuse_unusable
 from ..training.processes import all_or_none, from_main
 from ..training.tolerated_failures import NotMade
 from ..training.trackers import Trackers, refuse_missing
@@ -70,6 +71,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     """
     plan = plan_run(recipe, overrides)
     refuse_missing(plan.config.report_to)
+    refuse_unusable(plan.config)
     run = prepare(plan.config)
     minutes = run.config.train_minutes
     if minutes is not None:

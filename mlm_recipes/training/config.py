@@ -19,6 +19,8 @@ from ..sources.names import did_you_mean
 from . import precision
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
+from .other_names import hint
+from .refused_values import check_objects, refused
 from .torchrun_restarts import rejoin_process_group
 
 # Values that describe where and how a run is started, not the run itself. recipe.yaml omits them, so that it can be run
@@ -45,22 +47,13 @@ PLACE = {
 #: one works while the first is held up.
 _WORKERS_ON_CUDA = 2
 
-# Common names for a value, and transformers' name for it.
-COMMON = {
-    "batch_size": "per_device_train_batch_size",
-    "epochs": "num_train_epochs",
-    "lr": "learning_rate",
-    "mask_prob": "mlm_probability",
-    "output": "output_dir",
-    "steps": "max_steps",
-}
-
 
 @dataclass
 class MLMConfig(TrainingArguments):
     """All of transformers' TrainingArguments, and the values that masked-language modelling needs in addition.
 
-    Raises: ValueError from the constructor, for a value that is out of range.
+    Raises: ValueError from the constructor, for a value that is out of range; UnknownNameError, a ValueError and a
+    TypeError, for a name that no value has.
 
     >>> config = MLMConfig(mlm_probability=0.2, use_cpu=True)
     >>> config.corpus, config.model, config.mlm_probability
@@ -359,8 +352,15 @@ class MLMConfig(TrainingArguments):
         default=False, metadata={"help": "Must be false, since the collator needs example_id."}
     )
 
+    def __new__(cls, *args: Any, **values: Any) -> MLMConfig:
+        """Refuse an unknown name with what to write instead, before Python refuses it without."""
+        if cls is MLMConfig:  # a subclass may have more values
+            refuse_unknown(values)
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         check(self)
+        check_objects(self)
         if not torch.accelerator.is_available():
             # Explicit, because otherwise each of torchrun's processes would train its own model: transformers looks
             # for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
@@ -391,7 +391,8 @@ class MLMConfig(TrainingArguments):
         # transformers would let accelerate compile the whole model, and switch TF32 on. None of this is its concern.
         compiled = compile_option(self.torch_compile, self.torch_compile_backend, self.torch_compile_mode)
         self._set_compile(CompileOption(False))
-        super().__post_init__()
+        with refused(self):
+            super().__post_init__()
         self._set_compile(compiled)
         if given is None and on_cuda and self.dataloader_pin_memory:
             config: Any = self.accelerator_config
@@ -458,16 +459,22 @@ def own_fields() -> dict[str, dataclasses.Field[Any]]:
     return {item.name: item for item in dataclasses.fields(MLMConfig) if item.name not in upstream}
 
 
-def refuse_unknown(values: Iterable[str], where: str = "") -> None:
-    """Raise ValueError for an unknown name, with the nearest known one; `where` is a prefix that says where it was.
+class UnknownNameError(ValueError, TypeError):
+    """No value of a config has this name. A TypeError too, as for any unknown keyword argument."""
+
+
+def refuse_unknown(values: Iterable[str], where: str = "", on_command_line: bool = False) -> None:
+    """Raise UnknownNameError for an unknown name, with what to write instead; `where` says where it was, as a prefix.
 
     >>> refuse_unknown(["learning_rate", "lr"], "mine.yaml: ")
     Traceback (most recent call last):
     ...
-    ValueError: mine.yaml: lr: no such value. Did you mean 'learning_rate'? `mlm-recipes train --help` lists them.
+    mlm_recipes.training.config.UnknownNameError: mine.yaml: lr: no such value. Did you mean 'learning_rate'? \
+`mlm-recipes train --help` lists them.
     """
     known = field_names()
     for name in values:
         if name not in known:
-            near = f" Did you mean {COMMON[name]!r}?" if name in COMMON else did_you_mean(str(name), known)
-            raise ValueError(f"{where}{name}: no such value.{near} `mlm-recipes train --help` lists them.")
+            said = hint(str(name), on_command_line)
+            near = f" {said}" if said else did_you_mean(str(name), known)
+            raise UnknownNameError(f"{where}{name}: no such value.{near} `mlm-recipes train --help` lists them.")

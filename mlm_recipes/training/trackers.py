@@ -13,6 +13,7 @@ from transformers.integrations.integration_utils import (
     get_reporting_integration_callbacks,
 )
 
+from ..sources.missing_packages import needs
 from ..sources.names import did_you_mean
 from .tolerated_failures import NotMade
 
@@ -46,9 +47,8 @@ clearml, codecarbon, comet_ml, dagshub, dvclive, flyte, kubeflow, mlflow, neptun
                 f"{', '.join(known)}."
             )
         if name not in [*get_available_reporting_integrations(), *_NOT_LISTED]:
-            raise ValueError(
-                f"report_to: received {name!r}, which is not installed here. Accepted: none, or a tracker that is. "
-                f"Install it (pip install {_PACKAGES.get(name, name)}), or leave report_to out."
+            raise needs(
+                f"report_to: {name!r}", [_PACKAGES.get(name, name)], "Accepted: none, or a tracker that is installed."
             )
 
 

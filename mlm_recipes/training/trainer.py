@@ -31,12 +31,13 @@ from ..model.loss import masked_lm_loss
 from ..model.positions import first_position, usable_length
 from ..model.sparse_prediction import only_at
 from .compiled_regions import CompiledRegions
-from .config import MLMConfig
+from .config import MLMConfig, UnknownNameError
 from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual
 from .inputs import check_stream, from_text, texts_of, token_rows
 from .loader_workers import end_workers
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
+from .optimizers import refuse_unusable
 from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
@@ -44,6 +45,7 @@ from .resumable_trainer import ResumableTrainer
 from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
 from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
+from .trackers import refuse_missing
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +97,8 @@ class MLMTrainer(ResumableTrainer):
         processing_class: Any = None,
         **kwargs: Any,
     ) -> None:
+        if "tokenizer" in kwargs:
+            raise UnknownNameError("tokenizer: no such argument. Write processing_class, as in transformers 5.")
         args = args if args is not None else MLMConfig()
         if not isinstance(args, MLMConfig):
             raise ValueError(
@@ -107,6 +111,7 @@ class MLMTrainer(ResumableTrainer):
                 "a pickle of its arguments that contains the token. Use mlm_recipes.train(push_to_hub=True), or upload "
                 "the folder of save_model() with `hf upload`."
             )
+        refuse_missing(args.report_to)
         for name in ("compute_metrics", "preprocess_logits_for_metrics"):
             if kwargs.get(name) is not None:
                 raise ValueError(
@@ -191,6 +196,8 @@ class MLMTrainer(ResumableTrainer):
         return token_rows(rows, name, lambda text: to_rows(text, tokenizer, self._max_length, **self._how_to_rows))
 
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        if self.optimizer is None and self.optimizer_cls_and_kwargs is None:
+            refuse_unusable(self.args)
         self.graphs = None
         try:
             return super()._train(*args, **kwargs)

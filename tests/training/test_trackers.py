@@ -120,7 +120,7 @@ def test_a_tracker_is_closed_when_training_fails(short_text, monkeypatch):
 def test_a_missing_tracker_is_an_error_before_any_work(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr("importlib.util.find_spec", lambda given, *more: None)
-    with pytest.raises(ValueError, match=f"'{name}', which is not installed here.*pip install {name}"):
+    with pytest.raises(ValueError, match=f"'{name}' needs a package that is not installed here.*pip install {name}"):
         train("quickstart", corpus="no-such-corpus", report_to=name)
     assert not list(Path.cwd().iterdir())
 
