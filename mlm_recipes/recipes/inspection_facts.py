@@ -15,11 +15,13 @@ from ..data.columns import column
 from ..data.corpus import Corpus
 from ..data.rows import to_rows, tokenize
 from ..data.text_statistics import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
-from ..data.tokenizer import has_tokenizer, load_any_tokenizer, load_or_train_tokenizer, require_mask_token
+from ..data.tokenizer import find_tokenizer
 from ..inspection_file import Duplicates, InspectedModel, Layout, RowFacts, TextFacts
 from ..masking.batch_layout import labelled
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.random_keys import Ints
+from ..masking.vocabulary import require_mask_token
+from ..model.fit import embedding_rows
 from ..model.loading import load_model_and_missing, starts_random
 from ..model.padding_free import use_padding_free
 from ..model.positions import max_positions, usable_length
@@ -47,16 +49,13 @@ class Subject:
         """Load the text and the model of the config; a model that cannot be loaded becomes a problem."""
         corpus = load_text(config, count_near_duplicates=True)
         problems: list[str] = []
-        if has_tokenizer(config.model, config.model_revision) and not config.from_scratch:
-            tokenizer: Any = load_any_tokenizer(config.model, config.model_revision, config.trust_remote_code)
-            try:
-                require_mask_token(tokenizer, config.model)
-            except ValueError as error:
-                problems.append(str(error))
-        else:
-            tokenizer = load_or_train_tokenizer(
-                config.model, corpus["train"]["text"], **config.start(), vocab_size=config.vocab_size
+        tokenizer: Any = find_tokenizer(config.model, corpus["train"]["text"], **config.vocabulary())
+        try:
+            require_mask_token(
+                tokenizer, *(("model", config.model) if config.tokenizer is None else ("tokenizer", config.tokenizer))
             )
+        except ValueError as error:
+            problems.append(str(error))
         set_seed(config.seed)
         model: Any = None
         missing: list[str] = []
@@ -80,7 +79,7 @@ class Subject:
             "parameters": None if self.model is None else self.model.num_parameters(),
             "random_weights": starts_random(self.config.model, self.config.from_scratch),
             "vocabulary": len(self.tokenizer),
-            "embeddings": None if self.model is None else self.model.get_input_embeddings().num_embeddings,
+            "embeddings": None if self.model is None else embedding_rows(self.model),
             "max_positions": None if positions is None or positions >= WHOLE else positions,
             "mask_token": self.tokenizer.mask_token,
             "missing_weights": self.missing_weights,

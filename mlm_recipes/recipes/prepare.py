@@ -25,6 +25,7 @@ from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.policies import special_token_ids
 from ..metrics_file import CorpusFacts, CutCounts, LoadedCorpus, StreamedCorpus, StreamedText, Unit, with_rows
+from ..model.fit import embedding_rows
 from ..model.loading import load_model_and_missing, starts_random, warn_of_missing
 from ..model.positions import usable_length
 from ..report import wording
@@ -72,6 +73,7 @@ class Run:
                 f"split at the ends of sentences; {facts['rows']:,} rows in all."
             )
         start = "random weights" if self.random_weights else "its trained weights"
+        elsewhere = self.config.tokenizer
         size, train = "read as a stream", ""
         if "streamed" not in facts:
             size = f"{facts['paragraphs']:,} paragraphs, {facts['words']:,} words"
@@ -79,7 +81,7 @@ class Run:
         return (
             f"{facts['name']}: {size}; {train}{facts['validation']:,} held out.{longer} "
             f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
-            f"{len(self.tokenizer):,} tokens in its vocabulary."
+            f"{len(self.tokenizer):,} tokens in {'its vocabulary' if elsewhere is None else f'that of {elsewhere}'}."
         )
 
 
@@ -154,8 +156,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         tokenizer = load_or_train_tokenizer(
             config.model,
             stream.sample if stream else corpus["train"]["text"],
-            **config.start(),
-            vocab_size=config.vocab_size,
+            **config.vocabulary(),
         )
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
@@ -188,7 +189,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     }
     counts = token_counts(
         flat_column(rows["train"], "input_ids") if sample is None else (row["input_ids"] for row in sample),
-        int(cast(Any, model).get_input_embeddings().num_embeddings),
+        embedding_rows(model),
     )
     collator = DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking())
     labels = _frozen_labels(texts["validation"], collator, config.evaluation_seed)

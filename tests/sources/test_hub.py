@@ -227,7 +227,8 @@ def test_code_is_fetched_for_a_trusted_model_only_from_the_same_commit(hub, clie
     config = json.dumps(json.loads(files["config.json"]) | own).encode()
     old = hub.commit("model", "someone/odd", files | {"config.json": config, "odd.py": code.encode()})
     hub.commit("model", "someone/odd", files | {"config.json": config, "odd.py": b"raise SystemError('newer')"})
-    load = "type(__import__('mlm_recipes').load_model('someone/odd', [], revision={0!r}{1})).__name__"
+    words = "(ours := __import__('mlm_recipes')).load_tokenizer('someone/odd', {0!r})"
+    load = f"[{words}, type(ours.load_model('someone/odd', {words}, revision={{0!r}}{{1}})).__name__][1]"
     assert client(load.format(old, "")) == "BertForMaskedLM"
     assert "odd.py" not in hub.fetched
     assert not canary.exists()
