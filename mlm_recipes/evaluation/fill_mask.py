@@ -13,6 +13,7 @@ import torch
 
 from ..masking.policies import special_token_ids
 from ..model.evaluation_mode import evaluation_mode
+from ..model.fit import embedding_rows
 from ..model.positions import max_positions
 
 # Complete words that consist of letters; in scripts without spaces between words, single characters.
@@ -114,7 +115,7 @@ def fill_mask(
     Raises: ValueError for a prompt without a mask, a prompt with more tokens than the model has positions, or a `top_k`
     that is not between 1 and the size of the vocabulary.
     """
-    vocabulary = model.get_input_embeddings().num_embeddings
+    vocabulary = embedding_rows(model)
     if not 1 <= top_k <= vocabulary:
         raise ValueError(f"top_k: received {top_k}. Accepted: 1 to {vocabulary}, the size of the vocabulary. Try 5.")
     return [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..metrics_file import Chosen, FilledPrompt, TokenProbability
+from ..model.fit import embedding_rows
 from .fill_mask import Prompt, answer_id, choose_prompts, likeliest, mask_probabilities
 
 #: The most words of a paragraph that are compared, and the number of prompts of each kind that are shown.
@@ -67,7 +68,7 @@ class Prompts:
 
     def fill(self, model: Any, tokenizer: Any) -> list[Filled]:
         """Return a model's answers to all prompts."""
-        top_k = min(_TOP_K, model.get_input_embeddings().num_embeddings)
+        top_k = min(_TOP_K, embedding_rows(model))
         texts = [prompt.text for prompt in self.candidates]
         every = zip(self.candidates, mask_probabilities(model, tokenizer, texts), strict=True)
         return [

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-from transformers.processing_utils import ProcessorMixin
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 
 def number_of_ids(tokenizer: PreTrainedTokenizerBase) -> int:

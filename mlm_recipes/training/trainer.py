@@ -150,6 +150,8 @@ class MLMTrainer(ResumableTrainer):
         self._limits = IdLimits("rows", ids=embedding_rows(model), positions=max_positions(model))
         self._how_to_rows = args.rows()
         ours = data_collator
+        if isinstance(ours, DataCollatorForMaskedLM) and ours.tokenizer is not processing_class:
+            require_fit(model, ours.tokenizer)
         if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
             ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
         super().__init__(
