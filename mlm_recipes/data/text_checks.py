@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from datasets import Dataset
+
+from .columns import rows_without
 
 
 def require_text(rows: Dataset, name: str) -> Dataset:
@@ -22,16 +23,14 @@ def require_text(rows: Dataset, name: str) -> Dataset:
     ...
     ValueError: train_dataset: the column `text` contains int64. Accepted: strings. ...
     """
-    column = rows.data.column("text")
-    if column.null_count:
-        chosen = slice(None) if rows._indices is None else np.asarray(rows._indices.column(0))
-        missing = np.flatnonzero(np.concatenate([np.asarray(chunk.is_null()) for chunk in column.chunks])[chosen])
-        if len(missing):
-            raise _no_text(name, int(missing[0]), None)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_null(column.type)):
+    missing = rows_without(rows, "text")
+    if len(missing):
+        raise _no_text(name, int(missing[0]), None)
+    kind = rows.data.column("text").type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         raise ValueError(
-            f"{name}: the column `text` contains {column.type}. Accepted: strings. Convert it, or name the column "
-            "that contains the text `text`."
+            f"{name}: the column `text` contains {kind}. Accepted: strings. Convert it, or name the column that "
+            "contains the text `text`."
         )
     return rows
 
