@@ -182,6 +182,7 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     verb.add_argument("model", help="a run folder, another local folder, or a hub id")
     verb.add_argument("prompts", nargs="+", metavar="PROMPT", help='a sentence such as "The [MASK] of man."')
     verb.add_argument("--top_k", type=int, default=5, help="how many tokens to show (default: %(default)s)")
+    verb.add_argument("--tokenizer", metavar="NAME", help="a folder or a hub id (default: the model's own)")
     verb.add_argument("--trust_remote_code", metavar="NAME", help="the model's name, to allow its own code to run")
     verb.set_defaults(run=_fill)
     verb = verbs.add_parser("demo", help="try a run's model on a local page, before and after", allow_abbrev=False)
@@ -255,7 +256,7 @@ def _fill(options: argparse.Namespace) -> None:
     _quiet_libraries()
     from .recipes.evaluate import fill
 
-    filled = fill(options.model, options.prompts, options.top_k, options.trust_remote_code)
+    filled = fill(options.model, options.prompts, options.top_k, options.trust_remote_code, options.tokenizer)
     for prompt, masks in zip(options.prompts, filled, strict=True):
         print(_shown(prompt))
         for number, guesses in enumerate(masks, start=1):

@@ -463,6 +463,7 @@ class Start(TypedDict):
     random_weights: bool
     head_initialised: list[str]
     parameters: int
+    tokenizer: NotRequired[str | None]  # its name if it came from elsewhere; None: the model's own, or trained
     model_source: NotRequired[ModelSource]
     model_licence: NotRequired[str | None]
 
@@ -522,6 +523,7 @@ class EvaluatedModel(TypedDict):
     """A model that was measured."""
 
     model: str
+    tokenizer: NotRequired[str | None]
     random_weights: bool
     head_initialised: list[str]
 

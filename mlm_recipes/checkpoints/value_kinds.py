@@ -54,8 +54,9 @@ ALLOWED = frozenset(
         *("logging_steps", "logging_strategy", "project", "prompts", "report_to", "run_name", "skip_memory_metrics"),
         *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
         *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
-        # Compared through the facts that they determine: the text, the global batch.
+        # Compared through the facts that they determine: the text, the tokenizer, the global batch.
         *("corpus", "general_corpus", "max_length", "num_proc", "train_minutes", *READING),
+        *("tokenizer", "tokenizer_revision"),
         *("validation_corpus", "validation_fraction", "vocab_size"),
         *("gradient_accumulation_steps", "per_device_train_batch_size"),
     }
@@ -65,7 +66,7 @@ ALLOWED = frozenset(
 #: Values that can explain a difference between facts.
 CAUSES = {
     *("corpus", "from_scratch", "max_length", "model", "model_revision", *READING),
-    *("validation_corpus", "validation_fraction", "vocab_size"),
+    *("tokenizer", "tokenizer_revision", "validation_corpus", "validation_fraction", "vocab_size"),
 }
 
 

@@ -16,7 +16,10 @@ from datasets import Dataset
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
+from ..masking.random_keys import Ints
 from .columns import column
+from .id_limits import IdLimits, as_ids
+from .text_checks import require_text
 from .text_to_ids import Encoder
 from .windows import paragraph_of, window_of
 
@@ -109,7 +112,7 @@ def _map(
     num_proc: int | None,
 ) -> Dataset:
     """Map `encode` over texts and ids, a table at a time, or return the cached result of an earlier process."""
-    rows = with_example_id(rows).select_columns(["text", "example_id"])
+    rows = with_example_id(require_text(rows, "rows")).select_columns(["text", "example_id"])
     if len(rows) and column(rows, "example_id").max() > paragraph_of(-1):
         raise ValueError(
             f"example_id: received {column(rows, 'example_id').max()}. Accepted: at most {paragraph_of(-1)}, since "
@@ -183,16 +186,18 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
     """Rows by the keys of `mlm_recipes.training.example_order.EpochSampler`, each with its `epoch` for the collator.
 
     The key contains the epoch, because nothing else reaches a data set in the memory of a worker process. A key of -1
-    gives None: no example. With `plain`, rows have only columns that any collator knows.
+    gives None: no example. With `plain`, rows have only columns that any collator knows. With `limits`, each row is
+    checked when it is read.
 
     >>> rows = RowsOfEpoch([{"input_ids": [101, 7, 102], "example_id": 0}, {"input_ids": [101, 102], "example_id": 1}])
     >>> rows[3 * 2 + 1]
     {'input_ids': [101, 102], 'example_id': 1, 'epoch': 3}
     """
 
-    def __init__(self, rows: Sequence[Any], plain: bool = False) -> None:
+    def __init__(self, rows: Sequence[Any], plain: bool = False, limits: IdLimits | None = None) -> None:
         self.rows = rows
         self.plain = plain
+        self.limits = limits
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -205,6 +210,10 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
         pairs = [divmod(key, len(self.rows)) for key in keys if key >= 0]
         indices = [index for _, index in pairs]
         rows = self.rows.__getitems__(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices]
+        if self.limits is not None:
+            for index, row in zip(indices, rows, strict=True):
+                ids = _ids(row, self.limits, index)
+                self.limits.check([len(ids)], ids, [index])
         if self.plain:
             return [_without_ours(row) for row in rows]
         found = iter([{**row, "epoch": epoch} for row, (epoch, _) in zip(rows, pairs, strict=True)])
@@ -217,24 +226,47 @@ def _without_ours(row: Any) -> Any:
     return {name: value for name, value in row.items() if name not in ("cut_off", "example_id")}
 
 
-def fingerprint(rows: Any, at_most: int = 1000) -> str:
+def fingerprint(rows: Any, at_most: int = 1000, limits: IdLimits | None = None) -> str:
     """Return a hash of what determines the tokens of the rows and their masks, 16 hexadecimal digits.
 
     It covers `input_ids`, `special_tokens_mask` and `example_id` (by default the row's index). If the rows are neither
     a `datasets.Dataset` nor a list, it covers only `at_most` of them, spread evenly, since each may be slow to get.
+
+    Raises: ValueError for a row outside the `limits`, if they are given.
 
     >>> rows = [{"input_ids": [101, 102], "special_tokens_mask": [1, 1], "example_id": 0}]
     >>> fingerprint(rows) == fingerprint(Dataset.from_list(rows))
     True
     """
     digest = hashlib.blake2b(str(len(rows)).encode(), digest_size=8)
-    for lengths, ids, special, example_ids in _in_columns(rows, at_most):
+    for lengths, ids, special, example_ids in _in_columns(rows, at_most, limits):
         for numbers in (lengths, ids, special, example_ids):
             digest.update(np.ascontiguousarray(numbers, dtype=np.int64).tobytes())
     return digest.hexdigest()
 
 
-def _in_columns(rows: Any, at_most: int, size: int = 10_000) -> Iterator[tuple[Any, Any, Any, Any]]:
+def check_ids(rows: Any, limits: IdLimits, at_most: int = 1000) -> None:
+    """Raise ValueError for the first row outside the `limits`; of rows that are slow to get, `at_most` are looked at.
+
+    >>> check_ids([{"input_ids": [101, 102]}], IdLimits("eval_dataset", ids=300, positions=128))
+    """
+    for _ in _in_columns(rows, at_most, limits):
+        pass
+
+
+def read_completely(rows: Any) -> bool:
+    """Tell whether `fingerprint` and `check_ids` read every row."""
+    return isinstance(rows.rows if isinstance(rows, NumberedRows) else rows, Dataset | list)
+
+
+def _ids(row: Any, limits: IdLimits | None, number: int) -> Ints:
+    ids = row["input_ids"] if isinstance(row, Mapping) else row
+    return as_ids(ids, limits.rows if limits else "rows", number)
+
+
+def _in_columns(
+    rows: Any, at_most: int, limits: IdLimits | None, size: int = 10_000
+) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Yield lengths, ids, special tokens and example ids as flat arrays, of `size` rows at a time."""
     rows = rows.rows if isinstance(rows, NumberedRows) else rows
     if isinstance(rows, Dataset):
@@ -242,22 +274,31 @@ def _in_columns(rows: Any, at_most: int, size: int = 10_000) -> Iterator[tuple[A
         for table in rows.with_format("arrow").iter(batch_size=size):
             ids = table["input_ids"].combine_chunks()
             flat = np.asarray(ids.flatten())
+            lengths, chosen = np.asarray(ids.value_lengths()), range(first, first + len(table))
+            if limits is not None:
+                if ids.null_count:
+                    as_ids(None, limits.rows, first + int(np.argmax(np.asarray(ids.is_null()))))
+                as_ids(flat[:1], limits.rows, first)
+                limits.check(lengths, flat, chosen)
             given = table.column_names
             special = table["special_tokens_mask"].combine_chunks().flatten() if "special_tokens_mask" in given else 0
             numbers = table["example_id"] if "example_id" in given else np.arange(first, first + len(table))
-            yield np.asarray(ids.value_lengths()), flat, np.broadcast_to(special, flat.shape), numbers
+            yield lengths, flat, np.broadcast_to(special, flat.shape), numbers
             first += len(table)
         return
     step = 1 if isinstance(rows, list) else -(-len(rows) // at_most)
     for first in range(0, len(rows), step * size):
         chosen = range(first, min(len(rows), first + step * size), step)
         found = [row if isinstance(row, Mapping) else {"input_ids": row} for row in (rows[i] for i in chosen)]
-        ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in found]
+        ids = [_ids(row, limits, number) for number, row in zip(chosen, found, strict=True)]
         special = [
             np.broadcast_to(row.get("special_tokens_mask", 0), len(i)) for row, i in zip(found, ids, strict=True)
         ]
         numbers = [row.get("example_id", index) for index, row in zip(chosen, found, strict=True)]
-        yield [len(row) for row in ids], np.concatenate(ids), np.concatenate(special), numbers
+        joined = np.concatenate(ids)
+        if limits is not None:
+            limits.check([len(row) for row in ids], joined, chosen)
+        yield [len(row) for row in ids], joined, np.concatenate(special), numbers
 
 
 def with_example_id(rows: Any) -> Any:

@@ -19,6 +19,7 @@ from datasets import Dataset
 from ..masking.random_keys import Bools, order_keys, sequence_keys
 from .rows import fingerprint, to_rows
 from .text_cache import digests
+from .text_checks import only_text
 
 #: The number of paragraphs at the beginning of a stream that are its sample, for tokenizer training and word counts.
 SAMPLE = 10_000
@@ -97,7 +98,7 @@ class TextStream:
 
     def first(self, number: int = SAMPLE) -> list[str]:
         """Return the first paragraphs that are trained on."""
-        parts = _parts(self.read(), 1000)
+        parts = _parts(only_text(self.read(), "train_dataset"), 1000)
         return list(itertools.islice(itertools.chain.from_iterable(map(self.kept, parts)), number))
 
     def kept(self, paragraphs: Sequence[str]) -> list[str]:
@@ -173,7 +174,7 @@ def blocks(
                 f"corpus: the stream ends after {passed:,} paragraphs, but the checkpoint was saved after "
                 f"{place.texts:,}. Accepted: the text with which the run started. Restore it, or start a new run."
             )
-        for part in _parts(texts, size):
+        for part in _parts(only_text(texts, "train_dataset", place.texts), size):
             kept = stream.kept(part)
             rows = make_rows(kept) if kept else []
             ids = np.arange(place.rows, place.rows + len(rows))

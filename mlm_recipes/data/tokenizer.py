@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, tokenization_utils_tokenizers
 
+from ..masking.policies import special_token_ids
+from ..masking.vocabulary import require_mask_token
 from ..model.load_errors import loading
 from ..model.load_report import held_back
+from ..model.loading import starts_random
 from ..sources import remote_code
 from ..sources.model_folder import model_folder
+from ..sources.tokenizer_folder import hint, holds_tokenizer, require_content, tokenizer_folder
 
 # BERT's own ids, 0 and 100 to 103: code that was written for bert-base-uncased works with a tokenizer trained here.
 _FIRST_IDS = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-
-def has_tokenizer(name: str | Path, revision: str | None = None) -> bool:
-    """Tell whether a model comes with a tokenizer; `mini-random` does not, so one is trained on each corpus.
-
-    >>> has_tokenizer("mini"), has_tokenizer("mini-random")
-    (True, False)
-    """
-    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.model", "*.codes")
-    return any(any(model_folder(name, revision).glob(file)) for file in files)
 
 
 def load_tokenizer(
@@ -33,37 +29,26 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model: a built-in name, a local folder, or a hub id with an optional `revision`.
 
-    The model's own code is run only if `trust_remote_code` is the model's name.
+    The folder may hold only a tokenizer. Its own code is run only if `trust_remote_code` is its name.
 
     Raises: ValueError if there is none, or it cannot be loaded, needs code that may not be run, or has no mask token.
     """
-    return require_mask_token(load_any_tokenizer(name, revision, trust_remote_code), name)
+    found = _load(name, tokenizer_folder, revision, trust_remote_code)
+    return require_mask_token(found, whose=str(name))
 
 
-def load_any_tokenizer(
-    name: str | Path, revision: str | None = None, trust_remote_code: str | None = None
-) -> PreTrainedTokenizerBase:
-    """Load a tokenizer as `load_tokenizer` does, even one without a mask token."""
-    if not has_tokenizer(name, revision):
-        raise ValueError(
-            f"model: {str(name)!r} has no tokenizer. Accepted: a model saved together with its tokenizer. "
-            "Train one with train_tokenizer(texts), or pass processing_class=."
-        )
-    trusted = remote_code.is_trusted(str(name), trust_remote_code)
-    folder = model_folder(name, revision, with_code=trusted)
-    code = remote_code.loading(str(name), folder, trust_remote_code)
-    try:
-        # What it falls back to does not read the file either; the error names what does.
-        with loading(name, folder, "tokenizer"), held_back(tokenization_utils_tokenizers.logger, "Falling back"):
-            tokenizer: Any = AutoTokenizer.from_pretrained(folder, **code)
-    except ValueError as error:
-        if not trusted and "trust_remote_code" in str(error.__cause__):
-            raise remote_code.refusal(str(name)) from error
-        raise
-    return tokenizer
+def load_or_train_tokenizer(name: str | Path, texts: Iterable[str] | None, **values: Any) -> PreTrainedTokenizerBase:
+    """Find a run's tokenizer as `find_tokenizer` does, with the same arguments; one without a mask token is refused.
+
+    >>> load_or_train_tokenizer("mini-random", ["to be or not to be"] * 2).tokenize("To be")
+    ['to', 'be']
+    """
+    found = find_tokenizer(name, texts, **values)
+    elsewhere = values.get("tokenizer")
+    return require_mask_token(found, "model" if elsewhere is None else "tokenizer", str(elsewhere or name))
 
 
-def load_or_train_tokenizer(
+def find_tokenizer(
     name: str | Path,
     texts: Iterable[str] | None,
     *,
@@ -71,33 +56,88 @@ def load_or_train_tokenizer(
     vocab_size: int = 8192,
     revision: str | None = None,
     trust_remote_code: str | None = None,
+    tokenizer: str | Path | None = None,
+    tokenizer_revision: str | None = None,
 ) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model, or train one on `texts` if the model has none or starts `from_scratch`.
+    """Return the tokenizer of a run that starts from the model `name`, even one without a mask token.
 
-    Raises: ValueError if one has to be trained and `texts` is None; and as `load_tokenizer`.
+    It is `tokenizer` (a built-in name, a folder or a hub id) if that is given, and otherwise the model's own. For
+    random weights without a `tokenizer`, one is trained on `texts`; trained weights never get a new vocabulary, since
+    each id would then mean another word than the one it was learned for.
 
-    >>> load_or_train_tokenizer("mini-random", ["to be or not to be"] * 2).tokenize("To be")
-    ['to', 'be']
+    Raises: ValueError for trained weights without a tokenizer; if one has to be trained and `texts` is None; and as
+    `load_tokenizer`.
     """
-    if has_tokenizer(name, revision) and not from_scratch:
-        return load_tokenizer(name, revision, trust_remote_code)
+    if tokenizer is not None:
+        trusted = remote_code.trust_in(str(tokenizer), trust_remote_code, str(name))
+        return _load(tokenizer, tokenizer_folder, tokenizer_revision, trusted)
+    if tokenizer_revision is not None:
+        raise ValueError(
+            f"tokenizer_revision: received {tokenizer_revision!r} without a tokenizer. Accepted: a branch, a tag or a "
+            "commit together with a hub id. Pass --tokenizer NAME, or leave it out; --model_revision is the model's."
+        )
+    if not starts_random(name, from_scratch):
+        return _load(name, model_folder, revision, trust_remote_code)
     if texts is None:
         raise ValueError(
-            f"processing_class: received None, and {str(name)!r} has no tokenizer. Accepted: a tokenizer, or "
-            "a train_dataset with `text` to train one on. Pass processing_class=train_tokenizer(texts)."
+            f"tokenizer: received None, and {str(name)!r} has no tokenizer, nor is there text to train one on. "
+            "Accepted: a folder or a hub id. Pass --tokenizer NAME; in Python, a train_dataset with `text`, or "
+            "processing_class=train_tokenizer(texts)."
         )
+    model_folder(name, revision)  # a name that does not exist is refused before the text is read
     return train_tokenizer(texts, vocab_size)
 
 
-def require_mask_token(tokenizer: PreTrainedTokenizerBase, name: str | Path = "") -> PreTrainedTokenizerBase:
-    """Return `tokenizer`, or raise ValueError if it has no mask token."""
-    if tokenizer.mask_token_id is None:
-        raise ValueError(
-            f"model: the tokenizer of {str(name or tokenizer.name_or_path)!r} has no mask token, so it cannot mask. "
-            "Accepted: an encoder made for masked language modelling (BERT, RoBERTa, ModernBERT, ...), not a decoder "
-            "such as GPT-2. Choose such a model, or give the tokenizer a mask_token."
-        )
+def _load(
+    name: str | Path, find: Callable[..., Path], revision: str | None, trust_remote_code: str | None
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer in the folder that `find` returns: `model_folder`, or `tokenizer_folder` for one by itself."""
+    what = "model" if find is model_folder else "tokenizer"
+    trusted = remote_code.is_trusted(str(name), trust_remote_code)
+    folder = find(name, revision, with_code=trusted)
+    code = remote_code.loading(str(name), folder, trust_remote_code, what)
+    if not holds_tokenizer(folder):
+        raise _no_vocabulary(what, name, folder)
+    require_content(folder, name)
+    try:
+        # What it falls back to does not read the file either; the error names what does.
+        with (
+            loading(name, folder, "tokenizer", option=what),
+            held_back(tokenization_utils_tokenizers.logger, "Falling back"),
+        ):
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, **code)
+    except ValueError as error:
+        if not trusted and "trust_remote_code" in str(error.__cause__):
+            raise remote_code.refusal(str(name), what) from error
+        raise
+    # Without a file that holds a vocabulary, transformers (5.23) makes a tokenizer of the special tokens only.
+    if not set(tokenizer.get_vocab().values()) - set(special_token_ids(tokenizer).tolist()):
+        raise _no_vocabulary(what, name, folder)
     return tokenizer
+
+
+def _no_vocabulary(what: str, name: str | Path, folder: Path) -> ValueError:
+    if what == "tokenizer":
+        return ValueError(
+            f"tokenizer: {str(name)!r} holds no vocabulary ({folder}). Accepted: a folder or a hub id with a "
+            "tokenizer.json, or with the vocabulary that its tokenizer_config.json describes. Name another."
+        )
+    return ValueError(
+        f"model: {str(name)!r} has trained weights and no tokenizer ({folder}). Accepted: weights together with the "
+        "tokenizer that they were trained with; with a new vocabulary, which only random weights (--from_scratch) get, "
+        f"each id would mean another word. Name it, a folder or a hub id: --tokenizer {hint(name, folder)}."
+    )
+
+
+def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a hash of a tokenizer's vocabulary and special tokens, 16 hexadecimal digits; the same after it is saved.
+
+    >>> vocabulary_fingerprint(train_tokenizer(["to be"] * 2)) == vocabulary_fingerprint(train_tokenizer(["to be"] * 3))
+    True
+    """
+    vocabulary = sorted(tokenizer.get_vocab().items())
+    content = json.dumps([vocabulary, sorted(tokenizer.special_tokens_map.items())])
+    return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedTokenizerBase:

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from .batch_layout import IGNORE_INDEX, joined_row
 from .policies import choose_uniform, replace_chosen, special_token_ids
 from .random_keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
+from .vocabulary import require_mask_token
 
 #: The share of the tokens that evaluation masks, independent of how training masks.
 EVALUATION_SHARE = 0.15
@@ -55,8 +56,8 @@ class DataCollatorForMaskedLM:
     `(batch + 1,)`), `max_length_q` and `max_length_k` (int). If all rows are None, the batch is one row of one token
     without a label.
 
-    Raises: ValueError for a tokenizer without mask token or a value that is out of range; when called, for rows without
-    an `example_id` if masks are static.
+    Raises: ValueError for an object that is no tokenizer of transformers, one without a mask token, or a value that is
+    out of range; when called, for rows without an `example_id` if masks are static.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
@@ -94,11 +95,7 @@ class DataCollatorForMaskedLM:
         check_masking(
             self.mlm_probability, self.mask_replace_prob, self.random_replace_prob, self.padding, self.loss_on
         )
-        if self.tokenizer.mask_token_id is None:
-            raise ValueError(
-                "tokenizer: received one without a mask token. Accepted: the tokenizer of an encoder made for masked "
-                "language modelling. Choose another, or give it a mask_token."
-            )
+        require_mask_token(self.tokenizer)
         if self.tokenizer.pad_token_id is None:
             raise ValueError(
                 "tokenizer: received one without a padding token. Accepted: a tokenizer with a pad_token. "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 
 def embedding_rows(model: Any) -> int:
     """Return the number of a model's token embeddings, which is the size of its vocabulary.
@@ -21,6 +23,9 @@ def embedding_rows(model: Any) -> int:
         table = model.get_input_embeddings()
     except (AttributeError, NotImplementedError):  # transformers raises one or the other, depending on its version
         table = None
+    # DeepSpeed leaves no rows in the weight of a torch.nn.Embedding, which knows its number.
+    if isinstance(table, torch.nn.Embedding):
+        return table.num_embeddings
     # Not a table itself: Perceiver returns its latents, which are no tokens.
     weight: Any = getattr(table, "weight", None)
     if getattr(weight, "ndim", 0) != 2:

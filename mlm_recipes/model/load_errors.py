@@ -33,40 +33,41 @@ _LONGEST = 300
 
 
 @contextmanager
-def loading(name: str | Path, folder: Path, what: str = "model") -> Iterator[None]:
+def loading(name: str | Path, folder: Path, what: str = "model", option: str = "model") -> Iterator[None]:
     """Raise a ValueError with a cause and a next step for any error within `with`.
 
     Args:
         name: the model's name, as the user gave it.
         folder: where its files are.
         what: `model` or `tokenizer`.
+        option: the option that named it, with which the sentence begins.
 
     Raises: MissingPackageError, which is a ValueError and an ImportError, if a package is missing; else ValueError.
     """
     try:
         yield
     except Exception as error:  # of any kind: transformers, tokenizers, safetensors and a model's code have their own
-        raise _translated(str(name), folder, what, error) from error
+        raise _translated(str(name), folder, what, option, error) from error
 
 
-def _translated(name: str, folder: Path, what: str, error: Exception) -> ValueError:
+def _translated(name: str, folder: Path, what: str, option: str, error: Exception) -> ValueError:
     owner = f"the tokenizer of {name!r}" if what == "tokenizer" else repr(name)
     if what == "tokenizer" and (packages := _missing_for_sentencepiece(folder)):
-        return needs(f"model: {owner}, of which there is only a SentencePiece file,", packages, _A_TOKENIZER)
+        return needs(f"{option}: {owner}, of which there is only a SentencePiece file,", packages, _A_TOKENIZER)
     accepted = "Accepted: a model that needs no other package."
     if "attention" in str(error).lower():
         accepted = "Accepted: a config.json without attn_implementation, since this library sets it. Remove it."
-    if (missing := missing_package(error, f"model: {owner}", accepted)) is not None:
+    if (missing := missing_package(error, f"{option}: {owner}", accepted)) is not None:
         return missing
     for look in (_unreadable_file, _damaged_json, _damaged_weights, _lacking_weights, _unknown_type, _lack_of_memory):
         if (found := look(name, folder, error)) is not None:
-            return ValueError(f"model: {found}")
+            return ValueError(f"{option}: {found}")
     said = one_line(f"{'' if isinstance(error, ValueError | OSError) else type(error).__name__ + ': '}{error}")
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
     if what == "tokenizer":
         return ValueError(
-            f"model: {owner} cannot be loaded ({said.rstrip('.')}). Accepted: the files that save_pretrained writes. "
-            "Copy or download them again, or save the tokenizer with transformers."
+            f"{option}: {owner} cannot be loaded ({said.rstrip('.')}). Accepted: the files that save_pretrained "
+            "writes. Copy or download them again, or name another: --tokenizer NAME."
         )
     return ValueError(
         f"model: {owner} cannot be loaded for masked language modelling ({said.rstrip('.')}). Accepted: an encoder "

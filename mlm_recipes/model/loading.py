@@ -9,9 +9,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..masking.vocabulary import number_of_ids, require_tokenizer
 from ..sources import remote_code
 from ..sources.model_folder import built_in_models, model_folder
+from ..sources.tokenizer_folder import holds_tokenizer
 from .embeddings import embedding_rows
+from .fit import require_fit
 from .load_errors import loading
 from .load_report import mismatch, report, without_load_report
 
@@ -44,22 +47,30 @@ def load_model(
     from_scratch: bool = False,
     revision: str | None = None,
     trust_remote_code: str | None = None,
+    tokenizer_name: str | Path | None = None,
 ) -> PreTrainedModel:
     """Load a masked-language model in float32: a built-in name, a local folder, or a hub id at a `revision`.
 
     A built-in model without weights, or any model with `from_scratch`, gets random weights (from torch's generator:
-    seed it first) in the shape of its config.json, with one embedding for each token of `tokenizer`.
+    seed it first) in the shape of its config.json, with one embedding for each id of `tokenizer`.
 
     Weights are read from safetensors only. The model's own code is run only if `trust_remote_code` is its name.
+    `tokenizer_name` says where `tokenizer` comes from, if it is not the model's own.
 
     One line is logged if the masked-language-modelling head, or anything else, starts from random values.
 
     Raises: ValueError for a folder without such weights, a model that needs its own code, one that transformers
-    cannot load with a masked-language-modelling head, or one with fewer embeddings than the tokenizer has tokens;
-    MissingPackageError, a ValueError and an ImportError, for one that needs a package which is not installed.
+    cannot load with a masked-language-modelling head, or one that does not fit the tokenizer
+    (`mlm_recipes.model.fit.require_fit`); MissingPackageError, a ValueError and an ImportError, for one that needs a
+    package which is not installed.
     """
     return load_model_and_missing(
-        name, tokenizer, from_scratch=from_scratch, revision=revision, trust_remote_code=trust_remote_code
+        name,
+        tokenizer,
+        from_scratch=from_scratch,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        tokenizer_name=tokenizer_name,
     )[0]
 
 
@@ -70,16 +81,20 @@ def load_model_and_missing(
     from_scratch: bool = False,
     revision: str | None = None,
     trust_remote_code: str | None = None,
+    tokenizer_name: str | Path | None = None,
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load as `load_model` does; also return the sorted names of the weights that are missing from the checkpoint.
 
     These start from random values. If the whole model starts from random weights, the list is empty.
     """
+    if tokenizer_name is not None:
+        trust_remote_code = remote_code.trust_in(str(name), trust_remote_code, str(tokenizer_name))
     trusted = remote_code.is_trusted(str(name), trust_remote_code)
     folder, random = model_folder(name, revision, with_code=trusted), starts_random(name, from_scratch)
     code = remote_code.loading(str(name), folder, trust_remote_code)
     if not random and not has_weights(name, revision):
-        raise _without_safetensors(name, folder)
+        raise _without_safetensors(name, revision, folder)
+    tokenizer = require_tokenizer(tokenizer, "tokenizer")
     missing: list[str] = []
     with loading(name, folder):
         config = AutoConfig.from_pretrained(folder, **code)
@@ -98,26 +113,20 @@ def load_model_and_missing(
             for key, value in ids.items():
                 if hasattr(config, key):
                     setattr(config, key, value)
-            config.vocab_size = len(tokenizer)
+            config.vocab_size = number_of_ids(tokenizer)
             model: Any = AutoModelForMaskedLM.from_config(config, dtype=torch.float32, **code)
         else:
             model, found = AutoModelForMaskedLM.from_pretrained(
                 folder, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True,
                 ignore_mismatched_sizes=True, **code  # refused below, with the sizes
             )  # fmt: skip
-    embeddings = embedding_rows(model)
     if found:
-        if (wrong := mismatch(str(name), found["mismatched_keys"], embeddings)) is not None:
+        if (wrong := mismatch(str(name), found["mismatched_keys"], embedding_rows(model))) is not None:
             raise ValueError(wrong)
         missing = sorted(found["missing_keys"])
         if (said := report(str(name), model, missing, found["unexpected_keys"])) is not None:
             logger.warning(said)
-    if embeddings < len(tokenizer):
-        raise ValueError(
-            f"model: {str(name)!r} has {embeddings} token embeddings but its tokenizer has {len(tokenizer)} tokens. "
-            "Accepted: the model's own tokenizer. Use the one saved with it, or call "
-            "model.resize_token_embeddings(len(tokenizer))."
-        )
+    require_fit(model, tokenizer, name, tokenizer_name)
     return model, missing
 
 
@@ -133,13 +142,18 @@ def _refuse_quantized(name: str | Path, config: Any) -> None:
     )
 
 
-def _without_safetensors(name: str | Path, folder: Path) -> ValueError:
+def _without_safetensors(name: str | Path, revision: str | None, folder: Path) -> ValueError:
     pickled = sorted(path.name for path in folder.glob("*.bin"))
     # A .bin is never fetched from the hub, so it is not known here whether there is one.
     found = f"only {', '.join(pickled)}, which can run code when it is read" if pickled else "no usable weights"
+    path = Path(name).expanduser()
+    new = f"{Path(name) if path.is_dir() else Path(name).name}-safetensors"
+    pinned = "" if revision is None else f", revision={revision!r}"
+    kinds = {"M": "AutoModelForMaskedLM"} | ({"T": "AutoTokenizer"} if holds_tokenizer(folder) else {})
+    imports = ", ".join(f"{name} as {short}" for short, name in kinds.items())
+    code = "; ".join(f"{short}.from_pretrained({str(name)!r}{pinned}).save_pretrained({new!r})" for short in kinds)
     return ValueError(
         f"model: {str(name)!r} has a config but {found} ({folder}). Accepted: weights as safetensors "
-        "(model.safetensors). Convert a pytorch_model.bin, where it can do no harm: python -c "
-        "\"from transformers import AutoModelForMaskedLM as M; M.from_pretrained('OLD').save_pretrained('NEW')\". Or "
-        "start from random weights: --from_scratch."
+        f'(model.safetensors). Convert a pytorch_model.bin, where it can do no harm: python -c "from transformers '
+        f'import {imports}; {code}", and use --model {new}. Or start from random weights: --from_scratch.'
     )

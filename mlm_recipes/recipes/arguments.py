@@ -26,8 +26,16 @@ _RENAMED = {
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
 
-#: Values that describe one particular corpus.
-_OF_THE_CORPUS = ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split")
+#: Values that describe one particular corpus, model or tokenizer.
+_ITS = {
+    "corpus": ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split"),
+    "tokenizer": ("tokenizer_revision",),
+    "model": ("model_revision", "tokenizer", "tokenizer_revision", "trust_remote_code"),
+}
+
+
+#: Values that an object is often given for, which only MLMTrainer takes, and the name of one.
+_OBJECTS = {"model": "mini", "tokenizer": "google-bert/bert-base-uncased"}
 
 
 def bundled_recipes() -> dict[str, Path]:
@@ -72,7 +80,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
         given["train_minutes"] = None
     if given.get("train_minutes") is not None and "max_steps" not in given:
         given["max_steps"] = -1
-    for name, its in {"corpus": _OF_THE_CORPUS, "model": ("model_revision", "trust_remote_code")}.items():
+    for name, its in _ITS.items():
         if name in given:  # the recipe's values describe its own corpus or model, not the one given here
             given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
@@ -228,9 +236,12 @@ def _convert(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in found.items():
         plain = isinstance(value, str | int | float)
         if not plain and not fits(value, name) and not (value is None and fields[name].default is None):
+            received = repr(value) if isinstance(value, list | tuple | dict | None) else f"a {type(value).__name__}"
+            step = " Pass its folder or hub id, or give the object to MLMTrainer." if name in _OBJECTS else ""
+            example = fields[name].default or _OBJECTS.get(name)
             raise ValueError(
-                f"{name}: received {value!r}. Accepted: a value such as {fields[name].default!r}. "
-                "`mlm-recipes train --help` describes it."
+                f"{name}: received {received}. Accepted: a value such as {example!r}.{step} `mlm-recipes train "
+                "--help` describes it."
             )
     written = [
         f"--{name}={value}"

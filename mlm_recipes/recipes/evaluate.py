@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..data.tokenizer import load_tokenizer
+from ..data.tokenizer import load_or_train_tokenizer
 from ..evaluation.before_after import State, alone
 from ..evaluation.fill_mask import fill_mask
 from ..metrics_file import EvaluationMetrics
@@ -19,7 +19,7 @@ from ..training.trainer import MLMTrainer
 from . import run_folder
 from .arguments import read_config
 from .prepare import prepare
-from .result import RunResult, refuse_push, refuse_resume
+from .result import RunResult, refuse_push, refuse_resume, warn_of_other_words
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,9 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     if recipe is None and (Path(str(overrides.get("model"))) / "recipe.yaml").exists():
         recipe = overrides["model"]  # a finished run is measured with its own recipe
     if recipe is not None and not isinstance(recipe, MLMConfig) and (Path(recipe) / "config.json").exists():
-        overrides = {"model": str(recipe), "model_revision": None, "from_scratch": False} | overrides
+        # The folder has the tokenizer that its recipe named.
+        own = {"model_revision": None, "from_scratch": False, "tokenizer": None, "tokenizer_revision": None}
+        overrides = {"model": str(recipe)} | own | overrides
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
     config = replace(
@@ -51,13 +53,16 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         trainer = MLMTrainer(
             run.model, args=args, eval_dataset=run.measured.held_out.rows, processing_class=run.tokenizer
         )
+        measured = State.of(run.measured, run.model, trainer.token_results)
+        warn_of_other_words(run, measured)
         metrics: EvaluationMetrics = {
             "corpus": run.facts,
             "evaluation": {
                 "model": config.model,
+                "tokenizer": config.tokenizer,
                 "random_weights": run.random_weights,
                 "head_initialised": run.head_initialised,
-                **alone(run.measured, State.of(run.measured, run.model, trainer.token_results)),
+                **alone(run.measured, measured),
             },
             "versions": run_folder.versions(),
         }
@@ -65,14 +70,19 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
 
 
 def fill(
-    model: str | Path, prompts: str | Sequence[str], top_k: int = 3, trust_remote_code: str | None = None
+    model: str | Path,
+    prompts: str | Sequence[str],
+    top_k: int = 3,
+    trust_remote_code: str | None = None,
+    tokenizer: str | Path | None = None,
 ) -> list[list[list[tuple[str, float]]]]:
     """Fill the [MASK]s of each prompt; see `mlm_recipes.evaluation.fill_mask.fill_mask`.
 
     `model` is a run folder, any other local folder, or a hub id. `prompts` is a list or a single prompt. Returns, for
     each prompt and each mask in it, the `top_k` likeliest tokens with their probabilities. A model's own code is run
-    only if `trust_remote_code` is the model's name.
+    only if `trust_remote_code` is the model's name. `tokenizer` is a folder or a hub id; by default the model's own.
     """
-    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     prompts = [prompts] if isinstance(prompts, str) else prompts
-    return fill_mask(load_model(model, tokenizer, trust_remote_code=trust_remote_code), tokenizer, prompts, top_k)
+    words = load_or_train_tokenizer(model, None, trust_remote_code=trust_remote_code, tokenizer=tokenizer)
+    loaded = load_model(model, words, trust_remote_code=trust_remote_code, tokenizer_name=tokenizer)
+    return fill_mask(loaded, words, prompts, top_k)

@@ -15,12 +15,13 @@ from ..data.columns import column
 from ..data.loaded_corpus import Corpus
 from ..data.rows import to_rows, tokenize
 from ..data.text_statistics import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
-from ..data.tokenizer import has_tokenizer, load_any_tokenizer, load_or_train_tokenizer, require_mask_token
+from ..data.tokenizer import find_tokenizer
 from ..data.unknown_text import lost_characters
 from ..inspection_file import Duplicates, InspectedModel, Layout, RowFacts, TextFacts
 from ..masking.batch_layout import labelled
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.random_keys import Ints
+from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.loading import load_model_and_missing, starts_random
 from ..model.padding_free import use_padding_free
@@ -50,16 +51,13 @@ class Subject:
         """Load the text and the model of the config; a model that cannot be loaded becomes a problem."""
         corpus = load_text(config, count_near_duplicates=True)
         problems: list[str] = []
-        if has_tokenizer(config.model, config.model_revision) and not config.from_scratch:
-            tokenizer: Any = load_any_tokenizer(config.model, config.model_revision, config.trust_remote_code)
-            try:
-                require_mask_token(tokenizer, config.model)
-            except ValueError as error:
-                problems.append(str(error))
-        else:
-            tokenizer = load_or_train_tokenizer(
-                config.model, corpus["train"]["text"], **config.start(), vocab_size=config.vocab_size
+        tokenizer: Any = find_tokenizer(config.model, corpus["train"]["text"], **config.vocabulary())
+        try:
+            require_mask_token(
+                tokenizer, *(("model", config.model) if config.tokenizer is None else ("tokenizer", config.tokenizer))
             )
+        except ValueError as error:
+            problems.append(str(error))
         set_seed(config.seed)
         model: Any = None
         missing: list[str] = []

@@ -77,10 +77,11 @@ class Run:
     def announcement(self) -> str:
         """Return a description of the text and the model."""
         start = "random weights" if self.random_weights else "its trained weights"
+        elsewhere = self.config.tokenizer
         return (
             f"{about_the_text(self.facts, self.measured.held_out.repeated)} "
             f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
-            f"{len(self.tokenizer):,} tokens in its vocabulary."
+            f"{len(self.tokenizer):,} tokens in {'its vocabulary' if elsewhere is None else f'that of {elsewhere}'}."
         )
 
 
@@ -168,8 +169,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         tokenizer = load_or_train_tokenizer(
             config.model,
             stream.sample if stream else corpus["train"]["text"],
-            **config.start(),
-            vocab_size=config.vocab_size,
+            **config.vocabulary(),
         )
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())

@@ -29,6 +29,7 @@ from .result import (
     refuse_push,
     refuse_resume,
     result_of,
+    warn_of_other_words,
 )
 
 #: The values that the tutorial's loop has built in; a recipe with a different one is refused.
@@ -100,6 +101,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
         return TokenResults.of([evaluate_tokens(run.model, rows, collator, config.per_device_eval_batch_size, sparse)])
 
     before = State.of(run.measured, run.model, token_results)
+    warn_of_other_words(run, before)
     set_seed(config.seed)
     encodings = reference_loop.encode(run.corpus["train"]["text"], run.tokenizer, run.max_length)
     reference_loop.mask(encodings, run.tokenizer, config.mlm_probability)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from ..training.tolerated_failures import NotMade
 from . import run_folder
 from .prepare import Run
 from .run_facts import command_line, device_name, machine_limit, peak_memory
+
+logger = logging.getLogger(__name__)
 
 #: The metrics of a run or of an evaluation.
 Measured = TypeVar("Measured", bound=Metrics | EvaluationMetrics)
@@ -91,6 +94,19 @@ def plan_of(config: MLMConfig) -> str:
     )
 
 
+def warn_of_other_words(run: Run, state: State) -> None:
+    """Log it if a trained model with a tokenizer from elsewhere predicts no better than word frequencies do."""
+    loss, words = state.held_out.summary()["loss"], run.facts["word_frequencies"]["loss"]
+    if run.config.tokenizer is not None and not run.random_weights and not run.head_initialised and loss >= words:
+        logger.warning(
+            "With the tokenizer %s, the model's loss on the held-out text is %.2f, and word frequencies alone reach "
+            "%.2f. Make sure that the model was trained with this tokenizer.",
+            run.config.tokenizer,
+            loss,
+            words,
+        )
+
+
 def compare_states(run: Run, before: State, after: State, not_made: NotMade) -> Comparison:
     """Return the comparison of both states; if it cannot be computed, only the measures."""
     next_step = "Both are in metrics.json; report.html and README.md, which show the change, are not written."
@@ -113,6 +129,7 @@ def metrics_of(
     start: Start = {
         "command": None,
         "model": config.model,
+        "tokenizer": config.tokenizer,
         "random_weights": run.random_weights,
         "head_initialised": run.head_initialised,
         "parameters": run.model.num_parameters(),

@@ -25,6 +25,7 @@ from ..checkpoints.storage import STAGED, clear_staged, list_checkpoints
 from ..metrics_file import Metrics
 from ..report import run_report
 from ..report.unexpected_error import happening_in
+from ..training.config import own_fields
 from ..training.processes import all_or_none
 
 logger = logging.getLogger(__name__)
@@ -75,11 +76,17 @@ def find_unfinished(values: Mapping[str, Any]) -> list[Path]:
 
 
 def is_unfinished(folder: Path, values: Mapping[str, Any]) -> bool:
-    """Tell whether a folder has a recipe.yaml with these values, and no metrics.json yet."""
+    """Tell whether a folder has a recipe.yaml with these values, and no metrics.json yet.
+
+    A value that an earlier version did not have counts as this version's default.
+    """
     if not (folder / "recipe.yaml").is_file() or (folder / "metrics.json").exists():
         return False
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
-    return isinstance(recipe, dict) and values.items() <= {n: v for n, v in recipe.items() if n in values}.items()
+    if not isinstance(recipe, dict):
+        return False
+    recipe = {name: item.default for name, item in own_fields().items()} | recipe
+    return values.items() <= {name: recipe[name] for name in values if name in recipe}.items()
 
 
 def claim(folder: str | Path | None, name: str) -> Path:

@@ -34,6 +34,7 @@ from .result import (
     plan_of,
     refuse_diverged,
     result_of,
+    warn_of_other_words,
 )
 from .step_timing import fit, time_steps
 from .upload import Upload
@@ -133,6 +134,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
     with Trackers(trainer, not_made) as trackers:
         logger.info("Measuring the model before training.")
         before = State.of(run.measured, run.model, trainer.token_results)
+        warn_of_other_words(run, before)
         trainer.log(before.logged)
         trackers.log("before", before.measures)
         started = time.monotonic()

@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["model", "dataset"]
+#: What is fetched: a tokenizer is a model's repository without its weights.
+Kind = Literal["model", "tokenizer", "dataset"]
 PATIENCE = 6.0  # seconds for the first answer
 
 # The field of MLMConfig that named it, for messages.
-_FIELD = {"model": "model", "dataset": "corpus"}
+_FIELD = {"model": "model", "tokenizer": "tokenizer", "dataset": "corpus"}
+_REPOSITORY = {"model": "model", "tokenizer": "model", "dataset": "dataset"}
 _WEIGHTS = "model*.safetensors"
+#: Ends the name of the ref under which a tokenizer is remembered: without it, a commit whose weights were never fetched
+#: would later be taken for a complete model.
+_ALONE = ".tokenizer"
 _BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.codes")
 
 
@@ -57,19 +62,25 @@ def fetch_model(name: str, revision: str | None = None, *, with_code: bool = Fal
     Raises: NotOnHubError; HubUnreachableError; ValueError for a gated model, an unknown revision, a broken connection,
     or content that does not match the hub's sha256.
     """
-    return _fetch_model(name, revision or "main", with_code)
+    return _fetch_model(name, "model", revision or "main", with_code)
+
+
+def fetch_tokenizer(name: str, revision: str | None = None, *, with_code: bool = False) -> Path:
+    """Return the folder of a hub model's tokenizer, as `fetch_model` does, without fetching its weights."""
+    return _fetch_model(name, "tokenizer", revision or "main", with_code)
 
 
 @functools.cache  # a run needs its model several times
-def _fetch_model(name: str, revision: str, with_code: bool) -> Path:
-    wanted = [*_BESIDE_WEIGHTS, _WEIGHTS, *(["*.py"] if with_code else [])]
-    info = ask(name, "model", revision)
+def _fetch_model(name: str, kind: Kind, revision: str, with_code: bool) -> Path:
+    weights = [_WEIGHTS] if kind == "model" else []
+    wanted = [*_BESIDE_WEIGHTS, *weights, *(["*.py"] if with_code else [])]
+    info = ask(name, kind, revision)
     if info is None:
-        return cached(name, "model", revision, wanted)
+        return cached(name, kind, revision, wanted)
     names = [file.rfilename for file in info.siblings or []]
     files = [file for file in names if any(fnmatch(file, pattern) for pattern in wanted)]
-    folder = fetch(name, "model", str(info.sha), files)
-    remember(name, "model", revision, str(info.sha))
+    folder = fetch(name, kind, str(info.sha), files)
+    remember(name, kind, revision + (_ALONE if kind == "tokenizer" else ""), str(info.sha))
     return folder
 
 
@@ -83,7 +94,7 @@ def ask(name: str, kind: Kind, revision: str) -> ModelInfo | DatasetInfo | None:
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        return HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=PATIENCE)  # type: ignore[return-value]
+        return HfApi().repo_info(name, repo_type=_REPOSITORY[kind], revision=revision, timeout=PATIENCE)  # type: ignore[return-value]
     except GatedRepoError as error:
         raise gated(name, kind) from error
     except RevisionNotFoundError as error:
@@ -92,8 +103,9 @@ def ask(name: str, kind: Kind, revision: str) -> ModelInfo | DatasetInfo | None:
             'a commit (7 to 40 hex digits) of this repository. Look them up under "Files and versions" on its page.'
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
+        called = "data set" if kind == "dataset" else "model"
         raise NotOnHubError(
-            f"{_FIELD[kind]}: {name!r} is neither a local path nor a {kind.replace('dataset', 'data set')} on the hub. "
+            f"{_FIELD[kind]}: {name!r} is neither a local path nor a {called} on the hub. "
             "Accepted: an id owner/name, as shown on its hub page. Check the name; a private repository needs "
             "`hf auth login`."
         ) from error
@@ -108,21 +120,23 @@ def fetch(name: str, kind: Kind, commit: str, files: Iterable[str]) -> Path:
     from huggingface_hub.hf_api import RepoFile
 
     files = sorted(set(files))
-    cached = {file: try_to_load_from_cache(name, file, repo_type=kind, revision=commit) for file in files}
+    cached = {file: try_to_load_from_cache(name, file, repo_type=_REPOSITORY[kind], revision=commit) for file in files}
     missing = [file for file, path in cached.items() if not isinstance(path, str)]
     with broken_connection(name, kind):
         stated = {
             file.path: file.lfs.sha256
-            for file in (HfApi().get_paths_info(name, missing, repo_type=kind, revision=commit) if missing else ())
+            for file in (
+                HfApi().get_paths_info(name, missing, repo_type=_REPOSITORY[kind], revision=commit) if missing else ()
+            )
             if isinstance(file, RepoFile) and file.lfs is not None
         }
         try:
             folder = snapshot_download(
-                name, repo_type=kind, revision=commit, allow_patterns=[glob.escape(file) for file in files]
+                name, repo_type=_REPOSITORY[kind], revision=commit, allow_patterns=[glob.escape(file) for file in files]
             )
         finally:  # even if another file failed: a complete file is not fetched again, so it would never be checked
             for file, sha256 in stated.items():
-                path = try_to_load_from_cache(name, file, repo_type=kind, revision=commit)
+                path = try_to_load_from_cache(name, file, repo_type=_REPOSITORY[kind], revision=commit)
                 if isinstance(path, str):
                     _check(Path(path), sha256, f"{_FIELD[kind]}: {file} of {name!r}")
     return Path(folder)
@@ -174,7 +188,7 @@ def _storage(name: str, kind: Kind) -> Path:
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind)
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=_REPOSITORY[kind])
 
 
 def remember(name: str, kind: Kind, revision: str, commit: str) -> None:
@@ -197,18 +211,20 @@ def cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
     try:
         folder = snapshot_download(
             name,
-            repo_type=kind,
+            repo_type=_REPOSITORY[kind],
             revision=revision,
             allow_patterns=patterns,
             local_files_only=True,
         )
     except LocalEntryNotFoundError as error:
+        if kind == "tokenizer" and not revision.endswith(_ALONE):
+            return cached(name, kind, revision + _ALONE, patterns)
         raise unreachable(name, kind) from error
     if not HF_HUB_OFFLINE:
         logger.warning(
             "%s: the hub cannot be reached; using the cached files (revision %s, commit %.7s).",
             name,
-            revision,
+            revision.removesuffix(_ALONE),
             Path(folder).name,
         )
     return Path(folder)
@@ -219,6 +235,7 @@ def unreachable(name: str, kind: Kind, what: str = "") -> HubUnreachableError:
     instead = {
         "model": "Without a network, use the built-in `mini`, or copy the model's folder from another machine and pass "
         "its path.",
+        "tokenizer": "Without a network, copy the tokenizer's folder from another machine and pass its path.",
         "dataset": "Without a network, use a text file, a folder, or the bundled `meditations`.",
     }
     return HubUnreachableError(

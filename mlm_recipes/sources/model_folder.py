@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from ..metrics_file import ModelSource
-from .hub import HubUnreachableError, NotOnHubError, fetch_model
+from .hub import HubUnreachableError, NotOnHubError, fetch_model, fetch_tokenizer
 from .names import did_you_mean, looks_like_path
 
 MODELS = Path(__file__).parent.parent / "bundled/models"
+
+What = Literal["model", "tokenizer"]
+_FETCH = {"model": fetch_model, "tokenizer": fetch_tokenizer}
 
 
 def built_in_models() -> list[str]:
@@ -44,50 +48,58 @@ def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, w
     >>> model_folder("mini").name
     'mini'
     """
-    name = os.fspath(name)
+    folder = find_folder("model", os.fspath(name), revision, with_code)
+    if not (folder / "config.json").exists() and Path(name).expanduser().is_dir():
+        raise ValueError(
+            f"model: {os.fspath(name)!r} is a folder without a config.json, so it holds no model. "
+            "Accepted: a folder written by save_pretrained, such as the folder of a finished run. "
+            + (_newest_checkpoint_hint(folder) or "Name the folder that holds config.json.")
+        )
+    return folder
+
+
+def find_folder(what: What, name: str, revision: str | None, with_code: bool) -> Path:
+    """Return the local folder of a model or of a tokenizer, whatever is in it; for the arguments, see `model_folder`.
+
+    A tokenizer's folder is a model's, without its weights.
+
+    Raises: as `model_folder`; the messages name the field `what`.
+    """
     folder = Path(name).expanduser()
     if revision is not None and (name in built_in_models() or folder.is_dir()):
         raise ValueError(
-            f"model_revision: received {revision!r} for {name!r}, which is a local model without revisions. "
+            f"{what}_revision: received {revision!r} for {name!r}, which is a local {what} without revisions. "
             "Accepted: a revision for a hub id such as google-bert/bert-base-uncased. Leave it out."
         )
     if name in built_in_models():
         return MODELS / name
     if folder.is_dir():
-        if not (folder / "config.json").exists():
-            raise ValueError(
-                f"model: {name!r} is a folder without a config.json, so it holds no model. "
-                "Accepted: a folder written by save_pretrained, such as the folder of a finished run. "
-                + (_newest_checkpoint_hint(folder) or "Name the folder that holds config.json.")
-            )
         return folder
     if looks_like_path(name):
-        raise ValueError(
-            f"model: there is no folder {name!r}. Accepted: {_accepted_models()}. Check the path for typos."
-        )
+        raise ValueError(f"{what}: there is no folder {name!r}. Accepted: {_accepted()}. Check the path for typos.")
     try:
-        return fetch_model(name, revision, with_code=with_code)
+        return _FETCH[what](name, revision, with_code=with_code)
     except (NotOnHubError, HubUnreachableError) as error:
         if "/" in name and folder.parent.is_dir():  # owner/name, but also a folder that is not there
             beside = sorted(path.name for path in folder.parent.iterdir() if path.is_dir())
             raise ValueError(
-                f"model: there is no folder {name!r}, and no such model could be fetched from the hub."
-                f"{did_you_mean(folder.name, beside)} Accepted: {_accepted_models()}. Check the path."
+                f"{what}: there is no folder {name!r}, and no such {what} could be fetched from the hub."
+                f"{did_you_mean(folder.name, beside)} Accepted: {_accepted()}. Check the path."
             ) from error
         if isinstance(error, HubUnreachableError):
             raise ValueError(
-                f"model: {name!r} is neither built in nor a local folder, and the hub cannot be reached."
-                f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. Without a network, use the "
-                "built-in `mini`, or copy the model's folder from another machine and pass its path."
+                f"{what}: {name!r} is neither built in nor a local folder, and the hub cannot be reached."
+                f"{did_you_mean(name, built_in_models())} Accepted: {_accepted()}. Without a network, use the "
+                f"built-in `mini`, or copy the {what}'s folder from another machine and pass its path."
             ) from error
         raise ValueError(
-            f"model: {name!r} is neither built in, nor a local folder, nor a model on the hub."
-            f"{did_you_mean(name, built_in_models())} Accepted: {_accepted_models()}. "
+            f"{what}: {name!r} is neither built in, nor a local folder, nor a model on the hub."
+            f"{did_you_mean(name, built_in_models())} Accepted: {_accepted()}. "
             "Check the name; a private model needs `hf auth login`."
         ) from error
 
 
-def _accepted_models() -> str:
+def _accepted() -> str:
     names = ", ".join(built_in_models())
     return f"a built-in name ({names}), a local folder, or a hub id such as google-bert/bert-base-uncased"
 

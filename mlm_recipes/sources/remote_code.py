@@ -27,6 +27,15 @@ def is_trusted(name: str, trust_remote_code: str | None) -> bool:
     return trust_remote_code is not None
 
 
+def trust_in(name: str, trust_remote_code: str | None, other: str | None) -> str | None:
+    """Return `trust_remote_code` for the model or tokenizer `name`: None if it is the name of the `other` of the two.
+
+    >>> trust_in("someone/model", "someone/words", "someone/words"), trust_in("someone/model", "someone/model", None)
+    (None, 'someone/model')
+    """
+    return None if trust_remote_code == other and other != name else trust_remote_code
+
+
 def require_name(trust_remote_code: str | None) -> None:
     """Raise ValueError for a switch instead of a model's name.
 
@@ -39,8 +48,10 @@ def require_name(trust_remote_code: str | None) -> None:
         )
 
 
-def loading(name: str, folder: Path, trust_remote_code: str | None) -> dict[str, Any]:
+def loading(name: str, folder: Path, trust_remote_code: str | None, what: str = "model") -> dict[str, Any]:
     """Return the keyword arguments of `from_pretrained` that decide whether a model's own code is run.
+
+    `what` is loaded: a `model`, or a `tokenizer` by itself.
 
     If transformers has the architecture, its own class is used, and the model needs no trust.
 
@@ -52,7 +63,7 @@ def loading(name: str, folder: Path, trust_remote_code: str | None) -> dict[str,
     maps = [config.get("auto_map"), _read(folder / "tokenizer_config.json").get("auto_map")]
     if not trusted:
         if _needs_code(config):
-            raise refusal(name)
+            raise refusal(name, what)
         return {"trust_remote_code": False}  # explicit: by default transformers asks on the terminal
     elsewhere = {place.split("--")[0] for place in _places(maps) if "--" in place} - {name}
     if elsewhere:
@@ -66,10 +77,10 @@ def loading(name: str, folder: Path, trust_remote_code: str | None) -> dict[str,
     return {"trust_remote_code": True} | snapshot
 
 
-def refusal(name: str) -> ValueError:
-    """Return the error for a model that cannot be loaded without running its code."""
+def refusal(name: str, what: str = "model") -> ValueError:
+    """Return the error for a model, or a tokenizer, that cannot be loaded without running its code."""
     return ValueError(
-        f"model: {name!r} needs its own code, which would be run on this machine. Accepted: a model that "
+        f"{what}: {name!r} needs its own code, which would be run on this machine. Accepted: a {what} that "
         f"transformers supports without it. If you have read that code and trust it: --trust_remote_code {name}."
     )
 

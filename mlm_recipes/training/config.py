@@ -138,13 +138,29 @@ class MLMConfig(TrainingArguments):
         default=None,
         metadata={"help": "A branch, tag or commit of a hub model, so that it cannot change between runs."},
     )
+    tokenizer: str | None = field(
+        default=None,
+        metadata={
+            "help": "A tokenizer from elsewhere: a folder, or a hub id. By default the model's own; for random "
+            "weights, one that is trained on the corpus."
+        },
+    )
+    tokenizer_revision: str | None = field(
+        default=None,
+        metadata={"help": "A branch, tag or commit of the tokenizer's hub id, so that it cannot change between runs."},
+    )
     trust_remote_code: str | None = field(
         default=None,
-        metadata={"help": "The name of the only model whose own code may be run; a recipe cannot set it."},
+        metadata={
+            "help": "The name of the only model (or tokenizer) whose own code may be run; a recipe cannot set it."
+        },
     )
     from_scratch: bool = field(
         default=False,
-        metadata={"help": "Start from random weights in the model's shape, and train a tokenizer on the corpus."},
+        metadata={
+            "help": "Start from random weights in the model's shape, and train a tokenizer on the corpus unless one is "
+            "given."
+        },
     )
     vocab_size: int = field(
         default=8192, metadata={"help": "The largest vocabulary of a tokenizer that is trained on the corpus."}
@@ -421,8 +437,14 @@ class MLMConfig(TrainingArguments):
         return {name: getattr(self, name) for name in (*names, "loss_on", "static_masks", "seed")}
 
     def start(self) -> dict[str, Any]:
-        """Return the keyword arguments of `load_model` and `load_or_train_tokenizer` that describe a run's start."""
+        """Return the keyword arguments of `load_model` that describe a run's start."""
         names = ("from_scratch", "trust_remote_code")
+        found = {name: getattr(self, name) for name in names}
+        return found | {"revision": self.model_revision, "tokenizer_name": self.tokenizer}
+
+    def vocabulary(self) -> dict[str, Any]:
+        """Return the keyword arguments of `load_or_train_tokenizer` that this config sets."""
+        names = ("from_scratch", "trust_remote_code", "tokenizer", "tokenizer_revision", "vocab_size")
         return {name: getattr(self, name) for name in names} | {"revision": self.model_revision}
 
     def where(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from ..data.rows import with_example_id
 from ..data.streams import TextStream
+from ..data.text_checks import only_text, require_text
 from .config import MLMConfig
 from .processes import from_main
 
@@ -49,13 +50,20 @@ def _first(stream: TextStream) -> Iterator[str]:
     yield from from_main(stream.first)
 
 
-def from_text(rows: Any) -> Any:
-    """Convert rows of text (dicts with `text`, or plain strings) to a data set; return other rows unchanged."""
+def from_text(rows: Any, name: str) -> Any:
+    """Convert rows of text (dicts with `text`, or plain strings) to a data set; return other rows unchanged.
+
+    Raises: ValueError for a row without a text, by its number; `name` is the argument's.
+    """
     if isinstance(rows, list | tuple) and len(rows):
-        if isinstance(rows[0], str):
-            return Dataset.from_dict({"text": list(rows)})
-        if isinstance(rows[0], dict) and "text" in rows[0] and "input_ids" not in rows[0]:
+        first = next((row for row in rows if row is not None), None)
+        if first is None or isinstance(first, str):
+            return Dataset.from_dict({"text": list(only_text(rows, name))})
+        if isinstance(first, dict) and "text" in first and "input_ids" not in first:
+            list(only_text((row.get("text") if isinstance(row, dict) else row for row in rows), name))
             return Dataset.from_list(list(rows))
+    if isinstance(rows, Dataset) and "text" in rows.column_names and "input_ids" not in rows.column_names:
+        return require_text(rows, name)
     return rows
 
 
@@ -80,7 +88,7 @@ def token_rows(rows: Any, name: str, tokenize: Callable[[Any], Any]) -> Any:
         )
     if len(rows) == 0:
         raise ValueError(f"{name}: received no rows. Accepted: at least one. Check what was loaded.")
-    rows = from_text(rows)
+    rows = from_text(rows, name)
     columns = rows.column_names if isinstance(rows, Dataset) else getattr(rows[0], "keys", lambda: ["input_ids"])()
     if "input_ids" in columns:
         return with_example_id(rows)

@@ -28,7 +28,7 @@ RUN_MLM = {
     "model_type": "Name a model of that type with --model, and --from_scratch for random weights in its shape.",
     "config_overrides": "Change config.json in a copy of a model's folder; name that with --model, and --from_scratch.",
     "config_name": "Name the folder with that config.json with --model, and --from_scratch for random weights.",
-    "tokenizer_name": "The tokenizer is that of --model, which may be a folder that holds both.",
+    "tokenizer_name": "Write --tokenizer.",
     "use_fast_tokenizer": f"transformers 5 chooses it. {_NOT_NEEDED}",
     "use_slow_tokenizer": f"transformers 5 chooses it. {_NOT_NEEDED}",
     "low_cpu_mem_usage": f"transformers 5 always does it. {_NOT_NEEDED}",

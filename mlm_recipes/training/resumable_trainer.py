@@ -15,7 +15,8 @@ from transformers.trainer_utils import TrainOutput
 from ..checkpoints.resume_contract import ResumeContract, find_checkpoint, resume_request
 from ..checkpoints.storage import newest_whole
 from ..checkpoints.tensor_files import require_tensors_only
-from ..data.rows import NumberedRows, RowsOfEpoch
+from ..data.id_limits import IdLimits
+from ..data.rows import NumberedRows, RowsOfEpoch, read_completely
 from ..data.streams import START, TextStream, TokenRow, blocks
 from ..masking.collator import DataCollatorForMaskedLM
 from ..metrics_file import Resumed
@@ -54,6 +55,10 @@ class ResumableTrainer(GuardedTrainer, ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Return what identifies this run, besides the config's values, as plain data."""
+
+    @abstractmethod
+    def limits_of(self, rows: str) -> IdLimits:
+        """Return which rows the model accepts; `rows` is the data set's name, for messages."""
 
     @abstractmethod
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:
@@ -168,7 +173,9 @@ class ResumableTrainer(GuardedTrainer, ABC):
                 f"{self.get_total_train_batch_size(args)}. Accepted: more text, a smaller "
                 "--per_device_train_batch_size, or --dataloader_drop_last false."
             )
-        return self._loader(RowsOfEpoch(rows, plain=not ours), self._step_seeds.sampler)
+        # The rest of rows that are slow to get, of which only some were checked before training.
+        limits = None if read_completely(rows) else self.limits_of("train_dataset")
+        return self._loader(RowsOfEpoch(rows, not ours, limits), self._step_seeds.sampler)
 
     def _loader(
         self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None

@@ -15,9 +15,10 @@ from accelerate.utils import TorchDynamoPlugin, gather_object
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..data.rows import fingerprint, to_rows
+from ..data.id_limits import IdLimits
+from ..data.rows import check_ids, fingerprint, to_rows
 from ..data.streams import TextStream, TokenRow, rows_of
-from ..data.tokenizer import load_or_train_tokenizer, require_mask_token
+from ..data.tokenizer import load_or_train_tokenizer, load_tokenizer, vocabulary_fingerprint
 from ..evaluation.forward_passes import evaluate_examples
 from ..evaluation.metric import compute
 from ..evaluation.token_results import TokenResults, evaluate_tokens
@@ -25,10 +26,14 @@ from ..masking.batch_layout import PLANNED, labelled, without_mask
 from ..masking.batch_plan import FILLING, POSITIONS, Planned, by_length, masked_positions
 from ..masking.buckets import filled_up
 from ..masking.collator import DataCollatorForMaskedLM
+from ..masking.vocabulary import require_mask_token
 from ..model.dropout import use_fast_dropout
+from ..model.embeddings import embedding_rows
+from ..model.fit import require_fit
 from ..model.loading import load_model
 from ..model.loss import masked_lm_loss
-from ..model.positions import first_position, usable_length
+from ..model.masked_lm_head import require_encoder, require_masked_lm_head
+from ..model.positions import first_position, max_positions, usable_length
 from ..model.sparse_prediction import only_at
 from .compiled_regions import CompiledRegions
 from .config import MLMConfig, UnknownNameError
@@ -60,14 +65,15 @@ class MLMTrainer(ResumableTrainer):
     """Train a masked-language model; Trainer and accelerate manage the loop, the devices and the optimizer.
 
     Args:
-        model: a built-in name, a local folder, a hub id, or a model object (then `processing_class` is needed).
+        model: a built-in name, a local folder, a hub id, or a model object (then a tokenizer is needed).
         args: an MLMConfig; by default one with default values. Its `corpus` and `model` are ignored, since only
             `train()` needs them.
         train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (which is tokenized here), or any
             sequence of rows with `input_ids` and optionally `example_id`, by default the row's index. With
             `MLMConfig(streaming=True)`, `train_dataset` is a `TextStream`.
         data_collator: by default DataCollatorForMaskedLM with the values of `args`.
-        processing_class: the tokenizer; by default the model's, or for `mini-random` one trained on `train_dataset`.
+        processing_class: the tokenizer; by default `args.tokenizer`, the model's, or for random weights one trained on
+            `train_dataset`.
 
     The constructor changes the model: its attention then accepts padding-free batches as well as padded ones, and
     faster layers for the CPU replace its dropout layers (`mlm_recipes.model.padding_free`,
@@ -77,7 +83,9 @@ class MLMTrainer(ResumableTrainer):
     `eval_perplexity` and `eval_masked_tokens`. Each is computed from sums over all examples, divided once. Every row
     that is given counts, copies too; `load_corpus(...)["validation"]` has none.
 
-    Raises: ValueError for arguments that conflict.
+    Raises: ValueError for arguments that conflict; a model object without a masked-language-modelling head; a tokenizer
+    that does not fit the model (`mlm_recipes.model.fit`); text that is none; and rows of ids that the model has no
+    embeddings or positions for: those of `eval_dataset` at once, those of `train_dataset` when training begins.
 
     >>> from mlm_recipes import MLMConfig, load_corpus
     >>> rows = load_corpus("meditations")["validation"]
@@ -124,27 +132,34 @@ class MLMTrainer(ResumableTrainer):
             args = copy.copy(args)
             args._n_gpu = 1
         warn_of_slow_bf16(args)
-        train_dataset = from_text(train_dataset)
+        train_dataset = from_text(train_dataset, "train_dataset")
         check_stream(train_dataset, args)
         if isinstance(model, str | Path):
             if processing_class is None:
-                processing_class = load_or_train_tokenizer(
-                    model,
-                    texts_of(train_dataset),
-                    **args.start(),
-                    vocab_size=args.vocab_size,
-                )
+                processing_class = load_or_train_tokenizer(model, texts_of(train_dataset), **args.vocabulary())
+            require_mask_token(processing_class, "processing_class")
             set_seed(args.seed)  # for random weights, if the model has none
             model = load_model(model, processing_class, **args.start())
-        elif processing_class is None:
-            raise ValueError(
-                "processing_class: received None with a model object. Accepted: the model's tokenizer. "
-                "Pass processing_class=tokenizer, or the model's name instead of the object."
-            )
-        require_mask_token(processing_class)
+        else:
+            require_encoder(model)
+            elsewhere = None
+            if processing_class is None and args.tokenizer is not None:
+                elsewhere = args.tokenizer
+                processing_class = load_tokenizer(elsewhere, args.tokenizer_revision, args.trust_remote_code)
+            if processing_class is None:
+                raise ValueError(
+                    "processing_class: received None with a model object. Accepted: the model's tokenizer. "
+                    "Pass processing_class=tokenizer, or the model's name instead of the object."
+                )
+            require_mask_token(processing_class, "processing_class")
+            require_masked_lm_head(model)
+            require_fit(model, processing_class, elsewhere=elsewhere)
         self._max_length = usable_length(args.max_length, model)
+        self._limits = IdLimits("rows", ids=embedding_rows(model), positions=max_positions(model))
         self._how_to_rows = args.rows()
         ours = data_collator
+        if isinstance(ours, DataCollatorForMaskedLM) and ours.tokenizer is not processing_class:
+            require_fit(model, ours.tokenizer)
         if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
             ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
         super().__init__(
@@ -192,8 +207,18 @@ class MLMTrainer(ResumableTrainer):
         # CompiledRegions compiles; accelerate would compile the whole model, whatever its environment says.
         return super()._build_accelerator_args(**kwargs) | {"dynamo_plugin": TorchDynamoPlugin(backend="no")}
 
+    def limits_of(self, rows: str) -> IdLimits:
+        """Return the ids and the lengths that the model accepts; `rows` is the data set's name, for messages."""
+        return replace(self._limits, rows=rows)
+
     def _rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
-        return token_rows(rows, name, lambda text: to_rows(text, tokenizer, self._max_length, **self._how_to_rows))
+        found = token_rows(rows, name, lambda text: to_rows(text, tokenizer, self._max_length, **self._how_to_rows))
+        # Evaluation reads all of its rows in any case; those to train on are checked where they are hashed.
+        if name != "train_dataset" and found is not None:
+            several = isinstance(found, dict)
+            for key, part in found.items() if several else [(None, found)]:
+                check_ids(part, self.limits_of(f"{name}[{key!r}]" if several else name))
+        return found
 
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         if self.optimizer is None and self.optimizer_cls_and_kwargs is None:
@@ -300,7 +325,7 @@ class MLMTrainer(ResumableTrainer):
             stream = rows  # for mypy, which does not narrow the type inside the lambda
             text = from_main(lambda: stream.facts(self.stream_rows))
         else:
-            text = {"training text": f"{len(rows)} rows, {fingerprint(rows)}"}
+            text = {"training text": f"{len(rows)} rows, {fingerprint(rows, limits=self.limits_of('train_dataset'))}"}
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):
             rule = {item.name: getattr(collator, item.name) for item in fields(collator)}
@@ -314,6 +339,7 @@ class MLMTrainer(ResumableTrainer):
         return text | {
             "global batch": self.get_total_train_batch_size(self.args),
             "masking": masking,
+            "vocabulary": vocabulary_fingerprint(cast(Any, self.processing_class)),
             "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
         }
 

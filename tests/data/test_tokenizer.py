@@ -5,7 +5,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mlm_recipes import load_tokenizer, train_tokenizer
-from mlm_recipes.data.tokenizer import has_tokenizer, require_mask_token
+from mlm_recipes.masking.vocabulary import require_mask_token
+from mlm_recipes.sources.tokenizer_folder import has_tokenizer
 
 
 def test_the_ids_are_laid_out_as_in_bert(tokenizer):
@@ -46,7 +47,7 @@ def test_a_saved_tokenizer_is_unchanged(tokenizer, checkpoint, corpus):
 def test_mini_random_has_no_tokenizer_and_a_checkpoint_has_one(checkpoint):
     assert not has_tokenizer("mini-random")
     assert has_tokenizer(checkpoint)
-    with pytest.raises(ValueError, match="'mini-random' has no tokenizer"):
+    with pytest.raises(ValueError, match="'mini-random' holds no vocabulary"):
         load_tokenizer("mini-random")
 
 

@@ -83,7 +83,7 @@ def test_a_fault_is_named(fault, checkpoint, tmp_path, recwarn):
     spoil, says = FAULTS[fault]
     shutil.copytree(checkpoint, tmp_path / "model")
     spoil(tmp_path / "model")
-    with pytest.raises(ValueError, match=rf"^model: .*{says}") as caught:
+    with pytest.raises(ValueError, match=rf"^(model|tokenizer): .*{says}") as caught:
         load_model("model", load_tokenizer("model"))
     assert " Accepted: " in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -132,7 +132,7 @@ def test_a_tokenizers_missing_package_is_named(said, package, checkpoint, monkey
         raise ImportError(said)
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
-    with pytest.raises(MissingPackageError, match=rf"^model: the tokenizer of .* install {package}$") as caught:
+    with pytest.raises(MissingPackageError, match=rf"^tokenizer: the tokenizer of .* install {package}$") as caught:
         load_tokenizer(checkpoint)
     assert isinstance(caught.value.__cause__, ImportError)
 

@@ -22,7 +22,8 @@ ANSWER = """
 import json, logging, sys
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 from mlm_recipes.sources import hub
-from mlm_recipes.sources.hub import fetch_model
+from mlm_recipes.sources.hub import fetch_model, fetch_tokenizer
+from mlm_recipes.data.tokenizer import find_tokenizer
 from mlm_recipes.sources.hub_datasets import load_splits
 from mlm_recipes.data.paragraphs import stream_paragraphs
 from mlm_recipes.data.corpus_name import Version, resolve
@@ -219,6 +220,28 @@ def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
     assert not torch.equal(pinned, newest)
 
 
+def test_a_tokenizer_is_fetched_without_weights_and_is_not_taken_for_a_model(hub, client, offline, files):
+    commit = hub.commit("model", "someone/words", files)
+    folder = client("fetch_tokenizer('someone/words')")
+    assert folder.endswith(commit)
+    wanted = files.keys() - {"README.md", "pytorch_model.bin", "model.safetensors"}
+    assert sorted(os.listdir(folder)) == sorted(wanted)
+    assert offline("fetch_tokenizer('someone/words')") == folder
+    assert offline("fetch_model('someone/words')").startswith("HubUnreachableError: model: ")
+    assert client("fetch_model('someone/words')") == folder
+    assert offline("fetch_model('someone/words')") == folder
+    assert "tokenizer: 'someone/none' is neither" in client("fetch_tokenizer('someone/none')")
+
+
+def test_weights_on_the_hub_without_a_tokenizer_are_refused(hub, client, files):
+    bare = {name: files[name] for name in ("config.json", "model.safetensors")}
+    config = json.dumps(json.loads(bare["config.json"]) | {"_name_or_path": "someone/whole"}).encode()
+    hub.commit("model", "someone/bare", bare | {"config.json": config})
+    error = client("find_tokenizer('someone/bare', ['to be'])")
+    assert error.startswith("ValueError: model: 'someone/bare' has trained weights and no tokenizer")
+    assert error.endswith("--tokenizer someone/whole.")
+
+
 @pytest.mark.slow
 def test_code_is_fetched_for_a_trusted_model_only_from_the_same_commit(hub, client, files, tmp_path):
     canary = tmp_path / "canary"
@@ -227,7 +250,8 @@ def test_code_is_fetched_for_a_trusted_model_only_from_the_same_commit(hub, clie
     config = json.dumps(json.loads(files["config.json"]) | own).encode()
     old = hub.commit("model", "someone/odd", files | {"config.json": config, "odd.py": code.encode()})
     hub.commit("model", "someone/odd", files | {"config.json": config, "odd.py": b"raise SystemError('newer')"})
-    load = "type(__import__('mlm_recipes').load_model('someone/odd', [], revision={0!r}{1})).__name__"
+    words = "(ours := __import__('mlm_recipes')).load_tokenizer('someone/odd', {0!r})"
+    load = f"[{words}, type(ours.load_model('someone/odd', {words}, revision={{0!r}}{{1}})).__name__][1]"
     assert client(load.format(old, "")) == "BertForMaskedLM"
     assert "odd.py" not in hub.fetched
     assert not canary.exists()
