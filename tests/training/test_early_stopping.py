@@ -173,9 +173,10 @@ def test_a_callback_can_be_added_when_a_run_is_resumed(tokenizer):
 
 def test_the_result_says_that_it_stopped_early(checkpoint, short_text):
     result = train(
-        "adapt", model=str(checkpoint), corpus=str(short_text), general_corpus="none", max_steps=9,
-        eval_strategy="steps", eval_steps=1, save_strategy="no", early_stopping_patience="2", early_stopping_threshold="100",
-        per_device_train_batch_size=4, use_cpu=True, eval_draws=1, pseudo_perplexity_tokens=64, prompts_compared=5,
+        "adapt", model=str(checkpoint), corpus=str(short_text), general_corpus="none", max_steps=9, use_cpu=True,
+        eval_strategy="steps", eval_steps=1, save_strategy="no", early_stopping_patience="2",
+        early_stopping_threshold="100", per_device_train_batch_size=4, eval_draws=1, pseudo_perplexity_tokens=64,
+        prompts_compared=5,
     )  # fmt: skip
     metrics = result.metrics["train"]
     assert metrics["steps"] == 3

@@ -65,6 +65,14 @@ def test_in_a_terminal_the_duration_is_above_the_bar(train, monkeypatch):
 EVALUATES = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "no"}
 
 
+@pytest.fixture(autouse=True)
+def verbosity():
+    """A trainer sets it for the whole process (`log_level`), and it decides on the default of `disable_tqdm`."""
+    before = transformers_logging.get_verbosity()
+    yield
+    transformers_logging.set_verbosity(before)
+
+
 def evaluations(text):
     return [line for line in text.splitlines() if line.startswith("evaluation")]
 
@@ -128,12 +136,8 @@ def test_the_bar_shows_the_evaluations_loss_below_its_line(tokenizer, monkeypatc
 
 
 def test_silence_as_transformers_has_it_is_no_bar_and_no_lines_of_progress(tokenizer, capsys):
-    before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # disable_tqdm is then true by default
-    try:
-        make_trainer(tokenizer, NUMBERED, **EVALUATES).train()
-    finally:
-        transformers_logging.set_verbosity(before)
+    make_trainer(tokenizer, NUMBERED, **EVALUATES).train()
     shown = capsys.readouterr().out
     assert "it/s" not in shown
     assert len(evaluations(shown)) == 2
