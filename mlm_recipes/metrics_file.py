@@ -412,6 +412,26 @@ class Evaluation(TypedDict):
     perplexity: float
 
 
+class BestModel(TypedDict):
+    """`train.best_model`: the best evaluation by `metric_for_best_model`, and whether its model was loaded."""
+
+    metric: str
+    value: float
+    step: int
+    loaded: bool
+
+
+class StoppedEarly(TypedDict):
+    """`train.stopped_early`: after which of how many steps, and for how many evaluations nothing had improved."""
+
+    step: int
+    of: int
+    metric: str
+    best: float
+    best_step: int
+    evaluations_since: int
+
+
 class Tokens(TypedDict):
     """The tokens that training computed."""
 
@@ -480,6 +500,8 @@ class Loop(TypedDict):
     resumed: NotRequired[list[Resumed]]
     history: list[LoggedStep]
     evaluations: list[Evaluation]
+    best_model: NotRequired[BestModel]
+    stopped_early: NotRequired[StoppedEarly]
     tokens: Tokens | None
     steps_per_second: float | None
     tokens_per_second: float | None

@@ -17,14 +17,22 @@ NUMBERED = [
 ]
 
 
-def make_trainer(tokenizer, rows, folder="run", callback=None, **changes):
+_SAME = object()
+
+
+def make_trainer(
+    tokenizer, rows, folder="run", callback=None, kind=MLMTrainer, eval_rows=_SAME, compute_metrics=None,
+    preprocess=None, **changes,
+):  # fmt: skip
     values = {
         "output_dir": str(folder), "max_steps": STEPS, "per_device_train_batch_size": 2, "learning_rate": 1e-3,
         "seed": 1, "save_steps": 2, "mlm_probability": 0.4, "use_cpu": True,
     }  # fmt: skip
-    return MLMTrainer(
-        make_bert(tokenizer), args=MLMConfig(**(values | changes)), train_dataset=rows, eval_dataset=rows,
-        processing_class=tokenizer, callbacks=[callback] if callback else None,
+    return kind(
+        make_bert(tokenizer), args=MLMConfig(**(values | changes)), train_dataset=rows,
+        eval_dataset=rows if eval_rows is _SAME else eval_rows, processing_class=tokenizer,
+        callbacks=[callback] if callback else None, compute_metrics=compute_metrics,
+        preprocess_logits_for_metrics=preprocess,
     )  # fmt: skip
 
 

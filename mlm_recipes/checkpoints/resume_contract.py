@@ -175,7 +175,7 @@ class ResumeContract(TrainerCallback, ExportableState):
                 f"values that run was started with. Restore them{batch}, or {anew}."
             )
         schedules = {str(side["values"].get("lr_scheduler_type")) for side in (old, new)}
-        follows_metric = bool(schedules & METRIC_DRIVEN) or new["values"].get("load_best_model_at_end")
+        follows_metric = new["values"].get("metric_for_best_model") is not None  # schedules and early stopping too
         measured = {"eval_delay", "eval_steps", "eval_strategy"} if follows_metric else set()
         named = {name: pair for name, pair in values.items() if kind(name) == "named" or name in measured}
         unasked = sorted(named.keys() - set(change))

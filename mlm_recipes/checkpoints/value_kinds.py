@@ -54,6 +54,7 @@ ALLOWED = frozenset(
         *("logging_steps", "logging_strategy", "project", "prompts", "report_to", "run_name", "skip_memory_metrics"),
         *("trackio_bucket_id", "trackio_space_id", "trackio_static_space_id"),
         *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
+        "restore_callback_states_from_checkpoint",
         # Compared through the facts that they determine: the text, the tokenizer, the global batch.
         *("corpus", "general_corpus", "max_length", "num_proc", "train_minutes", *READING),
         *("tokenizer", "tokenizer_revision"),

@@ -17,17 +17,18 @@ from ..masking.random_keys import Floats
 from ..model.cross_entropy import cross_entropy, few_rows
 from ..model.evaluation_mode import evaluation_mode
 from ..model.sparse_prediction import only_at
+from .predictions import Predictions
 
 T = TypeVar("T")
 
 
-def with_bar(things: Iterable[T], what: str, unit: str) -> Iterable[T]:
+def with_bar(things: Iterable[T], what: str, unit: str, wanted: bool = True) -> Iterable[T]:
     """Return `things`, with a progress bar and its rate if stderr is a terminal; it appears after two seconds.
 
     >>> list(with_bar([1, 2], "Evaluating", "batch"))
     [1, 2]
     """
-    shown = sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
+    shown = wanted and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0"
     return tqdm(things, desc=what, unit=f" {unit}", delay=2, leave=False, dynamic_ncols=True, disable=not shown)
 
 
@@ -37,6 +38,7 @@ def evaluate_batches(
     batches: Iterable[dict[str, Any]],
     keep: Callable[[dict[str, Any], torch.Tensor, torch.Tensor], T],
     sparse: bool = False,
+    read: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
 ) -> list[T]:
     """Evaluate `model` on every masked token of `batches`; return the result of `keep` for each batch.
 
@@ -47,17 +49,21 @@ def evaluate_batches(
             (int32) of each masked token, both of shape `(masked,)` in the order of the labels. The rank is the number
             of tokens that the model ranks before the true one.
         sparse: compute the head at masked positions only.
+        read: called before `keep` with the logits (float32) and the true ids of a few masked tokens at a time, of shape
+            `(some, vocab)` and `(some,)`, until it has got all of the batch, in the order of the labels.
     """
     device = next(model.parameters()).device
     found = []
     with evaluation_mode(model):
         for batch in batches:
             there = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
-            found.append(keep(there, *_nats_and_ranks(model, there, sparse)))
+            found.append(keep(there, *_nats_and_ranks(model, there, sparse, read)))
     return found
 
 
-def _nats_and_ranks(model: Any, batch: dict[str, Any], sparse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def _nats_and_ranks(
+    model: Any, batch: dict[str, Any], sparse: bool, read: Callable[[torch.Tensor, torch.Tensor], None] | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     positions = masked_positions(batch["labels"])
     inputs = without_mask({name: value for name, value in batch.items() if name != "labels"})
     with only_at(model, positions) if sparse else nullcontext():
@@ -72,6 +78,8 @@ def _nats_and_ranks(model: Any, batch: dict[str, Any], sparse: bool) -> tuple[to
         part = part.float()
         nats_here.copy_(cross_entropy(part, own))
         ranks_here.copy_(_ranks(part, own))
+        if read is not None:
+            read(part, own)
     return nats, ranks
 
 
@@ -90,15 +98,20 @@ def evaluate_examples(
     batches: Iterable[dict[str, Any]],
     gather: Callable[[torch.Tensor], torch.Tensor],
     sparse: bool = False,
+    predictions: Predictions | None = None,
 ) -> Floats:
     """Return nats, correct first choices and masked tokens of each example, shape `(examples, 3)`.
 
-    `gather` joins the rows of all processes and drops repeated examples, as `Accelerator.gather_for_metrics` does. For
-    the other arguments, see `evaluate_batches`.
+    `gather` joins the rows of all processes and drops repeated examples, as `Accelerator.gather_for_metrics` does.
+    `predictions` gets what the model predicts. For the other arguments, see `evaluate_batches`.
     """
 
     def sums(batch: dict[str, Any], nats: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
-        return gather(sum_by_example(batch, nats, ranks == 0, torch.ones_like(nats))).cpu()
+        found = gather(sum_by_example(batch, nats, ranks == 0, torch.ones_like(nats))).cpu()
+        if predictions is not None:
+            predictions.end_batch(batch, nats)
+        return found
 
-    found = evaluate_batches(model, with_bar(batches, "Evaluating", "batch"), sums, sparse)
+    read = None if predictions is None else predictions.read
+    found = evaluate_batches(model, batches, sums, sparse, read)
     return torch.cat([*found, torch.empty(0, 3)]).double().numpy()

@@ -77,6 +77,7 @@ def evaluate_tokens(
     sparse: bool = False,
     process: int = 0,
     processes: int = 1,
+    bar: bool = True,
 ) -> Floats:
     """Evaluate this process's share of `rows`: an array of shape `(tokens, 5)` for `TokenResults.of`.
 
@@ -89,6 +90,7 @@ def evaluate_tokens(
         process, processes: the index of this process, and the number of all. Each makes the same number of forward
             passes, on a row without a masked token if it has no more rows, since a model that is sharded over the
             processes needs all of them.
+        bar: show a progress bar on a terminal.
     """
     collator = replace(collator, padding="longest", pad_to_multiple_of=None)
     lengths = list_lengths(rows, "input_ids") if isinstance(rows, Dataset) else [len(row["input_ids"]) for row in rows]
@@ -96,7 +98,7 @@ def evaluate_tokens(
     batches = [order[first : first + batch_size].tolist() for first in range(0, len(order), batch_size)]
     passes = -(-len(batches) // processes)
     mine = [batches[i] if i < len(batches) else [] for i in range(process, passes * processes, processes)]
-    collated = (_batch(rows, indices, collator) for indices in with_bar(mine, "Evaluating", "batch"))
+    collated = (_batch(rows, indices, collator) for indices in with_bar(mine, "Evaluating", "batch", bar))
     found = evaluate_batches(model, collated, _columns, sparse)
     for indices, columns in zip(mine, found, strict=True):
         columns[:, 0] = np.asarray(indices or [0])[columns[:, 0].astype(np.int64)]

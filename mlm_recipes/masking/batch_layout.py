@@ -167,6 +167,24 @@ def places_of(batch: Mapping[str, Any]) -> tuple[Ints, Ints]:
     return place, positions[place, column]
 
 
+def rows_by_example(batch: Mapping[str, Any], column: torch.Tensor, fill: int = 0) -> torch.Tensor:
+    """Return values of masked tokens, one row per example: shape `(examples, most masked tokens, ...)`.
+
+    Args:
+        batch: padded or joined, with labels.
+        column: values of the masked tokens in the order of the labels, shape `(masked, ...)`.
+        fill: what examples with fewer masked tokens are filled up with.
+
+    >>> batch = {"labels": torch.tensor([[5, -100, 6], [-100, 7, -100]])}
+    >>> rows_by_example(batch, torch.tensor([50, 60, 70]), fill=-1).tolist()
+    [[50, 60], [70, -1]]
+    """
+    where = labelled(batch["labels"])  # (batch, seq_len), or (1, tokens)
+    examples = where[0].split(lengths_of(batch).tolist()) if is_joined(batch) else where
+    counts = [int(example.sum()) for example in examples]
+    return torch.nn.utils.rnn.pad_sequence(list(column.split(counts)), batch_first=True, padding_value=fill)
+
+
 def sum_by_example(batch: Mapping[str, Any], *columns: torch.Tensor) -> torch.Tensor:
     """Sum values of masked tokens over each example, in a fixed order: float32, shape `(examples, columns)`.
 

@@ -26,11 +26,12 @@ _RENAMED = {
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
 
-#: Values that describe one particular corpus, model or tokenizer.
-_ITS = {
+#: Values that describe one particular corpus, model, tokenizer or measure.
+_DESCRIBED_BY = {
     "corpus": ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split"),
     "tokenizer": ("tokenizer_revision",),
     "model": ("model_revision", "tokenizer", "tokenizer_revision", "trust_remote_code"),
+    "metric_for_best_model": ("greater_is_better",),
 }
 
 
@@ -80,8 +81,8 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
         given["train_minutes"] = None
     if given.get("train_minutes") is not None and "max_steps" not in given:
         given["max_steps"] = -1
-    for name, its in _ITS.items():
-        if name in given:  # the recipe's values describe its own corpus or model, not the one given here
+    for name, its in _DESCRIBED_BY.items():
+        if name in given:  # the recipe's values describe its own corpus, model or measure, not the one given here
             given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
         return dataclasses.replace(recipe, **_convert(given))

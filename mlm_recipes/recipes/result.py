@@ -83,6 +83,8 @@ def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float) -> Machin
 def plan_of(config: MLMConfig) -> str:
     """Return a sentence that describes the planned training: how long, on what, and how much is masked."""
     length = wording.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
+    if config.early_stopping_patience is not None:
+        length = f"at most {length}"
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     precision = "bf16" if config.bf16 else "fp16" if config.fp16 else "float32"
     masked = f"{config.mlm_probability:.0%} of the tokens masked"

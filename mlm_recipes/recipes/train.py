@@ -16,7 +16,9 @@ from transformers.trainer_utils import HubStrategy
 from ..evaluation.before_after import State
 from ..metrics_file import Evaluation, LoggedStep, Loop, Metrics
 from ..report import wording
+from ..training.best_model import check_measure
 from ..training.config import MLMConfig
+from ..training.early_stopping import best_evaluation, why_stopped
 from ..training.optimizers import refuse_unusable
 from ..training.processes import all_or_none, from_main
 from ..training.tolerated_failures import NotMade
@@ -73,6 +75,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     plan = plan_run(recipe, overrides)
     refuse_missing(plan.config.report_to)
     refuse_unusable(plan.config)
+    check_measure(plan.config)
     run = prepare(plan.config)
     minutes = run.config.train_minutes
     if minutes is not None:
@@ -141,6 +144,8 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
         output = trainer.train(resume_from_checkpoint=checkpoint or False)
         seconds = time.monotonic() - started
         logged = [*trainer.state.log_history]  # a copy, because more is logged below
+        best = best_evaluation(trainer.args, trainer.state)
+        stopped = why_stopped(trainer.callback_handler.callbacks, trainer.args, trainer.state)
         # Nothing that can fail comes before this. From here on, the model is in the run's folder on the disk.
         saved = _save(trainer, folder, config)
         with not_made.trained():
@@ -175,6 +180,10 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
                 "tokens_per_second": real / seconds if steps else None,
                 "machine_limit": limit,
             }
+            if best is not None:
+                loop["best_model"] = best
+            if stopped is not None:
+                loop["stopped_early"] = stopped
             if trainer.micro_batch_parts > 1:
                 loop["out_of_memory"] = {"parts": trainer.micro_batch_parts}
             if trainer.compiled.facts is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from ..metrics_file import CorpusFacts, Measure, MeasureName, Metrics
+from ..metrics_file import BestModel, CorpusFacts, Measure, MeasureName, Metrics, StoppedEarly
 from .against_frequencies import knew_nothing, still_worse, worse_by
 from .unknown_words import qualification, unknown_text
 
@@ -79,6 +79,34 @@ def how_long(steps: int, seconds_per_step: float) -> str:
     return f"{count(steps, 'step')} {take} about {time} on this machine ({seconds_per_step:.2g} s each)."
 
 
+def stopped_early(found: StoppedEarly) -> str:
+    """Return a sentence that says why a run was stopped early.
+
+    >>> print(stopped_early(dict(step=6, of=40, metric="loss", best=4.7612, best_step=2, evaluations_since=2)))
+    Stopped early after step 6 of 40: in 2 evaluations the loss has not improved enough on 4.761, the best, after \
+step 2.
+    """
+    return (
+        f"Stopped early after step {found['step']:,} of {found['of']:,}: in "
+        f"{count(found['evaluations_since'], 'evaluation')} the {found['metric']} has not improved enough on "
+        f"{found['best']:.4g}, the best, after step {found['best_step']:,}."
+    )
+
+
+def kept_model(best: BestModel, steps: int) -> str:
+    """Return a sentence that says whether the run's model is the best one or the last.
+
+    >>> kept_model(dict(metric="loss", value=4.7612, step=2, loaded=True), steps=6)
+    'The model is that of step 2, the best by its loss (4.761).'
+    >>> kept_model(dict(metric="loss", value=4.7612, step=2, loaded=False), steps=6)
+    'The model is that of the last step; by its loss, that of step 2 was the best (4.761).'
+    """
+    if best["loaded"]:
+        return f"The model is that of step {best['step']:,}, the best by its {best['metric']} ({best['value']:.4g})."
+    last = f"The model is that of the last step; by its {best['metric']}, that"
+    return f"{last} of step {best['step']:,} was the best ({best['value']:.4g})." if best["step"] != steps else ""
+
+
 def measured_tokens(metrics: Metrics) -> int:
     """Return how many held-out tokens were masked at least once; for an older run, in its only draw."""
     change = metrics.get("change")
@@ -98,6 +126,10 @@ def note(metrics: Metrics) -> str:
         if each["changed"]:
             what = ", ".join(f"{name} from {old} to {new}" for name, (old, new) in each["changed"].items())
             where += f" Changed after step {each['step']}: {what}; recipe.yaml has the latest values."
+    if "stopped_early" in train:
+        where += f" {stopped_early(train['stopped_early'])}"
+    if "best_model" in train:
+        where += f" {kept_model(train['best_model'], train['steps'])}".rstrip()
     if measured_tokens(metrics) < FEW:
         where += " There are few masked tokens: treat the numbers as a hint, not a result."
     unknown = unknown_text(corpus.get("unknown"))

@@ -286,6 +286,18 @@ class MLMConfig(TrainingArguments):
     max_skipped_steps: int = field(
         default=10, metadata={"help": "With on_nonfinite skip: the most steps that a run skips before it stops."}
     )
+    # Early stopping
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={
+            "help": "Stop training after this many evaluations without an improvement of metric_for_best_model (by "
+            "default the loss); needs eval_strategy. load_best_model_at_end then loads the best model."
+        },
+    )
+    early_stopping_threshold: float = field(
+        default=0.0,
+        metadata={"help": "By how much the measure must improve on its best value for an evaluation to count as one."},
+    )
     # Evaluation and run
     evaluation_seed: int = field(
         default=0,
@@ -355,6 +367,20 @@ class MLMConfig(TrainingArguments):
         metadata={
             "help": "Has no effect on the logged loss, which leaves skipped steps out (on_nonfinite); if true, every "
             "micro-batch waits for its loss."
+        },
+    )
+    disable_tqdm: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Show no bar and no lines of progress; evaluations are still shown, one line each, unless "
+            "log_level is error or critical."
+        },
+    )
+    restore_callback_states_from_checkpoint: bool = field(
+        default=False,
+        metadata={
+            "help": "Has no effect: what callbacks remember is always restored, so that a resumed run stops early when "
+            "the uninterrupted one does."
         },
     )
     resume_from_checkpoint: str | None = field(

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..masking.collator import check_masking
 from ..sources.remote_code import require_name
+from .best_model import check_asked
 from .example_order import STRATEGIES
 
 #: Values of transformers that a run cannot use, and why.
@@ -21,7 +22,6 @@ _REFUSED = {
     "ignore_data_skip": (True, ": a resumed run continues where it stopped, without reading the rows before"),
     "save_on_each_node": (True, ": output_dir is on a disk that all machines share, and is written once"),
     "remove_unused_columns": (True, ", since the collator needs example_id, which models do not accept"),
-    "restore_callback_states_from_checkpoint": (True, ": the checkpoint's contract would replace this run's"),
 }
 
 
@@ -88,6 +88,7 @@ def check(config: Any) -> None:
             "plain cross-entropy of masked tokens. Leave it out."
         )
 
+    check_asked(config)
     require_name(config.trust_remote_code)
     _check_stream(config)
 

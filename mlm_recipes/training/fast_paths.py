@@ -17,33 +17,36 @@ from .config import MLMConfig
 logger = logging.getLogger(__name__)
 
 
-def can_be_sparse(model: Any, args: MLMConfig, own_loss: bool) -> bool:
+def can_be_sparse(model: Any, args: MLMConfig, own_loss: str | None) -> bool:
     """Tell whether the head can be computed on masked positions only; log why not, if it was requested.
 
-    `own_loss`: whether the loss is the caller's own.
+    `own_loss`: what computes the caller's own loss, or None.
     """
     if not args.sparse_prediction or args.loss_on == "all":
         return False
-    own = "compute_loss_func is your own, and may need every position"
-    why = own if own_loss else unsupported(model)
+    why = f"{own_loss} is your own, and may need every position" if own_loss else unsupported(model)
     if why:
         logger.warning("sparse_prediction is off: %s. The loss is the same, but a step takes longer.", why)
     return why is None
 
 
 def can_be_padding_free(
-    model: Any, args: MLMConfig, collator: DataCollatorForMaskedLM, can_be_parted: bool
+    model: Any, args: MLMConfig, collator: DataCollatorForMaskedLM, can_be_parted: bool, own_step: str | None = None
 ) -> tuple[bool, bool]:
     """Tell whether batches can be joined in one row, and if not, whether to split them into parts of similar length.
 
     Logs why not, if it was requested. `can_be_parted`: whether the collator and the loss are this library's, which
-    allow parts. If the model supports joined batches, its attention accepts them from then on.
+    allow parts. `own_step`: a method of the caller's that gets the batches, or None. If the model supports joined
+    batches, its attention accepts them from then on.
     """
     if not args.padding_free or collator.padding != "longest" or collator.pad_to_multiple_of is not None:
         return False, False
     own = f"{type(collator).__name__} is your own collator"
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
-    why = own if type(collator) is not DataCollatorForMaskedLM else use_padding_free(model, half)
+    why = own if type(collator) is not DataCollatorForMaskedLM else None
+    if own_step is not None:
+        why = f"{own_step} is your own, and may expect a row for each example, and an attention_mask"
+    why = why or use_padding_free(model, half)
     if why is None:
         return True, False
     # FSDP and DeepSpeed gather weights in every pass, in all processes at once, so batches are not split.

@@ -20,8 +20,11 @@ from ..data.rows import NumberedRows, RowsOfEpoch, read_completely
 from ..data.streams import START, TextStream, TokenRow, blocks
 from ..masking.collator import DataCollatorForMaskedLM
 from ..metrics_file import Resumed
+from .best_model import check_early_stopping_callbacks, name_best
+from .callback_states import restore_states
 from .config import MLMConfig
 from .cpu_allocator import kept_memory
+from .early_stopping import had_stopped
 from .example_order import NO_EXAMPLE, EpochSampler, StepSeeds
 from .guarded_trainer import GuardedTrainer
 from .loader_workers import end_workers
@@ -117,6 +120,8 @@ class ResumableTrainer(GuardedTrainer, ABC):
         if asked == "auto":
             newest = from_main(lambda: newest_whole(Path(str(self.args.output_dir))))
             asked = False if newest is None else str(newest)
+        check_early_stopping_callbacks(self.args, self.callback_handler.callbacks)
+        self._best.beside = None
         if asked is False:
             self._contract.resumed, self._skipped.steps, self._stream_start = [], [], START
             return self._train(None, *args, **kwargs)
@@ -130,9 +135,18 @@ class ResumableTrainer(GuardedTrainer, ABC):
                 "interrupted one; with DataCollatorForMaskedLM it has the same.", type(self.data_collator).__name__
             )  # fmt: skip
         self._skipped.steps = SkippedSteps.saved_in(checkpoint)
-        if not left:  # upstream would take one more step (transformers 5.23)
+        self._best.beside = checkpoint.parent
+        stopped = from_main(lambda: had_stopped(checkpoint, self.callback_handler.callbacks))
+        if left and stopped:
+            logger.warning(
+                "%s is of a run that had stopped early, so nothing is left to train. To go on, raise "
+                "early_stopping_patience (with change_on_resume).", checkpoint,
+            )  # fmt: skip
+        if not left or stopped:  # upstream would take one more step (transformers 5.23)
             self._load_from_checkpoint(str(checkpoint))
             self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            self._load_callback_state()
+            name_best(self.state, Path(str(self.args.output_dir)), checkpoint.parent)
             if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
                 self._load_best_model()
             return TrainOutput(self.state.global_step, 0.0, {})
@@ -146,6 +160,10 @@ class ResumableTrainer(GuardedTrainer, ABC):
                 return super().train(*args, **kwargs)
         finally:
             end_workers(self._train_loader)
+
+    def _load_callback_state(self) -> None:
+        ours = (ResumeContract, SkippedSteps, StreamState)  # each reads its own state
+        restore_states(self.callback_handler.callbacks, cast(Any, self.state.stateful_callbacks), ours)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # A tied weight is stored once, under its other name; upstream reports it missing at every resume

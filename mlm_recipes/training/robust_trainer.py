@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +15,9 @@ from transformers import Trainer
 from ..checkpoints import storage as checkpoints
 from ..checkpoints.tensor_files import PICKLED_ARGUMENTS
 from ..sources.escaping import first_line
+from .best_model import BestCheckpoint, logged_name, missing_measure, name_best
+from .callback_states import forget_lists
+from .epoch_end import EpochEnd
 from .out_of_memory import MicroBatchParts
 from .processes import all_or_none, from_main, gathered
 from .stop_signals import Interrupted, StopSignals
@@ -48,7 +51,9 @@ class RobustTrainer(Trainer):
         self._signals = StopSignals()
         self._saved_at: int | None = None
         self._parts = MicroBatchParts()
-        for callback in (self._signals, self._parts):
+        self._epoch_end = EpochEnd()
+        self._best = BestCheckpoint()
+        for callback in (self._signals, self._parts, self._epoch_end, self._best):
             self.add_callback(callback)
 
     # Checkpoints
@@ -99,13 +104,14 @@ class RobustTrainer(Trainer):
     def _stage(self, model: Any, trial: Any, staged: Path, place: Path) -> None:
         """Let upstream write this process's part of the checkpoint to the temporary folder."""
         self._staging = staged.parent
+        before = self.state.best_model_checkpoint
+        forget_lists(cast(Any, self.state.stateful_callbacks))
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self._staging = None
-        best = self.state.best_model_checkpoint
-        if best is not None and Path(best) == staged:
-            self.state.best_model_checkpoint = str(place)
+            self.state.best_model_checkpoint = before
+        name_best(self.state, place.parent, being_saved=place)
         if self.args.should_save:
             self.state.save_to_json(str(staged / "trainer_state.json"))
 
@@ -136,6 +142,26 @@ class RobustTrainer(Trainer):
             f"{self._bytes_to_save(run):,} bytes; {kept}. Accepted: a disk with enough space for one checkpoint more "
             "than --save_total_limit keeps. Free some space, and resume with --resume_from_checkpoint true."
         )
+
+    # The best model
+
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        try:
+            return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+        except KeyError as error:
+            if "metric_for_best_model" not in str(error):  # not the one that a schedule follows
+                raise
+            here = (entry for entry in self.state.log_history if entry["step"] == self.state.global_step)
+            returned = {name: None for entry in here for name in entry}
+            raise ValueError(missing_measure(str(self.args.metric_for_best_model), returned)) from None
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        metric = self.args.metric_for_best_model
+        if metric is not None and logged_name(metric) not in metrics:
+            raise ValueError(missing_measure(metric, metrics))
+        is_best = super()._determine_best_metric(metrics, trial)
+        name_best(self.state, Path(self._get_output_dir(trial)))
+        return is_best
 
     def _load_best_model(self) -> None:
         best = Path(str(self.state.best_model_checkpoint))
@@ -185,7 +211,7 @@ class RobustTrainer(Trainer):
         self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kw: Any
     ) -> None:
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kw)
-        if self._signals.received:
+        if self._signals.received and not self._epoch_end.follows:  # then the epoch's own evaluation comes next
             self.stop_now(model, trial)
 
     def stop_now(self, model: Any, trial: Any = None) -> None:

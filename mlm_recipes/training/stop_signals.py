@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..checkpoints.value_kinds import METRIC_DRIVEN
 from .processes import highest
 
 T = TypeVar("T")
@@ -43,9 +42,11 @@ class Interrupted(KeyboardInterrupt):
 
 
 def depends_on_metrics(args: TrainingArguments) -> bool:
-    """Tell whether skipping an evaluation would change the run, through its schedule or its best model."""
-    by_best = args.load_best_model_at_end or str(args.save_strategy) == "best"
-    return by_best or str(args.lr_scheduler_type) in METRIC_DRIVEN
+    """Tell whether skipping an evaluation would change the run, through its schedule, its best model or its length.
+
+    Each of these needs `metric_for_best_model`, which transformers sets for such schedules.
+    """
+    return args.metric_for_best_model is not None
 
 
 class InWorkers:
@@ -127,4 +128,11 @@ class StopSignals(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """If any process was asked to stop, evaluate only if the run depends on its measurements."""
         if self.agree():
+            control.should_evaluate &= depends_on_metrics(args)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Do the same for the evaluation at the end of an epoch."""
+        if self.received:
             control.should_evaluate &= depends_on_metrics(args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate.utils import TorchDynamoPlugin, gather_object
-from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
+from transformers import PreTrainedModel, PrinterCallback, set_seed
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..data.id_limits import IdLimits
 from ..data.rows import check_ids, fingerprint, to_rows
 from ..data.streams import TextStream, TokenRow, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, load_tokenizer, vocabulary_fingerprint
-from ..evaluation.forward_passes import evaluate_examples
+from ..evaluation.forward_passes import evaluate_examples, with_bar
 from ..evaluation.metric import compute
 from ..evaluation.token_results import TokenResults, evaluate_tokens
 from ..masking.batch_layout import PLANNED, labelled, without_mask
@@ -35,14 +37,17 @@ from ..model.loss import masked_lm_loss
 from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import first_position, max_positions, usable_length
 from ..model.sparse_prediction import only_at
+from .best_model import check_data, check_measure
 from .compiled_regions import CompiledRegions
 from .config import MLMConfig, UnknownNameError
+from .early_stopping import EarlyStopping
 from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual
 from .inputs import check_stream, from_text, texts_of, token_rows
 from .loader_workers import end_workers
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
 from .optimizers import refuse_unusable
+from .overridden import overrides, refuse_never_called
 from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
@@ -51,6 +56,7 @@ from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
 from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
 from .trackers import refuse_missing
+from .user_metrics import UserMetrics, check_user_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +87,9 @@ class MLMTrainer(ResumableTrainer):
 
     `evaluate()` masks the same tokens each time (`args.evaluation_seed`) and returns `eval_loss`, `eval_accuracy`,
     `eval_perplexity` and `eval_masked_tokens`. Each is computed from sums over all examples, divided once. Every row
-    that is given counts, copies too; `load_corpus(...)["validation"]` has none.
+    that is given counts, copies too; `load_corpus(...)["validation"]` has none. `compute_metrics` gets the ids that the
+    model finds likeliest at masked positions, or what `preprocess_logits_for_metrics` makes of the logits there, and
+    the true ids (`mlm_recipes.evaluation.predictions`).
 
     Raises: ValueError for arguments that conflict; a model object without a masked-language-modelling head; a tokenizer
     that does not fit the model (`mlm_recipes.model.fit`); text that is none; and rows of ids that the model has no
@@ -120,12 +128,8 @@ class MLMTrainer(ResumableTrainer):
                 "the folder of save_model() with `hf upload`."
             )
         refuse_missing(args.report_to)
-        for name in ("compute_metrics", "preprocess_logits_for_metrics"):
-            if kwargs.get(name) is not None:
-                raise ValueError(
-                    f"{name}: received {kwargs[name]!r}. Accepted: None, since evaluation keeps sums for each example "
-                    "and no logits to pass to it. Compute it from trainer.model after evaluate()."
-                )
+        refuse_never_called(type(self))
+        check_user_metrics(args, kwargs.get("compute_metrics"), kwargs.get("preprocess_logits_for_metrics"))
         if args.n_gpu > 1:
             # DataParallel would multiply the loss by the number of GPUs, and is slower than one process per GPU.
             logger.warning("Training on one of %d GPUs; `accelerate launch -m mlm_recipes ...` uses all.", args.n_gpu)
@@ -157,6 +161,9 @@ class MLMTrainer(ResumableTrainer):
         self._max_length = usable_length(args.max_length, model)
         self._limits = IdLimits("rows", ids=embedding_rows(model), positions=max_positions(model))
         self._how_to_rows = args.rows()
+        eval_rows = self._rows(eval_dataset, processing_class, "eval_dataset")
+        check_data(args, eval_rows)
+        check_measure(args, eval_rows, self._own_measures(kwargs.get("compute_metrics")))
         ours = data_collator
         if isinstance(ours, DataCollatorForMaskedLM) and ours.tokenizer is not processing_class:
             require_fit(model, ours.tokenizer)
@@ -167,27 +174,32 @@ class MLMTrainer(ResumableTrainer):
             args=args,
             data_collator=data_collator if data_collator is not None else ours,
             train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
-            eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
+            eval_dataset=eval_rows,
             processing_class=processing_class,
             compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
             **kwargs,
         )
-        self.remove_callback(ProgressCallback)
-        self.remove_callback(PrinterCallback)
+        # Of these classes, only the one that Trainer has just added: another one is the caller's.
+        shown = PrinterCallback if args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK
+        self.remove_callback([each for each in self.callback_handler.callbacks if type(each) is shown][-1])
+        if args.early_stopping_patience is not None:
+            self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
         #: Shows the progress of training on the terminal.
         self.progress = TrainingProgress()
         self.add_callback(self.progress)
-        own_loss = self.compute_loss_func is not masked_lm_loss
-        parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and not own_loss
+        own_step = f"{type(self).__name__}.compute_loss" if overrides(type(self), MLMTrainer, "compute_loss") else None
+        own_loss = own_step or ("compute_loss_func" if self.compute_loss_func is not masked_lm_loss else None)
+        parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and own_loss is None
         self.sparse_prediction = can_be_sparse(model, args, own_loss)
-        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted)
+        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted, own_step)
+        self._say_what_evaluates(own_loss)
         if self.padding_free:
             joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
             self.data_collator = joined if self.data_collator is ours else self.data_collator
             ours = joined
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
         # A compute_loss of a subclass may pass every key of a batch to the model.
-        self._plans = type(self).compute_loss is MLMTrainer.compute_loss
+        self._plans = own_step is None
         #: Whether small steps are recorded as CUDA graphs, and the graphs of the last run, if there are any.
         self.records_graphs = (
             self._plans and self.padding_free and self.sparse_prediction and can_record(args, args.device)
@@ -202,6 +214,25 @@ class MLMTrainer(ResumableTrainer):
         self.compiled = CompiledRegions(self, self._evaluation_collator, own_collator)
         self.add_callback(self.compiled)
         self.token_counter = TokenCounter()
+
+    def _own_measures(self, compute_metrics: Any) -> str | None:
+        """Return what may return other measures than this library's, or None."""
+        if compute_metrics is not None:
+            return "compute_metrics"
+        methods = ("evaluate", "evaluation_loop", "_evaluate")
+        return next((name for name in methods if overrides(type(self), MLMTrainer, name)), None)
+
+    def _say_what_evaluates(self, own_loss: str | None) -> None:
+        """Say what of the caller's trains, and is not what evaluations measure."""
+        own = [own_loss] if own_loss else []
+        collator: Any = self.data_collator
+        if not isinstance(collator, DataCollatorForMaskedLM):
+            own.append(f"your data_collator ({getattr(collator, '__name__', type(collator).__name__)})")
+        if own and self.eval_dataset is not None and not overrides(type(self), MLMTrainer, "evaluation_loop"):
+            logger.warning(
+                "Evaluations measure the cross-entropy of masked tokens, the same ones each time; %s is for training "
+                "only. To evaluate otherwise, override get_eval_dataloader or evaluation_loop.", " and ".join(own),
+            )  # fmt: skip
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
         # CompiledRegions compiles; accelerate would compile the whole model, whatever its environment says.
@@ -237,7 +268,7 @@ class MLMTrainer(ResumableTrainer):
 
     def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
         """Return why a micro-batch cannot be split, or None if it can; a different loss may be a mean."""
-        if self.compute_loss_func is not masked_lm_loss or num_items_in_batch is None:
+        if self.compute_loss_func is not masked_lm_loss or not self._plans or num_items_in_batch is None:
             return "the losses of its parts may not add up to its own: the loss or the batch is not this library's"
         return super().why_not_splittable(num_items_in_batch)
 
@@ -400,15 +431,13 @@ class MLMTrainer(ResumableTrainer):
                 self.sparse_prediction,
                 self.accelerator.process_index,
                 self.accelerator.num_processes,
+                bar=not self.args.disable_tqdm,
             )
         return TokenResults.of(gather_object([mine]))
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Raise ValueError, since a corpus's logits do not fit into memory; use `evaluate` or `fill` instead."""
-        raise ValueError(
-            "predict: there are no predictions to return. Accepted: evaluate(dataset) for the measures, "
-            "mlm_recipes.evaluation.fill_mask.fill_mask(model, tokenizer, prompts) for words. Call one of these."
-        )
+    def get_test_dataloader(self, test_dataset: Any) -> torch.utils.data.DataLoader[Any]:
+        """Return the batches of `predict`, with frozen masks."""
+        return self.get_eval_dataloader(test_dataset)
 
     def evaluation_loop(
         self,
@@ -418,25 +447,71 @@ class MLMTrainer(ResumableTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Return measures from sums over all examples, divided once; upstream returns a mean of batch means."""
+        """Return measures from sums over all examples, divided once; upstream returns a mean of batch means.
+
+        With `compute_metrics`, and for `predict`, it also returns what is predicted at masked positions: the ids of the
+        likeliest tokens, shape `(masked,)`, or what `preprocess_logits_for_metrics` makes of the logits; and the true
+        ids. The model stays in evaluation mode until the next training step, as upstream leaves it.
+        """
         # This uses the bare model. If accelerate prepared it here, a later train() would have no DDP wrapper
         # (upstream's evaluate() does that, and the processes' weights then silently diverge).
         # The generator is forked, because a loader draws a seed for its workers, and evaluating must not change what
         # training draws next.
         stoppable = self.is_in_train and not depends_on_metrics(self.args)
-        batches: Any = self._signals.until_stopped(dataloader) if stoppable else dataloader
+        batches: Any = with_bar(dataloader, "Evaluating", "batch", wanted=not self.args.disable_tqdm)
+        batches = self._signals.until_stopped(batches) if stoppable else batches
+        to_predict = description == "Prediction"  # as upstream's predict() calls it
+        user = None
+        if self.compute_metrics is not None or to_predict:
+            keep = self.preprocess_logits_for_metrics
+            user = UserMetrics(self.args, self.compute_metrics, keep, self.accelerator, keeps=to_predict)
+        cast(Any, self.model).eval()
+        optimizer: Any = self.optimizer
+        if hasattr(optimizer, "eval"):  # one that evaluates with averaged weights
+            optimizer.eval()
+        self.callback_handler.eval_dataloader = dataloader
         try:
-            with self.accelerator.autocast(), torch.random.fork_rng(devices=[]):
+            with self.compute_loss_context_manager(), torch.random.fork_rng(devices=[]):
                 sums = evaluate_examples(
-                    self.model, batches, self.accelerator.gather_for_metrics, self.sparse_prediction
+                    self.model,
+                    self._announced(batches),
+                    self.accelerator.gather_for_metrics,
+                    self.sparse_prediction,
+                    None if user is None else user.predictions,
                 )
         finally:
             end_workers(dataloader)
         if stoppable and self._signals.received:
             self.stop_now(self.model_wrapped)  # the measures so far are incomplete
-        named = {f"{metric_key_prefix}_{name}": value for name, value in compute(sums).items()}
+        named = compute(sums)
+        predictions, labels = np.empty(0), None
+        if user is not None:
+            kept = user.predictions.joined()
+            predictions, labels = kept.predictions, kept.labels
+            named |= user.result(kept) | {"loss": named["loss"]}  # upstream's own loss counts too
+        named = {_prefixed(name, metric_key_prefix): value for name, value in named.items()}
         examples = self.num_examples(dataloader)
-        return EvalLoopOutput(predictions=np.empty(0), label_ids=None, metrics=named, num_samples=examples)
+        return EvalLoopOutput(predictions=predictions, label_ids=labels, metrics=named, num_samples=examples)
+
+    def _announced(self, batches: Any) -> Iterator[Any]:
+        """Yield each batch on the model's device, and tell the callbacks when it is done."""
+        for batch in batches:
+            if "labels" not in batch:
+                raise ValueError(
+                    f"get_eval_dataloader: received a batch with {', '.join(batch)}. Accepted: a batch with labels, "
+                    "-100 where nothing is masked. Let its collator add them."
+                )
+            yield self._prepare_inputs(batch)
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+
+
+def _prefixed(name: str, prefix: str) -> str:
+    """Return a measure's name with its prefix, which a caller's own may have already.
+
+    >>> _prefixed("loss", "eval"), _prefixed("eval_f1", "eval")
+    ('eval_loss', 'eval_f1')
+    """
+    return name if name.startswith(f"{prefix}_") else f"{prefix}_{name}"
 
 
 def _lasting_name(kind: type) -> str:

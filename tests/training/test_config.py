@@ -33,7 +33,6 @@ def test_the_config_extends_transformers_arguments_without_name_conflicts():
         ({"average_tokens_across_devices": False}, "average_tokens_across_devices: received False. Accepted: True"),
         ({"dataloader_in_order": False}, "dataloader_in_order: received False. Accepted: True"),
         ({"ignore_data_skip": True}, "ignore_data_skip: received True"),
-        ({"restore_callback_states_from_checkpoint": True}, "restore_callback_states_from_checkpoint: received True"),
         ({"torch_compile": "maybe"}, "torch_compile: received 'maybe'. Accepted: auto"),
         ({"loss_on": "all"}, "loss_on: received 'all' with padding 'longest'"),
         ({"train_sampling_strategy": "batch_rebalance"}, "train_sampling_strategy: received 'batch_rebalance'"),
