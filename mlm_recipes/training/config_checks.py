@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..masking.collator import check_masking
+from ..masking.collator_checks import check_masking
 from ..sources.remote_code import require_name
 from .example_order import STRATEGIES
 

@@ -189,11 +189,6 @@ def test_the_inputs_of_transformers_collator_are_accepted(tokenizer, wrap):
         assert batch[name].tolist() == expected[name].tolist(), name
 
 
-def test_unknown_columns_are_ignored(tokenizer, rows):
-    batch = DataCollatorForMaskedLM(tokenizer)([row | {"text": "something", "length": 3} for row in rows])
-    assert sorted(batch) == ["attention_mask", "input_ids", "labels"]
-
-
 def test_special_tokens_without_a_role_are_special_too(tokenizer):
     import copy
 
