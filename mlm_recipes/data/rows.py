@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -183,14 +183,14 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
     """Rows by the keys of `mlm_recipes.training.example_order.EpochSampler`, each with its `epoch` for the collator.
 
     The key contains the epoch, because nothing else reaches a data set in the memory of a worker process. A key of -1
-    gives None: no example. With `plain`, rows have only columns that any collator knows.
+    gives None: no example. With `plain`, rows have only the columns of these names.
 
     >>> rows = RowsOfEpoch([{"input_ids": [101, 7, 102], "example_id": 0}, {"input_ids": [101, 102], "example_id": 1}])
     >>> rows[3 * 2 + 1]
     {'input_ids': [101, 102], 'example_id': 1, 'epoch': 3}
     """
 
-    def __init__(self, rows: Sequence[Any], plain: bool = False) -> None:
+    def __init__(self, rows: Sequence[Any], plain: Container[str] | None = None) -> None:
         self.rows = rows
         self.plain = plain
 
@@ -205,42 +205,71 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
         pairs = [divmod(key, len(self.rows)) for key in keys if key >= 0]
         indices = [index for _, index in pairs]
         rows = self.rows.__getitems__(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices]
-        if self.plain:
-            return [_without_ours(row) for row in rows]
+        if self.plain is not None:
+            return [only_columns(row, self.plain) for row in rows]
         found = iter([{**row, "epoch": epoch} for row, (epoch, _) in zip(rows, pairs, strict=True)])
         return [next(found) if key >= 0 else None for key in keys]
 
 
-def _without_ours(row: Any) -> Any:
-    if not isinstance(row, Mapping):
-        return row
-    return {name: value for name, value in row.items() if name not in ("cut_off", "example_id")}
+class AllBut(Container[str]):
+    """All names but these.
+
+    >>> "text" in AllBut("epoch"), "epoch" in AllBut("epoch")
+    (True, False)
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __contains__(self, name: object) -> bool:
+        return name not in self._names
 
 
-def fingerprint(rows: Any, at_most: int = 1000) -> str:
+def only_columns(row: Any, names: Container[str]) -> Any:
+    """Return a row with only the columns of these names; a list of ids as it is.
+
+    >>> only_columns({"input_ids": [5], "text": "to"}, ["input_ids"]), only_columns([5], [])
+    ({'input_ids': [5]}, [5])
+    """
+    return {name: row[name] for name in row if name in names} if isinstance(row, Mapping) else row
+
+
+def has_labels(rows: Any) -> bool:
+    """Tell whether rows, by the first one, bring labels: they were masked beforehand.
+
+    >>> has_labels([{"input_ids": [103], "labels": [7]}]), has_labels([[101, 7, 102]])
+    (True, False)
+    """
+    if isinstance(rows, Dataset):
+        return "labels" in rows.column_names
+    return len(rows) > 0 and isinstance(rows[0], Mapping) and "labels" in rows[0]
+
+
+def fingerprint(rows: Any, at_most: int = 1000, ids: str = "input_ids") -> str:
     """Return a hash of what determines the tokens of the rows and their masks, 16 hexadecimal digits.
 
-    It covers `input_ids`, `special_tokens_mask` and `example_id` (by default the row's index). If the rows are neither
-    a `datasets.Dataset` nor a list, it covers only `at_most` of them, spread evenly, since each may be slow to get.
+    It covers `input_ids`, or the column named by `ids`, `special_tokens_mask` and `example_id` (by default the row's
+    index). If the rows are neither a `datasets.Dataset` nor a list, it covers only `at_most` of them, spread evenly,
+    since each may be slow to get.
 
     >>> rows = [{"input_ids": [101, 102], "special_tokens_mask": [1, 1], "example_id": 0}]
     >>> fingerprint(rows) == fingerprint(Dataset.from_list(rows))
     True
     """
     digest = hashlib.blake2b(str(len(rows)).encode(), digest_size=8)
-    for lengths, ids, special, example_ids in _in_columns(rows, at_most):
-        for numbers in (lengths, ids, special, example_ids):
+    for columns in _in_columns(rows, at_most, ids):
+        for numbers in columns:
             digest.update(np.ascontiguousarray(numbers, dtype=np.int64).tobytes())
     return digest.hexdigest()
 
 
-def _in_columns(rows: Any, at_most: int, size: int = 10_000) -> Iterator[tuple[Any, Any, Any, Any]]:
+def _in_columns(rows: Any, at_most: int, name: str, size: int = 10_000) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Yield lengths, ids, special tokens and example ids as flat arrays, of `size` rows at a time."""
     rows = rows.rows if isinstance(rows, NumberedRows) else rows
     if isinstance(rows, Dataset):
         first = 0
         for table in rows.with_format("arrow").iter(batch_size=size):
-            ids = table["input_ids"].combine_chunks()
+            ids = table[name].combine_chunks()
             flat = np.asarray(ids.flatten())
             given = table.column_names
             special = table["special_tokens_mask"].combine_chunks().flatten() if "special_tokens_mask" in given else 0
@@ -252,7 +281,7 @@ def _in_columns(rows: Any, at_most: int, size: int = 10_000) -> Iterator[tuple[A
     for first in range(0, len(rows), step * size):
         chosen = range(first, min(len(rows), first + step * size), step)
         found = [row if isinstance(row, Mapping) else {"input_ids": row} for row in (rows[i] for i in chosen)]
-        ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in found]
+        ids = [np.asarray(row[name], dtype=np.int64) for row in found]
         special = [
             np.broadcast_to(row.get("special_tokens_mask", 0), len(i)) for row, i in zip(found, ids, strict=True)
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from typing import Any
 
@@ -50,6 +50,8 @@ class DataCollatorForMaskedLM:
             padding, as in the tutorial, which clones the labels.
         static_masks: use the masks of `epoch` in every epoch, instead of those of each row's own epoch.
         at_least_one: mask one token of every sequence, even if none was chosen at random.
+        columns: the names of the other columns that are passed on, such as those that a model's forward takes, and of
+            `token_type_ids`, if they are; by default all.
 
     A row may be a list, tuple, array or tensor of ids, or a mapping with `input_ids` and optionally
     `special_tokens_mask`, `attention_mask`, `token_type_ids`, `example_id`, `epoch` and `labels`. Rows with `labels`
@@ -106,6 +108,7 @@ class DataCollatorForMaskedLM:
     static_masks: bool = False
     epoch: int = 0
     at_least_one: bool = False
+    columns: Collection[str] | None = None
 
     def __post_init__(self, mlm: Any, tf_experimental_compile: Any, return_tensors: Any, whole_word_mask: Any) -> None:
         check_upstreams(mlm, whole_word_mask, tf_experimental_compile)
@@ -174,11 +177,11 @@ class DataCollatorForMaskedLM:
         if pad not in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
             attended &= flat != pad  # for rows that are already padded but have no attention mask
         columns = {"input_ids": (masked, pad), "attention_mask": (attended, 0), "labels": (labels, unlabelled)}
-        if any("token_type_ids" in row for row in rows):
+        if any("token_type_ids" in row for row in rows) and self._passes_on("token_type_ids"):
             types = token_column(rows, "token_type_ids", lengths, default=0)
             columns["token_type_ids"] = types, self.tokenizer.pad_token_type_id
         whole: dict[str, Any] = {}
-        for name, arrays in other_columns(rows, lengths).items():
+        for name, arrays in other_columns(rows, self._passes_on).items():
             if per_token(arrays, lengths):
                 columns[name] = np.concatenate(arrays), 0
             else:
@@ -187,6 +190,9 @@ class DataCollatorForMaskedLM:
             return BatchEncoding(self._join(lengths, columns) | whole)
         real = self._layout(lengths)
         return BatchEncoding({name: _pad(column, real, fill) for name, (column, fill) in columns.items()} | whole)
+
+    def _passes_on(self, name: str) -> bool:
+        return self.columns is None or name in self.columns
 
     def _masked(
         self, rows: Sequence[Row], flat: Ints, lengths: Ints, maskable: Bools, examples: bool

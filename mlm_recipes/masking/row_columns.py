@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,15 +123,15 @@ def own_labels(rows: Sequence[Row], flat: Ints, lengths: Ints, maskable: Bools) 
     return labels
 
 
-def other_columns(rows: Sequence[Row], lengths: Ints) -> dict[str, list[Any]]:
-    """Return the columns that are not the collator's own, as arrays, one for each row.
+def other_columns(rows: Sequence[Row], wanted: Callable[[str], bool]) -> dict[str, list[Any]]:
+    """Return the wanted columns that are not the collator's own, as arrays, one for each row.
 
     Raises: ValueError for a column that not every row has, or that is not of numbers.
 
-    >>> other_columns([{"input_ids": [5], "score": 0.5}], np.array([1]))
+    >>> other_columns([{"input_ids": [5], "score": 0.5}], lambda name: True)
     {'score': [array(0.5)]}
     """
-    names = dict.fromkeys(name for row in rows for name in row if name not in OURS)
+    names = dict.fromkeys(name for row in rows for name in row if name not in OURS and wanted(name))
     found = {}
     for name in names:
         having = [row[name] for row in rows if name in row]

@@ -17,6 +17,16 @@ _REFUSED = {
         False,
         ", since otherwise the order of the examples would depend on how fast they are read",
     ),
+    "bf16_full_eval": (
+        True,
+        ": the weights would stay rounded after evaluating, and would be trained on and saved so. bf16 computes "
+        "evaluations in bfloat16 too",
+    ),
+    "fp16_full_eval": (
+        True,
+        ": the weights would stay rounded after evaluating, and would be trained on and saved so. fp16 computes "
+        "evaluations in float16 too",
+    ),
     "enable_jit_checkpoint": (True, ": the state is saved at SIGTERM in any case"),
     "ignore_data_skip": (True, ": a resumed run continues where it stopped, without reading the rows before"),
     "save_on_each_node": (True, ": output_dir is on a disk that all machines share, and is written once"),

@@ -15,8 +15,8 @@ from accelerate.utils import TorchDynamoPlugin, gather_object
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from ..data.rows import fingerprint, to_rows
-from ..data.streams import TextStream, TokenRow, rows_of
+from ..data.rows import fingerprint, has_labels, to_rows
+from ..data.streams import RowStream, TextStream, TokenRow, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, require_mask_token
 from ..evaluation.forward_passes import evaluate_examples
 from ..evaluation.metric import compute
@@ -33,13 +33,13 @@ from ..model.sparse_prediction import only_at
 from .compiled_regions import CompiledRegions
 from .config import MLMConfig
 from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual
-from .inputs import check_stream, from_text, texts_of, token_rows
+from .inputs import check_stream, collator_of_labelled, from_iterable, from_text, other_columns, texts_of, token_rows
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
 from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
-from .resumable_trainer import ResumableTrainer
+from .searching_trainer import SearchingTrainer
 from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
 from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
@@ -51,19 +51,23 @@ _NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_ve
 
 #: Fields of a collator that do not affect its masks.
 _NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
+_NOT_MASKING |= {"columns"}
 
 
-class MLMTrainer(ResumableTrainer):
+class MLMTrainer(SearchingTrainer):
     """Train a masked-language model; Trainer and accelerate manage the loop, the devices and the optimizer.
 
     Args:
-        model: a built-in name, a local folder, a hub id, or a model object (then `processing_class` is needed).
+        model: a built-in name, a local folder, a hub id, or a model object (then `processing_class` is needed). With
+            None, `model_init` makes one for each run: a function of nothing, or of the trial of a
+            `hyperparameter_search`.
         args: an MLMConfig; by default one with default values. Its `corpus` and `model` are ignored, since only
             `train()` needs them.
         train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (which is tokenized here), or any
-            sequence of rows with `input_ids` and optionally `example_id`, by default the row's index. With
-            `MLMConfig(streaming=True)`, `train_dataset` is a `TextStream`.
-        data_collator: by default DataCollatorForMaskedLM with the values of `args`.
+            sequence of rows with `input_ids` and optionally `example_id`, by default the row's index. Rows with
+            `labels` were masked beforehand: they are trained and evaluated on as they are. `train_dataset` may also be
+            a stream, with `max_steps`: a `TextStream`, or an IterableDataset of datasets or torch.
+        data_collator: by default DataCollatorForMaskedLM with the values of `args`. Evaluation always uses that one.
         processing_class: the tokenizer; by default the model's, or for `mini-random` one trained on `train_dataset`.
 
     The constructor changes the model: its attention then accepts padding-free batches as well as padded ones, and
@@ -85,7 +89,7 @@ class MLMTrainer(ResumableTrainer):
 
     def __init__(
         self,
-        model: str | Path | PreTrainedModel,
+        model: str | Path | PreTrainedModel | None = None,
         args: MLMConfig | None = None,
         data_collator: Any = None,
         train_dataset: Any = None,
@@ -117,7 +121,8 @@ class MLMTrainer(ResumableTrainer):
             args = copy.copy(args)
             args._n_gpu = 1
         warn_of_slow_bf16(args)
-        train_dataset = from_text(train_dataset)
+        model = self.model_of_constructor(model, kwargs.get("model_init"), args)
+        train_dataset, args = from_iterable(from_text(train_dataset), args)
         check_stream(train_dataset, args)
         if isinstance(model, str | Path):
             if processing_class is None:
@@ -137,14 +142,14 @@ class MLMTrainer(ResumableTrainer):
         require_mask_token(processing_class)
         self._max_length = usable_length(args.max_length, model)
         self._how_to_rows = args.rows()
-        ours = data_collator
-        if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
-            ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
+        train_dataset = self._rows(train_dataset, processing_class, "train_dataset")
+        data_collator = collator_of_labelled(train_dataset, data_collator)
+        self._own_collator = data_collator
         super().__init__(
-            model=model,
+            model=None if self.model_init is not None else model,
             args=args,
-            data_collator=data_collator if data_collator is not None else ours,
-            train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
+            data_collator=data_collator,
+            train_dataset=train_dataset,
             eval_dataset=self._rows(eval_dataset, processing_class, "eval_dataset"),
             processing_class=processing_class,
             compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
@@ -155,13 +160,28 @@ class MLMTrainer(ResumableTrainer):
         #: Shows the progress of training on the terminal.
         self.progress = TrainingProgress()
         self.add_callback(self.progress)
+        self.use_model(model)
+
+    def use_model(self, model: Any) -> None:
+        """Choose the collators and the fast paths for a model, and change its layers accordingly."""
+        args = self.args
+        ours: Any = self._own_collator
+        if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
+            ours = DataCollatorForMaskedLM(
+                cast(Any, self.processing_class), max_length=self._max_length, **args.masking()
+            )
+        columns = self.model_columns() - {"label", "label_ids"}
+        ours = replace(ours, columns=columns)
+        own = self._own_collator is not None and not isinstance(self._own_collator, DataCollatorForMaskedLM)
+        self.data_collator: Any = self._own_collator if own else ours
         own_loss = self.compute_loss_func is not masked_lm_loss
         parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and not own_loss
         self.sparse_prediction = can_be_sparse(model, args, own_loss)
-        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted)
+        others = other_columns(self.train_dataset, columns)
+        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted, others)
         if self.padding_free:
             joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
-            self.data_collator = joined if self.data_collator is ours else self.data_collator
+            self.data_collator = self.data_collator if own else joined
             ours = joined
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
         # A compute_loss of a subclass may pass every key of a batch to the model.
@@ -175,11 +195,13 @@ class MLMTrainer(ResumableTrainer):
             self.progress.warm_up = 2 * USUAL_SHAPES
         use_fast_dropout(model)
         choose_residual(model, args)
-        own_collator = None if self.data_collator is ours else "data_collator is your own, whose batches are not known"
+        unknown = "data_collator is your own, whose batches are not known" if own else None
+        self.remove_callback(CompiledRegions)
         #: Compiles the model while it trains.
-        self.compiled = CompiledRegions(self, self._evaluation_collator, own_collator)
+        self.compiled = CompiledRegions(self, self._evaluation_collator, unknown)
         self.add_callback(self.compiled)
         self.token_counter = TokenCounter()
+        vars(self).pop("_body_parameters", None)  # of the model before
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
         # CompiledRegions compiles; accelerate would compile the whole model, whatever its environment says.
@@ -292,10 +314,13 @@ class MLMTrainer(ResumableTrainer):
             text = from_main(lambda: stream.facts(self.stream_rows))
         else:
             text = {"training text": f"{len(rows)} rows, {fingerprint(rows)}"}
+            if has_labels(rows):
+                text["training labels"] = fingerprint(rows, ids="labels")
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):
             rule = {item.name: getattr(collator, item.name) for item in fields(collator)}
             masking = {name: value for name, value in rule.items() if name not in _NOT_MASKING}
+            masking["seed"] = collator.seed or 0  # what None means for rows that name their epoch
             masking |= {"collator": _lasting_name(type(collator))}
         shape = {
             name: value
@@ -310,6 +335,8 @@ class MLMTrainer(ResumableTrainer):
 
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:
         """Return the rows of some of a stream's paragraphs."""
+        if isinstance(self.train_dataset, RowStream):
+            return cast(Any, texts)
         return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
