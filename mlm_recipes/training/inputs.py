@@ -104,11 +104,7 @@ def collator_of_labelled(rows: Any, collator: Any) -> Any:
     """Return the caller's collator, or None in place of one of transformers' that would mask labelled rows again."""
     if rows is None or not isinstance(collator, DataCollatorForLanguageModeling):
         return collator
-    if isinstance(rows, TextStream):
-        labelled = isinstance(rows, RowStream) and rows.labelled
-    else:
-        labelled = has_labels(rows)
-    if not labelled:
+    if not (isinstance(rows, RowStream) and rows.labelled) and (isinstance(rows, TextStream) or not has_labels(rows)):
         return collator
     logger.warning(
         "data_collator is not used: %s would mask rows again that bring labels of their own.", type(collator).__name__
