@@ -201,7 +201,7 @@ class DataCollatorForMaskedLM:
         given = own_labels(rows, flat, lengths, maskable)
         if given is not None:
             return flat, given, IGNORE_INDEX
-        keys = self._keys(rows, flat, lengths)
+        keys = self._keys(rows)
         chosen = choose_uniform(maskable, keys, lengths, self.mlm_probability, self.at_least_one)
         masked = replace_chosen(
             flat,
@@ -225,9 +225,9 @@ class DataCollatorForMaskedLM:
         rows = {name: as_tensor(column[real]).unsqueeze(0) for name, (column, _) in columns.items()}
         return rows | joined_row(torch.from_numpy(lengths), self.position_ids_start)
 
-    def _keys(self, rows: Sequence[Row], flat: Ints, lengths: Ints) -> Keys:
+    def _keys(self, rows: Sequence[Row]) -> Keys:
         if not self.static_masks and any("epoch" not in row for row in rows):
-            ids = row_ids(flat, lengths, [row.get("example_id") for row in rows])
+            ids = row_ids(*flat_ids(rows), [row.get("example_id") for row in rows])
             if self.seed is None:
                 return sequence_keys(int(torch.randint(2**63 - 1, ())), 0, ids)
             if self._draws is None or self._draws.seed != self.seed:
