@@ -125,6 +125,10 @@ class ResumeContract(TrainerCallback, ExportableState):
         self._remake = False
         self.optimizer_groups: list[dict[str, Any]] = []
 
+    def forget(self) -> None:
+        """Ask for the facts again: the model or the values are new."""
+        self._known_facts = None
+
     def terms(self) -> dict[str, Any]:
         """Return what is compared: `values` and `facts`, as JSON keeps them."""
         if self._known_facts is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -186,15 +186,17 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
     """Rows by the keys of `mlm_recipes.training.example_order.EpochSampler`, each with its `epoch` for the collator.
 
     The key contains the epoch, because nothing else reaches a data set in the memory of a worker process. A key of -1
-    gives None: no example. With `plain`, rows have only columns that any collator knows. With `limits`, each row is
-    checked when it is read.
+    gives None: no example. With `plain`, rows have only the columns of these names. With `limits`, each row is checked
+    when it is read.
 
     >>> rows = RowsOfEpoch([{"input_ids": [101, 7, 102], "example_id": 0}, {"input_ids": [101, 102], "example_id": 1}])
     >>> rows[3 * 2 + 1]
     {'input_ids': [101, 102], 'example_id': 1, 'epoch': 3}
     """
 
-    def __init__(self, rows: Sequence[Any], plain: bool = False, limits: IdLimits | None = None) -> None:
+    def __init__(
+        self, rows: Sequence[Any], plain: Container[str] | None = None, limits: IdLimits | None = None
+    ) -> None:
         self.rows = rows
         self.plain = plain
         self.limits = limits
@@ -214,23 +216,52 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
             for index, row in zip(indices, rows, strict=True):
                 ids = _ids(row, self.limits, index)
                 self.limits.check([len(ids)], ids, [index])
-        if self.plain:
-            return [_without_ours(row) for row in rows]
+        if self.plain is not None:
+            return [only_columns(row, self.plain) for row in rows]
         found = iter([{**row, "epoch": epoch} for row, (epoch, _) in zip(rows, pairs, strict=True)])
         return [next(found) if key >= 0 else None for key in keys]
 
 
-def _without_ours(row: Any) -> Any:
-    if not isinstance(row, Mapping):
-        return row
-    return {name: value for name, value in row.items() if name not in ("cut_off", "example_id")}
+class AllBut(Container[str]):
+    """All names but these.
+
+    >>> "text" in AllBut("epoch"), "epoch" in AllBut("epoch")
+    (True, False)
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __contains__(self, name: object) -> bool:
+        return name not in self._names
 
 
-def fingerprint(rows: Any, at_most: int = 1000, limits: IdLimits | None = None) -> str:
+def only_columns(row: Any, names: Container[str]) -> Any:
+    """Return a row with only the columns of these names; a list of ids as it is.
+
+    >>> only_columns({"input_ids": [5], "text": "to"}, ["input_ids"]), only_columns([5], [])
+    ({'input_ids': [5]}, [5])
+    """
+    return {name: row[name] for name in row if name in names} if isinstance(row, Mapping) else row
+
+
+def has_labels(rows: Any) -> bool:
+    """Tell whether rows, by the first one, bring labels: they were masked beforehand.
+
+    >>> has_labels([{"input_ids": [103], "labels": [7]}]), has_labels([[101, 7, 102]])
+    (True, False)
+    """
+    if isinstance(rows, Dataset):
+        return "labels" in rows.column_names
+    return len(rows) > 0 and isinstance(rows[0], Mapping) and "labels" in rows[0]
+
+
+def fingerprint(rows: Any, at_most: int = 1000, limits: IdLimits | None = None, ids: str = "input_ids") -> str:
     """Return a hash of what determines the tokens of the rows and their masks, 16 hexadecimal digits.
 
-    It covers `input_ids`, `special_tokens_mask` and `example_id` (by default the row's index). If the rows are neither
-    a `datasets.Dataset` nor a list, it covers only `at_most` of them, spread evenly, since each may be slow to get.
+    It covers `input_ids`, or the column named by `ids`, `special_tokens_mask` and `example_id` (by default the row's
+    index). If the rows are neither a `datasets.Dataset` nor a list, it covers only `at_most` of them, spread evenly,
+    since each may be slow to get.
 
     Raises: ValueError for a row outside the `limits`, if they are given.
 
@@ -239,8 +270,8 @@ def fingerprint(rows: Any, at_most: int = 1000, limits: IdLimits | None = None) 
     True
     """
     digest = hashlib.blake2b(str(len(rows)).encode(), digest_size=8)
-    for lengths, ids, special, example_ids in _in_columns(rows, at_most, limits):
-        for numbers in (lengths, ids, special, example_ids):
+    for columns in _in_columns(rows, at_most, limits, ids):
+        for numbers in columns:
             digest.update(np.ascontiguousarray(numbers, dtype=np.int64).tobytes())
     return digest.hexdigest()
 
@@ -259,20 +290,20 @@ def read_completely(rows: Any) -> bool:
     return isinstance(rows.rows if isinstance(rows, NumberedRows) else rows, Dataset | list)
 
 
-def _ids(row: Any, limits: IdLimits | None, number: int) -> Ints:
-    ids = row["input_ids"] if isinstance(row, Mapping) else row
+def _ids(row: Any, limits: IdLimits | None, number: int, name: str = "input_ids") -> Ints:
+    ids = row[name] if isinstance(row, Mapping) else row
     return as_ids(ids, limits.rows if limits else "rows", number)
 
 
 def _in_columns(
-    rows: Any, at_most: int, limits: IdLimits | None, size: int = 10_000
+    rows: Any, at_most: int, limits: IdLimits | None, name: str = "input_ids", size: int = 10_000
 ) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Yield lengths, ids, special tokens and example ids as flat arrays, of `size` rows at a time."""
     rows = rows.rows if isinstance(rows, NumberedRows) else rows
     if isinstance(rows, Dataset):
         first = 0
         for table in rows.with_format("arrow").iter(batch_size=size):
-            ids = table["input_ids"].combine_chunks()
+            ids = table[name].combine_chunks()
             flat = np.asarray(ids.flatten())
             lengths, chosen = np.asarray(ids.value_lengths()), range(first, first + len(table))
             if limits is not None:
@@ -290,7 +321,7 @@ def _in_columns(
     for first in range(0, len(rows), step * size):
         chosen = range(first, min(len(rows), first + step * size), step)
         found = [row if isinstance(row, Mapping) else {"input_ids": row} for row in (rows[i] for i in chosen)]
-        ids = [_ids(row, limits, number) for number, row in zip(chosen, found, strict=True)]
+        ids = [_ids(row, limits, number, name) for number, row in zip(chosen, found, strict=True)]
         special = [
             np.broadcast_to(row.get("special_tokens_mask", 0), len(i)) for row, i in zip(found, ids, strict=True)
         ]

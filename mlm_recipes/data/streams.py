@@ -115,6 +115,28 @@ class TextStream:
         }
 
 
+@dataclass(frozen=True)
+class RowStream(TextStream):
+    """A stream of rows of token ids instead of text, for MLMTrainer's `train_dataset`; none is held out.
+
+    `labelled`: the rows bring labels: they were masked beforehand.
+
+    >>> RowStream(lambda: iter([{"input_ids": [101, 7, 102]}])).first()
+    [{'input_ids': [101, 7, 102]}]
+    """
+
+    labelled: bool = False
+
+    def kept(self, paragraphs: Sequence[Any]) -> list[Any]:
+        """Return all rows."""
+        return list(paragraphs)
+
+    def facts(self, make_rows: Callable[[list[str]], list[TokenRow]]) -> dict[str, Any]:
+        """Return what a resumed run must have in common with the run before: the first rows, and their labels."""
+        labels = {"training labels": fingerprint(self.first(1000), ids="labels")} if self.labelled else {}
+        return super().facts(make_rows) | labels
+
+
 class Place(NamedTuple):
     """The beginning of a block.
 

@@ -84,8 +84,13 @@ def find_tokenizer(
             "Accepted: a folder or a hub id. Pass --tokenizer NAME; in Python, a train_dataset with `text`, or "
             "processing_class=train_tokenizer(texts)."
         )
-    model_folder(name, revision)  # a name that does not exist is refused before the text is read
-    return train_tokenizer(texts, vocab_size)
+    return train_tokenizer(texts, vocab_size, _positions(name, revision))
+
+
+def _positions(name: str | Path, revision: str | None) -> int:
+    """Return the most tokens that a model has positions for, rounded down, since some begin with the third."""
+    config = json.loads((model_folder(name, revision) / "config.json").read_text("utf-8"))
+    return int(config.get("max_position_embeddings") or 512) // 8 * 8 or 512
 
 
 def _load(
@@ -140,13 +145,16 @@ def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedTokenizerBase:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int = 8192, model_max_length: int = 512
+) -> PreTrainedTokenizerBase:
     """Train a lower-casing WordPiece tokenizer (BERT; Devlin et al. 2019) with BERT's id layout.
 
     Args:
         texts: the training split only; otherwise held-out text leaks into the vocabulary.
         vocab_size: size of the vocabulary, at least 200. A small text gives fewer tokens, since a piece must occur
             twice; a text with more different characters than this gets a token for each.
+        model_max_length: the most tokens that the model takes, which the tokenizer's files record.
 
     The first ids are [PAD]=0, [unused0]..[unused98]=1..99, [UNK]=100, [CLS]=101, [SEP]=102, [MASK]=103. The same texts
     give exactly the same tokenizer in every process.
@@ -186,4 +194,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedT
         ),
     )
     # ModernBERT, the architecture of `mini`, has no segment embeddings, so it takes no token_type_ids.
-    return BertTokenizer(vocab=learner.get_vocab(), model_input_names=["input_ids", "attention_mask"])
+    return BertTokenizer(
+        vocab=learner.get_vocab(),
+        model_input_names=["input_ids", "attention_mask"],
+        model_max_length=model_max_length,
+    )

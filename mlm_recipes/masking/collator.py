@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from .batch_layout import IGNORE_INDEX, joined_row
+from .collator_checks import check_masking, check_return_tensors, check_seed, check_tokenizer, check_upstreams
+from .loop_draws import LoopDraws, row_ids
 from .policies import choose_uniform, replace_chosen, special_token_ids
 from .random_keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
-from .vocabulary import require_mask_token
+from .row_columns import Row, as_rows, as_tensor, flat_ids, other_columns, own_labels, per_token, stacked, token_column
 
 #: The share of the tokens that evaluation masks, independent of how training masks.
 EVALUATION_SHARE = 0.15
@@ -25,15 +27,21 @@ class DataCollatorForMaskedLM:
 
     Args:
         tokenizer: defines the special tokens, such as [CLS], [SEP] and [PAD], which are never chosen.
+        mlm: must be True. This and `mlm_probability` to `return_tensors` are in the order of transformers 4.
         mlm_probability: the probability with which each other token is chosen, in (0, 1].
         mask_replace_prob: the probability with which a chosen token becomes the mask token (id 103 in BERT's
-            vocabulary). The default, 1, is the tutorial's rule; 0.8 with `random_replace_prob=0.1` is BERT's 80/10/10.
+            vocabulary). The default, 1, is the tutorial's rule; 0.8 with `random_replace_prob=0.1` is BERT's 80/10/10,
+            which is transformers' default.
         random_replace_prob: the probability with which it becomes a token drawn uniformly from the vocabulary without
             its special tokens; otherwise it is unchanged.
+        pad_to_multiple_of: round the padded length up to a multiple of this.
+        tf_experimental_compile, whole_word_mask: must be False.
+        return_tensors: must be "pt".
+        seed, epoch: select the masks, which are a function of seed, epoch and `example_id`. With None, the default,
+            rows without an epoch get masks from torch's generator, and all others those of seed 0.
         padding: the length that rows are padded to: `longest` (the batch's longest row) or `max_length`.
         max_length: the length for `max_length` padding (by default the tokenizer's `model_max_length`), and the limit
             for `pad_to_multiple_of`.
-        pad_to_multiple_of: round the padded length up to a multiple of this.
         padding_free: join the sequences in one row instead of padding them; for a model that
             `mlm_recipes.model.padding_free.use_padding_free` has prepared. The masks are the same.
         position_ids_start: the number of the first position in a joined row,
@@ -41,23 +49,29 @@ class DataCollatorForMaskedLM:
         loss_on: `masked`: only chosen tokens have a label, all others -100. `all`: every position has one, including
             padding, as in the tutorial, which clones the labels.
         static_masks: use the masks of `epoch` in every epoch, instead of those of each row's own epoch.
-        seed, epoch: select the masks, which are a function of seed, epoch and `example_id`.
         at_least_one: mask one token of every sequence, even if none was chosen at random.
+        columns: the names of the other columns that are passed on, such as those that a model's forward takes, and of
+            `token_type_ids`, if they are; by default all.
 
     A row may be a list, tuple, array or tensor of ids, or a mapping with `input_ids` and optionally
-    `special_tokens_mask`, `attention_mask`, `token_type_ids`, `example_id` and `epoch`; other keys are ignored.
-    MLMTrainer's rows have the last two. For rows without an epoch, as in your own training loop, it is drawn from
-    torch's generator for each batch. A row that is None represents no example: a process gets it if a different process
+    `special_tokens_mask`, `attention_mask`, `token_type_ids`, `example_id`, `epoch` and `labels`. Rows with `labels`
+    were masked beforehand: they stay as they are. Any other column is passed on: padded with 0 if it has an entry for
+    each token, otherwise stacked. A row that is None represents no example: a process gets it if a different process
     has one example more.
 
-    Returns `input_ids`, `attention_mask`, `labels` and, if the rows have them, `token_type_ids`, each int64 of shape
-    `(batch, seq_len)`. With `padding_free` the shape is `(1, tokens)`, and instead of `attention_mask` there are
-    `position_ids` and the arguments of transformers' flash attention: `cu_seq_lens_q`, `cu_seq_lens_k` (int32, shape
-    `(batch + 1,)`), `max_length_q` and `max_length_k` (int). If all rows are None, the batch is one row of one token
-    without a label.
+    MLMTrainer's rows have `example_id` and `epoch`. Rows without an epoch, as in your own loop or in Trainer, get new
+    masks in each batch: with a `seed`, the same ones each time that the loop runs, also in the workers of a DataLoader
+    (as many as before), of which no two draw the same.
+
+    Returns a BatchEncoding with `input_ids`, `attention_mask`, `labels` and, if the rows have them, `token_type_ids`,
+    each int64 of shape `(batch, seq_len)`. With `padding_free` the shape is `(1, tokens)`, and instead of
+    `attention_mask` there are `position_ids` and the arguments of transformers' flash attention: `cu_seq_lens_q`,
+    `cu_seq_lens_k` (int32, shape `(batch + 1,)`), `max_length_q` and `max_length_k` (int). If all rows are None, the
+    batch is one row of one token without a label.
 
     Raises: ValueError for an object that is no tokenizer of transformers, one without a mask token, or a value that is
-    out of range; when called, for rows without an `example_id` if masks are static.
+    out of range; when called, for rows without an `example_id` if masks are static, if only some rows have `labels`, or
+    for a column that cannot become a tensor.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
@@ -77,30 +91,35 @@ class DataCollatorForMaskedLM:
     """
 
     tokenizer: PreTrainedTokenizerBase
+    mlm: InitVar[bool] = True
     mlm_probability: float = 0.15
     mask_replace_prob: float = 1.0
     random_replace_prob: float = 0.0
+    pad_to_multiple_of: int | None = None
+    tf_experimental_compile: InitVar[bool] = False
+    return_tensors: InitVar[str] = "pt"
+    seed: int | None = None
+    _: KW_ONLY
+    whole_word_mask: InitVar[bool] = False
     padding: str = "longest"
     max_length: int | None = None
-    pad_to_multiple_of: int | None = None
     padding_free: bool = False
     position_ids_start: int = 0
     loss_on: str = "masked"
     static_masks: bool = False
-    seed: int = 0
     epoch: int = 0
     at_least_one: bool = False
+    columns: Collection[str] | None = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, mlm: Any, tf_experimental_compile: Any, return_tensors: Any, whole_word_mask: Any) -> None:
+        check_upstreams(mlm, whole_word_mask, tf_experimental_compile)
+        check_return_tensors(return_tensors)
         check_masking(
             self.mlm_probability, self.mask_replace_prob, self.random_replace_prob, self.padding, self.loss_on
         )
-        require_mask_token(self.tokenizer)
-        if self.tokenizer.pad_token_id is None:
-            raise ValueError(
-                "tokenizer: received one without a padding token. Accepted: a tokenizer with a pad_token. "
-                "Set it, for example: tokenizer.pad_token = tokenizer.eos_token."
-            )
+        check_seed(self.seed)
+        self.seed = None if self.seed is None else int(self.seed)  # NumPy's integers overflow
+        check_tokenizer(self.tokenizer)
         if self.padding == "max_length" and self.max_length is None:
             if self.tokenizer.model_max_length > 2**20:  # transformers' placeholder for "not known"
                 raise ValueError(
@@ -108,13 +127,15 @@ class DataCollatorForMaskedLM:
                     "Accepted: a number of tokens. Pass max_length=512, or padding='longest'."
                 )
             self.max_length = self.tokenizer.model_max_length
-        if self.pad_to_multiple_of is not None and self.pad_to_multiple_of < 1:
-            raise ValueError(
-                f"pad_to_multiple_of: received {self.pad_to_multiple_of}. Accepted: 1 or more, or None. Try 8."
-            )
+        multiple = self.pad_to_multiple_of
+        if multiple is not None and (isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1):
+            raise ValueError(f"pad_to_multiple_of: received {multiple!r}. Accepted: 1 or more, or None. Try 8.")
         self._special_ids = special_token_ids(self.tokenizer)
         vocabulary = np.array(sorted(self.tokenizer.get_vocab().values()), dtype=np.int64)
         self._ordinary_ids = np.setdiff1d(vocabulary, self._special_ids)
+        self._draws: LoopDraws | None = None
+        if self.seed is not None and not self.static_masks:
+            self._draws = LoopDraws(self.seed)  # now, because each worker of a loader gets a copy
 
     def frozen(self, seed: int, draw: int = 0) -> DataCollatorForMaskedLM:
         """Return the collator for evaluation: masks that no training epoch uses, and the loss on masked tokens only.
@@ -139,20 +160,48 @@ class DataCollatorForMaskedLM:
             at_least_one=True,
         )
 
-    def __call__(self, examples: Sequence[Any], return_tensors: str = "pt") -> dict[str, Any]:
-        """Return one batch; `return_tensors` must be "pt"."""
-        if return_tensors != "pt":
-            raise ValueError(f"return_tensors: received {return_tensors!r}. Accepted: 'pt'. Convert the result.")
+    def __call__(self, examples: Sequence[Any], return_tensors: str | None = None) -> Any:
+        """Return one batch, a BatchEncoding; `return_tensors` must be "pt" or None."""
+        check_return_tensors(return_tensors)
+        found = as_rows(examples)
         # A batch without examples gets a row of one special token, so that the model has an input but no label.
-        nothing = {"input_ids": [self.tokenizer.mask_token_id], "example_id": 0, "epoch": 0}
-        found = [row for row in examples if row is not None]
-        rows = [row if isinstance(row, Mapping) else {"input_ids": row} for row in found or [nothing]]
-        ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
-        lengths = np.array([len(row) for row in ids], dtype=np.int64)  # (batch,)
-        flat = np.concatenate(ids)  # (tokens,), without padding until _pad
+        rows = found or [{"input_ids": [self.tokenizer.mask_token_id], "example_id": 0, "epoch": 0}]
+        flat, lengths = flat_ids(rows)  # (tokens,) without padding until _pad, (batch,)
 
         maskable = ~np.isin(flat, self._special_ids)
-        maskable &= ~_column(rows, "special_tokens_mask", default=0).astype(np.bool_)
+        if any("special_tokens_mask" in row for row in rows):
+            maskable &= ~token_column(rows, "special_tokens_mask", lengths, default=0).astype(np.bool_)
+        masked, labels, unlabelled = self._masked(rows, flat, lengths, maskable, bool(found))
+
+        pad = int(self.tokenizer.pad_token_id)
+        attended = token_column(rows, "attention_mask", lengths, default=1)
+        if pad not in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
+            attended &= flat != pad  # for rows that are already padded but have no attention mask
+        columns = {"input_ids": (masked, pad), "attention_mask": (attended, 0), "labels": (labels, unlabelled)}
+        if any("token_type_ids" in row for row in rows) and self._passes_on("token_type_ids"):
+            types = token_column(rows, "token_type_ids", lengths, default=0)
+            columns["token_type_ids"] = types, self.tokenizer.pad_token_type_id
+        whole: dict[str, Any] = {}
+        for name, arrays in other_columns(rows, self._passes_on).items():
+            if per_token(arrays, lengths):
+                columns[name] = np.concatenate(arrays), 0
+            else:
+                whole[name] = stacked(name, arrays)
+        if self.padding_free:
+            return BatchEncoding(self._join(lengths, columns) | whole)
+        real = self._layout(lengths)
+        return BatchEncoding({name: _pad(column, real, fill) for name, (column, fill) in columns.items()} | whole)
+
+    def _passes_on(self, name: str) -> bool:
+        return self.columns is None or name in self.columns
+
+    def _masked(
+        self, rows: Sequence[Row], flat: Ints, lengths: Ints, maskable: Bools, examples: bool
+    ) -> tuple[Ints, Ints, int]:
+        """Return the ids that the model sees, the labels, both of shape `(tokens,)`, and the label of padding."""
+        given = own_labels(rows, flat, lengths, maskable)
+        if given is not None:
+            return flat, given, IGNORE_INDEX
         keys = self._keys(rows)
         chosen = choose_uniform(maskable, keys, lengths, self.mlm_probability, self.at_least_one)
         masked = replace_chosen(
@@ -165,40 +214,26 @@ class DataCollatorForMaskedLM:
             mask_replace_prob=self.mask_replace_prob,
             random_replace_prob=self.random_replace_prob,
         )
+        if self.loss_on == "all" and examples:
+            return masked, flat, int(self.tokenizer.pad_token_id)
+        return masked, np.where(chosen, flat, IGNORE_INDEX), IGNORE_INDEX
 
-        pad = int(self.tokenizer.pad_token_id)
-        attended = _column(rows, "attention_mask", default=1)
-        if pad not in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
-            attended &= flat != pad  # for rows that are already padded but have no attention mask
-        labels = flat if self.loss_on == "all" and found else np.where(chosen, flat, IGNORE_INDEX)
-        types = None
-        if any("token_type_ids" in row for row in rows):
-            types = _column(rows, "token_type_ids", default=0)
-        if self.padding_free:
-            return self._join(lengths, attended.astype(np.bool_), masked, labels, types)
-        real = self._layout(lengths)
-        batch = {
-            "input_ids": _pad(masked, real, pad),
-            "attention_mask": _pad(attended, real, 0),
-            "labels": _pad(labels, real, pad if self.loss_on == "all" and found else IGNORE_INDEX),
-        }
-        if types is not None:
-            batch["token_type_ids"] = _pad(types, real, self.tokenizer.pad_token_type_id)
-        return batch
-
-    def _join(self, lengths: Ints, real: Bools, masked: Ints, labels: Ints, types: Ints | None) -> dict[str, Any]:
+    def _join(self, lengths: Ints, columns: dict[str, tuple[Any, int]]) -> dict[str, Any]:
         """Return the batch as one row, without the tokens that are only padding."""
+        real = columns.pop("attention_mask")[0].astype(np.bool_)
         sequence = np.repeat(np.arange(len(lengths)), lengths)
         lengths = np.bincount(sequence[real], minlength=len(lengths))
-        columns = {"input_ids": masked, "labels": labels} | ({} if types is None else {"token_type_ids": types})
-        rows = {name: torch.from_numpy(column[real]).unsqueeze(0) for name, column in columns.items()}
+        rows = {name: as_tensor(column[real]).unsqueeze(0) for name, (column, _) in columns.items()}
         return rows | joined_row(torch.from_numpy(lengths), self.position_ids_start)
 
-    def _keys(self, rows: list[Mapping[str, Any]]) -> Keys:
+    def _keys(self, rows: Sequence[Row]) -> Keys:
         if not self.static_masks and any("epoch" not in row for row in rows):
-            # The key depends on the id, because a run's processes may draw the same number for different examples.
-            ids = [int(row.get("example_id", index)) for index, row in enumerate(rows)]
-            return sequence_keys(int(torch.randint(2**63 - 1, ())), 0, ids)
+            ids = row_ids(*flat_ids(rows), [row.get("example_id") for row in rows])
+            if self.seed is None:
+                return sequence_keys(int(torch.randint(2**63 - 1, ())), 0, ids)
+            if self._draws is None or self._draws.seed != self.seed:
+                self._draws = LoopDraws(self.seed)
+            return self._draws.keys(ids)
         if any("example_id" not in row for row in rows):
             raise ValueError(
                 f"{'static_masks' if self.static_masks else 'epoch'}: received rows without an example_id, which "
@@ -206,7 +241,7 @@ class DataCollatorForMaskedLM:
                 "add a column of row numbers."
             )
         epochs = self.epoch if self.static_masks else [int(row["epoch"]) for row in rows]
-        return sequence_keys(self.seed, epochs, [int(row["example_id"]) for row in rows])
+        return sequence_keys(self.seed or 0, epochs, [int(row["example_id"]) for row in rows])
 
     def _layout(self, lengths: Ints) -> Bools:
         """Return which positions contain tokens instead of padding, shape `(batch, seq_len)`."""
@@ -228,42 +263,8 @@ class DataCollatorForMaskedLM:
         return real[:, ::-1] if self.tokenizer.padding_side == "left" else real
 
 
-def check_masking(
-    mlm_probability: float, mask_replace_prob: float, random_replace_prob: float, padding: str, loss_on: str
-) -> None:
-    """Raise ValueError for the first value that is out of range.
-
-    >>> check_masking(0.15, 0.8, 0.1, "longest", "masked")
-    >>> check_masking(0, 0.8, 0.1, "longest", "masked")
-    Traceback (most recent call last):
-    ...
-    ValueError: mlm_probability: received 0. Accepted: above 0, at most 1. BERT's value is 0.15.
-    """
-    if not 0 < mlm_probability <= 1:
-        raise ValueError(
-            f"mlm_probability: received {mlm_probability}. Accepted: above 0, at most 1. BERT's value is 0.15."
-        )
-    for name, value in (("mask_replace_prob", mask_replace_prob), ("random_replace_prob", random_replace_prob)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}: received {value}. Accepted: 0 to 1. BERT's values are 0.8 and 0.1.")
-    if mask_replace_prob + random_replace_prob > 1 + 1e-9:
-        raise ValueError(
-            f"random_replace_prob: received {random_replace_prob} with mask_replace_prob {mask_replace_prob}. "
-            f"Accepted: together at most 1. Lower mask_replace_prob to {1 - random_replace_prob:g} or less."
-        )
-    if padding not in ("longest", "max_length"):
-        raise ValueError(f"padding: received {padding!r}. Accepted: 'longest' or 'max_length'. The first wastes less.")
-    if loss_on not in ("masked", "all"):
-        raise ValueError(f"loss_on: received {loss_on!r}. Accepted: 'masked' (BERT's) or 'all' (the tutorial's).")
-
-
-def _column(rows: list[Mapping[str, Any]], name: str, default: int) -> Ints:
-    lengths = (len(row["input_ids"]) for row in rows)
-    values = (row[name] if name in row else np.full(n, default) for row, n in zip(rows, lengths, strict=True))
-    return np.concatenate([np.asarray(value, dtype=np.int64) for value in values])
-
-
-def _pad(flat: Ints, real: Bools, value: int) -> torch.Tensor:
-    padded = np.full(real.shape, value, dtype=np.int64)
+def _pad(flat: Any, real: Bools, fill: int) -> torch.Tensor:
+    kind = {"f": np.float32, "b": np.bool_}.get(flat.dtype.kind, np.int64)
+    padded = np.full(real.shape + flat.shape[1:], fill, dtype=kind)
     padded[real] = flat
     return torch.from_numpy(padded)

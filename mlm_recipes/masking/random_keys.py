@@ -67,7 +67,7 @@ def draw(keys: Keys, lengths: Ints, purpose: int) -> Floats:
 
 
 # These keys are computed like those for masks, with epochs that masks never use.
-_ORDER, _DROPOUT = 2**61, 2**60
+_ORDER, _DROPOUT, _LOOP = 2**61, 2**60, 2**59
 
 
 def order_keys(seed: int, epoch: int, example_ids: Ints) -> Keys:
@@ -86,3 +86,27 @@ def dropout_seed(seed: int, step: int, process: int) -> int:
     (True, False)
     """
     return int(sequence_keys(seed, _DROPOUT + process, [step])[0])
+
+
+def loop_seed(seed: int, worker: int = -1, number: int = 0) -> int:
+    """Return a seed for the masks of a loop without epochs: in a worker of a loader, of its pass with this number.
+
+    >>> len({loop_seed(1), loop_seed(1, 0, 1), loop_seed(1, 1, 1), loop_seed(1, 0, 2), loop_seed(2, 0, 1)})
+    5
+    """
+    return int(sequence_keys(seed, _LOOP + worker, [number])[0])
+
+
+def hashed_rows(flat: Ints, lengths: Ints) -> Ints:
+    """Return a hash of each row's tokens and of its place in the batch, shape `(batch,)`.
+
+    >>> a, b, c = hashed_rows(np.array([7, 8, 7, 8, 7, 9]), np.array([2, 2, 2])).tolist()
+    >>> len({a, b, c}), a == hashed_rows(np.array([7, 8]), np.array([2])).tolist()[0]
+    (3, True)
+    """
+    ends = np.cumsum(lengths)
+    position = np.arange(len(flat)) - np.repeat(ends - lengths, lengths)
+    mixed = _mix(flat.astype(np.uint64) + (position.astype(np.uint64) + np.uint64(1)) * _GAMMA)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    place = np.arange(1, len(lengths) + 1, dtype=np.uint64)
+    return _mix((sums[ends] - sums[ends - lengths]) + place * _GAMMA).view(np.int64)

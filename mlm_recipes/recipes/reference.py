@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import set_seed
 
+from ..checkpoints.tokenizer_files import use_known_class
 from ..evaluation.before_after import State
 from ..evaluation.token_results import TokenResults, evaluate_tokens
 from ..metrics_file import Metrics
@@ -118,6 +119,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     staged = run_folder.staging(folder)
     run.model.save_pretrained(staged)
     run.tokenizer.save_pretrained(staged)
+    use_known_class(staged)
     saved = run_folder.take_in(staged, folder, config.to_recipe())
     not_made = NotMade(folder)
     with not_made.trained():

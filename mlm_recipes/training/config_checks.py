@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..masking.collator import check_masking
+from ..masking.collator_checks import check_masking
 from ..sources.remote_code import require_name
 from .best_model import check_asked
 from .example_order import STRATEGIES
@@ -17,6 +17,16 @@ _REFUSED = {
     "dataloader_in_order": (
         False,
         ", since otherwise the order of the examples would depend on how fast they are read",
+    ),
+    "bf16_full_eval": (
+        True,
+        ": the weights would stay rounded after evaluating, and would be trained on and saved so. bf16 computes "
+        "evaluations in bfloat16 too",
+    ),
+    "fp16_full_eval": (
+        True,
+        ": the weights would stay rounded after evaluating, and would be trained on and saved so. fp16 computes "
+        "evaluations in float16 too",
     ),
     "enable_jit_checkpoint": (True, ": the state is saved at SIGTERM in any case"),
     "ignore_data_skip": (True, ": a resumed run continues where it stopped, without reading the rows before"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -31,15 +32,27 @@ def can_be_sparse(model: Any, args: MLMConfig, own_loss: str | None) -> bool:
 
 
 def can_be_padding_free(
-    model: Any, args: MLMConfig, collator: DataCollatorForMaskedLM, can_be_parted: bool, own_step: str | None = None
+    model: Any,
+    args: MLMConfig,
+    collator: DataCollatorForMaskedLM,
+    can_be_parted: bool,
+    other_columns: Collection[str] = (),
+    own_step: str | None = None,
 ) -> tuple[bool, bool]:
     """Tell whether batches can be joined in one row, and if not, whether to split them into parts of similar length.
 
     Logs why not, if it was requested. `can_be_parted`: whether the collator and the loss are this library's, which
-    allow parts. `own_step`: a method of the caller's that gets the batches, or None. If the model supports joined
-    batches, its attention accepts them from then on.
+    allow parts. `other_columns`: what the model takes of the rows besides tokens. `own_step`: a method of the caller's
+    that gets the batches, or None. If the model supports joined batches, its attention accepts them from then on.
     """
     if not args.padding_free or collator.padding != "longest" or collator.pad_to_multiple_of is not None:
+        return False, False
+    if other_columns:
+        logger.warning(
+            "padding_free is off: the rows have %s too, whose layout is not known. Batches are padded; the loss is the "
+            "same.",
+            " and ".join(sorted(other_columns)),
+        )
         return False, False
     own = f"{type(collator).__name__} is your own collator"
     half = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None

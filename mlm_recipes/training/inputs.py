@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import copy
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from datasets import Dataset
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from transformers import DataCollatorForLanguageModeling
 
-from ..data.rows import with_example_id
-from ..data.streams import TextStream
+from ..data.rows import has_labels, with_example_id
+from ..data.streams import RowStream, TextStream
 from ..data.text_checks import only_text, require_text
+from ..masking.row_columns import OURS
 from .config import MLMConfig
+from .config_checks import check
 from .processes import from_main
+
+logger = logging.getLogger(__name__)
 
 
 def check_stream(train_dataset: Any, args: MLMConfig) -> None:
@@ -39,8 +48,113 @@ def check_stream(train_dataset: Any, args: MLMConfig) -> None:
             )
 
 
+def from_iterable(rows: Any, args: MLMConfig) -> tuple[Any, MLMConfig]:
+    """Return an IterableDataset, of datasets or torch, as a stream, with a config that has `streaming`; else no change.
+
+    It may yield strings, rows with `text`, rows with `input_ids`, or lists of ids; the first one decides.
+
+    Raises: ValueError if it yields nothing or something else, or is only this process's part of a data set.
+    """
+    if not isinstance(rows, torch.utils.data.IterableDataset | IterableDataset):
+        return rows, args
+    if isinstance(rows, IterableDataset) and rows._distributed is not None:
+        raise ValueError(
+            "train_dataset: received the part of a data set that split_dataset_by_node made. Accepted: the whole data "
+            "set, since the main process reads it and gives each process its rows. Leave out split_dataset_by_node."
+        )
+    columns = from_main(lambda: _columns_of(next(iter(rows), None)))
+    if columns is None:
+        raise ValueError("train_dataset: received no rows. Accepted: at least one. Check what was loaded.")
+    stream: TextStream
+    if "input_ids" in columns:
+        stream = RowStream(lambda: map(_row, rows), labelled="labels" in columns)
+        if stream.labelled:
+            _say_labels("train_dataset")
+    elif "text" in columns:
+        stream = TextStream(lambda: map(_text, rows))
+    else:
+        raise _no_text("train_dataset", columns)
+    if not args.streaming:
+        args = copy.copy(args)
+        args.streaming = True
+        if args.dataloader_num_workers:
+            logger.warning("dataloader_num_workers is 0: the main process reads the stream for all.")
+            args.dataloader_num_workers, args.dataloader_prefetch_factor = 0, None
+        args.dataloader_persistent_workers = False
+        check(args)
+    return stream, args
+
+
+def _columns_of(row: Any) -> list[str] | None:
+    if row is None:
+        return None
+    if isinstance(row, str):
+        return ["text"]
+    return list(row) if isinstance(row, Mapping) else ["input_ids"]
+
+
+def _row(row: Any) -> Any:
+    return row if isinstance(row, Mapping) else {"input_ids": np.asarray(row)}
+
+
+def _text(row: Any) -> str:
+    return row if isinstance(row, str) else row["text"]
+
+
+def collator_of_labelled(rows: Any, collator: Any) -> Any:
+    """Return the caller's collator, or None in place of one of transformers' that would mask labelled rows again."""
+    if rows is None or not isinstance(collator, DataCollatorForLanguageModeling):
+        return collator
+    if not (isinstance(rows, RowStream) and rows.labelled) and (isinstance(rows, TextStream) or not has_labels(rows)):
+        return collator
+    logger.warning(
+        "data_collator is not used: %s would mask rows again that bring labels of their own.", type(collator).__name__
+    )
+    return None
+
+
+def other_columns(rows: Any, names: Collection[str]) -> list[str]:
+    """Return which columns rows have, by the first one, that the model takes and that the collator only passes on.
+
+    >>> other_columns([{"input_ids": [5], "bbox": [[1, 2, 3, 4]], "text": "to"}], ["input_ids", "bbox"])
+    ['bbox']
+    """
+    if rows is None or isinstance(rows, TextStream):
+        return []
+    found = rows.column_names if isinstance(rows, Dataset) else _columns_of(rows[0]) or []
+    return [name for name in found if name in names and name not in OURS]
+
+
+def _require_labels(rows: Any, name: str) -> None:
+    """Say that rows bring labels; raise ValueError if only some of them do."""
+    if isinstance(rows, Dataset):
+        without = sum(column.null_count for column in rows.with_format("arrow")[:]["labels"].chunks)
+    else:
+        without = sum("labels" not in row or row["labels"] is None for row in rows) if isinstance(rows, list) else 0
+    if without:
+        raise ValueError(
+            f"{name}: {without} of its {len(rows)} rows have no labels, the others do. Accepted: labels in all rows, "
+            "which are then used as they are, or in none, which are then masked here. Separate them, or remove the "
+            "column."
+        )
+    _say_labels(name)
+
+
+def _say_labels(name: str) -> None:
+    logger.warning("%s brings labels of its own: they are used as they are, and nothing is masked here.", name)
+
+
+def _no_text(name: str, columns: Iterable[str]) -> ValueError:
+    return ValueError(
+        f"{name}: received the columns {', '.join(columns)}. Accepted: `text` or `input_ids`. "
+        'Rename the one that contains the text, in a data set by rows.rename_column("...", "text").'
+    )
+
+
 def texts_of(rows: Any) -> Iterable[str] | None:
     """Return the texts that a tokenizer can be trained on; a stream is read only if it is needed."""
+    if isinstance(rows, RowStream):
+        return None
     if isinstance(rows, TextStream):
         return _first(rows)
     return rows["text"] if isinstance(rows, Dataset) and "text" in rows.column_names else None
@@ -82,19 +196,26 @@ def token_rows(rows: Any, name: str, tokenize: Callable[[Any], Any]) -> Any:
     if isinstance(rows, dict):
         return {key: token_rows(value, f"{name}[{key!r}]", tokenize) for key, value in rows.items()}
     if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):
+        kind = type(rows).__name__
+        if name == "train_dataset":
+            raise ValueError(
+                f"{name}: received {kind}, which has no length. Accepted: a datasets.Dataset, a sequence of rows, or a "
+                "stream: an IterableDataset, or TextStream(read) with MLMConfig(streaming=True, max_steps=...), where "
+                "read() yields paragraphs. Pass one of these."
+            )
         raise ValueError(
-            f"{name}: received {type(rows).__name__}, which has no length. Accepted: a datasets.Dataset or a "
-            "sequence of rows. Turn it into a list first."
+            f"{name}: received {kind}, which has no length. Accepted: a datasets.Dataset or a sequence of rows, since "
+            "each evaluation measures all of them. Take as many as are to be measured: list(eval_dataset.take(2000)), "
+            "or list(itertools.islice(eval_dataset, 2000))."
         )
     if len(rows) == 0:
         raise ValueError(f"{name}: received no rows. Accepted: at least one. Check what was loaded.")
     rows = from_text(rows, name)
     columns = rows.column_names if isinstance(rows, Dataset) else getattr(rows[0], "keys", lambda: ["input_ids"])()
     if "input_ids" in columns:
+        if has_labels(rows):
+            _require_labels(rows, name)
         return with_example_id(rows)
     if "text" not in columns:
-        raise ValueError(
-            f"{name}: received the columns {', '.join(columns)}. Accepted: `text` or `input_ids`. "
-            'Rename the one that contains the text, in a data set by rows.rename_column("...", "text").'
-        )
+        raise _no_text(name, columns)
     return tokenize(rows)

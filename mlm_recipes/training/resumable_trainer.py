@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Container
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from ..checkpoints.resume_contract import ResumeContract, find_checkpoint, resum
 from ..checkpoints.storage import newest_whole
 from ..checkpoints.tensor_files import require_tensors_only
 from ..data.id_limits import IdLimits
-from ..data.rows import NumberedRows, RowsOfEpoch, read_completely
+from ..data.rows import AllBut, NumberedRows, RowsOfEpoch, read_completely
 from ..data.streams import START, TextStream, TokenRow, blocks
 from ..masking.collator import DataCollatorForMaskedLM
 from ..metrics_file import Resumed
@@ -46,7 +47,7 @@ class ResumableTrainer(GuardedTrainer, ABC):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._step_seeds = StepSeeds()
-        self._contract = ResumeContract(self.args.to_recipe, self.identity)
+        self._contract = ResumeContract(lambda: self.args.to_recipe(), self.identity)  # args may be replaced
         self._stream = StreamState()
         self._stream_start = START
         self._train_loader: Any = None
@@ -70,6 +71,22 @@ class ResumableTrainer(GuardedTrainer, ABC):
     def collate_for_training(self) -> Any:
         """Return the collator of training batches."""
         return self.data_collator
+
+    def plain_columns(self) -> Container[str]:
+        """Return which columns of a row a collator gets that is not this library's: those that it or the model knows.
+
+        transformers' collators would pass all of them to the model. A collator of the caller's may need any.
+        """
+        if not str(getattr(self.data_collator, "__module__", "")).startswith("transformers."):
+            return AllBut("cut_off", "epoch", "example_id")
+        return self.model_columns() | {"special_tokens_mask", "offset_mapping"}
+
+    def model_columns(self) -> frozenset[str]:
+        """Return the names of the columns that the model takes, with those of labels."""
+        self._set_signature_columns_if_needed()
+        names: frozenset[str] = frozenset(self._signature_columns or ())
+        # A forward that passes its arguments on does not say which; these do no harm.
+        return names if "input_ids" in names else names | {"input_ids", "attention_mask", "token_type_ids", "labels"}
 
     @property
     def epochs(self) -> float:
@@ -180,7 +197,7 @@ class ResumableTrainer(GuardedTrainer, ABC):
         rows: Any = self.train_dataset
         ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
         if isinstance(rows, TextStream):
-            return self._loader(self._streamed(rows, plain=not ours), None)
+            return self._loader(self._streamed(rows, plain=None if ours else self.plain_columns()), None)
         # Other collators support neither epochs nor missing examples; accelerate then repeats some at the end.
         if not ours and isinstance(rows, NumberedRows):
             rows = rows.rows
@@ -193,7 +210,7 @@ class ResumableTrainer(GuardedTrainer, ABC):
             )
         # The rest of rows that are slow to get, of which only some were checked before training.
         limits = None if read_completely(rows) else self.limits_of("train_dataset")
-        return self._loader(RowsOfEpoch(rows, not ours, limits), self._step_seeds.sampler)
+        return self._loader(RowsOfEpoch(rows, None if ours else self.plain_columns(), limits), self._step_seeds.sampler)
 
     def _loader(
         self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None
@@ -216,7 +233,7 @@ class ResumableTrainer(GuardedTrainer, ABC):
         self._train_loader = self.accelerator.prepare(loader)
         return self._train_loader
 
-    def _streamed(self, stream: TextStream, plain: bool) -> StreamedRows:
+    def _streamed(self, stream: TextStream, plain: Container[str] | None) -> StreamedRows:
         """Return the rows of all steps by position: with n rows per step, those of step k start at k * n."""
         args = self.args
         assert isinstance(args, MLMConfig)

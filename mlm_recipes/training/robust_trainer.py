@@ -14,6 +14,7 @@ from transformers import Trainer
 
 from ..checkpoints import storage as checkpoints
 from ..checkpoints.tensor_files import PICKLED_ARGUMENTS
+from ..checkpoints.tokenizer_files import use_known_class
 from ..sources.escaping import first_line
 from .best_model import BestCheckpoint, logged_name, missing_measure, name_best
 from .callback_states import forget_lists
@@ -79,7 +80,9 @@ class RobustTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, *args: Any, **kwargs: Any) -> None:
         super()._save(output_dir, *args, **kwargs)
-        Path(output_dir or str(self.args.output_dir), PICKLED_ARGUMENTS).unlink(missing_ok=True)
+        folder = Path(output_dir or str(self.args.output_dir))
+        (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)
+        use_known_class(folder)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         run = Path(super()._get_output_dir(trial))

@@ -5,21 +5,20 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from ..data.rows import only_columns
 from ..data.streams import START, Place, TokenRow
 from .processes import dealt_by_main
 
 T = TypeVar("T")
-
-#: Columns that only this library's collator uses.
-_OURS = ("epoch", "example_id")
 
 
 class StreamedRows(torch.utils.data.Dataset[Any]):
@@ -32,7 +31,7 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         length: the number of rows in the whole run.
         processes: the number of processes, which take batches in turn, in the order of their ranks.
         known: a place to start from, for positions after it.
-        plain: omit the columns that only this library's collator uses.
+        plain: give rows only the columns of these names, as lists, for a collator that is not this library's.
 
     >>> from mlm_recipes.data.streams import TextStream, blocks
     >>> stream, make_rows = TextStream(lambda: "abcde"), lambda texts: [{"input_ids": [ord(text)]} for text in texts]
@@ -47,7 +46,7 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         length: int,
         processes: int,
         known: Place = START,
-        plain: bool = False,
+        plain: Container[str] | None = None,
     ) -> None:
         self._open_at, self._length, self._processes, self._plain = open_at, length, processes, plain
         self._places = [START, known]  # known to every process: any may have to save one
@@ -86,7 +85,11 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         for place, rows in one_ahead(self._open_at(start)):
             self._opened.append(place)
             for row in rows:
-                yield {name: row[name].tolist() for name in row if name not in _OURS} if self._plain else row
+                yield row if self._plain is None else _as_lists(only_columns(row, self._plain))
+
+
+def _as_lists(row: TokenRow) -> TokenRow:
+    return {name: np.asarray(value).tolist() for name, value in row.items()}
 
 
 def one_ahead(things: Iterator[T]) -> Iterator[T]:

@@ -18,8 +18,8 @@ from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from ..data.id_limits import IdLimits
-from ..data.rows import check_ids, fingerprint, to_rows
-from ..data.streams import TextStream, TokenRow, rows_of
+from ..data.rows import check_ids, fingerprint, has_labels, to_rows
+from ..data.streams import RowStream, TextStream, TokenRow, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, load_tokenizer, vocabulary_fingerprint
 from ..evaluation.forward_passes import evaluate_examples, with_bar
 from ..evaluation.metric import compute
@@ -42,7 +42,7 @@ from .compiled_regions import CompiledRegions
 from .config import MLMConfig, UnknownNameError
 from .early_stopping import EarlyStopping
 from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual
-from .inputs import check_stream, from_text, texts_of, token_rows
+from .inputs import check_stream, collator_of_labelled, from_iterable, from_text, other_columns, texts_of, token_rows
 from .loader_workers import end_workers
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
@@ -51,7 +51,7 @@ from .overridden import overrides, refuse_never_called
 from .precision import warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
-from .resumable_trainer import ResumableTrainer
+from .searching_trainer import SearchingTrainer
 from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
 from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
@@ -65,19 +65,22 @@ _NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_ve
 
 #: Fields of a collator that do not affect its masks.
 _NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
+_NOT_MASKING |= {"columns"}
 
 
-class MLMTrainer(ResumableTrainer):
+class MLMTrainer(SearchingTrainer):
     """Train a masked-language model; Trainer and accelerate manage the loop, the devices and the optimizer.
 
     Args:
-        model: a built-in name, a local folder, a hub id, or a model object (then a tokenizer is needed).
+        model: a built-in name, a local folder, a hub id, or a model object (then a tokenizer is needed). With None,
+            `model_init` makes one for each run: a function of nothing, or of the trial of a `hyperparameter_search`.
         args: an MLMConfig; by default one with default values. Its `corpus` and `model` are ignored, since only
             `train()` needs them.
         train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (which is tokenized here), or any
-            sequence of rows with `input_ids` and optionally `example_id`, by default the row's index. With
-            `MLMConfig(streaming=True)`, `train_dataset` is a `TextStream`.
-        data_collator: by default DataCollatorForMaskedLM with the values of `args`.
+            sequence of rows with `input_ids` and optionally `example_id`, by default the row's index. Rows with
+            `labels` were masked beforehand: they are trained and evaluated on as they are. `train_dataset` may also be
+            a stream, with `max_steps`: a `TextStream`, or an IterableDataset of datasets or torch.
+        data_collator: by default DataCollatorForMaskedLM with the values of `args`. Evaluation always uses that one.
         processing_class: the tokenizer; by default `args.tokenizer`, the model's, or for random weights one trained on
             `train_dataset`.
 
@@ -105,7 +108,7 @@ class MLMTrainer(ResumableTrainer):
 
     def __init__(
         self,
-        model: str | Path | PreTrainedModel,
+        model: str | Path | PreTrainedModel | None = None,
         args: MLMConfig | None = None,
         data_collator: Any = None,
         train_dataset: Any = None,
@@ -136,7 +139,8 @@ class MLMTrainer(ResumableTrainer):
             args = copy.copy(args)
             args._n_gpu = 1
         warn_of_slow_bf16(args)
-        train_dataset = from_text(train_dataset, "train_dataset")
+        model = self.model_of_constructor(model, kwargs.get("model_init"), args)
+        train_dataset, args = from_iterable(from_text(train_dataset, "train_dataset"), args)
         check_stream(train_dataset, args)
         if isinstance(model, str | Path):
             if processing_class is None:
@@ -164,16 +168,16 @@ class MLMTrainer(ResumableTrainer):
         eval_rows = self._rows(eval_dataset, processing_class, "eval_dataset")
         check_data(args, eval_rows)
         check_measure(args, eval_rows, self._own_measures(kwargs.get("compute_metrics")))
-        ours = data_collator
-        if isinstance(ours, DataCollatorForMaskedLM) and ours.tokenizer is not processing_class:
-            require_fit(model, ours.tokenizer)
-        if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
-            ours = DataCollatorForMaskedLM(processing_class, max_length=self._max_length, **args.masking())
+        if isinstance(data_collator, DataCollatorForMaskedLM) and data_collator.tokenizer is not processing_class:
+            require_fit(model, data_collator.tokenizer)
+        train_dataset = self._rows(train_dataset, processing_class, "train_dataset")
+        data_collator = collator_of_labelled(train_dataset, data_collator)
+        self._own_collator = data_collator
         super().__init__(
-            model=model,
+            model=None if self.model_init is not None else model,
             args=args,
-            data_collator=data_collator if data_collator is not None else ours,
-            train_dataset=self._rows(train_dataset, processing_class, "train_dataset"),
+            data_collator=data_collator,
+            train_dataset=train_dataset,
             eval_dataset=eval_rows,
             processing_class=processing_class,
             compute_loss_func=kwargs.pop("compute_loss_func", masked_lm_loss),
@@ -187,15 +191,30 @@ class MLMTrainer(ResumableTrainer):
         #: Shows the progress of training on the terminal.
         self.progress = TrainingProgress()
         self.add_callback(self.progress)
+        self.use_model(model)
+        self._say_what_evaluates()
+
+    def use_model(self, model: Any) -> None:
+        """Choose the collators and the fast paths for a model, and change its layers accordingly."""
+        args = self.args
+        ours: Any = self._own_collator
+        if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
+            ours = DataCollatorForMaskedLM(
+                cast(Any, self.processing_class), max_length=self._max_length, **args.masking()
+            )
+        columns = self.model_columns() - {"label", "label_ids"}
+        ours = replace(ours, columns=columns)
+        own = self._own_collator is not None and not isinstance(self._own_collator, DataCollatorForMaskedLM)
+        self.data_collator: Any = self._own_collator if own else ours
         own_step = f"{type(self).__name__}.compute_loss" if overrides(type(self), MLMTrainer, "compute_loss") else None
-        own_loss = own_step or ("compute_loss_func" if self.compute_loss_func is not masked_lm_loss else None)
-        parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and own_loss is None
-        self.sparse_prediction = can_be_sparse(model, args, own_loss)
-        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted, own_step)
-        self._say_what_evaluates(own_loss)
+        self._own_loss = own_step or ("compute_loss_func" if self.compute_loss_func is not masked_lm_loss else None)
+        parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and self._own_loss is None
+        self.sparse_prediction = can_be_sparse(model, args, self._own_loss)
+        others = other_columns(self.train_dataset, columns)
+        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted, others, own_step)
         if self.padding_free:
             joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
-            self.data_collator = joined if self.data_collator is ours else self.data_collator
+            self.data_collator = self.data_collator if own else joined
             ours = joined
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
         # A compute_loss of a subclass may pass every key of a batch to the model.
@@ -209,11 +228,13 @@ class MLMTrainer(ResumableTrainer):
             self.progress.warm_up = 2 * USUAL_SHAPES
         use_fast_dropout(model)
         choose_residual(model, args)
-        own_collator = None if self.data_collator is ours else "data_collator is your own, whose batches are not known"
+        unknown = "data_collator is your own, whose batches are not known" if own else None
+        self.remove_callback(CompiledRegions)
         #: Compiles the model while it trains.
-        self.compiled = CompiledRegions(self, self._evaluation_collator, own_collator)
+        self.compiled = CompiledRegions(self, self._evaluation_collator, unknown)
         self.add_callback(self.compiled)
         self.token_counter = TokenCounter()
+        vars(self).pop("_body_parameters", None)  # of the model before
 
     def _own_measures(self, compute_metrics: Any) -> str | None:
         """Return what may return other measures than this library's, or None."""
@@ -222,9 +243,9 @@ class MLMTrainer(ResumableTrainer):
         methods = ("evaluate", "evaluation_loop", "_evaluate")
         return next((name for name in methods if overrides(type(self), MLMTrainer, name)), None)
 
-    def _say_what_evaluates(self, own_loss: str | None) -> None:
+    def _say_what_evaluates(self) -> None:
         """Say what of the caller's trains, and is not what evaluations measure."""
-        own = [own_loss] if own_loss else []
+        own = [self._own_loss] if self._own_loss else []
         collator: Any = self.data_collator
         if not isinstance(collator, DataCollatorForMaskedLM):
             own.append(f"your data_collator ({getattr(collator, '__name__', type(collator).__name__)})")
@@ -357,10 +378,13 @@ class MLMTrainer(ResumableTrainer):
             text = from_main(lambda: stream.facts(self.stream_rows))
         else:
             text = {"training text": f"{len(rows)} rows, {fingerprint(rows, limits=self.limits_of('train_dataset'))}"}
+            if has_labels(rows):
+                text["training labels"] = fingerprint(rows, ids="labels")
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):
             rule = {item.name: getattr(collator, item.name) for item in fields(collator)}
             masking = {name: value for name, value in rule.items() if name not in _NOT_MASKING}
+            masking["seed"] = collator.seed or 0  # what None means for rows that name their epoch
             masking |= {"collator": _lasting_name(type(collator))}
         shape = {
             name: value
@@ -376,6 +400,8 @@ class MLMTrainer(ResumableTrainer):
 
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:
         """Return the rows of some of a stream's paragraphs."""
+        if isinstance(self.train_dataset, RowStream):
+            return cast(Any, texts)
         return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from mlm_recipes import tokenize, train_tokenizer
-from mlm_recipes.data.rows import NumberedRows, RowsOfEpoch, fingerprint, pack, with_example_id
+from mlm_recipes.data.rows import AllBut, NumberedRows, RowsOfEpoch, fingerprint, pack, with_example_id
 from mlm_recipes.data.text_to_ids import Encoder
 
 
@@ -117,8 +117,10 @@ def test_rows_of_an_epoch_contain_it():
 
 def test_other_collators_get_rows_without_our_columns():
     rows = [{"input_ids": [101, 7, 102], "special_tokens_mask": [1, 0, 1], "example_id": 5, "cut_off": 0}]
-    assert RowsOfEpoch(rows, plain=True)[0] == {"input_ids": [101, 7, 102], "special_tokens_mask": [1, 0, 1]}
-    assert RowsOfEpoch([[101, 7, 102]], plain=True)[0] == [101, 7, 102]
+    expected = {"input_ids": [101, 7, 102], "special_tokens_mask": [1, 0, 1]}
+    assert RowsOfEpoch(rows, plain=AllBut("cut_off", "example_id", "epoch"))[0] == expected
+    assert RowsOfEpoch(rows, plain=["input_ids", "special_tokens_mask"])[0] == expected
+    assert RowsOfEpoch([[101, 7, 102]], plain=[])[0] == [101, 7, 102]
 
 
 @pytest.mark.parametrize("make", [list, Dataset.from_list, NumberedRows])

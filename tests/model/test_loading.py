@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from types import SimpleNamespace
@@ -37,7 +38,15 @@ def test_mini_random_is_a_modernbert_with_random_weights(tokenizer):
 def test_mini_is_complete_and_small():
     folder = model_folder("mini")
     files = {path.name for path in folder.iterdir()}
-    assert files == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"}
+    assert files == {
+        *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "README.md")
+    }
+    kept = ("model.safetensors", "tokenizer.json")
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest()[:16] for name in kept}
+    assert sums == {
+        "model.safetensors": "6363b9d72a110dbe",
+        "tokenizer.json": "3ea31884b895e252",
+    }  # figures in docs hold for these
     assert sum(path.stat().st_size for path in folder.iterdir()) < 12_000_000
     with safe_open(folder / "model.safetensors", "pt") as weights:
         assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"BF16"}  # noqa: SIM118

@@ -1,0 +1,101 @@
+"""Checks the arguments of `DataCollatorForMaskedLM`, also those that it shares with transformers' collator."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+from .vocabulary import require_mask_token
+
+
+def check_masking(
+    mlm_probability: float, mask_replace_prob: float, random_replace_prob: float, padding: str, loss_on: str
+) -> None:
+    """Raise ValueError for the first value that is out of range.
+
+    >>> check_masking(0.15, 0.8, 0.1, "longest", "masked")
+    >>> check_masking(0, 0.8, 0.1, "longest", "masked")
+    Traceback (most recent call last):
+    ...
+    ValueError: mlm_probability: received 0. Accepted: above 0, at most 1. BERT's value is 0.15.
+    """
+    if isinstance(mlm_probability, bool):
+        raise ValueError(
+            f"mlm_probability: received {mlm_probability}. Accepted: a number above 0, at most 1. By position, it is "
+            "the third argument, as in transformers 4; in transformers 5 that is whole_word_mask. Name the arguments: "
+            "DataCollatorForMaskedLM(tokenizer, mlm_probability=0.15)."
+        )
+    if not _is_number(mlm_probability) or not 0 < mlm_probability <= 1:
+        raise ValueError(
+            f"mlm_probability: received {mlm_probability!r}. Accepted: above 0, at most 1. BERT's value is 0.15."
+        )
+    for name, value in (("mask_replace_prob", mask_replace_prob), ("random_replace_prob", random_replace_prob)):
+        if not _is_number(value) or not 0 <= value <= 1:
+            raise ValueError(f"{name}: received {value!r}. Accepted: 0 to 1. BERT's values are 0.8 and 0.1.")
+    if mask_replace_prob + random_replace_prob > 1 + 1e-9:
+        raise ValueError(
+            f"random_replace_prob: received {random_replace_prob} with mask_replace_prob {mask_replace_prob}. "
+            f"Accepted: together at most 1. Lower mask_replace_prob to {1 - random_replace_prob:g} or less."
+        )
+    if padding not in ("longest", "max_length"):
+        raise ValueError(f"padding: received {padding!r}. Accepted: 'longest' or 'max_length'. The first wastes less.")
+    if loss_on not in ("masked", "all"):
+        raise ValueError(f"loss_on: received {loss_on!r}. Accepted: 'masked' (BERT's) or 'all' (the tutorial's).")
+
+
+def check_upstreams(mlm: Any, whole_word_mask: Any, tf_experimental_compile: Any) -> None:
+    """Raise ValueError for an argument of transformers' collator with a value that does not mean what is done here.
+
+    >>> check_upstreams(mlm=True, whole_word_mask=False, tf_experimental_compile=False)
+    >>> check_upstreams(mlm=0.3, whole_word_mask=False, tf_experimental_compile=False)
+    Traceback (most recent call last):
+    ...
+    ValueError: mlm: received 0.3. Accepted: True, as in transformers. Name the share: mlm_probability=0.3.
+    """
+    if mlm is not True:
+        if _is_number(mlm):
+            next_step = f"Name the share: mlm_probability={mlm}."
+        else:
+            next_step = "For causal language modelling use transformers.DataCollatorForLanguageModeling(mlm=False)."
+        raise ValueError(f"mlm: received {mlm!r}. Accepted: True, as in transformers. {next_step}")
+    if whole_word_mask:
+        raise ValueError(
+            f"whole_word_mask: received {whole_word_mask!r}. Accepted: False, since this collator masks single "
+            "tokens. Leave it out, or use transformers.DataCollatorForLanguageModeling(whole_word_mask=True)."
+        )
+    if tf_experimental_compile:
+        raise ValueError(
+            f"tf_experimental_compile: received {tf_experimental_compile!r}. Accepted: False, since batches are "
+            "PyTorch's. Leave it out."
+        )
+
+
+def check_return_tensors(return_tensors: Any) -> None:
+    """Raise ValueError unless `return_tensors` is "pt", or None, which means the same."""
+    if return_tensors not in (None, "pt"):
+        raise ValueError(
+            f"return_tensors: received {return_tensors!r}. Accepted: 'pt'. Convert the batch: "
+            "{name: tensor.numpy() for name, tensor in batch.items()}."
+        )
+
+
+def check_seed(seed: Any) -> None:
+    """Raise ValueError unless `seed` is an integer or None."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral | None):
+        raise ValueError(
+            f"seed: received {seed!r}. Accepted: an integer, or None to draw from torch's generator. Pass seed=42."
+        )
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raise ValueError for what is no tokenizer, or one without a mask token or without a padding token."""
+    require_mask_token(tokenizer)
+    if tokenizer.pad_token_id is None:
+        raise ValueError(
+            "tokenizer: received one without a padding token. Accepted: a tokenizer with a pad_token. "
+            "Set it, for example: tokenizer.pad_token = tokenizer.eos_token."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
