@@ -98,8 +98,12 @@ class TextStream:
 
     def first(self, number: int = SAMPLE) -> list[str]:
         """Return the first paragraphs that are trained on."""
-        parts = _parts(only_text(self.read(), "train_dataset"), 1000)
+        parts = _parts(self.checked(self.read()), 1000)
         return list(itertools.islice(itertools.chain.from_iterable(map(self.kept, parts)), number))
+
+    def checked(self, items: Iterable[str], first: int = 0) -> Iterator[str]:
+        """Yield what was read from the `first` item on; raise ValueError at the first that is no text."""
+        return only_text(items, "train_dataset", first)
 
     def kept(self, paragraphs: Sequence[str]) -> list[str]:
         """Return only the `paragraphs` that are trained on."""
@@ -126,6 +130,10 @@ class RowStream(TextStream):
     """
 
     labelled: bool = False
+
+    def checked(self, items: Iterable[Any], first: int = 0) -> Iterator[Any]:
+        """Yield the rows; what is wrong with one is found when its ids are looked at."""
+        return iter(items)
 
     def kept(self, paragraphs: Sequence[Any]) -> list[Any]:
         """Return all rows."""
@@ -196,7 +204,7 @@ def blocks(
                 f"corpus: the stream ends after {passed:,} paragraphs, but the checkpoint was saved after "
                 f"{place.texts:,}. Accepted: the text with which the run started. Restore it, or start a new run."
             )
-        for part in _parts(only_text(texts, "train_dataset", place.texts), size):
+        for part in _parts(stream.checked(texts, place.texts), size):
             kept = stream.kept(part)
             rows = make_rows(kept) if kept else []
             ids = np.arange(place.rows, place.rows + len(rows))
