@@ -60,7 +60,7 @@ def test_what_means_something_else_is_refused_by_name(tokenizer, arguments, keyw
 
 
 def test_none_as_tokenizer_is_refused_by_name():
-    with pytest.raises(ValueError, match="tokenizer: received None. Accepted: a tokenizer"):
+    with pytest.raises(ValueError, match=r"tokenizer: received None\. Accepted: a tokenizer"):
         DataCollatorForMaskedLM(None)
 
 
