@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from datasets import Dataset
 
-from ..data.rows import with_example_id
+from ..data.columns import list_lengths
+from ..data.rows import NumberedRows, with_example_id
 from ..data.streams import TextStream
 from .config import MLMConfig
 from .processes import from_main
@@ -90,3 +91,21 @@ def token_rows(rows: Any, name: str, tokenize: Callable[[Any], Any]) -> Any:
             'Rename the one that contains the text, in a data set by rows.rename_column("...", "text").'
         )
     return tokenize(rows)
+
+
+def longest_row(rows: Any) -> int | None:
+    """Return the number of tokens of the longest row of `token_rows`, or None if that is not known without reading all.
+
+    >>> longest_row(Dataset.from_dict({"input_ids": [[1, 2], [3]]}))
+    2
+    """
+    if isinstance(rows, dict):
+        known = [longest_row(each) for each in rows.values()]
+        return None if None in known else max(each or 0 for each in known)
+    if isinstance(rows, NumberedRows):
+        rows = rows.rows
+    if isinstance(rows, Dataset):
+        return int(list_lengths(rows, "input_ids").max(initial=0))
+    if isinstance(rows, list):
+        return max(len(row["input_ids"] if isinstance(row, Mapping) else row) for row in rows)
+    return None

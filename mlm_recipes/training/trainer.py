@@ -32,8 +32,9 @@ from ..model.positions import first_position, usable_length
 from ..model.sparse_prediction import only_at
 from .compiled_regions import CompiledRegions
 from .config import MLMConfig
-from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual
-from .inputs import check_stream, from_text, texts_of, token_rows
+from .fast_paths import can_be_sparse, can_record, choose_layout, choose_residual
+from .inputs import check_stream, from_text, longest_row, texts_of, token_rows
+from .launcher import sharding
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
 from .precision import warn_of_slow_bf16
@@ -157,8 +158,10 @@ class MLMTrainer(ResumableTrainer):
         self.add_callback(self.progress)
         own_loss = self.compute_loss_func is not masked_lm_loss
         parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and not own_loss
-        self.sparse_prediction = can_be_sparse(model, args, own_loss)
-        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted)
+        sharded = sharding(self.accelerator, args)
+        layout = choose_layout(model, args, ours, self._longest_row, parted, sharded)
+        self.padding_free, self._in_parts = layout.joined, layout.in_parts
+        self.sparse_prediction = can_be_sparse(model, args, processing_class, own_loss)
         if self.padding_free:
             joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
             self.data_collator = joined if self.data_collator is ours else self.data_collator
@@ -168,7 +171,10 @@ class MLMTrainer(ResumableTrainer):
         self._plans = type(self).compute_loss is MLMTrainer.compute_loss
         #: Whether small steps are recorded as CUDA graphs, and the graphs of the last run, if there are any.
         self.records_graphs = (
-            self._plans and self.padding_free and self.sparse_prediction and can_record(args, args.device)
+            self._plans
+            and self.padding_free
+            and self.sparse_prediction
+            and can_record(args, args.device, sharded)
         )
         self.graphs: StepGraphs | None = None
         if self.records_graphs:
@@ -180,6 +186,11 @@ class MLMTrainer(ResumableTrainer):
         self.compiled = CompiledRegions(self, self._evaluation_collator, own_collator)
         self.add_callback(self.compiled)
         self.token_counter = TokenCounter()
+
+    def _longest_row(self) -> int:
+        rows = [each for each in (self.train_dataset, self.eval_dataset) if each is not None]
+        lengths = [longest_row(each) or self._max_length for each in rows]
+        return max(lengths, default=self._max_length)
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
         # CompiledRegions compiles; accelerate would compile the whole model, whatever its environment says.
