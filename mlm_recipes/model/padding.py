@@ -86,15 +86,21 @@ def dependence(
     return None if together <= bound else Dependence(f"padding changes a row's result, by {together:.1e}", True)
 
 
-def shown_length(model: Any, longest: Callable[[], int]) -> int:
-    """Return how long the longest row must be that is shown to a model, if its rows have up to `longest()` tokens.
+def shown_lengths(model: Any, longest: Callable[[], int]) -> list[int]:
+    """Return how long the rows must be that are shown to a model whose rows have up to `longest()` tokens.
 
-    What transformers' own attention does with padding shows on a row that is longer than a sliding window. A model with
-    its own attention may divide rows into blocks, chunks or landmarks: it is shown a row of the full length.
+    What transformers' own attention does with padding shows in rows that are longer than a sliding window. A model with
+    its own attention may divide rows into blocks, chunks or landmarks, so it is shown a row of the full length.
+
+    >>> from transformers import BertConfig, BertForMaskedLM
+    >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    >>> shown_lengths(BertForMaskedLM(BertConfig(vocab_size=50, **size)), lambda: 512)
+    [64, 33, 17, 5]
     """
-    if not getattr(model, "_supports_attention_backend", False):
-        return max(longest(), 2)
-    return min(max(longest(), 2), 64 + (getattr(model.config, "sliding_window", None) or 0))
+    most = max(longest(), 2)
+    if getattr(model, "_supports_attention_backend", False):
+        most = min(most, 64 + (getattr(model.config, "sliding_window", None) or 0))
+    return [most, *sorted({length for length in (most // 2 + 1, most // 4 + 1, 5, 1) if length < most}, reverse=True)][:4]
 
 
 def _difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:

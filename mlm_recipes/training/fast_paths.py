@@ -12,7 +12,7 @@ import torch
 from ..masking.collator import DataCollatorForMaskedLM
 from ..model.bf16_residual import use_bf16_residual, use_float32_residual
 from ..model.flash_attention import ASKED
-from ..model.padding import dependence, shown_length
+from ..model.padding import dependence, shown_lengths
 from ..model.padding_free import use_padding_free
 from ..model.rows_of_one_length import use_rows_of_one_length, use_whole_batches
 from ..model.sparse_prediction import unsupported
@@ -100,40 +100,36 @@ def _divided(model: Any, collator: DataCollatorForMaskedLM, longest: Callable[[]
 
     Raises: ValueError if that does not help, or cannot be done.
     """
+    name, tokenizer = type(model).__name__, collator.tokenizer
+    lengths = shown_lengths(model, longest)
+    found = dependence(model, lengths, tokenizer)
+    if found is None:
+        return None
     fixed = collator.max_length if collator.padding == "max_length" else None
     multiple = fixed or collator.pad_to_multiple_of or 1
+    if not found.on_padding and multiple == 1:
+        remedy = (
+            "Pass --padding max_length, if this model takes only rows of one length; or set an attention in its "
+            "config.json whose results repeat, such as BigBird's attention_type: original_full"
+        )
+        raise ValueError(_refused(name, found.why, remedy))
+    if sharded and fixed is None:
+        why = f"{found.why}, and with {sharded} all processes pass through the model together, so no batch is divided"
+        raise ValueError(_refused(name, why, f"Pass --padding max_length, or train it without {sharded}"))
 
     def width(length: int) -> int:
         rounded = -(-length // multiple) * multiple
         return rounded if collator.max_length is None else max(length, min(rounded, collator.max_length))
 
-    length = shown_length(model, longest)
-    lengths = [length, min(5, length - 1)]
-    found = dependence(model, lengths, collator.tokenizer, width)
-    name = type(model).__name__
-    if found is None:
-        return None
-    if not found.on_padding:
-        remedy = "Choose another model"
-        if fixed is None:
-            remedy = (
-                "Pass --padding max_length, if this model takes only rows of one length; or set an attention in its "
-                "config.json whose results repeat, such as BigBird's attention_type: original_full"
-            )
-        raise ValueError(_refused(name, found.why, remedy))
-    if sharded:
-        why = f"{found.why}, and with {sharded} all processes pass through the model together, so no batch is divided"
-        raise ValueError(_refused(name, why, f"Train it without {sharded}, or choose another model"))
     use_rows_of_one_length(model, multiple)
-    left = dependence(model, [length, (length + 1) // 2, lengths[1]], collator.tokenizer, width)
+    left = dependence(model, lengths, tokenizer, width)
     if left is not None:
         raise ValueError(_refused(name, left.why, "Choose another model"))
+    unit = "" if multiple == 1 else f", in multiples of {multiple},"
+    how = f"rows of one length{unit} pass through it together, in training and evaluation, which takes longer"
     if fixed is not None:
         how = f"every row is padded to {fixed} tokens, in training and evaluation"
-    else:
-        unit = "" if multiple == 1 else f", in multiples of {multiple},"
-        how = f"rows of one length{unit} pass through it together, in training and evaluation, which takes longer"
-    return f"In {name}, {found.why}, so {how}. A row's loss then does not depend on its batch."
+    return f"{name}: {found.why}, so {how}. A row's loss then does not depend on its batch."
 
 
 def _refused(name: str, why: str, remedy: str) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 
 from accelerate.utils import DistributedType
 
+from .processes import several
+
 logger = logging.getLogger(__name__)
 
 #: What a launcher can ask for that this library does not do, and what it would do.
@@ -92,6 +94,13 @@ def _agree(config: Any, name: str, asked: int, unset: int) -> None:
     setattr(config, name, asked)
 
 
+def refuse_alone(config: Any) -> None:
+    """Raise ValueError if one process alone is asked to split the model over several."""
+    asked = asked_sharding(config)
+    if asked == "FSDP" and not several():
+        raise _whole_model(config, asked, "in one process")
+
+
 def sharding(accelerator: Any, config: Any) -> str | None:
     """Return what splits the model over the processes, FSDP or DeepSpeed, or None.
 
@@ -101,19 +110,23 @@ def sharding(accelerator: Any, config: Any) -> str | None:
     asked, kind = asked_sharding(config), accelerator.distributed_type
     there = {DistributedType.FSDP: "FSDP", DistributedType.DEEPSPEED: "DeepSpeed"}.get(kind)
     if asked is not None and there != asked:
-        place = "on a CPU" if accelerator.device.type == "cpu" else "in one process"
-        name = asked.lower()
-        raise ValueError(
-            f"{name}: received {config.fsdp if asked == 'FSDP' else config.deepspeed!r}, or --use_{name} of "
-            f"`accelerate launch`, {place}. Accepted: {asked} in several processes with a GPU each; here each process "
-            f"would hold the whole model. Leave {name} out."
-        )
+        raise _whole_model(config, asked, f"on {accelerator.device.type.upper()} devices")
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
     if plugin is not None and "FULL_STATE_DICT" not in str(plugin.state_dict_type):
         raise ValueError(
             f"fsdp_config: received the state_dict_type {getattr(plugin.state_dict_type, 'name', None)}. Accepted: "
-            "FULL_STATE_DICT, since otherwise neither a checkpoint nor the model could be read at the end. Set "
-            "fsdp_config: {state_dict_type: FULL_STATE_DICT}, or with `accelerate launch` --fsdp_state_dict_type "
+            "FULL_STATE_DICT, since from sharded files neither the model could be saved at the end nor the run resumed. "
+            "Set fsdp_config to {state_dict_type: FULL_STATE_DICT}, or with `accelerate launch` --fsdp_state_dict_type "
             "FULL_STATE_DICT."
         )
     return there
+
+
+def _whole_model(config: Any, asked: str, place: str) -> ValueError:
+    name = asked.lower()
+    given = getattr(config, name)
+    received = f"{given!r}" if given else f"--use_{name} of `accelerate launch`"
+    return ValueError(
+        f"{name}: received {received}, {place}. Accepted: {asked} in several processes with a GPU each; here each "
+        f"process would hold the whole model. Leave it out."
+    )

@@ -34,16 +34,17 @@ from .compiled_regions import CompiledRegions
 from .config import MLMConfig
 from .fast_paths import can_be_sparse, can_record, choose_layout, choose_residual
 from .inputs import check_stream, from_text, longest_row, texts_of, token_rows
-from .launcher import sharding
+from .launcher import refuse_alone, sharding
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
-from .precision import warn_of_slow_bf16
-from .processes import from_main
+from .precision import refuse_fp16_on_cpu, warn_of_slow_bf16
+from .processes import from_main, several
 from .progress import TrainingProgress
 from .resumable_trainer import ResumableTrainer
 from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
 from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
+from .unused_parameters import UnusedParameters
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,8 @@ class MLMTrainer(ResumableTrainer):
             args = copy.copy(args)
             args._n_gpu = 1
         warn_of_slow_bf16(args)
+        refuse_fp16_on_cpu(args)
+        refuse_alone(args)
         train_dataset = from_text(train_dataset)
         check_stream(train_dataset, args)
         if isinstance(model, str | Path):
@@ -159,6 +162,10 @@ class MLMTrainer(ResumableTrainer):
         own_loss = self.compute_loss_func is not masked_lm_loss
         parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and not own_loss
         sharded = sharding(self.accelerator, args)
+        if several() and sharded is None:
+            unused = UnusedParameters(model, processing_class, args.ddp_find_unused_parameters)
+            self.accelerator.ddp_handler.find_unused_parameters = unused.search
+            self.add_callback(unused)
         layout = choose_layout(model, args, ours, self._longest_row, parted, sharded)
         self.padding_free, self._in_parts = layout.joined, layout.in_parts
         self.sparse_prediction = can_be_sparse(model, args, processing_class, own_loss)
