@@ -146,8 +146,9 @@ class DataCollatorForMaskedLM:
         """Return one batch; `return_tensors` must be "pt"."""
         if return_tensors != "pt":
             raise ValueError(f"return_tensors: received {return_tensors!r}. Accepted: 'pt'. Convert the result.")
-        # A batch without examples gets a row of one special token, so that the model has an input but no label.
-        nothing = {"input_ids": [self.tokenizer.mask_token_id], "example_id": 0, "epoch": 0}
+        # A batch without examples gets a row of one special token, so that the model has an input but no label. Not a
+        # mask: ESM divides by the share of tokens that are none.
+        nothing = {"input_ids": [self._visible_id()], "example_id": 0, "epoch": 0}
         found = [row for row in examples if row is not None]
         rows = [row if isinstance(row, Mapping) else {"input_ids": row} for row in found or [nothing]]
         ids = [np.asarray(row["input_ids"], dtype=np.int64) for row in rows]
@@ -188,6 +189,11 @@ class DataCollatorForMaskedLM:
         if types is not None:
             batch["token_type_ids"] = _pad(types, real, self.tokenizer.pad_token_type_id)
         return batch
+
+    def _visible_id(self) -> int:
+        names = ("cls", "sep", "bos", "eos", "unk", "mask")
+        found = (getattr(self.tokenizer, f"{name}_token_id", None) for name in names)
+        return next(int(each) for each in found if each not in (None, self.tokenizer.pad_token_id))
 
     def _join(self, lengths: Ints, real: Bools, masked: Ints, labels: Ints, types: Ints | None) -> dict[str, Any]:
         """Return the batch as one row, without the tokens that are only padding."""

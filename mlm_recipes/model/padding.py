@@ -100,7 +100,9 @@ def shown_lengths(model: Any, longest: Callable[[], int]) -> list[int]:
     most = max(longest(), 2)
     if getattr(model, "_supports_attention_backend", False):
         most = min(most, 64 + (getattr(model.config, "sliding_window", None) or 0))
-    return [most, *sorted({length for length in (most // 2 + 1, most // 4 + 1, 5, 1) if length < most}, reverse=True)][:4]
+    return [most, *sorted({length for length in (most // 2 + 1, most // 4 + 1, 5, 1) if length < most}, reverse=True)][
+        :4
+    ]
 
 
 def _difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:
@@ -124,7 +126,9 @@ def _logits(model: Any, rows: Sequence[torch.Tensor], batch: dict[str, torch.Ten
         pass  # its head needs the whole row
     logits = model(**batch).logits
     if logits.shape[:2] != batch["input_ids"].shape:
-        raise ValueError(f"its logits have the shape {tuple(logits.shape)} for {tuple(batch['input_ids'].shape)} tokens")
+        raise ValueError(
+            f"its logits have the shape {tuple(logits.shape)} for {tuple(batch['input_ids'].shape)} tokens"
+        )
     return list(logits.flatten(0, 1)[positions].float().split(sizes))
 
 
@@ -143,7 +147,7 @@ _DROPOUTS = {torch.nn.functional.dropout, torch.nn.functional.dropout1d, torch.n
 
 @contextmanager
 def _training_without_dropout(model: Any) -> Iterator[None]:
-    """Put `model` in training mode, without dropout, and with the same random numbers each time, such as LayerDrop's."""
+    """Put `model` in training mode, without dropout, and with the same random numbers each time (for LayerDrop)."""
     for module in model.modules():
         if isinstance(module, Dropout):  # ours does not call torch's function
             module.p = 0.0

@@ -93,7 +93,7 @@ def takes(model: PreTrainedModel, length: int) -> bool:
     try:
         with asked(model), _stop_early(model):
             model(input_ids=row.unsqueeze(0))
-    except _Enough:
+    except _EnoughError:
         return True
     except REFUSALS:
         return False
@@ -119,14 +119,14 @@ def _longest(takes: Callable[[int], bool], limit: int) -> int:
     return low
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """Ends a forward pass."""
 
 
 @contextmanager
 def _stop_early(model: Any) -> Iterator[None]:
     def stop(*args: Any) -> None:
-        raise _Enough
+        raise _EnoughError
 
     layers = find_regions(model.base_model, model.base_model)
     own = not getattr(model, "_supports_attention_backend", False)
@@ -165,7 +165,7 @@ def _answer(model: PreTrainedModel) -> _Answer:
     try:
         with asked(model), _stop_early(model), look_ups:
             model(input_ids=row.unsqueeze(0))
-    except (_Enough, *REFUSALS):
+    except (_EnoughError, *REFUSALS):
         pass  # a model that does not take a short row has looked up its positions before
     config: Any = model.config
     limit = getattr(config, "max_position_embeddings", None)

@@ -11,6 +11,9 @@ import torch
 #: Attributes of the encoder: the multiple that lengths are counted in, and the mask of the batch that is passing.
 _MULTIPLE, _MASK = "_row_multiple", "_mask_of_batch"
 
+#: An attribute of a model whose calls are watched for their mask.
+_WATCHED = "_mask_is_watched"
+
 #: Rows of a batch, the first column of their tokens, and the one after their last.
 _Group = tuple[torch.Tensor, int, int]
 
@@ -35,30 +38,21 @@ def use_rows_of_one_length(model: Any, multiple_of: int = 1) -> None:
     >>> torch.allclose(together[:1, :2], model(input_ids=torch.tensor([[7, 8]])).logits, atol=1e-6)
     True
     """
-    use_whole_batches(model)
     encoder = model.base_model
     vars(encoder)[_MULTIPLE] = multiple_of
     # A copy of the model binds the method to its own encoder. The mask is taken from the model's own call, since some
     # heads do not pass it on.
     encoder.forward = MethodType(_forward, encoder)
-    model.register_forward_pre_hook(_keep_mask, with_kwargs=True)
+    if _WATCHED not in vars(model):
+        vars(model)[_WATCHED] = True
+        model.register_forward_pre_hook(_keep_mask, with_kwargs=True)
 
 
 def use_whole_batches(model: Any) -> None:
     """Undo `use_rows_of_one_length`, if it was called."""
-    if not is_divided(model):
-        return
-    encoder = model.base_model
-    for name in (_MULTIPLE, "forward"):
-        del vars(encoder)[name]
-    for number, hook in list(model._forward_pre_hooks.items()):
-        if hook is _keep_mask:
-            del model._forward_pre_hooks[number], model._forward_pre_hooks_with_kwargs[number]
-
-
-def is_divided(model: Any) -> bool:
-    """Tell whether `use_rows_of_one_length` was called for a model."""
-    return _MULTIPLE in vars(model.base_model)
+    if _MULTIPLE in vars(model.base_model):
+        for name in (_MULTIPLE, "forward"):
+            del vars(model.base_model)[name]
 
 
 def row_multiple(model: Any) -> int:
@@ -67,7 +61,8 @@ def row_multiple(model: Any) -> int:
 
 
 def _keep_mask(model: Any, args: Any, inputs: dict[str, Any]) -> None:
-    vars(model.base_model)[_MASK] = inputs.get("attention_mask")
+    if _MULTIPLE in vars(model.base_model):
+        vars(model.base_model)[_MASK] = inputs.get("attention_mask")
 
 
 def _forward(encoder: Any, *args: Any, **inputs: Any) -> Any:
@@ -134,6 +129,8 @@ def _placed(results: list[torch.Tensor], groups: list[_Group], shape: torch.Size
         for result, (rows, first, end) in parts:
             whole[rows, first:end] = result
         return whole
-    if all(result.shape[:1] == (len(rows),) and result.shape[1:] == results[0].shape[1:] for result, (rows, *_) in parts):
+    if all(
+        result.shape[:1] == (len(rows),) and result.shape[1:] == results[0].shape[1:] for result, (rows, *_) in parts
+    ):
         return torch.cat(results)[torch.cat([rows for rows, *_ in groups]).argsort()]
     return None

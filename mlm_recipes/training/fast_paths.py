@@ -95,7 +95,9 @@ def choose_layout(
     return Layout(in_parts=in_parts)
 
 
-def _divided(model: Any, collator: DataCollatorForMaskedLM, longest: Callable[[], int], sharded: str | None) -> str | None:
+def _divided(
+    model: Any, collator: DataCollatorForMaskedLM, longest: Callable[[], int], sharded: str | None
+) -> str | None:
     """Let rows of one length pass through the model together, if padding changes its results; then return what to say.
 
     Raises: ValueError if that does not help, or cannot be done.

@@ -178,10 +178,7 @@ class MLMTrainer(ResumableTrainer):
         self._plans = type(self).compute_loss is MLMTrainer.compute_loss
         #: Whether small steps are recorded as CUDA graphs, and the graphs of the last run, if there are any.
         self.records_graphs = (
-            self._plans
-            and self.padding_free
-            and self.sparse_prediction
-            and can_record(args, args.device, sharded)
+            self._plans and self.padding_free and self.sparse_prediction and can_record(args, args.device, sharded)
         )
         self.graphs: StepGraphs | None = None
         if self.records_graphs:
