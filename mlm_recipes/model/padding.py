@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from .dropout import Dropout
 from .exact_float32 import exact_float32
 from .rounding_bounds import rounding_bound, summed_terms
 from .sample_rows import REFUSALS, asked, padded, sample_rows, special_ids
-from .sparse_prediction import only_at
+from .sparse_prediction import only_at, unsupported
 
 #: About as many positions of each row are compared. All of a long row's logits would not fit into memory.
 _COMPARED = 32
@@ -59,8 +59,10 @@ def dependence(
     bound = rounding_bound(summed_terms(model, sum(lengths)))
     alike = [rows[-1], *sample_rows(model, [lengths[-1]] * 3, tokenizer)]  # of the shortest row's length
 
+    sparse = unsupported(model, tokenizer=tokenizer) is None
+
     def results(some: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return _logits(model, some, padded(some, pad, max(width(len(row)) for row in some)))
+        return _logits(model, some, padded(some, pad, max(width(len(row)) for row in some)), sparse)
 
     doing = "on a row"
     try:
@@ -111,25 +113,21 @@ def _difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor])
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-9)) for a, b in pairs)
 
 
-def _logits(model: Any, rows: Sequence[torch.Tensor], batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-    """Return each row's logits at some of its positions."""
+def _logits(
+    model: Any, rows: Sequence[torch.Tensor], batch: dict[str, torch.Tensor], sparse: bool
+) -> list[torch.Tensor]:
+    """Return each row's logits at some of its positions; `sparse` tells whether the head can compute only these."""
     wide = batch["input_ids"].shape[1]
     places = [torch.arange(0, len(row), max(1, len(row) // _COMPARED), device=row.device) for row in rows]
     positions = torch.cat([index * wide + place for index, place in enumerate(places)])
-    sizes = [len(place) for place in places]
-    try:
-        with only_at(model, positions):
-            logits = model(**batch).logits
-        if logits.shape[:2] == (1, len(positions)):
-            return list(logits[0].float().split(sizes))
-    except REFUSALS:
-        pass  # its head needs the whole row
-    logits = model(**batch).logits
-    if logits.shape[:2] != batch["input_ids"].shape:
+    with only_at(model, positions) if sparse else nullcontext():
+        logits = model(**batch).logits
+    if not sparse and logits.shape[:2] != batch["input_ids"].shape:
         raise ValueError(
             f"its logits have the shape {tuple(logits.shape)} for {tuple(batch['input_ids'].shape)} tokens"
         )
-    return list(logits.flatten(0, 1)[positions].float().split(sizes))
+    logits = logits.flatten(0, 1) if sparse else logits.flatten(0, 1)[positions]
+    return list(logits.float().split([len(place) for place in places]))
 
 
 class _WithoutDropout(TorchFunctionMode):

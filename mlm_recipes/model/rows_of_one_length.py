@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-#: Attributes of the encoder: the multiple that lengths are counted in, and the mask of the batch that is passing.
+#: Attributes of what is divided, the encoder or the model: the multiple that lengths are counted in, and the mask of
+#: the batch that is passing.
 _MULTIPLE, _MASK = "_row_multiple", "_mask_of_batch"
 
 #: An attribute of a model whose calls are watched for their mask.
@@ -18,17 +19,18 @@ _WATCHED = "_mask_is_watched"
 _Group = tuple[torch.Tensor, int, int]
 
 
-def use_rows_of_one_length(model: Any, multiple_of: int = 1) -> None:
+def use_rows_of_one_length(model: Any, multiple_of: int = 1, with_head: bool = False) -> None:
     """Divide each padded batch inside the model: rows of one length pass through its encoder together, unpadded.
 
     Each row then has the result that it has alone, whoever calls the model: training, evaluation, your own loss. Where
-    a row is padding, the encoder's output is 0.
+    a row is padding, the result is 0.
 
     Args:
         model: any `AutoModelForMaskedLM`; its batches have an `attention_mask` of shape `(batch, seq_len)`, passed by
             name.
         multiple_of: count lengths in multiples of this, and keep so much of the padding. It is the collator's
             `pad_to_multiple_of`, or its `max_length` if it pads to that, so that a row's width depends on no other row.
+        with_head: let them pass through the head together too, for a head that uses more than its own position.
 
     >>> from transformers import FNetConfig, FNetForMaskedLM
     >>> model = FNetForMaskedLM(FNetConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, intermediate_size=8))
@@ -38,11 +40,12 @@ def use_rows_of_one_length(model: Any, multiple_of: int = 1) -> None:
     >>> torch.allclose(together[:1, :2], model(input_ids=torch.tensor([[7, 8]])).logits, atol=1e-6)
     True
     """
-    encoder = model.base_model
-    vars(encoder)[_MULTIPLE] = multiple_of
+    use_whole_batches(model)
+    divided = model if with_head else model.base_model
+    vars(divided)[_MULTIPLE] = multiple_of
     # A copy of the model binds the method to its own encoder. The mask is taken from the model's own call, since some
     # heads do not pass it on.
-    encoder.forward = MethodType(_forward, encoder)
+    divided.forward = MethodType(_forward, divided)
     if _WATCHED not in vars(model):
         vars(model)[_WATCHED] = True
         model.register_forward_pre_hook(_keep_mask, with_kwargs=True)
@@ -50,19 +53,25 @@ def use_rows_of_one_length(model: Any, multiple_of: int = 1) -> None:
 
 def use_whole_batches(model: Any) -> None:
     """Undo `use_rows_of_one_length`, if it was called."""
-    if _MULTIPLE in vars(model.base_model):
-        for name in (_MULTIPLE, "forward"):
-            del vars(model.base_model)[name]
+    divided = _divided(model)
+    for name in (_MULTIPLE, "forward") if divided is not None else ():
+        del vars(divided)[name]
 
 
 def row_multiple(model: Any) -> int:
     """Return the `multiple_of` that `use_rows_of_one_length` was called with, and 1 if it was not called."""
-    return int(vars(model.base_model).get(_MULTIPLE, 1))
+    divided = _divided(model)
+    return 1 if divided is None else int(vars(divided)[_MULTIPLE])
+
+
+def _divided(model: Any) -> Any:
+    return next((each for each in (model, model.base_model) if _MULTIPLE in vars(each)), None)
 
 
 def _keep_mask(model: Any, args: Any, inputs: dict[str, Any]) -> None:
-    if _MULTIPLE in vars(model.base_model):
-        vars(model.base_model)[_MASK] = inputs.get("attention_mask")
+    divided = _divided(model)
+    if divided is not None:
+        vars(divided)[_MASK] = inputs.get("attention_mask")
 
 
 def _forward(encoder: Any, *args: Any, **inputs: Any) -> Any:

@@ -17,6 +17,7 @@ from ..model.padding_free import use_padding_free
 from ..model.rows_of_one_length import use_rows_of_one_length, use_whole_batches
 from ..model.sparse_prediction import unsupported
 from .config import MLMConfig
+from .launcher import asked_sharding
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def can_be_sparse(model: Any, args: MLMConfig, tokenizer: Any, own_loss: bool) -
     if not args.sparse_prediction or args.loss_on == "all":
         return False
     own = "compute_loss_func is your own, and may need every position"
+    use_whole_batches(model)  # another trainer may have divided them
     why = own if own_loss else unsupported(model, tokenizer=tokenizer)
     if why:
         logger.warning("sparse_prediction is off: %s. The loss is the same, but a step takes longer.", why)
@@ -123,7 +125,7 @@ def _divided(
         rounded = -(-length // multiple) * multiple
         return rounded if collator.max_length is None else max(length, min(rounded, collator.max_length))
 
-    use_rows_of_one_length(model, multiple)
+    use_rows_of_one_length(model, multiple, with_head=unsupported(model, tokenizer=tokenizer) is not None)
     left = dependence(model, lengths, tokenizer, width)
     if left is not None:
         raise ValueError(_refused(name, left.why, "Choose another model"))
@@ -141,7 +143,7 @@ def _refused(name: str, why: str, remedy: str) -> str:
     )
 
 
-def can_record(args: MLMConfig, device: torch.device, sharded: str | None) -> bool:
+def can_record(args: MLMConfig, device: torch.device) -> bool:
     """Tell whether small steps can be recorded as CUDA graphs; log why not, if it was requested.
 
     The batches are joined and the head is sparse; otherwise the shapes of a step are not known beforehand.
@@ -152,7 +154,7 @@ def can_record(args: MLMConfig, device: torch.device, sharded: str | None) -> bo
     dtype = torch.bfloat16 if args.bf16 else torch.float32  # another run in this process may have asked for the other
     if args.world_size > 1:
         why = "several processes exchange their gradients during the backward pass"
-    elif sharded or args.fp16:
+    elif asked_sharding(args) or args.fp16:
         why = "DeepSpeed, FSDP and float16 decide in each step what to compute"
     elif args.gradient_checkpointing:
         why = "gradient_checkpointing stores the state of the random numbers in each step"

@@ -115,7 +115,7 @@ def sharding(accelerator: Any, config: Any) -> str | None:
     if plugin is not None and "FULL_STATE_DICT" not in str(plugin.state_dict_type):
         raise ValueError(
             f"fsdp_config: received the state_dict_type {getattr(plugin.state_dict_type, 'name', None)}. Accepted: "
-            "FULL_STATE_DICT, since with sharded files the model would not be saved at the end, nor could a run resume. "
+            "FULL_STATE_DICT, since with sharded files no model would be saved at the end, nor could a run resume. "
             "Set fsdp_config to {state_dict_type: FULL_STATE_DICT}, or with `accelerate launch` pass "
             "--fsdp_state_dict_type FULL_STATE_DICT."
         )

@@ -166,9 +166,9 @@ class MLMTrainer(ResumableTrainer):
             unused = UnusedParameters(model, processing_class, args.ddp_find_unused_parameters)
             self.accelerator.ddp_handler.find_unused_parameters = unused.search
             self.add_callback(unused)
+        self.sparse_prediction = can_be_sparse(model, args, processing_class, own_loss)
         layout = choose_layout(model, args, ours, self._longest_row, parted, sharded)
         self.padding_free, self._in_parts = layout.joined, layout.in_parts
-        self.sparse_prediction = can_be_sparse(model, args, processing_class, own_loss)
         if self.padding_free:
             joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
             self.data_collator = joined if self.data_collator is ours else self.data_collator
@@ -178,7 +178,7 @@ class MLMTrainer(ResumableTrainer):
         self._plans = type(self).compute_loss is MLMTrainer.compute_loss
         #: Whether small steps are recorded as CUDA graphs, and the graphs of the last run, if there are any.
         self.records_graphs = (
-            self._plans and self.padding_free and self.sparse_prediction and can_record(args, args.device, sharded)
+            self._plans and self.padding_free and self.sparse_prediction and can_record(args, args.device)
         )
         self.graphs: StepGraphs | None = None
         if self.records_graphs:

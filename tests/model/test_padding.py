@@ -213,3 +213,26 @@ def test_without_a_tokenizer_the_config_says_which_tokens_are_special():
     )  # RoBERTa's default for the first token, with another pad
     assert special_ids(roberta) == {"pad": 0, "last": 2}
     assert sample_rows(build("eurobert", mask_token_id=5000), [5])[0].max() < 120
+
+
+class Neighbour(torch.nn.Module):
+    """A head that looks at a position's neighbour, and at the first position sees the last."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, states):
+        return self.head(states + states.roll(1, dims=1))
+
+
+def test_a_head_that_uses_more_than_its_own_position_is_divided_too():
+    model = make("bert")
+    model.cls = Neighbour(model.cls)
+    assert dependence(model, LENGTHS).on_padding
+    use_rows_of_one_length(model)
+    assert dependence(model, LENGTHS).on_padding
+    use_rows_of_one_length(model, with_head=True)
+    assert dependence(model, LENGTHS) is None
+    use_whole_batches(model)
+    assert dependence(model, LENGTHS).on_padding
