@@ -14,6 +14,7 @@ from ..data.columns import list_lengths
 from ..masking.batch_layout import labelled, places_of
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.random_keys import Bools, Floats, Ints
+from ..model.rows_of_one_length import row_multiple
 from .forward_passes import evaluate_batches, with_bar
 
 
@@ -92,7 +93,8 @@ def evaluate_tokens(
             processes needs all of them.
         bar: show a progress bar on a terminal.
     """
-    collator = replace(collator, padding="longest", pad_to_multiple_of=None)
+    if row_multiple(model) == 1:  # otherwise its results depend on how far a row is padded
+        collator = replace(collator, padding="longest", pad_to_multiple_of=None)
     lengths = list_lengths(rows, "input_ids") if isinstance(rows, Dataset) else [len(row["input_ids"]) for row in rows]
     order = np.argsort(lengths, kind="stable")  # rows of similar length together, for less padding
     batches = [order[first : first + batch_size].tolist() for first in range(0, len(order), batch_size)]

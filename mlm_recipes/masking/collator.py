@@ -164,8 +164,9 @@ class DataCollatorForMaskedLM:
         """Return one batch, a BatchEncoding; `return_tensors` must be "pt" or None."""
         check_return_tensors(return_tensors)
         found = as_rows(examples)
-        # A batch without examples gets a row of one special token, so that the model has an input but no label.
-        rows = found or [{"input_ids": [self.tokenizer.mask_token_id], "example_id": 0, "epoch": 0}]
+        # A batch without examples gets a row of one special token, so that the model has an input but no label. Not a
+        # mask: ESM divides by the share of tokens that are none.
+        rows = found or [{"input_ids": [self._visible_id()], "example_id": 0, "epoch": 0}]
         flat, lengths = flat_ids(rows)  # (tokens,) without padding until _pad, (batch,)
 
         maskable = ~np.isin(flat, self._special_ids)
@@ -217,6 +218,11 @@ class DataCollatorForMaskedLM:
         if self.loss_on == "all" and examples:
             return masked, flat, int(self.tokenizer.pad_token_id)
         return masked, np.where(chosen, flat, IGNORE_INDEX), IGNORE_INDEX
+
+    def _visible_id(self) -> int:
+        names = ("cls", "sep", "bos", "eos", "unk", "mask")
+        found = (getattr(self.tokenizer, f"{name}_token_id", None) for name in names)
+        return next(int(each) for each in found if each not in (None, self.tokenizer.pad_token_id))
 
     def _join(self, lengths: Ints, columns: dict[str, tuple[Any, int]]) -> dict[str, Any]:
         """Return the batch as one row, without the tokens that are only padding."""

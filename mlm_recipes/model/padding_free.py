@@ -7,24 +7,26 @@ from typing import Any
 
 import torch
 
-from ..masking.batch_layout import joined_row
+from ..masking.batch_layout import joined_row, without_mask
+from ..sources.escaping import first_line
 from . import flash_attention
-from .embeddings import embedding_rows
 from .evaluation_mode import evaluation_mode
 from .exact_float32 import exact_float32
 from .joined_attention import NAME
 from .positions import first_position, max_positions
+from .sample_rows import REFUSALS, padded, sample_rows, special_ids
 
 logger = logging.getLogger(__name__)
 
 
-def use_padding_free(model: Any, half: torch.dtype | None = None) -> str | None:
+def use_padding_free(model: Any, half: torch.dtype | None = None, tokenizer: Any = None) -> str | None:
     """Make a model accept padding-free batches, and padded ones as before; return why it cannot, or None if it can.
 
-    A model that cannot is left unchanged. The model itself is tested, on a few short sequences, joined and padded, in
-    float32 and, on CUDA, under autocast to `half`: bfloat16 or float16, if the run will compute in it. On CUDA it then
-    uses flash attention in this precision if the kernel works there (`mlm_recipes.model.flash_attention`); otherwise
-    the sequences are padded inside attention, and the reason is logged.
+    A model that cannot is left unchanged. The model itself is tested, on a few short sequences with masks, joined and
+    padded, in float32 and, on CUDA, under autocast to `half`: bfloat16 or float16, if the run will compute in it. On
+    CUDA it then uses flash attention in this precision if the kernel works there
+    (`mlm_recipes.model.flash_attention`); otherwise the sequences are padded inside attention, and the reason is
+    logged. The special tokens are those of `tokenizer`, or without it those of the model's config.
 
     >>> from transformers import BertConfig, BertForMaskedLM
     >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -42,36 +44,31 @@ def use_padding_free(model: Any, half: torch.dtype | None = None) -> str | None:
     model.set_attn_implementation(NAME)
     try:
         with evaluation_mode(model):
-            why = _difference(model, half)
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError) as error:
-        why = f"it fails on a joined row ({str(error).splitlines()[0]})"
+            why = _difference(model, half, tokenizer)
+    except REFUSALS as error:
+        why = f"it fails on a joined row ({first_line(error)})"
     if why:
         model.set_attn_implementation("sdpa")
     return why
 
 
 @torch.no_grad()
-def _difference(model: Any, half: torch.dtype | None) -> str | None:
+def _difference(model: Any, half: torch.dtype | None, tokenizer: Any) -> str | None:
     """Return how joined sequences differ from padded ones, or None if they do not."""
     device, start = next(model.parameters()).device, first_position(model)
     window = getattr(model.config, "sliding_window", None) or 0
     lengths = [5, min(max_positions(model), 512, window + 9), 1]
-    # From the end of the vocabulary downwards, since special tokens are at its beginning (at its end in ESM, which
-    # looks at the masks of a whole row): a dependence on them must show.
-    last, pad = embedding_rows(model) - 1, model.config.pad_token_id
-    parts = [(last - torch.arange(length, device=device)) % (last + 1) for length in lengths]
-    parts = [part.where(part != pad, last) for part in parts]
-    padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=pad or 0)
-    real = torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
-    joined = joined_row(torch.tensor(lengths), start)
+    rows = sample_rows(model, lengths, tokenizer)
+    padding = padded(rows, special_ids(model, tokenizer).get("pad", 0))
+    real = padding["attention_mask"].bool()
+    joined = joined_row(torch.tensor(lengths), start) | {"input_ids": torch.cat(rows).unsqueeze(0)}
     joined = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}
-    ids = torch.cat(parts).unsqueeze(0)
 
     def difference(bound: float) -> str | None:
-        expected = model(input_ids=padded, attention_mask=real.long()).logits[real].float()
-        found = model(input_ids=ids, **joined).logits[0].float()  # (tokens, vocab)
+        expected = model(**padding).logits[real].float()
+        found = model(**without_mask(joined)).logits[0].float()  # (tokens, vocab)
         most = float((found - expected).abs().max())
-        return None if most <= bound * max(1.0, float(expected.abs().max())) else f"its logits differ by {most:.1e}"
+        return None if most <= bound * float(expected.abs().max()) else f"its logits differ by {most:.1e}"
 
     with exact_float32():
         why = difference(1e-4)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from .embeddings import embedding_rows
-from .evaluation_mode import evaluation_mode
+from ..sources.escaping import first_line
 from .exact_float32 import exact_float32
+from .sample_rows import REFUSALS, asked, padded, sample_rows, special_ids
 
 
 @contextmanager
@@ -47,26 +47,26 @@ def only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
         handle.remove()
 
 
-@torch.no_grad()
-def unsupported(model: Any, bound: float = 1e-4) -> str | None:
-    """Return why `only_at` cannot be used with `model`, or None if it can; the model itself is tested, on four tokens.
+def unsupported(model: Any, bound: float = 1e-4, tokenizer: Any = None) -> str | None:
+    """Return why `only_at` cannot be used with `model`, or None if it can; the model itself is tested, on two rows.
 
-    The model keeps its mode (training or evaluation).
+    The rows have masks and padding; the special tokens are those of `tokenizer`, or without it those of the model's
+    config. The model stays as it is.
     """
     if model.base_model is model:
         return "it has no encoder separate from its head"
-    device = next(model.parameters()).device
+    rows = sample_rows(model, [6, 3], tokenizer)
+    batch = padded(rows, special_ids(model, tokenizer).get("pad", 0))
+    positions = torch.tensor([1, 3, 7], device=rows[0].device)  # of both rows
     try:
-        ids = torch.arange(4, device=device).remainder(embedding_rows(model)).unsqueeze(0)
-        attended, positions = torch.ones_like(ids), torch.tensor([1, 3], device=device)
-        with evaluation_mode(model), exact_float32():
-            dense = model(input_ids=ids, attention_mask=attended).logits[0, positions]
+        with asked(model), exact_float32():
+            dense = model(**batch).logits.flatten(0, 1)[positions]
             with only_at(model, positions):
-                sparse = model(input_ids=ids, attention_mask=attended).logits
-    except (RuntimeError, TypeError, KeyError, IndexError) as error:
-        return f"its head fails on selected positions ({str(error).splitlines()[0]})"
+                sparse = model(**batch).logits
+    except REFUSALS as error:
+        return f"its head fails on selected positions ({first_line(error)})"
     if sparse.shape != (1, *dense.shape):
         return f"its head returns logits of the shape {tuple(sparse.shape)}"
     difference = float((sparse[0] - dense).abs().max())
-    same = difference <= bound * max(1.0, float(dense.abs().max()))
+    same = difference <= bound * float(dense.abs().max())
     return None if same else f"its logits differ by {difference:.1e}"

@@ -166,7 +166,9 @@ def _layout(subject: Subject) -> Layout:
     if config.padding != "longest":
         return "max_length"
     free = config.padding_free and config.pad_to_multiple_of is None and subject.model is not None
-    return "padding_free" if free and use_padding_free(subject.model) is None else "longest"
+    return (
+        "padding_free" if free and use_padding_free(subject.model, tokenizer=subject.tokenizer) is None else "longest"
+    )
 
 
 def _held_out_masked(subject: Subject, rows: Dataset) -> int | None:

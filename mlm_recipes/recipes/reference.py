@@ -95,7 +95,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
 
     run.model.to(config.device)
 
-    sparse = unsupported(run.model) is None
+    sparse = unsupported(run.model, tokenizer=run.tokenizer) is None
 
     def token_results(rows: Any, draw: int) -> TokenResults:
         collator = run.collator().frozen(config.evaluation_seed, draw)

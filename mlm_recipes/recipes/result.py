@@ -26,6 +26,7 @@ from ..report import last_screen, run_report, wording
 from ..report.model_card import licence_in
 from ..sources.model_folder import model_folder, source_of
 from ..training.config import MLMConfig
+from ..training.launcher import asked_sharding
 from ..training.tolerated_failures import NotMade
 from . import run_folder
 from .prepare import Run
@@ -74,7 +75,7 @@ def refuse_push(config: MLMConfig, verb: str) -> None:
 
 def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float) -> MachineLimit | None:
     """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model."""
-    if config.fsdp or config.deepspeed:
+    if asked_sharding(config):
         return None
     dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32
     return machine_limit(run.model, tokens, config.mlm_probability * tokens, seconds, config.world_size, dtype)

@@ -17,6 +17,7 @@ from ..data.rows import RowsOfEpoch
 from ..masking.batch_layout import labelled
 from ..model.exact_float32 import exact_float32
 from ..model.positions import max_positions
+from ..model.rows_of_one_length import row_multiple
 from ..training.example_order import NO_EXAMPLE
 from .verification_bench import BATCH, Bench
 
@@ -85,20 +86,31 @@ class _KeepGradient(TrainerCallback):
 
 
 def padding(bench: Bench) -> Iterator[Check]:
-    """Compare the logits of a batch with and without more padding, which must not be attended to."""
-    run = bench.run
+    """Compare the logits of a batch with and without more padding, which must not be attended to.
+
+    A model whose results depend on padding gets each row as far padded as it is alone, so its rows are compared alone
+    and in a batch.
+    """
+    run, model = bench.run, cast(Any, bench.trainer().model)
     frozen = run.collator().frozen(run.config.evaluation_seed)
     rows = [bench.rows[i] for i in range(min(BATCH, len(bench.rows)))]
     longest = max(len(row["input_ids"]) for row in rows)
-    wider = min(longest + 16, max_positions(run.model))
-    found = []
-    for collator in (replace(frozen, padding="longest"), replace(frozen, padding="max_length", max_length=wider)):
-        batch = {name: tensor.to(run.model.device) for name, tensor in collator(rows).items()}
-        labels = batch.pop("labels")
-        run.model.eval()
-        with torch.no_grad(), exact_float32():
-            found.append(run.model(**batch).logits[labelled(labels)].cpu())  # (masked, vocab)
-    yield Check(f"padding, {wider - longest} more tokens: logits", relative(found[1], found[0]), bench.loss_bound)
+    if row_multiple(model) > 1:
+        name, layouts = "each row alone or in a batch", [[frozen(rows)], [frozen([row]) for row in rows]]
+    else:
+        wider = min(longest + 16, max_positions(model))
+        whole, more = replace(frozen, padding="longest"), replace(frozen, padding="max_length", max_length=wider)
+        name, layouts = f"{wider - longest} more tokens", [[whole(rows)], [more(rows)]]
+    found = [torch.cat([_masked_logits(model, batch) for batch in batches]) for batches in layouts]
+    yield Check(f"padding, {name}: logits", relative(found[1], found[0]), bench.loss_bound)
+
+
+def _masked_logits(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    labels = batch.pop("labels")
+    model.eval()
+    with torch.no_grad(), exact_float32():
+        return cast(torch.Tensor, model(**batch).logits[labelled(labels)].cpu())  # (masked, vocab)
 
 
 def masks(bench: Bench) -> Iterator[Check]:

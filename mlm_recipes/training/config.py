@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -19,6 +18,7 @@ from ..sources.names import did_you_mean
 from . import precision
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
+from .launcher import asked_sharding, take_over
 from .other_names import hint
 from .refused_values import check_objects, refused
 from .torchrun_restarts import rejoin_process_group
@@ -407,11 +407,9 @@ class MLMConfig(TrainingArguments):
             # Explicit, because otherwise each of torchrun's processes would train its own model: transformers looks
             # for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
             self.use_cpu = True
-        launcher = os.environ.get("ACCELERATE_MIXED_PRECISION")
-        if launcher in ("bf16", "fp16") and not (self.bf16 or self.fp16):
-            setattr(self, launcher, True)  # accelerate would use it anyway; now recipe.yaml records it too
+        take_over(self)
         if self.bf16 is None:
-            elsewhere = self.fp16 or self.deepspeed  # DeepSpeed's file decides on the precision
+            elsewhere = self.fp16 or asked_sharding(self) == "DeepSpeed"  # whose file decides on the precision
             self.bf16 = precision.has_fast_bf16(self.use_cpu) and not elsewhere
         if self.change_on_resume is not None:
             changes: Any = self.change_on_resume

@@ -9,6 +9,7 @@ from ..masking.collator_checks import check_masking
 from ..sources.remote_code import require_name
 from .best_model import check_asked
 from .example_order import STRATEGIES
+from .launcher import asked_sharding
 
 #: Values of transformers that a run cannot use, and why.
 _REFUSED = {
@@ -82,10 +83,10 @@ def check(config: Any) -> None:
             f"{', '.join(STRATEGIES)}. With these, a step has the same examples on any number of processes. Choose one "
             "of them."
         )
-    if config.muon and (config.deepspeed or config.fsdp):
+    if config.muon and asked_sharding(config):
         raise ValueError(
-            "muon: received True with deepspeed or fsdp. Accepted: True without them, since Muon needs complete weight "
-            "matrices and these split them. Leave one of them out."
+            f"muon: received True with {asked_sharding(config)}. Accepted: True without it, since Muon needs complete "
+            "weight matrices, which it splits. Leave one of them out."
         )
     if config.muon and config.optim not in ("adamw_torch", "adamw_torch_fused"):
         raise ValueError(

@@ -12,7 +12,8 @@ import torch
 from datasets import Dataset, IterableDataset
 from transformers import DataCollatorForLanguageModeling
 
-from ..data.rows import has_labels, with_example_id
+from ..data.columns import list_lengths
+from ..data.rows import NumberedRows, has_labels, with_example_id
 from ..data.streams import RowStream, TextStream
 from ..data.text_checks import only_text, require_text
 from ..masking.row_columns import OURS
@@ -219,3 +220,21 @@ def token_rows(rows: Any, name: str, tokenize: Callable[[Any], Any]) -> Any:
     if "text" not in columns:
         raise _no_text(name, columns)
     return tokenize(rows)
+
+
+def longest_row(rows: Any) -> int | None:
+    """Return the number of tokens of the longest row of `token_rows`, or None if that is not known without reading all.
+
+    >>> longest_row(Dataset.from_dict({"input_ids": [[1, 2], [3]]}))
+    2
+    """
+    if isinstance(rows, dict):
+        known = [longest_row(each) for each in rows.values()]
+        return None if None in known else max(each or 0 for each in known)
+    if isinstance(rows, NumberedRows):
+        rows = rows.rows
+    if isinstance(rows, Dataset):
+        return int(list_lengths(rows, "input_ids").max(initial=0))
+    if isinstance(rows, list):
+        return max(len(row["input_ids"] if isinstance(row, Mapping) else row) for row in rows)
+    return None

@@ -33,3 +33,12 @@ def warn_of_slow_bf16(args: TrainingArguments) -> None:
             "bf16 is on, but this machine does not multiply bfloat16 in hardware: it is emulated, and a step takes "
             "longer than in float32. Leave it out, or pass --bf16 false."
         )
+
+
+def refuse_fp16_on_cpu(args: Any) -> None:
+    """Raise ValueError for float16 on a CPU, where accelerate would compute in float32 in silence."""
+    if args.fp16 and args.device.type == "cpu":
+        raise ValueError(
+            "fp16: received true on a CPU. Accepted there: bf16 or float32, since float16 is not computed. Pass --bf16 "
+            "true, or leave it out, also with `accelerate launch --mixed_precision`."
+        )

@@ -41,21 +41,32 @@ from .best_model import check_data, check_measure
 from .compiled_regions import CompiledRegions
 from .config import MLMConfig, UnknownNameError
 from .early_stopping import EarlyStopping
-from .fast_paths import can_be_padding_free, can_be_sparse, can_record, choose_residual
-from .inputs import check_stream, collator_of_labelled, from_iterable, from_text, other_columns, texts_of, token_rows
+from .fast_paths import can_be_sparse, can_record, choose_layout, choose_residual
+from .inputs import (
+    check_stream,
+    collator_of_labelled,
+    from_iterable,
+    from_text,
+    longest_row,
+    other_columns,
+    texts_of,
+    token_rows,
+)
+from .launcher import refuse_alone, sharding
 from .loader_workers import end_workers
 from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
 from .optimizers import refuse_unusable
 from .overridden import overrides, refuse_never_called
-from .precision import warn_of_slow_bf16
-from .processes import from_main
+from .precision import refuse_fp16_on_cpu, warn_of_slow_bf16
+from .processes import from_main, several
 from .progress import TrainingProgress
 from .searching_trainer import SearchingTrainer
 from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
 from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
 from .trackers import refuse_missing
+from .unused_parameters import UnusedParameters
 from .user_metrics import UserMetrics, check_user_metrics
 
 logger = logging.getLogger(__name__)
@@ -139,6 +150,8 @@ class MLMTrainer(SearchingTrainer):
             args = copy.copy(args)
             args._n_gpu = 1
         warn_of_slow_bf16(args)
+        refuse_fp16_on_cpu(args)
+        refuse_alone(args)
         model = self.model_of_constructor(model, kwargs.get("model_init"), args)
         train_dataset, args = from_iterable(from_text(train_dataset, "train_dataset"), args)
         check_stream(train_dataset, args)
@@ -196,12 +209,10 @@ class MLMTrainer(SearchingTrainer):
 
     def use_model(self, model: Any) -> None:
         """Choose the collators and the fast paths for a model, and change its layers accordingly."""
-        args = self.args
+        args, tokenizer = self.args, cast(Any, self.processing_class)
         ours: Any = self._own_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
-            ours = DataCollatorForMaskedLM(
-                cast(Any, self.processing_class), max_length=self._max_length, **args.masking()
-            )
+            ours = DataCollatorForMaskedLM(tokenizer, max_length=self._max_length, **args.masking())
         columns = self.model_columns() - {"label", "label_ids"}
         ours = replace(ours, columns=columns)
         own = self._own_collator is not None and not isinstance(self._own_collator, DataCollatorForMaskedLM)
@@ -209,9 +220,16 @@ class MLMTrainer(SearchingTrainer):
         own_step = f"{type(self).__name__}.compute_loss" if overrides(type(self), MLMTrainer, "compute_loss") else None
         self._own_loss = own_step or ("compute_loss_func" if self.compute_loss_func is not masked_lm_loss else None)
         parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and self._own_loss is None
-        self.sparse_prediction = can_be_sparse(model, args, self._own_loss)
+        sharded = sharding(self.accelerator, args)
+        self.remove_callback(UnusedParameters)
+        if several() and sharded is None:
+            unused = UnusedParameters(model, tokenizer, args.ddp_find_unused_parameters)
+            self.accelerator.ddp_handler.find_unused_parameters = unused.search
+            self.add_callback(unused)
+        self.sparse_prediction = can_be_sparse(model, args, tokenizer, self._own_loss)
         others = other_columns(self.train_dataset, columns)
-        self.padding_free, self._in_parts = can_be_padding_free(model, args, ours, parted, others, own_step)
+        layout = choose_layout(model, args, ours, self._longest_row, parted, sharded, others, own_step)
+        self.padding_free, self._in_parts = layout.joined, layout.in_parts
         if self.padding_free:
             joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
             self.data_collator = self.data_collator if own else joined
@@ -254,6 +272,11 @@ class MLMTrainer(SearchingTrainer):
                 "Evaluations measure the cross-entropy of masked tokens, the same ones each time; %s is for training "
                 "only. To evaluate otherwise, override get_eval_dataloader or evaluation_loop.", " and ".join(own),
             )  # fmt: skip
+
+    def _longest_row(self) -> int:
+        rows = [each for each in (self.train_dataset, self.eval_dataset) if each is not None]
+        lengths = [longest_row(each) or self._max_length for each in rows]
+        return max(lengths, default=self._max_length)
 
     def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
         # CompiledRegions compiles; accelerate would compile the whole model, whatever its environment says.

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from architectures import ARCHITECTURES, LONGEST, PAD, assert_same_gradients, make
+from architectures import ARCHITECTURES, LONGEST, PAD, SIZE, assert_same_gradients, make
 from conftest import CHECKPOINTING, make_bert, make_model
 from same_run import (
     PROPORTIONAL_STEPS,
@@ -134,6 +134,18 @@ def test_a_model_that_mixes_neighbouring_tokens_is_left_unchanged():
     assert model.training
     model.set_attn_implementation("eager")
     assert "attn_implementation is 'eager'" in use_padding_free(model)
+
+
+@pytest.mark.parametrize("mask", [2, 119])
+def test_a_model_that_counts_the_masks_of_a_row_is_left_unchanged(mask):
+    """ESM multiplies a row's embeddings by its share of masks, wherever the mask's id is in the vocabulary."""
+    from transformers import EsmConfig, EsmForMaskedLM
+
+    set_seed(0)
+    values = {"vocab_size": 120, "mask_token_id": mask, "pad_token_id": 1, "token_dropout": True}
+    model = EsmForMaskedLM(EsmConfig(position_embedding_type="rotary", **values, **SIZE))
+    assert use_padding_free(model) is not None
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_a_model_that_drops_the_sequence_boundaries_is_detected():
@@ -341,7 +353,9 @@ def test_a_model_with_its_own_attention_gets_parts_of_similar_length(tokenizer, 
     shapes, weights = [], []
     for asked in (True, False):
         model = make_model("mpnet", tokenizer)
-        model.mpnet.encoder.register_forward_pre_hook(lambda module, args: shapes.append(tuple(args[0].shape[:2])))
+        model.mpnet.encoder.register_forward_pre_hook(
+            lambda module, args: shapes.append(tuple(args[0].shape[:2])) if torch.is_grad_enabled() else None
+        )
         args = {"max_steps": 2, "per_device_train_batch_size": 6, "padding_free": asked}
         weights.append(trained(model, tokenizer, rows, **args)[1])
     assert "padding_free is off: MPNetForMaskedLM has its own attention" in caplog.text
