@@ -231,7 +231,7 @@ def test_weight_decay_applies_to_all_parameters_if_requested(tiny_bert, tokenize
 
 
 def test_plain_lines_without_a_terminal(tiny_bert, tokenizer, rows, capsys):
-    args = config(max_steps=4, mlm_probability=0.5)
+    args = config(max_steps=4, mlm_probability=0.5, max_length=128)
     MLMTrainer(tiny_bert, args=args, train_dataset=rows, processing_class=tokenizer).train()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  loss")[0] for line in lines] == [
@@ -242,7 +242,8 @@ def test_plain_lines_without_a_terminal(tiny_bert, tokenizer, rows, capsys):
 
 def test_a_bar_with_epoch_and_loss_on_a_terminal(tiny_bert, tokenizer, rows, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    MLMTrainer(tiny_bert, args=config(max_steps=4), train_dataset=rows, processing_class=tokenizer).train()
+    args = config(max_steps=4, max_length=128)
+    MLMTrainer(tiny_bert, args=args, train_dataset=rows, processing_class=tokenizer).train()
     captured = capsys.readouterr()
     assert captured.out == ""
     last = captured.err.split("\r")[-1]
