@@ -36,9 +36,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     if recipe is None and (Path(str(overrides.get("model"))) / "recipe.yaml").exists():
         recipe = overrides["model"]  # a finished run is measured with its own recipe
     if recipe is not None and not isinstance(recipe, MLMConfig) and (Path(recipe) / "config.json").exists():
-        # The folder has the tokenizer that its recipe named.
-        own = {"model_revision": None, "from_scratch": False, "tokenizer": None, "tokenizer_revision": None}
-        overrides = {"model": str(recipe)} | own | overrides
+        overrides = {"model": str(recipe), "model_revision": None, "from_scratch": False} | overrides
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
     config = replace(

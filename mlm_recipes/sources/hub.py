@@ -33,9 +33,6 @@ PATIENCE = 6.0  # seconds for the first answer
 _FIELD = {"model": "model", "tokenizer": "tokenizer", "dataset": "corpus"}
 _REPOSITORY = {"model": "model", "tokenizer": "model", "dataset": "dataset"}
 _WEIGHTS = "model*.safetensors"
-#: Ends the name of the ref under which a tokenizer is remembered: without it, a commit whose weights were never fetched
-#: would later be taken for a complete model.
-_ALONE = ".tokenizer"
 _BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.codes")
 
 
@@ -80,7 +77,7 @@ def _fetch_model(name: str, kind: Kind, revision: str, with_code: bool) -> Path:
     names = [file.rfilename for file in info.siblings or []]
     files = [file for file in names if any(fnmatch(file, pattern) for pattern in wanted)]
     folder = fetch(name, kind, str(info.sha), files)
-    remember(name, kind, revision + (_ALONE if kind == "tokenizer" else ""), str(info.sha))
+    remember(name, kind, revision, str(info.sha))
     return folder
 
 
@@ -217,14 +214,12 @@ def cached(name: str, kind: Kind, revision: str, patterns: list[str]) -> Path:
             local_files_only=True,
         )
     except LocalEntryNotFoundError as error:
-        if kind == "tokenizer" and not revision.endswith(_ALONE):
-            return cached(name, kind, revision + _ALONE, patterns)
         raise unreachable(name, kind) from error
     if not HF_HUB_OFFLINE:
         logger.warning(
             "%s: the hub cannot be reached; using the cached files (revision %s, commit %.7s).",
             name,
-            revision.removesuffix(_ALONE),
+            revision,
             Path(folder).name,
         )
     return Path(folder)
