@@ -151,3 +151,11 @@ def test_a_recipes_corpus_values_do_not_apply_to_a_different_corpus(tmp_path):
 def test_a_recipe_that_is_a_values_name_lacks_its_dashes():
     with pytest.raises(ValueError, match=r"'max_steps', which is a value's name.*Write --max_steps in front of"):
         read_config("max_steps")
+
+
+def test_the_direction_of_a_recipes_measure_is_not_that_of_another(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("eval_strategy: epoch\nmetric_for_best_model: loss\ngreater_is_better: false\n", encoding="utf-8")
+    assert read_config(recipe).greater_is_better is False
+    assert read_config(recipe, {"metric_for_best_model": "accuracy"}).greater_is_better is True
+    assert read_config(read_config(recipe), {"metric_for_best_model": "accuracy"}).greater_is_better is True
