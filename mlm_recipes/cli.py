@@ -109,22 +109,26 @@ def _run(given: list[str], tracebacks: bool) -> int:
         _leave_process_group()
 
 
-def _for_the_user(error: Exception) -> Exception | None:
-    """Return an error that the user can fix, or that the run has explained; None for any other."""
+def _for_the_user(error: Exception) -> str | None:
+    """Return the message of an error that the user can fix, or that the run has explained; None for any other.
+
+    Not the error itself: the caller's frame, which is in its traceback, would keep it and what it holds alive.
+    """
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:  # Python's own
-        return OSError(
+        return (
             f"{error.filename}: {error.strerror}. Accepted: files and folders that this user may read and write, on a "
             "disk with enough space. Check the path and its permissions."
         )
     if isinstance(error, ValueError | OSError | MemoryError | NotMadeError):
-        return error
+        return str(error)
     if isinstance(error, ImportError):
-        return missing_package(error, "this command", "Accepted: values for which no other package is needed.")
+        missing = missing_package(error, "this command", "Accepted: values for which no other package is needed.")
+        return None if missing is None else str(missing)
     if isinstance(error, RuntimeError) and "torch" in sys.modules:
         from .training.out_of_memory import is_out_of_memory
 
         if is_out_of_memory(error):
-            return MemoryError(
+            return (
                 f"memory: {first_line(error)}. Accepted: a run that fits into this machine's memory. Lower "
                 "--per_device_train_batch_size, --per_device_eval_batch_size or --max_length, or take a smaller model."
             )

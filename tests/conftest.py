@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import tempfile
@@ -79,6 +80,16 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _own_log():
+    """The command line shows what the library logs, and a test in the same process must not see it."""
+    log = logging.getLogger("mlm_recipes")
+    before, level = [*log.handlers], log.level
+    yield
+    log.handlers[:] = before
+    log.setLevel(level)
 
 
 @pytest.fixture

@@ -57,12 +57,15 @@ def _translated(name: str, folder: Path, what: str, option: str, error: Exceptio
     accepted = "Accepted: a model that needs no other package."
     if "attention" in str(error).lower():
         accepted = "Accepted: a config.json without attn_implementation, since this library sets it. Remove it."
-    if (missing := missing_package(error, f"{option}: {owner}", accepted)) is not None:
+    # Whatever is wrong with a tokenizer's files, transformers says that sentencepiece may be missing.
+    no_vocabulary = what == "tokenizer" and "Couldn't instantiate the backend tokenizer" in str(error)
+    if not no_vocabulary and (missing := missing_package(error, f"{option}: {owner}", accepted)) is not None:
         return missing
     for look in (_unreadable_file, _damaged_json, _damaged_weights, _lacking_weights, _unknown_type, _lack_of_memory):
         if (found := look(name, folder, error)) is not None:
             return ValueError(f"{option}: {found}")
     said = one_line(f"{'' if isinstance(error, ValueError | OSError) else type(error).__name__ + ': '}{error}")
+    said = "none of its files holds a vocabulary that transformers can read" if no_vocabulary else said
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
     if what == "tokenizer":
         return ValueError(
@@ -152,6 +155,8 @@ def _lacking_weights(name: str, folder: Path, error: Exception) -> str | None:
 
 
 def _unknown_type(name: str, folder: Path, error: Exception) -> str | None:
+    if not (folder / "config.json").exists():  # a tokenizer by itself
+        return None
     kind = json.loads((folder / "config.json").read_text("utf-8")).get("model_type")
     if kind is None:
         return (

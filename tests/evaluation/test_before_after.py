@@ -108,7 +108,15 @@ def test_a_single_model_has_the_same_measures(run):
         assert found[name] == after[name]  # the same batches in the same process
     assert found["distinct_tokens"] == run.metrics["change"]["held_out"]["distinct_tokens"]
     assert {entry["chosen"] for entry in found["fill_mask"]} == {"at random"}
-    documented = {"model", "random_weights", "head_initialised", "draws", "distinct_tokens", "pseudo_perplexity_sample"}
+    documented = {
+        "model",
+        "tokenizer",
+        "random_weights",
+        "head_initialised",
+        "draws",
+        "distinct_tokens",
+        "pseudo_perplexity_sample",
+    }
     assert set(found) == set(after) | documented
 
 

@@ -60,7 +60,7 @@ def test_an_error_in_a_run_is_kept_in_its_folder(monkeypatch, capsys, short_text
     [
         ("mlm_recipes.recipes.train.prepare", ["train"]),
         ("mlm_recipes.recipes.evaluate.prepare", ["evaluate"]),
-        ("mlm_recipes.recipes.evaluate.load_tokenizer", ["fill", "mini", "The [MASK]."]),
+        ("mlm_recipes.recipes.evaluate.load_or_train_tokenizer", ["fill", "mini", "The [MASK]."]),
         ("mlm_recipes.report.run_report.write", ["report", "runs/notes"]),
         ("mlm_recipes.report.side_by_side.compare_runs", ["compare", "runs/notes", "runs/more"]),
         ("mlm_recipes.recipes.inspection.inspect_corpus", ["inspect", "notes.txt"]),
