@@ -81,6 +81,17 @@ def _refuse_foreign(place: Path, others: str) -> None:
     )
 
 
+def refuse_to_replace(output_dir: str | Path) -> None:
+    """Raise ValueError if a new run would replace checkpoints of another program in its folder."""
+    for path in sorted(Path(output_dir).glob("checkpoint-*")):
+        if not re.fullmatch(r"checkpoint-\d+", path.name) or (other := foreign(path)) is None:
+            continue
+        raise ValueError(
+            f"output_dir: {str(output_dir)!r} holds {path.name}, {other.what}, and the checkpoints of this run would "
+            f"replace it. Accepted: a folder without such a checkpoint. Name another. {other.next_step}"
+        )
+
+
 def saved_values(checkpoint: Path) -> dict[str, Any]:
     """Return the config values that a checkpoint was saved with; empty if it does not record them."""
     contract = _saved_contract(_saved_state(checkpoint))

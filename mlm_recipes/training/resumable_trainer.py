@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from ..checkpoints.resume_contract import ResumeContract, find_checkpoint, resume_request
+from ..checkpoints.resume_contract import ResumeContract, find_checkpoint, refuse_to_replace, resume_request
 from ..checkpoints.storage import newest_whole
 from ..checkpoints.tensor_files import require_tensors_only
 from ..data.id_limits import IdLimits
@@ -140,6 +140,8 @@ class ResumableTrainer(GuardedTrainer, ABC):
         check_early_stopping_callbacks(self.args, self.callback_handler.callbacks)
         self._best.beside = None
         if asked is False:
+            if self.args.save_strategy != "no":
+                from_main(lambda: refuse_to_replace(str(self.args.output_dir)))
             self._contract.resumed, self._skipped.steps, self._stream_start = [], [], START
             return self._train(None, *args, **kwargs)
         checkpoint = from_main(lambda: find_checkpoint(asked, str(self.args.output_dir)))

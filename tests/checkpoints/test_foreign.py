@@ -78,6 +78,20 @@ def test_a_state_of_accelerate(tokenizer, tmp_path):
         find_checkpoint("states", "")
 
 
+@pytest.mark.parametrize("resume", ["auto", False])
+def test_a_new_run_does_not_replace_it(resume, tokenizer, tmp_path):
+    saved = tmp_path / "run/checkpoint-2"
+    saved.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "trainer_state.json"):
+        (saved / name).write_text(json.dumps({"global_step": 2}))
+    (tmp_path / "run/checkpoint-best").mkdir()
+    trainer = make_trainer(tokenizer, NUMBERED, tmp_path / "run", max_steps=2)
+    with pytest.raises(ValueError, match=r"^output_dir: .* holds checkpoint-2, a checkpoint of transformers' Trainer"):
+        trainer.train(resume_from_checkpoint=resume)
+    assert {path.name for path in saved.iterdir()} == {"config.json", "model.safetensors", "trainer_state.json"}
+    make_trainer(tokenizer, NUMBERED, tmp_path / "run", max_steps=1, save_strategy="no").train()
+
+
 FILES = {
     "deepspeed": (
         ["zero_to_fp32.py", "latest", "global_step4/mp_rank_00_model_states.pt", "trainer_state.json"],
