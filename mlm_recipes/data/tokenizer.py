@@ -43,8 +43,14 @@ def load_or_train_tokenizer(name: str | Path, texts: Iterable[str] | None, **val
     >>> load_or_train_tokenizer("mini-random", ["to be or not to be"] * 2).tokenize("To be")
     ['to', 'be']
     """
-    found = find_tokenizer(name, texts, **values)
-    elsewhere = values.get("tokenizer")
+    return require_mask_of(find_tokenizer(name, texts, **values), name, values.get("tokenizer"))
+
+
+def require_mask_of(found: Any, name: str | Path, elsewhere: str | Path | None) -> PreTrainedTokenizerBase:
+    """Return a run's tokenizer, or raise ValueError if it has no mask token; the message names where it comes from.
+
+    That is `elsewhere`, or the model `name` if that is None.
+    """
     return require_mask_token(found, "model" if elsewhere is None else "tokenizer", str(elsewhere or name))
 
 

@@ -12,12 +12,10 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-from ..sources.escaping import one_line
+from ..sources.escaping import one_line, whole_message
+from ..sources.git_lfs import is_pointer
 from ..sources.missing_packages import is_installed, missing_package, needs
 from ..sources.names import did_you_mean
-
-#: The beginning of a file that git-lfs puts in the place of a large one.
-_LFS = b"version https://git-lfs"
 
 #: What is accepted in the place of a SentencePiece file.
 _A_TOKENIZER = "Accepted: a tokenizer with a tokenizer.json, or the packages that convert it."
@@ -64,16 +62,16 @@ def _translated(name: str, folder: Path, what: str, option: str, error: Exceptio
     for look in (_unreadable_file, _damaged_json, _damaged_weights, _lacking_weights, _unknown_type, _lack_of_memory):
         if (found := look(name, folder, error)) is not None:
             return ValueError(f"{option}: {found}")
-    said = one_line(f"{'' if isinstance(error, ValueError | OSError) else type(error).__name__ + ': '}{error}")
+    said = whole_message(error, ValueError, OSError)
     said = "none of its files holds a vocabulary that transformers can read" if no_vocabulary else said
     said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
     if what == "tokenizer":
         return ValueError(
-            f"{option}: {owner} cannot be loaded ({said.rstrip('.')}). Accepted: the files that save_pretrained "
+            f"{option}: {owner} cannot be loaded ({said}). Accepted: the files that save_pretrained "
             "writes. Copy or download them again, or name another: --tokenizer NAME."
         )
     return ValueError(
-        f"model: {owner} cannot be loaded for masked language modelling ({said.rstrip('.')}). Accepted: an encoder "
+        f"model: {owner} cannot be loaded for masked language modelling ({said}). Accepted: an encoder "
         "that transformers' AutoModelForMaskedLM knows, with safetensors weights and the config.json that they were "
         "saved with. Compare its config.json with the original, or choose another model."
     )
@@ -126,12 +124,11 @@ def _damaged_json(name: str, folder: Path, error: Exception) -> str | None:
 
 def _damaged_weights(name: str, folder: Path, error: Exception) -> str | None:
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            if file.read(len(_LFS)) == _LFS:
-                return (
-                    f"{path} is only git-lfs's mark of a file, of {path.stat().st_size} bytes. Accepted: the weights "
-                    "themselves. Fetch them: git lfs pull, in that folder."
-                )
+        if is_pointer(path):
+            return (
+                f"{path} is a pointer of git-lfs, of {path.stat().st_size} bytes, not the file itself. Accepted: the "
+                "weights themselves. Fetch them: run `git lfs pull` in that folder."
+            )
         try:
             with safe_open(path, "pt"):
                 continue

@@ -14,7 +14,7 @@ from ..sources.escaping import first_line
 from .dropout import Dropout
 from .exact_float32 import exact_float32
 from .rounding_bounds import rounding_bound, summed_terms
-from .sample_rows import REFUSALS, asked, padded, sample_rows, special_ids
+from .sample_rows import REFUSALS, asked, pad_id, padded, sample_rows
 from .sparse_prediction import only_at, unsupported
 
 #: About as many positions of each row are compared. All of a long row's logits would not fit into memory.
@@ -55,7 +55,7 @@ def dependence(
     ("padding changes a row's result", True)
     """
     rows = sample_rows(model, lengths, tokenizer)
-    pad = special_ids(model, tokenizer).get("pad", 0)
+    pad = pad_id(model, tokenizer)
     bound = rounding_bound(summed_terms(model, sum(lengths)))
     alike = [rows[-1], *sample_rows(model, [lengths[-1]] * 3, tokenizer)]  # of the shortest row's length
 

@@ -14,7 +14,7 @@ from .evaluation_mode import evaluation_mode
 from .exact_float32 import exact_float32
 from .joined_attention import NAME
 from .positions import first_position, max_positions
-from .sample_rows import REFUSALS, padded, sample_rows, special_ids
+from .sample_rows import REFUSALS, pad_id, padded, sample_rows
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _difference(model: Any, half: torch.dtype | None, tokenizer: Any) -> str | N
     window = getattr(model.config, "sliding_window", None) or 0
     lengths = [5, min(max_positions(model), 512, window + 9), 1]
     rows = sample_rows(model, lengths, tokenizer)
-    padding = padded(rows, special_ids(model, tokenizer).get("pad", 0))
+    padding = padded(rows, pad_id(model, tokenizer))
     real = padding["attention_mask"].bool()
     joined = joined_row(torch.tensor(lengths), start) | {"input_ids": torch.cat(rows).unsqueeze(0)}
     joined = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in joined.items()}

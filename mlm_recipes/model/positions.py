@@ -106,7 +106,6 @@ def _longest(takes: Callable[[int], bool], limit: int) -> int:
     >>> _longest(lambda length: length <= 510, 512)
     510
     """
-    low = 0
     if takes(limit):
         return limit
     step = 1  # a model that starts counting at 2 takes just a little less than its table has

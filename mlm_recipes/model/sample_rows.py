@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..masking.vocabulary import number_of_ids
 from .embeddings import embedding_rows
 from .evaluation_mode import evaluation_mode
 
@@ -53,6 +54,11 @@ def sample_rows(model: Any, lengths: Sequence[int], tokenizer: Any = None) -> li
     return rows
 
 
+def pad_id(model: Any, tokenizer: Any = None) -> int:
+    """Return the id that rows are padded with; 0 if neither the tokenizer nor, without one, the config states any."""
+    return special_ids(model, tokenizer).get("pad", 0)
+
+
 def special_ids(model: Any, tokenizer: Any = None) -> dict[str, int]:
     """Return the ids of the special tokens that there are, under `mask`, `pad`, `first` and `last`."""
     source = model.config if tokenizer is None else tokenizer
@@ -73,7 +79,7 @@ def _embeddings(model: Any, tokenizer: Any) -> int:
         rows = embedding_rows(model)
     except ValueError:  # Perceiver's are elsewhere
         rows = int(model.config.vocab_size)
-    return rows if tokenizer is None else min(rows, len(tokenizer.get_vocab()))
+    return rows if tokenizer is None else min(rows, number_of_ids(tokenizer))
 
 
 def padded(rows: Sequence[torch.Tensor], pad: int, width: int = 0) -> dict[str, torch.Tensor]:

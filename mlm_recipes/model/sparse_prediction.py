@@ -10,7 +10,7 @@ import torch
 
 from ..sources.escaping import first_line
 from .exact_float32 import exact_float32
-from .sample_rows import REFUSALS, asked, padded, sample_rows, special_ids
+from .sample_rows import REFUSALS, asked, pad_id, padded, sample_rows
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def unsupported(model: Any, bound: float = 1e-4, tokenizer: Any = None) -> str |
     if model.base_model is model:
         return "it has no encoder separate from its head"
     rows = sample_rows(model, [6, 3], tokenizer)
-    batch = padded(rows, special_ids(model, tokenizer).get("pad", 0))
+    batch = padded(rows, pad_id(model, tokenizer))
     positions = torch.tensor([1, 3, 7], device=rows[0].device)  # of both rows
     try:
         with asked(model), exact_float32():

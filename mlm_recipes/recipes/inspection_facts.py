@@ -15,13 +15,12 @@ from ..data.columns import column
 from ..data.loaded_corpus import Corpus
 from ..data.rows import to_rows, tokenize
 from ..data.text_statistics import expected_positions, histogram, line_shapes, per_row, ratio, word_pieces
-from ..data.tokenizer import find_tokenizer
+from ..data.tokenizer import find_tokenizer, require_mask_of
 from ..data.unknown_text import lost_characters
 from ..inspection_file import Duplicates, InspectedModel, Layout, RowFacts, TextFacts
 from ..masking.batch_layout import labelled
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.random_keys import Ints
-from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.loading import load_model_and_missing, starts_random
 from ..model.padding_free import use_padding_free
@@ -53,9 +52,7 @@ class Subject:
         problems: list[str] = []
         tokenizer: Any = find_tokenizer(config.model, corpus["train"]["text"], **config.vocabulary())
         try:
-            require_mask_token(
-                tokenizer, *(("model", config.model) if config.tokenizer is None else ("tokenizer", config.tokenizer))
-            )
+            require_mask_of(tokenizer, config.model, config.tokenizer)
         except ValueError as error:
             problems.append(str(error))
         set_seed(config.seed)

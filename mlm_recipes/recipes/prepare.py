@@ -46,7 +46,7 @@ from ..report.first_screen import about_the_text
 from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
 from ..training.processes import from_main
-from .vocabulary_fit import known_tokens, refuse_unknown, unknown_text
+from .vocabulary_fit import count_unknown, known_tokens, require_known
 
 logger = logging.getLogger(__name__)
 
@@ -196,9 +196,9 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         counts = token_counts(flat_column(rows["train"], "input_ids"), vocabulary)
     of_part = {part: token_counts(flat_column(rows[part], "input_ids"), vocabulary) for part in rows if part != "train"}
     read = [corpus["validation"]["text"], stream.sample if stream else corpus["train"]["text"]]
-    unknown = unknown_text(read, counts + of_part["validation"], tokenizer)
-    refuse_unknown("training", known_tokens(counts, tokenizer), unknown, config.model)
-    refuse_unknown("held-out", known_tokens(of_part["validation"], tokenizer), unknown, config.model)
+    unknown = count_unknown(read, counts + of_part["validation"], tokenizer)
+    require_known("training", known_tokens(counts, tokenizer), unknown, config.model)
+    require_known("held-out", known_tokens(of_part["validation"], tokenizer), unknown, config.model)
     if "general" in rows and not known_tokens(of_part["general"], tokenizer):
         logger.warning("%s is not measured: none of its words is in the vocabulary.", cut["general"])
         del rows["general"], cut["general"]

@@ -17,14 +17,14 @@ def known_tokens(counts: Ints, tokenizer: Any) -> int:
     return int(counts.sum() - counts[special_token_ids(tokenizer)].sum())
 
 
-def unknown_text(parts: Sequence[Sequence[str]], counts: Ints, tokenizer: Any) -> UnknownText:
+def count_unknown(parts: Sequence[Sequence[str]], counts: Ints, tokenizer: Any) -> UnknownText:
     """Return metrics.json's `corpus.unknown` for a text in several parts; `counts` are those of all its tokens."""
     unknown = 0 if tokenizer.unk_token_id is None else int(counts[tokenizer.unk_token_id])
     tokens = known_tokens(counts, tokenizer) + unknown
     return {"tokens": tokens, "unknown_tokens": unknown, **lost_characters(parts, tokenizer)}
 
 
-def refuse_unknown(part: str, known: int, why: LostCharacters, model: str) -> None:
+def require_known(part: str, known: int, why: LostCharacters, model: str) -> None:
     """Raise ValueError if none of a part's tokens can be masked."""
     if not known:
         raise ValueError(no_known_token(part, why, model))

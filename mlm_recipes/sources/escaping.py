@@ -60,6 +60,18 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(". ")
 
 
+def whole_message(error: BaseException, *speaking: type[BaseException]) -> str:
+    """Return an error's type and all of its message in one line; no type before the message of one of `speaking`.
+
+    >>> whole_message(KeyError("gain")), whole_message(ValueError("Not a number."), ValueError)
+    ("KeyError: 'gain'", 'Not a number')
+    >>> whole_message(ValueError(), ValueError)
+    'ValueError'
+    """
+    name, said = type(error).__name__, one_line(str(error)).rstrip(".")
+    return said if said and isinstance(error, speaking) else f"{name}: {said}" if said else name
+
+
 def markdown(value: Any) -> str:
     r"""Return a value as Markdown that shows it literally, in a paragraph, a heading, a list or a table cell.
 

@@ -6,7 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from .model_folder import find_folder, model_folder
+from .git_lfs import is_pointer
+from .model_folder import find_folder
 
 #: The files that hold a vocabulary; any of these sets is enough. tokenizer_config.json holds only settings: without a
 #: vocabulary, transformers makes a tokenizer of five tokens and says nothing (5.23).
@@ -15,21 +16,14 @@ _VOCABULARIES = (
     ("tokenizer_config.json",),  # tokenizers of bytes or characters have no vocabulary in a file
 )
 
-#: The first bytes of a file that git-lfs has not fetched.
-_POINTER = b"version https://git-lfs"
-
-
-def has_tokenizer(name: str | os.PathLike[str], revision: str | None = None) -> bool:
-    """Tell whether a model comes with a tokenizer; `mini-random` does not, so one is trained on each corpus.
-
-    >>> has_tokenizer("mini"), has_tokenizer("mini-random")
-    (True, False)
-    """
-    return holds_tokenizer(model_folder(name, revision))
-
 
 def holds_tokenizer(folder: Path) -> bool:
-    """Tell whether a folder holds a tokenizer's files."""
+    """Tell whether a folder holds a tokenizer's files; that of `mini-random` does not, so each corpus trains one.
+
+    >>> from mlm_recipes.sources.model_folder import model_folder
+    >>> holds_tokenizer(model_folder("mini")), holds_tokenizer(model_folder("mini-random"))
+    (True, False)
+    """
     return any(all(any(folder.glob(file)) for file in files) for files in _VOCABULARIES)
 
 
@@ -53,19 +47,17 @@ def tokenizer_folder(name: str | os.PathLike[str], revision: str | None = None, 
 def require_content(folder: Path, name: str | os.PathLike[str]) -> None:
     """Raise ValueError if a tokenizer's file is only the pointer that git-lfs leaves in its place."""
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".txt", ".model", ".codes") and path.is_file():
-            with path.open("rb") as content:
-                pointer = content.read(len(_POINTER)) == _POINTER
-            if pointer:
-                raise ValueError(
-                    f"tokenizer: {path.name} of {os.fspath(name)!r} is a pointer of git-lfs, not the file itself. "
-                    f"Accepted: the complete file. Run `git lfs pull` in {str(folder)!r}, or fetch it from its page."
-                )
+        if path.suffix in (".json", ".txt", ".model", ".codes") and path.is_file() and is_pointer(path):
+            raise ValueError(
+                f"tokenizer: {path.name} of {os.fspath(name)!r} is a pointer of git-lfs, not the file itself. "
+                f"Accepted: the complete file. Run `git lfs pull` in {str(folder)!r}, or fetch it from its page."
+            )
 
 
 def hint(name: str | os.PathLike[str], folder: Path) -> str:
     """Return what could be the tokenizer of a model whose folder has none: the folder above, or what it was made of.
 
+    >>> from mlm_recipes.sources.model_folder import model_folder
     >>> hint("mini-random", model_folder("mini-random"))
     'NAME'
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import Trainer, get_scheduler
 
-from ..sources.escaping import one_line
+from ..sources.escaping import whole_message
 from ..sources.missing_packages import missing_package
 from .config import MLMConfig
 
@@ -36,8 +36,8 @@ def _refuse_optimizer(args: MLMConfig) -> None:
         if "pass a" in str(error) and "model" in str(error):
             return  # everything else is there
         raise ValueError(
-            f"optim: received {name!r}, with which transformers makes no optimizer here ({_said(error)}). "
-            f"{_OPTIMIZERS} Correct optim, optim_args or optim_target_modules."
+            f"optim: received {name!r}, with which transformers makes no optimizer here "
+            f"({whole_message(error, ValueError)}). {_OPTIMIZERS} Correct optim, optim_args or optim_target_modules."
         ) from error
 
 
@@ -54,10 +54,7 @@ def _refuse_schedule(args: MLMConfig) -> None:
     except Exception as error:  # of any kind: the values go to a function of transformers or torch
         raise ValueError(
             f"lr_scheduler_kwargs: received {args.lr_scheduler_kwargs!r}, with which transformers cannot make the "
-            f"schedule {name} ({_said(error)}). Accepted: the arguments of that schedule in transformers, such as "
-            '{"num_cycles": 2} for cosine_with_restarts. Correct them, or choose another lr_scheduler_type.'
+            f"schedule {name} ({whole_message(error, ValueError)}). Accepted: the arguments of that schedule in "
+            'transformers, such as {"num_cycles": 2} for cosine_with_restarts. Correct them, or choose another '
+            "lr_scheduler_type."
         ) from error
-
-
-def _said(error: Exception) -> str:
-    return one_line(f"{'' if isinstance(error, ValueError) else type(error).__name__ + ': '}{error}").rstrip(".")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..sources.escaping import one_line
+from ..sources.escaping import one_line, whole_message
 from ..sources.missing_packages import missing_package
 
 #: Values that are a dict or JSON text; with True, also the name of a file that contains JSON.
@@ -80,8 +80,7 @@ def _blamed(config: Any, error: BaseException) -> str:
 
 
 def _sentence(what: str, error: BaseException) -> str:
-    said = one_line(f"{type(error).__name__}: {error}").rstrip(".")
     return (
-        f"{what}: transformers refuses what was received ({said}). Accepted: the values that its documentation of "
-        "TrainingArguments names. Correct it, or leave it out."
+        f"{what}: transformers refuses what was received ({whole_message(error)}). Accepted: the values that its "
+        "documentation of TrainingArguments names. Correct it, or leave it out."
     )

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..model.loss import masked_lm_loss
-from ..model.sample_rows import REFUSALS, asked, padded, sample_rows, special_ids
+from ..model.sample_rows import REFUSALS, asked, pad_id, padded, sample_rows
 
 #: A config's shares of layers that are skipped at random. Such a model uses different parameters in each step.
 _SKIPPING = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
@@ -30,7 +30,7 @@ def unused_parameters(model: Any, tokenizer: Any = None) -> list[str] | None:
         return None
     learning = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     before = {name: weight.grad for name, weight in learning.items()}
-    batch = padded(sample_rows(model, [8, 8], tokenizer), special_ids(model, tokenizer).get("pad", 0))
+    batch = padded(sample_rows(model, [8, 8], tokenizer), pad_id(model, tokenizer))
     try:
         on_gpu = [device] if (device := batch["input_ids"].device).type == "cuda" else []
         with asked(model), torch.enable_grad(), torch.random.fork_rng(devices=on_gpu):

@@ -10,7 +10,7 @@ from mlm_recipes import MLMConfig, MLMTrainer, load_tokenizer, train_tokenizer
 from mlm_recipes.data.tokenizer import load_or_train_tokenizer
 from mlm_recipes.masking.vocabulary import require_mask_token
 from mlm_recipes.sources.model_folder import model_folder
-from mlm_recipes.sources.tokenizer_folder import has_tokenizer
+from mlm_recipes.sources.tokenizer_folder import holds_tokenizer
 
 
 def test_the_ids_are_laid_out_as_in_bert(tokenizer):
@@ -84,8 +84,8 @@ def test_what_a_run_saves_has_a_class_that_transformers_4_knows(model, tmp_path)
 
 
 def test_mini_random_has_no_tokenizer_and_a_checkpoint_has_one(checkpoint):
-    assert not has_tokenizer("mini-random")
-    assert has_tokenizer(checkpoint)
+    assert not holds_tokenizer(model_folder("mini-random"))
+    assert holds_tokenizer(checkpoint)
     with pytest.raises(ValueError, match="'mini-random' holds no vocabulary"):
         load_tokenizer("mini-random")
 

@@ -37,7 +37,7 @@ FAULTS = {
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "it has 0 bytes"),
     "git-lfs": (
         lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n"),
-        "is only git-lfs's mark of a file, of 56 bytes.*git lfs pull",
+        "is a pointer of git-lfs, of 56 bytes.*git lfs pull",
     ),
     "a missing shard": (shard, "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names"),
     "no JSON": (lambda f: (f / "config.json").write_text("{a"), "config.json is not JSON: .* line 1 column 2"),

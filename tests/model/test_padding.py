@@ -8,7 +8,7 @@ import pytest
 import torch
 from architectures import SIZE, assert_same_gradients, batch_of, make
 from same_run import assert_close, gradient_bound, loss_bound
-from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, set_seed
+from transformers import AutoConfig, AutoModelForMaskedLM, BertConfig, BertForMaskedLM, BertTokenizer, set_seed
 
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.padding import dependence
@@ -236,3 +236,10 @@ def test_a_head_that_uses_more_than_its_own_position_is_divided_too():
     assert dependence(model, LENGTHS) is None
     use_whole_batches(model)
     assert dependence(model, LENGTHS).on_padding
+
+
+def test_a_mask_token_above_a_hole_in_the_vocabulary_is_shown():
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"]
+    tokenizer = BertTokenizer(vocab={name: index for index, name in enumerate(names)} | {"[MASK]": 9})
+    model = BertForMaskedLM(BertConfig(vocab_size=10, **SIZE))
+    assert 9 in sample_rows(model, [6], tokenizer)[0].tolist()

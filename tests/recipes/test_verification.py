@@ -66,7 +66,7 @@ def test_a_loss_divided_per_micro_batch_is_detected(bench, monkeypatch):
         return torch.nn.functional.cross_entropy(outputs.logits[0], labels[labels != -100])
 
     assert all(measured(verification_checks.accumulation(bench)).values())
-    monkeypatch.setattr("mlm_recipes.training.trainer.masked_lm_loss", mean_of_means)
+    monkeypatch.setattr("mlm_recipes.training.fast_trainer.masked_lm_loss", mean_of_means)
     # Trainer.__init__ takes the function from kwargs before the module's default, as here.
     assert not any(measured(verification_checks.accumulation(bench)).values())
 
@@ -75,7 +75,7 @@ def test_a_changed_head_is_detected(bench, monkeypatch):
     assert len(measured(verification_checks.fast_paths(bench))) == 4
     assert all(measured(verification_checks.fast_paths(bench)).values())
     monkeypatch.setattr(
-        "mlm_recipes.training.trainer.only_at", lambda model, positions: only_at(model, positions.roll(1))
+        "mlm_recipes.training.fast_trainer.only_at", lambda model, positions: only_at(model, positions.roll(1))
     )
     found = measured(verification_checks.fast_paths(bench))
     assert not any(ok for name, ok in found.items() if name.startswith("head"))

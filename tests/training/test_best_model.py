@@ -14,7 +14,7 @@ from small_run import NUMBERED, At, make_trainer, weights
 from transformers import EarlyStoppingCallback
 
 from mlm_recipes import MLMConfig
-from mlm_recipes.training import trainer as trainer_module
+from mlm_recipes.training import evaluating_trainer
 from mlm_recipes.training.stop_signals import Interrupted
 
 OFTEN = {"eval_strategy": "steps", "eval_steps": 2, "save_steps": 2}
@@ -33,7 +33,7 @@ def measured(monkeypatch):
             loss = next(left)
             return {"loss": loss, "accuracy": 1 / (1 + loss), "perplexity": math.exp(loss), "masked_tokens": 9}
 
-        monkeypatch.setattr(trainer_module, "compute", compute)
+        monkeypatch.setattr(evaluating_trainer, "compute", compute)
 
     return measured
 

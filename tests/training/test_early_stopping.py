@@ -12,7 +12,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from mlm_recipes import train
-from mlm_recipes.training import trainer as trainer_module
+from mlm_recipes.training import evaluating_trainer
 from mlm_recipes.training.early_stopping import EarlyStopping
 from mlm_recipes.training.stop_signals import Interrupted
 
@@ -31,7 +31,7 @@ def losses(monkeypatch):
             return {"loss": loss, "accuracy": 0.5, "perplexity": math.exp(loss), "masked_tokens": 9}
 
         taken = []
-        monkeypatch.setattr(trainer_module, "compute", compute)
+        monkeypatch.setattr(evaluating_trainer, "compute", compute)
         return taken
 
     return losses

@@ -14,6 +14,7 @@ from mlm_recipes.training import fast_paths, step_graphs
 from mlm_recipes.training.config import MLMConfig
 from mlm_recipes.training.cuda_graphs import CudaGraphs
 from mlm_recipes.training.fast_paths import can_record
+from mlm_recipes.training.fast_trainer import FastTrainer
 from mlm_recipes.training.step_graphs import StepGraphs
 from mlm_recipes.training.trainer import MLMTrainer
 
@@ -47,7 +48,7 @@ def recorder(monkeypatch):
     """Record on a CPU."""
     found = Again()
     monkeypatch.setattr(step_graphs, "CudaGraphs", lambda: found)
-    monkeypatch.setattr("mlm_recipes.training.trainer.can_record", lambda args, device: args.cuda_graphs)
+    monkeypatch.setattr("mlm_recipes.training.fast_trainer.can_record", lambda args, device: args.cuda_graphs)
     return found
 
 
@@ -61,7 +62,7 @@ def run(tokenizer, recorder, dropout=0.0, callback=None, **changes):
     trainer.model.config.attention_probs_dropout_prob = dropout
     trainer.records_graphs = True  # fill up
     if not values.get("cuda_graphs", True):
-        trainer.passes = super(MLMTrainer, trainer).passes
+        trainer.passes = super(FastTrainer, trainer).passes
     trainer.train()
     return trainer
 
@@ -335,7 +336,7 @@ def test_on_a_gpu_a_run_that_cannot_be_recorded_goes_on(tokenizer, caplog):
                 lambda *args: torch.ones(1).cuda().item() and None
             )
         else:
-            trainer.passes = super(MLMTrainer, trainer).passes
+            trainer.passes = super(FastTrainer, trainer).passes
         trainer.train()
         found.append(losses(trainer))
     assert caplog.text.count("cuda_graphs is off") == 1
@@ -352,7 +353,7 @@ def test_on_a_gpu_a_run_is_the_same_with_graphs(tokenizer, accumulation, caplog)
         values = {"use_cpu": False, "bf16": True, "save_strategy": "no", "max_steps": 4 * STEPS, "cuda_graphs": True}
         trainer = make_trainer(tokenizer, NUMBERED, gradient_accumulation_steps=accumulation, **values)
         if not on:
-            trainer.passes = super(MLMTrainer, trainer).passes
+            trainer.passes = super(FastTrainer, trainer).passes
         trainer.train()
         found.append(losses(trainer))
         assert "cuda_graphs is off: the" not in caplog.text

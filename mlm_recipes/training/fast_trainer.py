@@ -1,0 +1,200 @@
+"""`FastTrainer`: the loss of masked tokens, by the fastest way that the model and the run's batches allow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any, cast
+
+import torch
+from accelerate.utils import TorchDynamoPlugin
+from transformers.trainer_utils import TrainOutput
+
+from ..masking.batch_layout import PLANNED, labelled, without_mask
+from ..masking.batch_plan import FILLING, POSITIONS, Planned, by_length, masked_positions
+from ..masking.buckets import filled_up
+from ..masking.collator import DataCollatorForMaskedLM
+from ..model.dropout import use_fast_dropout
+from ..model.loss import masked_lm_loss
+from ..model.positions import first_position
+from ..model.sparse_prediction import only_at
+from .compiled_regions import CompiledRegions
+from .fast_paths import can_be_sparse, can_record, choose_layout, choose_residual
+from .inputs import longest_row, other_columns
+from .launcher import sharding
+from .nonfinite import poison_nonfinite
+from .overridden import overrides
+from .processes import several
+from .progress import TrainingProgress
+from .searching_trainer import SearchingTrainer
+from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
+from .token_counter import TokenCounter
+from .unused_parameters import UnusedParameters
+
+
+class FastTrainer(SearchingTrainer):
+    """SearchingTrainer that chooses fast paths for its model (`mlm_recipes.training.fast_paths`), and follows them.
+
+    A subclass sets the attributes below before it calls `use_model`, which each new model passes through.
+    """
+
+    #: Shows the progress of training on the terminal.
+    progress: TrainingProgress
+    #: The caller's collator of training batches, or None for this library's with the config's values.
+    _own_collator: Any
+    #: The most tokens that a row may have.
+    _max_length: int
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"compute_loss_func": masked_lm_loss} | kwargs)
+
+    def use_model(self, model: Any) -> None:
+        """Choose the collators and the fast paths for a model, and change its layers accordingly."""
+        args, tokenizer = self.args, cast(Any, self.processing_class)
+        ours: Any = self._own_collator
+        if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
+            ours = DataCollatorForMaskedLM(tokenizer, max_length=self._max_length, **args.masking())
+        columns = self.model_columns() - {"label", "label_ids"}
+        ours = replace(ours, columns=columns)
+        own = self._own_collator is not None and not isinstance(self._own_collator, DataCollatorForMaskedLM)
+        self.data_collator: Any = self._own_collator if own else ours
+        own_step = f"{type(self).__name__}.compute_loss" if overrides(type(self), FastTrainer, "compute_loss") else None
+        self._own_loss = own_step or ("compute_loss_func" if self.compute_loss_func is not masked_lm_loss else None)
+        parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and self._own_loss is None
+        sharded = sharding(self.accelerator, args)
+        self.remove_callback(UnusedParameters)
+        if several() and sharded is None:
+            unused = UnusedParameters(model, tokenizer, args.ddp_find_unused_parameters)
+            self.accelerator.ddp_handler.find_unused_parameters = unused.search
+            self.add_callback(unused)
+        self.sparse_prediction = can_be_sparse(model, args, tokenizer, self._own_loss)
+        others = other_columns(self.train_dataset, columns)
+        layout = choose_layout(model, args, ours, self._longest_row, parted, sharded, others, own_step)
+        self.padding_free, self._in_parts = layout.joined, layout.in_parts
+        if self.padding_free:
+            joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
+            self.data_collator = self.data_collator if own else joined
+            ours = joined
+        self._evaluation_collator = ours.frozen(args.evaluation_seed)
+        # A compute_loss of a subclass may pass every key of a batch to the model.
+        self._plans = own_step is None
+        #: Whether small steps are recorded as CUDA graphs, and the graphs of the last run, if there are any.
+        self.records_graphs = (
+            self._plans and self.padding_free and self.sparse_prediction and can_record(args, args.device)
+        )
+        self.graphs: StepGraphs | None = None
+        if self.records_graphs:
+            self.progress.warm_up = 2 * USUAL_SHAPES
+        use_fast_dropout(model)
+        choose_residual(model, args)
+        unknown = "data_collator is your own, whose batches are not known" if own else None
+        self.remove_callback(CompiledRegions)
+        #: Compiles the model while it trains.
+        self.compiled = CompiledRegions(self, self._evaluation_collator, unknown)
+        self.add_callback(self.compiled)
+        self.token_counter = TokenCounter()
+        vars(self).pop("_body_parameters", None)  # of the model before
+
+    def _longest_row(self) -> int:
+        rows = [each for each in (self.train_dataset, self.eval_dataset) if each is not None]
+        lengths = [longest_row(each) or self._max_length for each in rows]
+        return max(lengths, default=self._max_length)
+
+    def _build_accelerator_args(self, **kwargs: Any) -> dict[str, Any]:
+        # CompiledRegions compiles; accelerate would compile the whole model, whatever its environment says.
+        return super()._build_accelerator_args(**kwargs) | {"dynamo_plugin": TorchDynamoPlugin(backend="no")}
+
+    def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        self.graphs = None
+        try:
+            return super()._train(*args, **kwargs)
+        finally:
+            self.compiled.restore()
+            self._free_graphs()
+
+    def _free_graphs(self) -> None:
+        if self.graphs is not None:
+            self.graphs.free()
+
+    def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
+        """Return why a micro-batch cannot be split, or None if it can; a different loss may be a mean."""
+        if self.compute_loss_func is not masked_lm_loss or not self._plans or num_items_in_batch is None:
+            return "the losses of its parts may not add up to its own: the loss or the batch is not this library's"
+        return super().why_not_splittable(num_items_in_batch)
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Compute a micro-batch's loss and gradients, and count its tokens."""
+        self.token_counter.add(inputs)
+        inputs = {name: value for name, value in inputs.items() if name != FILLING}
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def passes(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
+        """Run both passes of a micro-batch; a small one's are replayed if its shape was recorded."""
+        usual = super().passes
+        if self.micro_batch_parts > 1:  # memory is short, and parts have no shape of a bucket
+            self._free_graphs()
+            return usual(model, inputs, num_items_in_batch)
+        if not self.records_graphs or not isinstance(num_items_in_batch, torch.Tensor):
+            return usual(model, inputs, num_items_in_batch)
+        if self.graphs is None:
+            half = self.args.mixed_precision != "no"
+            self.graphs = StepGraphs(model, lambda batch, count: usual(model, dict(batch), count), half=half)
+        return self.graphs(inputs, num_items_in_batch)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Return upstream's estimate, but count the model's parameters once: that walks through all its modules."""
+        return 6 * int(inputs["input_ids"].numel()) * self._body_parameters
+
+    @cached_property
+    def _body_parameters(self) -> int:
+        return int(cast(Any, self.model).num_parameters(exclude_embeddings=True))
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return the loss of a micro-batch; with `sparse_prediction`, the head computes masked positions only."""
+        if not return_outputs:
+            return poison_nonfinite(self._loss(model, inputs, num_items_in_batch))
+        return self._loss_of(model, without_mask(inputs), True, num_items_in_batch)
+
+    def _loss(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any) -> torch.Tensor:
+        if self._in_parts:
+            count = num_items_in_batch if num_items_in_batch is not None else labelled(inputs["labels"]).sum()
+            # Only one pass goes through DistributedDataParallel, since at each of its passes the processes wait for
+            # each other, and they may have different numbers of parts. The others go through the model inside it.
+            first, *others = by_length(inputs)
+            return sum(
+                (self._loss_of(self.model, part, False, count) for part in others),
+                start=self._loss_of(model, first, False, count),
+            )
+        return self._loss_of(model, without_mask(inputs), False, num_items_in_batch)
+
+    def _loss_of(self, model: Any, inputs: dict[str, Any], return_outputs: bool, num_items_in_batch: Any) -> Any:
+        positions = inputs.get(POSITIONS)
+        inputs = {name: value for name, value in inputs.items() if name not in PLANNED}
+        if not self.sparse_prediction:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if positions is None:  # the batch is not from get_train_dataloader
+            positions = masked_positions(inputs["labels"])
+        inputs["labels"] = inputs["labels"].flatten().index_select(0, positions).unsqueeze(0)  # (1, masked)
+        with only_at(self.model, positions):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def collate_for_training(self) -> Any:
+        """Return the collator of training batches; it adds what `compute_loss` would otherwise ask the device for."""
+        if not self._plans or not (self.sparse_prediction or self._in_parts):
+            return self.data_collator
+        fill = None
+        if self.records_graphs:
+            pad = int(cast(Any, self.processing_class).pad_token_id)
+            first = first_position(cast(Any, self.model))
+            fill = partial(
+                filled_up, longest=self._max_length, fill_id=pad, first_position=first, most_tokens=MOST_TOKENS
+            )
+        return Planned(self.data_collator, self.args.device.type, self._in_parts, fill)
