@@ -62,6 +62,8 @@ def sample_arrow(path: Path, kind: str, rows: int) -> list[dict[str, Any]]:
     with _opened(path, kind, mapped=True) as (batches, schema):
         names = [field.name for field in schema if has_strings(field.type)]
         empty = dict.fromkeys(schema.names)
+        if not names:  # batches without columns have no rows
+            return [empty for batch in _spread(batches, schema.names[:1], rows) for _ in range(batch.num_rows)]
         found = []
         for batch in _spread(batches, names, rows):
             found += [empty | row for row in _python(batch, path, 0)]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .called_text import refuse_table
 from .column_reader import ColumnReader
 from .corpus_name import Reading
 from .tables import choose_for_all, is_plain_text, read_table, sample_table
@@ -70,6 +71,8 @@ def choose(files: Files, reading: Reading, name: str, like: str | None = None) -
     examined = [*files[::every], *(files[-1:] if every > 1 else ())]
     tables: list[tuple[str, Evidence]] = []
     for file, format in examined:
+        if format == "text":
+            refuse_table(file, reading.sample_by, reading.encoding, reading.encoding_errors)
         if not _is_text(file, format, reading):
             column = reading.text_column or like
             sample = sample_table(file, format, column, reading.encoding, reading.encoding_errors)

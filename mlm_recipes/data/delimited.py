@@ -17,6 +17,9 @@ LINES = 500
 
 _SEPARATORS = ",;\t|"
 
+#: The line above the header by which Excel is told the separator; it is no row.
+_EXCEL = re.compile(r"sep=([,;\t|])", re.IGNORECASE)
+
 #: Cells within these separators are taken literally, quotation marks included, unless quoting is evident.
 _LITERAL = "\t|"
 
@@ -49,7 +52,7 @@ def dialect_of(lines: Sequence[str], separator: str | None = None, column: str |
         lines: without their ends; the last one may be incomplete.
         separator: by default the one that divides most lines into the same number of cells.
         column: the column to read, if it was named. If it is in the first line, that is the header; if it is a number
-            and not in the first line, there is no header.
+            and not in the first line, there is no header. A number does not decide where the cells themselves do.
 
     >>> dialect_of(["id;said", '1;"to be; or not"'])
     Dialect(separator=';', quoted=True, header=True, columns=('id', 'said'), keys=(0,), plain='no')
@@ -70,8 +73,8 @@ def dialect_of(lines: Sequence[str], separator: str | None = None, column: str |
     names = _distinct([cell.strip() for cell in first])
     spaced = _spaced("\n".join(lines), separator)
     header, surely = _header(first, others, by_column, keys, spaced)
-    if column is not None:
-        numbered = column.isdecimal() and 1 <= int(column) <= len(first)
+    numbered = column is not None and column.isdecimal() and 1 <= int(column) <= len(first)
+    if column is not None and not (numbered and surely):  # a label in the first row may equal the column's number
         header = column in names or (header and not numbered)
     plain: Literal["yes", "maybe", "no"] = "no"
     if not surely and column is None:
@@ -80,6 +83,16 @@ def dialect_of(lines: Sequence[str], separator: str | None = None, column: str |
         width = Counter(map(len, rows)).most_common(1)[0][0] if rows else 0
         names = [str(number) for number in range(1, max(width, len(first)) + 1)]
     return Dialect(separator, quoted, header, tuple(names), keys, plain)
+
+
+def told_separator(line: str) -> str | None:
+    """Return the separator that a file's first line tells Excel; None if it is no such line.
+
+    >>> told_separator("sep=;"), told_separator("id;said")
+    (';', None)
+    """
+    told = _EXCEL.fullmatch(line.strip(' \r\ufeff"') or line)
+    return told[1] if told else None
 
 
 def _rows(lines: Sequence[str], separator: str, quoted: bool) -> list[list[str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
-from .delimited import LINES, Dialect, dialect_of
+from .delimited import LINES, Dialect, dialect_of, told_separator
 from .text_blocks import lines_of
 from .text_column import is_text
 
@@ -38,21 +38,25 @@ def delimited_rows(
     start = list(islice(lines, LINES))
     if not start:
         return
-    dialect = dialect_of(start, separator, column)
+    told = told_separator(start[0])
+    start = start[1:] if told else start
+    if not start:
+        return
+    dialect = dialect_of(start, told or separator, column)
     if counts is not None and not dialect.header:
         counts["files_without_header"] += 1
     names = dialect.header
-    for number, cells in _numbered(path, chain(start, lines), dialect):
+    for number, cells in _numbered(path, chain(start, lines), dialect, 2 if told else 1):
         if cells and not names:
             yield number, dict(zip_longest(dialect.columns, cells))
         names = names and not cells
 
 
-def _numbered(path: Path, lines: Iterable[str], dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+def _numbered(path: Path, lines: Iterable[str], dialect: Dialect, begins: int) -> Iterator[tuple[int, list[str]]]:
     width, header = len(dialect.columns), dialect.header
     if not dialect.quoted:
         opened = False  # whether the last cell begins with a quotation mark that is not closed
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines, start=begins):
             cells = line.split(dialect.separator) if line else []
             if len(cells) > width:
                 raise _wrong(path, f"line {number}", f"{len(cells)} cells {_under(width, header)}")
@@ -73,7 +77,6 @@ def _numbered(path: Path, lines: Iterable[str], dialect: Dialect) -> Iterator[tu
             yield f"{line}\n"
 
     reader = csv.reader(told(), delimiter=dialect.separator, strict=True)
-    begins = 1
     try:
         for cells in reader:
             if len(recent) > 1 and (row := _row_within(recent, dialect)):

@@ -13,7 +13,7 @@ from typing import Any
 
 from .arrow_rows import arrow_values, sample_arrow
 from .column_reader import ColumnReader
-from .delimited import LINES, dialect_of
+from .delimited import LINES, dialect_of, told_separator
 from .delimited_rows import delimited_rows
 from .field_paths import value_at
 from .json_rows import json_lines, json_rows
@@ -127,7 +127,7 @@ def is_plain_text(
     if kind not in ("csv", "tsv"):
         return False
     lines = list(islice(lines_of(text_blocks(path, Counter(), encoding, encoding_errors)), LINES))
-    dialect = dialect_of(lines, _separator(kind), column) if lines else None
+    dialect = dialect_of(lines, _separator(kind), column) if lines and not told_separator(lines[0]) else None
     if dialect is None or dialect.plain == "no":
         return False
     if dialect.plain == "maybe" and sample_by == "auto":

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from ..inspection_file import Bucket, LineShapes, Ratio, WordPieceCounts
 from ..masking.policies import special_token_ids
 from ..masking.random_keys import Ints
+from .text_to_ids import can_encode
 
 #: Upper bounds for the tokens and paragraphs of a sample, which is spread evenly over a long text.
 _TOKENS, _PARAGRAPHS = 400_000, 20_000
@@ -96,7 +97,9 @@ def word_pieces(splits: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBas
     parts = (part.pre_tokenize_str(isolate.normalize_str(text)) for text in _spread(splits, every))
     # Bounded separately, since one paragraph may be a book.
     surfaces = Counter(itertools.islice((word for found in parts for word, _ in found), 2 * _TOKENS))
-    encoded: Any = [f" {word}" for word in surfaces]  # as inside a text: some vocabularies distinguish
+    # As inside a text, which some vocabularies distinguish; others have no space, nor an unknown token.
+    before = " " if all(can_encode(tokenizer, f" {word}") for word in list(surfaces)[:1]) else ""
+    encoded: Any = [f"{before}{word}" for word in surfaces]
     encoded = tokenizer(encoded, add_special_tokens=False)["input_ids"] if encoded else []
     known: dict[tuple[int, ...], Counter[str]] = {}
     unknown: Counter[str] = Counter()

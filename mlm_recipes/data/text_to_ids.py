@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,8 +134,28 @@ def special_tokens(tokenizer: Any) -> tuple[Tokens, Tokens]:
     >>> before.tolist(), after.tolist()
     ([101], [102])
     """
-    probes = ("a", "1", ".", "\u4e2d")  # every vocabulary has one of these
-    probe = next(text for text in probes if tokenizer(text, add_special_tokens=False)["input_ids"])
+    probe = next(text for text in _probes(tokenizer) if can_encode(tokenizer, text))
     plain, whole = tokenizer(probe, add_special_tokens=False)["input_ids"], tokenizer(probe)["input_ids"]
     start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
     return np.array(whole[:start], dtype=np.int32), np.array(whole[start + len(plain) :], dtype=np.int32)
+
+
+def _probes(tokenizer: Any) -> Iterator[str]:
+    """Yield texts of which a vocabulary has one: common characters, then its own tokens, as for one of amino acids."""
+    yield from ("a", "1", ".", "\u4e2d")
+    yield from (token for token in sorted(tokenizer.get_vocab()) if token not in tokenizer.all_special_tokens)
+
+
+def can_encode(tokenizer: Any, text: str) -> bool:
+    """Tell whether a tokenizer has tokens for a text; without an unknown token, it fails for one that it does not know.
+
+    >>> from mlm_recipes import train_tokenizer
+    >>> can_encode(train_tokenizer(["to be"] * 2, vocab_size=200), "to be")
+    True
+    """
+    try:
+        return bool(tokenizer(text, add_special_tokens=False)["input_ids"])
+    except Exception as error:
+        if type(error) is not Exception:  # tokenizers has no type of its own for a text that is not in the vocabulary
+            raise
+        return False

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..sources.escaping import one_line
+
 Tokens = npt.NDArray[np.int32]
 
 #: Upper bound for the characters of all words in the cache, plus 16 per word: some tens of megabytes. A full cache is
@@ -54,15 +56,33 @@ class TokenIds:
         self._odd = re.compile("|".join(map(re.escape, ["  ", *reaching])))
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return the ids of each text, int32."""
+        """Return the ids of each text, int32.
+
+        Raises: ValueError for a text that is not in the vocabulary of a tokenizer without an unknown token.
+        """
         found: list[Tokens] = []
         first = characters = 0
         for index, text in enumerate(texts, start=1):
             characters += len(text)
             if characters >= _CHARACTERS or index == len(texts):
-                found += self._ids(texts[first:index])
+                found += self._known(texts[first:index])
                 first, characters = index, 0
         return found
+
+    def _known(self, texts: Sequence[str]) -> list[Tokens]:
+        try:
+            return self._ids(texts)
+        except Exception as error:
+            if type(error) is not Exception:  # tokenizers has no type of its own for this
+                raise
+            if len(texts) > 1:  # name the one that is the cause
+                return [self._known([text])[0] for text in texts]
+            raise ValueError(
+                f"tokenizer: {one_line(texts[0][:60])!r} is not in its vocabulary, which has no token for unknown text "
+                f"({one_line(str(error))}). Accepted: text that it has tokens for, or a tokenizer with an unknown "
+                "token. Leave that paragraph out, set the tokenizer's unk_token to one of its tokens, or learn a new "
+                "vocabulary: --from_scratch true."
+            ) from error
 
     def _ids(self, texts: Sequence[str]) -> list[Tokens]:
         if self.why_not is not None:

@@ -20,6 +20,9 @@ from .load_report import mismatch, report, without_load_report
 
 logger = logging.getLogger(__name__)
 
+#: How the names of weights end that AutoModelForMaskedLM cannot load: of other frameworks, or not yet complete.
+_OTHER_WEIGHTS = (".h5", ".msgpack", ".onnx", ".gguf", ".ckpt", ".pt", ".pth", ".incomplete")
+
 
 def has_weights(name: str | Path, revision: str | None = None) -> bool:
     """Tell whether a model has trained weights, as safetensors; `mini-random` is only a config and has none.
@@ -126,6 +129,7 @@ def load_model_and_missing(
         missing = sorted(found["missing_keys"])
         if (said := report(str(name), model, missing, found["unexpected_keys"])) is not None:
             logger.warning(said)
+    _refuse_not_finite(name, model)
     require_fit(model, tokenizer, name, tokenizer_name)
     return model, missing
 
@@ -142,10 +146,29 @@ def _refuse_quantized(name: str | Path, config: Any) -> None:
     )
 
 
+def _refuse_not_finite(name: str | Path, model: Any) -> None:
+    """Raise ValueError for weights with NaN or infinity, as a run leaves behind that diverged."""
+    wrong = [key for key, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(
+            f"model: {str(name)!r} has weights that are NaN or infinite ({', '.join(wrong[:3])}{more}). Accepted: "
+            "finite weights. The training that saved them probably diverged: use an earlier checkpoint of it, or the "
+            "model that it began with."
+        )
+
+
 def _without_safetensors(name: str | Path, revision: str | None, folder: Path) -> ValueError:
     pickled = sorted(path.name for path in folder.glob("*.bin"))
     # A .bin is never fetched from the hub, so it is not known here whether there is one.
     found = f"only {', '.join(pickled)}, which can run code when it is read" if pickled else "no usable weights"
+    others = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in _OTHER_WEIGHTS)
+    if others and not pickled:
+        raise ValueError(
+            f"model: {str(name)!r} has a config but no usable weights, only {', '.join(others)} ({folder}). Accepted: "
+            "weights as safetensors (model.safetensors). Download or copy those, or save the model from PyTorch with "
+            "save_pretrained. Or start from random weights: --from_scratch."
+        )
     path = Path(name).expanduser()
     new = f"{Path(name) if path.is_dir() else Path(name).name}-safetensors"
     pinned = "" if revision is None else f", revision={revision!r}"

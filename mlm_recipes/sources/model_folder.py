@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Literal
@@ -53,7 +54,7 @@ def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, w
         raise ValueError(
             f"model: {os.fspath(name)!r} is a folder without a config.json, so it holds no model. "
             "Accepted: a folder written by save_pretrained, such as the folder of a finished run. "
-            + (_newest_checkpoint_hint(folder) or "Name the folder that holds config.json.")
+            + (_newest_checkpoint_hint(folder) or _adapter_hint(folder) or _within_hint(folder))
         )
     return folder
 
@@ -110,3 +111,23 @@ def _newest_checkpoint_hint(folder: Path) -> str:
         return ""
     newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
     return f"The run may not have finished; its newest checkpoint is {newest}."
+
+
+def _adapter_hint(folder: Path) -> str:
+    """Return what to do with a folder in which peft saved an adapter, which is no model of its own."""
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return (
+        f"It holds an adapter of the model {str(base)!r}, which is no model of its own: merge the two with peft's "
+        "merge_and_unload, save the result with save_pretrained, and name that folder."
+    )
+
+
+def _within_hint(folder: Path) -> str:
+    """Return which folder to name: one within this one, such as the encoder of a sentence-transformers model."""
+    within = sorted(path.parent for path in folder.glob("*/config.json") if any(path.parent.glob("*.safetensors")))
+    if not within:
+        return "Name the folder that holds config.json."
+    return f"There is one within it: name {', '.join(map(str, within[:3]))}."

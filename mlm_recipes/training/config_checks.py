@@ -32,6 +32,7 @@ _REFUSED = {
     "enable_jit_checkpoint": (True, ": the state is saved at SIGTERM in any case"),
     "ignore_data_skip": (True, ": a resumed run continues where it stopped, without reading the rows before"),
     "save_on_each_node": (True, ": output_dir is on a disk that all machines share, and is written once"),
+    "do_predict": (True, ", since training reads no test split; `mlm-recipes evaluate` measures a run on any text"),
     "remove_unused_columns": (True, ", since the collator needs example_id, which models do not accept"),
 }
 
@@ -48,6 +49,11 @@ def check(config: Any) -> None:
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name}: received {getattr(config, name)}. Accepted: 1 or more. BERT's tutorial uses 16.")
+    if config.gradient_accumulation_steps < 1:
+        raise ValueError(
+            f"gradient_accumulation_steps: received {config.gradient_accumulation_steps}. Accepted: 1 or more. Leave "
+            "it out for 1."
+        )
     for name, (refused, why) in _REFUSED.items():
         if getattr(config, name) == refused:
             raise ValueError(f"{name}: received {refused}. Accepted: {not refused}{why}. Leave it out.")

@@ -44,6 +44,30 @@ def test_the_named_column_says_whether_there_is_a_header():
     assert dialect("It failed again today.,x", "Far away.,y", column="It failed again today.").header
 
 
+def test_a_label_of_the_first_row_is_no_name_of_a_column():
+    lines = ["2,It failed again today.", "1,Far away.", "2,So so."]  # the text is in column 2
+    assert not dialect(*lines, column="2").header
+    assert dialect("id,text", "1,one", "2,two", column="2").header  # so this is refused, with the names
+
+
+def test_a_label_that_equals_the_number_of_the_column_keeps_the_text(tmp_path):
+    for label in (1, 2):
+        rows = [f'"{label}","first of all"', *(f'"{n % 2 + 1}","text number {n}"' for n in range(20))]
+        Path("t.csv").write_text("\n".join(rows))
+        for column in (None, "2"):
+            assert texts("t.csv", text_column=column)[0] == "first of all"
+
+
+@pytest.mark.parametrize("separator", [";", ",", "\t", "|"])
+def test_the_line_that_tells_excel_the_separator_is_no_row(separator):
+    rows = [f"sep={separator}", f"id{separator}Text", *(f"{n}{separator}text number {n}" for n in range(20))]
+    Path("t.csv").write_text("\r\n".join(rows))
+    assert texts("t.csv")[:2] == ["text number 0", "text number 1"]
+    Path("t.csv").write_text("\n".join([*rows, f"21{separator}one{separator}two"]))
+    with pytest.raises(ValueError, match="line 23: 3 cells under 2 column names"):
+        texts("t.csv")
+
+
 @pytest.mark.parametrize(
     ("lines", "plain"),
     [

@@ -70,7 +70,16 @@ def test_rows_need_not_have_the_same_keys_and_halves_of_characters_are_replaced(
 
 
 @pytest.mark.parametrize(
-    "content", ['{"data": [{"text": "one"}, {"text": "two"}]}', '["one", "two"]', '{"text": "one"}\n{"text": "two"}\n']
+    "content",
+    [
+        '{"data": [{"text": "one"}, {"text": "two"}]}',
+        '["one", "two"]',
+        '{"text": "one"}\n{"text": "two"}\n',
+        '"one"\n"two"\n',
+        '{"columns": ["n", "text"], "index": [0, 1], "data": [[1, "one"], [2, "two"]]}',  # pandas, orient="split"
+        '{"d1": "one", "d2": "two", "d3": ""}',
+        '{"a": {"text": "one", "tag": "x"}, "b": {"text": "two"}, "c": {"text": null}}',
+    ],
 )
 def test_common_forms_of_json(content):
     Path("t.json").write_text(content)
@@ -80,6 +89,8 @@ def test_common_forms_of_json(content):
 def test_a_document_in_json_is_not_split():
     Path("t.json").write_text(json.dumps({"title": "x", "text": "a long text", "authors": ["Ann", "Bob"]}))
     assert read("t.json")[0] == ["a long text"]
+    Path("t.json").write_text(json.dumps({"body": "a long text " * 9, "note1": "so", "note2": "on"}))
+    assert read("t.json")[0] == ["a long text " * 9]
     Path("t.json").write_text(json.dumps({"body": "word " * 50, "comments": [{"text": "no"}]}))
     assert read("t.json")[0] == ["word " * 50]
 
@@ -117,6 +128,7 @@ def test_other_separators_and_string_types():
         ("t.csv", b"id,text\n1,caf\xe9\n", r"t\.csv, line 2: not UTF-8"),
         ("t.jsonl", b'{"n": 1}\n', r"none of the columns of 't\.jsonl' contains text \(n\)"),
         ("t.jsonl", b'{"text": "one"}\n{"text": 2}\n', r"t\.jsonl, line 2: the column 'text' contains int"),
+        ("t.jsonl", b"3\n4\n", r"t\.jsonl, line 1: contains int, not an object"),
         ("t.parquet", b"PAR1 and no more", r"t\.parquet cannot be read as parquet"),
         ("t.arrow", b"not arrow at all", r"t\.arrow cannot be read as arrow"),
     ],
@@ -149,3 +161,13 @@ def test_a_csv_row_with_too_few_cells_has_no_text_and_is_counted():
 def test_a_table_without_rows_has_no_text():
     Path("t.csv").write_text("id,text\n")
     assert read("t.csv")[0] == []
+
+
+def test_a_table_without_any_column_of_strings_is_not_called_empty(tmp_path):
+    pq.write_table(pa.table({"input_ids": [[1, 2]] * 3, "text": [b"bytes"] * 3}), "t.parquet")
+    with pytest.raises(ValueError, match=r"none of the columns of 't\.parquet' contains text \(input_ids, text\)"):
+        read("t.parquet")
+    Dataset.from_dict({"input_ids": [[1, 2]] * 3}).save_to_disk(tmp_path / "saved")
+    (file,) = (tmp_path / "saved").glob("*.arrow")
+    with pytest.raises(ValueError, match=r"contains text \(input_ids\)"):
+        read(str(file))

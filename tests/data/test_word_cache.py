@@ -3,12 +3,15 @@ from __future__ import annotations
 import copy
 
 import pytest
+from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from mlm_recipes.data import word_cache
+from mlm_recipes.data.text_statistics import word_pieces
+from mlm_recipes.data.text_to_ids import Encoder
 from mlm_recipes.data.word_cache import TokenIds
 
 TEXT = st.text(
@@ -99,3 +102,31 @@ def test_other_kinds_of_tokenizers_get_whole_texts(corpus):
     ids = TokenIds(other)
     assert ids.why_not == "its words are found by Metaspace"
     assert [found.tolist() for found in ids(["a b", "a"])] == other(["a b", "a"], add_special_tokens=False)["input_ids"]
+
+
+def without_unknown(kind):
+    """A tokenizer of the letters of DNA, without an unknown token: an error of tokenizers, for any other character."""
+    first = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", *"ACGT"]
+    if kind == "Unigram":
+        model = models.Unigram([(token, -1.0) for token in first])
+    else:
+        model = models.WordLevel({token: number for number, token in enumerate(first)})
+    learner = Tokenizer(model)
+    learner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    ends = [("[CLS]", 1), ("[SEP]", 2)]
+    learner.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    named = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=learner, **named)
+
+
+@pytest.mark.parametrize("kind", ["Unigram", "WordLevel"])
+def test_a_vocabulary_without_an_unknown_token_is_used_for_what_it_knows_and_says_what_it_does_not(kind):
+    tokenizer = without_unknown(kind)
+    rows = Encoder(tokenizer, max_length=9)(["GATTACA", "C"], [0, 1])["input_ids"].to_pylist()
+    assert rows == [[1, 6, 4, 7, 7, 4, 5, 4, 2], [1, 5, 2]]
+    corpus = {"train": Dataset.from_dict({"text": ["GATTACA", "CAT"]})}
+    assert word_pieces(corpus, tokenizer, 10)["pieces_per_word"]["ratio"] == 5
+    with pytest.raises(
+        ValueError, match=r"tokenizer: 'GAXTA' is not in its vocabulary, which has no token for unknown"
+    ):
+        TokenIds(tokenizer)(["GATTACA", "GAXTA"])

@@ -92,6 +92,26 @@ def test_a_folder_without_weights_is_not_filled_with_random_ones(checkpoint, tok
     load_model(tmp_path / "copy", tokenizer, from_scratch=True)
 
 
+@pytest.mark.parametrize("other", ["tf_model.h5", "onnx/model.onnx", "model.safetensors.incomplete"])
+def test_weights_that_cannot_be_converted_get_no_command_that_would_fail(checkpoint, tokenizer, tmp_path, other):
+    shutil.copytree(checkpoint, tmp_path / "copy")
+    (tmp_path / "copy" / "model.safetensors").unlink()
+    (tmp_path / "copy" / other).parent.mkdir(exist_ok=True)
+    (tmp_path / "copy" / other).touch()
+    with pytest.raises(ValueError, match=f"no usable weights, only {other}") as refused:
+        load_model(tmp_path / "copy", tokenizer)
+    assert "python -c" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_run_that_diverged_are_refused_and_named(checkpoint, tokenizer, tmp_path, value):
+    broken = load_model(checkpoint, tokenizer)
+    broken.bert.encoder.layer[0].attention.self.query.weight.data[0, 0] = value
+    broken.save_pretrained(tmp_path / "broken")
+    with pytest.raises(ValueError, match=r"NaN or infinite \(bert\.encoder\.layer\.0\.\S+query\.weight\)"):
+        load_model(tmp_path / "broken", tokenizer)
+
+
 def test_a_pickle_is_not_loaded_as_weights(checkpoint, tokenizer, tmp_path, tiny_bert):
     shutil.copytree(checkpoint, tmp_path / "old")
     (tmp_path / "old" / "model.safetensors").unlink()

@@ -26,6 +26,8 @@ def test_the_config_extends_transformers_arguments_without_name_conflicts():
         ({"padding": "none"}, "padding: received 'none'"),
         ({"loss_on": "none"}, "loss_on: received 'none'"),
         ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: received 0"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps: received 0"),
+        ({"do_predict": True}, "do_predict: received True"),
         ({"evaluation_seed": -1}, "evaluation_seed: received -1"),
         ({"remove_unused_columns": True}, "remove_unused_columns: received True"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor: received 0.1"),
