@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
@@ -36,8 +37,9 @@ def refuse_table(path: Path, sample_by: str, encoding: str, encoding_errors: str
 def table_ending(lines: Sequence[str]) -> str | None:
     """Return the ending that a file with these first lines should have; None if they may be text.
 
-    They are JSON lines if each is an object; TSV if each has the same number of tabs, between cells that are not empty;
-    and CSV if all have as many cells as the first, which names a column of numbers, dates or the like.
+    They are JSON lines if each is an object; JSON if they begin with an object or an array of objects; TSV if each has
+    the same number of tabs, between cells that are not empty; and CSV if all have as many cells as the first, which
+    names a column of numbers, dates or the like.
 
     >>> table_ending(['{"text": "to be"}', '{"text": "or not"}']), table_ending(["To be, or not."])
     ('.jsonl', None)
@@ -45,6 +47,8 @@ def table_ending(lines: Sequence[str]) -> str | None:
     lines = [line for line in lines if line.strip()]
     if len(lines) > 1 and all(map(_is_object, lines)):
         return ".jsonl"
+    if _begins_json(lines):
+        return ".json"
     if len(lines) < _FEWEST:
         return None
     tabs = {line.count("\t") for line in lines}
@@ -65,6 +69,20 @@ def _is_object(line: str) -> bool:
         return line.lstrip().startswith("{") and isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _begins_json(lines: Sequence[str]) -> bool:
+    """Tell whether lines are JSON, or, as it is indented, begin with brackets alone and then the name of a field."""
+    if not lines or lines[0].lstrip()[:1] not in ("[", "{"):
+        return False
+    if len(lines) == 1:
+        try:
+            found = json.loads(lines[0])
+        except (ValueError, RecursionError):
+            return False
+        return isinstance(found, dict) or (isinstance(found, list) and bool(found) and isinstance(found[0], dict))
+    begins = "".join(line.strip() for line in lines[:4])
+    return re.match(r'[\[{]\s*(\[\s*)?\{?\s*"(?:[^"\\]|\\.)*"\s*:', begins) is not None
 
 
 def _has_two_cells(line: str) -> bool:

@@ -8,10 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .split_files import NAMES
 from .text_blocks import lines_of
 
 #: A label of a row: a number, or letters and a number that are not the name of a column.
 _IDENTIFIER = re.compile(r"[\w.:/-]*\d")
+
+#: Labels that are no rows: `test` is not read together with `train`.
+_SPLITS = {name for names in NAMES.values() for name in names}
 
 Numbered = Iterator[tuple[int, Mapping[str, Any]]]
 
@@ -65,7 +69,7 @@ def json_rows(path: Path, text: Iterable[str]) -> Numbered:
 def _records(found: Any) -> list[Any]:
     if isinstance(found, list):
         return found
-    inner = list(found.values()) if isinstance(found, dict) else []
+    inner = list(found.values()) if isinstance(found, dict) and not _SPLITS.issuperset(found) else []
     if len(inner) > 1 and all(isinstance(value, dict) for value in inner) and _alike(inner):
         if all(label.isdecimal() for label in inner[0]):  # columns, each by the labels of the rows
             return [{name: column[label] for name, column in found.items()} for label in inner[0]]

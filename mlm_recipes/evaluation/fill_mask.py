@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
+from ..data.text_to_ids import can_encode
 from ..masking.policies import special_token_ids
 from ..model.embeddings import embedding_rows
 from ..model.evaluation_mode import evaluation_mode
 from ..model.positions import max_positions
+from ..sources.escaping import one_line
 
 # Complete words that consist of letters; in scripts without spaces between words, single characters.
 LONG_WORD = r"(?<![\w'-])[^\W\d_]{4,}(?![\w'-])"
@@ -95,7 +97,8 @@ def _mask(text: str, word: re.Match[str], tokenizer: Any, max_length: int | None
     characters = most
     while fewest <= most:
         prompt = _with_context(text, word, characters, tokenizer.mask_token)
-        if max_length is None or len(_prompt_ids(prompt, tokenizer)) <= max_length:
+        known = can_encode(tokenizer, with_mask(prompt.text, tokenizer))  # half a word may not be in the vocabulary
+        if known and (max_length is None or len(_prompt_ids(prompt, tokenizer)) <= max_length):
             fitting, fewest = prompt, characters + 1
         else:
             most = characters - 1
@@ -175,7 +178,13 @@ def mask_probabilities(model: Any, tokenizer: Any, prompts: Sequence[str]) -> It
     """
     with evaluation_mode(model):
         for prompt in prompts:
-            inputs = tokenizer(with_mask(prompt, tokenizer), return_tensors="pt").to(model.device)
+            text = with_mask(prompt, tokenizer)
+            if tokenizer.mask_token in text and not can_encode(tokenizer, text):
+                raise ValueError(
+                    f"prompt: {one_line(prompt[:60])!r} is not in the vocabulary, which has no token for unknown text. "
+                    "Accepted: text that it has tokens for. Change the prompt."
+                )
+            inputs = tokenizer(text, return_tensors="pt").to(model.device)
             masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
             if len(masks) == 0:
                 raise ValueError(

@@ -22,7 +22,11 @@ from mlm_recipes.data.called_text import table_ending
         (["Ann: hello", *(f"{n}:00, she said: well" for n in range(30))], None),
         (["id,text", "1,one"], None),
         (["{a}", "{b}"], None),
-        (["{}"], None),
+        (json.dumps([{"text": "one"}, {"text": "two"}], indent=2).split("\n"), ".json"),
+        (json.dumps({"data": [{"text": "one"}]}, indent=2).split("\n"), ".json"),
+        ([json.dumps([{"text": "one"}])], ".json"),
+        (["[1] See above.", "[2] See below."], None),
+        (['["To be", he said]', "and so on"], None),
         ([], None),
     ],
 )

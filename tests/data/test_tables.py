@@ -95,6 +95,16 @@ def test_a_document_in_json_is_not_split():
     assert read("t.json")[0] == ["word " * 50]
 
 
+@pytest.mark.parametrize(
+    "rows", [{"text": ["one by one", "two by two"]}, [{"text": "one by one"}, {"text": "two by two"}]]
+)
+def test_splits_in_one_file_of_json_are_not_read_as_one_text(rows):
+    Path("t.json").write_text(json.dumps({"train": rows, "test": rows, "dev": rows}))
+    with pytest.raises(ValueError, match=r"in several columns: (train|test|dev)\.text"):
+        read("t.json")
+    assert read("t.json", text_column="train.text")[0] == ["one by one", "two by two"]
+
+
 def test_a_late_column_and_an_initially_blank_column():
     rows = [{"id": "a long identifier"}] * 300 + [{"id": "b", "body": "here"}]
     Path("t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

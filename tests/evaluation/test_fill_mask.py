@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
+from conftest import make_bert
 from same_run import loss_bound
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import RobertaConfig, RobertaForMaskedLM, RobertaTokenizer
+from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM, RobertaTokenizer
 
 from mlm_recipes.evaluation.fill_mask import Prompt, answer_id, choose_prompts, fill_mask
 from mlm_recipes.evaluation.prompts import Prompts
@@ -155,3 +156,18 @@ def test_a_prompt_fits_into_the_model(corpus, tokenizer):
         assert all(prompt.text.count("[MASK]") == 1 for prompt in prompts)
     assert choose_prompts(texts, tokenizer, 20, max_length=longest) == choose_prompts(texts, tokenizer, 20)
     assert choose_prompts(texts, tokenizer, 20, max_length=2) == []
+
+
+def test_a_vocabulary_without_an_unknown_token_gets_whole_words_and_refuses_others():
+    words = ["the", "captain", "repairs", "an", "engine", "while", "she", "sings"]
+    tokens = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", *words]
+    learner = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}))
+    learner.pre_tokenizer = pre_tokenizers.Whitespace()
+    named = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=learner, **named)
+    found = choose_prompts([" ".join(words)] * 9, tokenizer, seed=0, count=9, max_length=5)
+    assert all(len(tokenizer(prompt.text)["input_ids"]) <= 5 for prompt in found)
+    model = make_bert(tokenizer)
+    with pytest.raises(ValueError, match="'the ship \\[MASK\\]' is not in the vocabulary"):
+        fill_mask(model, tokenizer, ["the ship [MASK]"])
+    assert len(fill_mask(model, tokenizer, ["the captain [MASK]"])) == 1
