@@ -16,8 +16,10 @@ from transformers.trainer_utils import TrainOutput
 from ..checkpoints.resume_contract import ResumeContract, find_checkpoint, resume_request
 from ..checkpoints.storage import newest_whole
 from ..checkpoints.tensor_files import require_tensors_only
+from ..data.all_ids import read_completely
 from ..data.id_limits import IdLimits
-from ..data.rows import AllBut, NumberedRows, RowsOfEpoch, read_completely
+from ..data.rows import NumberedRows
+from ..data.rows_of_epoch import AllBut, RowsOfEpoch
 from ..data.streams import START, TextStream, TokenRow, blocks
 from ..masking.collator import DataCollatorForMaskedLM
 from ..metrics_file import Resumed
