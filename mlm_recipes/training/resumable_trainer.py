@@ -75,9 +75,10 @@ class ResumableTrainer(GuardedTrainer, ABC):
         return self.data_collator
 
     def plain_columns(self) -> Container[str]:
-        """Return which columns of a row a collator gets that is not this library's: those that it or the model knows.
+        """Return which columns of a row are given to a collator that is not this library's.
 
-        transformers' collators would pass all of them to the model. A collator of the caller's may need any.
+        A collator of transformers would pass every other column to the model, so it gets those that it or the model
+        knows. The caller's own may need any.
         """
         if not str(getattr(self.data_collator, "__module__", "")).startswith("transformers."):
             return AllBut("cut_off", "epoch", "example_id")

@@ -181,7 +181,7 @@ class MLMTrainer(EvaluatingTrainer):
         self.progress = TrainingProgress()
         self.add_callback(self.progress)
         self.use_model(model)
-        self.say_what_evaluates()
+        self.say_what_evaluations_measure()
 
     def limits_of(self, rows: str) -> IdLimits:
         """Return the ids and the lengths that the model accepts; `rows` is the data set's name, for messages."""
