@@ -40,7 +40,7 @@ class EvaluatingTrainer(FastTrainer):
         return next((name for name in methods if overrides(type(self), EvaluatingTrainer, name)), None)
 
     def say_what_evaluations_measure(self) -> None:
-        """Log which loss or collator of the caller's is used for training only, and what evaluations measure instead."""
+        """Log which loss or collator of the caller's is only for training, and what evaluations measure instead."""
         own = [self._own_loss] if self._own_loss else []
         collator: Any = self.data_collator
         if not isinstance(collator, DataCollatorForMaskedLM):
