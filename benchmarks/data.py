@@ -81,7 +81,8 @@ def peer_rows(path: str, packed: bool, processes: int | None) -> tuple[Any, Any,
 def our_rows(path: str, packed: bool, processes: int | None) -> tuple[Any, Any, Callable[..., Any]]:
     """Read and tokenize as `mlm_recipes.train` does; return rows, sampler and collator."""
     from mlm_recipes import DataCollatorForMaskedLM, load_corpus, load_tokenizer
-    from mlm_recipes.data.rows import RowsOfEpoch, to_rows
+    from mlm_recipes.data.rows import to_rows
+    from mlm_recipes.data.rows_of_epoch import RowsOfEpoch
     from mlm_recipes.training.example_order import EpochSampler
 
     tokenizer = load_tokenizer(MODEL)

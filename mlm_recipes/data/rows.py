@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import datasets
-import numpy as np
 import pyarrow as pa
 import torch
 from datasets import Dataset
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
-from ..masking.random_keys import Ints
 from .columns import column
-from .id_limits import IdLimits, as_ids
 from .text_checks import require_text
 from .text_to_ids import Encoder
 from .windows import paragraph_of, window_of
@@ -182,69 +178,6 @@ class NumberedRows(torch.utils.data.Dataset[dict[str, Any]]):
         return {**(row if hasattr(row, "keys") else {"input_ids": row}), "example_id": index}
 
 
-class RowsOfEpoch(torch.utils.data.Dataset[Any]):
-    """Rows by the keys of `mlm_recipes.training.example_order.EpochSampler`, each with its `epoch` for the collator.
-
-    The key contains the epoch, because nothing else reaches a data set in the memory of a worker process. A key of -1
-    gives None: no example. With `plain`, rows have only the columns of these names. With `limits`, each row is checked
-    when it is read.
-
-    >>> rows = RowsOfEpoch([{"input_ids": [101, 7, 102], "example_id": 0}, {"input_ids": [101, 102], "example_id": 1}])
-    >>> rows[3 * 2 + 1]
-    {'input_ids': [101, 102], 'example_id': 1, 'epoch': 3}
-    """
-
-    def __init__(
-        self, rows: Sequence[Any], plain: Container[str] | None = None, limits: IdLimits | None = None
-    ) -> None:
-        self.rows = rows
-        self.plain = plain
-        self.limits = limits
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: int) -> Any:
-        return self.__getitems__([key])[0]
-
-    def __getitems__(self, keys: Sequence[int]) -> list[Any]:
-        """Return the rows of a batch at once, which is much faster for a `datasets.Dataset`."""
-        pairs = [divmod(key, len(self.rows)) for key in keys if key >= 0]
-        indices = [index for _, index in pairs]
-        rows = self.rows.__getitems__(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices]
-        if self.limits is not None:
-            for index, row in zip(indices, rows, strict=True):
-                ids = _ids(row, self.limits, index)
-                self.limits.check([len(ids)], ids, [index])
-        if self.plain is not None:
-            return [only_columns(row, self.plain) for row in rows]
-        found = iter([{**row, "epoch": epoch} for row, (epoch, _) in zip(rows, pairs, strict=True)])
-        return [next(found) if key >= 0 else None for key in keys]
-
-
-class AllBut(Container[str]):
-    """All names but these.
-
-    >>> "text" in AllBut("epoch"), "epoch" in AllBut("epoch")
-    (True, False)
-    """
-
-    def __init__(self, *names: str) -> None:
-        self._names = names
-
-    def __contains__(self, name: object) -> bool:
-        return name not in self._names
-
-
-def only_columns(row: Any, names: Container[str]) -> Any:
-    """Return a row with only the columns of these names; a list of ids as it is.
-
-    >>> only_columns({"input_ids": [5], "text": "to"}, ["input_ids"]), only_columns([5], [])
-    ({'input_ids': [5]}, [5])
-    """
-    return {name: row[name] for name in row if name in names} if isinstance(row, Mapping) else row
-
-
 def has_labels(rows: Any) -> bool:
     """Tell whether rows, by the first one, bring labels: they were masked beforehand.
 
@@ -254,82 +187,6 @@ def has_labels(rows: Any) -> bool:
     if isinstance(rows, Dataset):
         return "labels" in rows.column_names
     return len(rows) > 0 and isinstance(rows[0], Mapping) and "labels" in rows[0]
-
-
-def fingerprint(rows: Any, at_most: int = 1000, limits: IdLimits | None = None, ids: str = "input_ids") -> str:
-    """Return a hash of what determines the tokens of the rows and their masks, 16 hexadecimal digits.
-
-    It covers `input_ids`, or the column named by `ids`, `special_tokens_mask` and `example_id` (by default the row's
-    index). If the rows are neither a `datasets.Dataset` nor a list, it covers only `at_most` of them, spread evenly,
-    since each may be slow to get.
-
-    Raises: ValueError for a row outside the `limits`, if they are given.
-
-    >>> rows = [{"input_ids": [101, 102], "special_tokens_mask": [1, 1], "example_id": 0}]
-    >>> fingerprint(rows) == fingerprint(Dataset.from_list(rows))
-    True
-    """
-    digest = hashlib.blake2b(str(len(rows)).encode(), digest_size=8)
-    for columns in _in_columns(rows, at_most, limits, ids):
-        for numbers in columns:
-            digest.update(np.ascontiguousarray(numbers, dtype=np.int64).tobytes())
-    return digest.hexdigest()
-
-
-def check_ids(rows: Any, limits: IdLimits, at_most: int = 1000) -> None:
-    """Raise ValueError for the first row outside the `limits`; of rows that are slow to get, `at_most` are looked at.
-
-    >>> check_ids([{"input_ids": [101, 102]}], IdLimits("eval_dataset", ids=300, positions=128))
-    """
-    for _ in _in_columns(rows, at_most, limits):
-        pass
-
-
-def read_completely(rows: Any) -> bool:
-    """Tell whether `fingerprint` and `check_ids` read every row."""
-    return isinstance(rows.rows if isinstance(rows, NumberedRows) else rows, Dataset | list)
-
-
-def _ids(row: Any, limits: IdLimits | None, number: int, name: str = "input_ids") -> Ints:
-    ids = row[name] if isinstance(row, Mapping) else row
-    return as_ids(ids, limits.rows if limits else "rows", number)
-
-
-def _in_columns(
-    rows: Any, at_most: int, limits: IdLimits | None, name: str = "input_ids", size: int = 10_000
-) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Yield lengths, ids, special tokens and example ids as flat arrays, of `size` rows at a time."""
-    rows = rows.rows if isinstance(rows, NumberedRows) else rows
-    if isinstance(rows, Dataset):
-        first = 0
-        for table in rows.with_format("arrow").iter(batch_size=size):
-            ids = table[name].combine_chunks()
-            flat = np.asarray(ids.flatten())
-            lengths, chosen = np.asarray(ids.value_lengths()), range(first, first + len(table))
-            if limits is not None:
-                if ids.null_count:
-                    as_ids(None, limits.rows, first + int(np.argmax(np.asarray(ids.is_null()))))
-                as_ids(flat[:1], limits.rows, first)
-                limits.check(lengths, flat, chosen)
-            given = table.column_names
-            special = table["special_tokens_mask"].combine_chunks().flatten() if "special_tokens_mask" in given else 0
-            numbers = table["example_id"] if "example_id" in given else np.arange(first, first + len(table))
-            yield lengths, flat, np.broadcast_to(special, flat.shape), numbers
-            first += len(table)
-        return
-    step = 1 if isinstance(rows, list) else -(-len(rows) // at_most)
-    for first in range(0, len(rows), step * size):
-        chosen = range(first, min(len(rows), first + step * size), step)
-        found = [row if isinstance(row, Mapping) else {"input_ids": row} for row in (rows[i] for i in chosen)]
-        ids = [_ids(row, limits, number, name) for number, row in zip(chosen, found, strict=True)]
-        special = [
-            np.broadcast_to(row.get("special_tokens_mask", 0), len(i)) for row, i in zip(found, ids, strict=True)
-        ]
-        numbers = [row.get("example_id", index) for index, row in zip(chosen, found, strict=True)]
-        joined = np.concatenate(ids)
-        if limits is not None:
-            limits.check([len(row) for row in ids], joined, chosen)
-        yield [len(row) for row in ids], joined, np.concatenate(special), numbers
 
 
 def with_example_id(rows: Any) -> Any:

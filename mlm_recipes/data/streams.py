@@ -17,7 +17,8 @@ import numpy as np
 from datasets import Dataset
 
 from ..masking.random_keys import Bools, order_keys, sequence_keys
-from .rows import fingerprint, to_rows
+from .all_ids import fingerprint
+from .rows import to_rows
 from .text_cache import digests
 from .text_checks import only_text
 

@@ -195,9 +195,9 @@ class Choice:
 def choose_column(evidence: Evidence, text_column: str | None, name: str, part: bool = False) -> Choice:
     """Return the column that contains the text of `name`, a table or all tables of a corpus.
 
-    It is `text_column`, if given; if the evidence is only `part` of the names of columns, also one that is not among
-    them. Otherwise it is `text`, if nearly all rows have text there; otherwise the one column that may be
-    text, or among several the one with three times the characters of any other.
+    It is `text_column`, if given. If the evidence is only a `part` of the rows, this may be a column that is not in it.
+    Otherwise it is `text`, if nearly all rows have text there; otherwise the one column that may be text, or among
+    several the one with three times the characters of any other.
 
     Raises: ValueError, with the columns that are possible and a value of each, if the text may be in several, or if
     there is none.

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, 
 
 from ..masking.policies import special_token_ids
 from ..masking.vocabulary import require_mask_token
-from ..model.load_errors import loading
+from ..model.load_errors import explained
 from ..model.load_report import held_back
 from ..model.loading import starts_random
 from ..sources import remote_code
@@ -106,14 +106,14 @@ def _load(
     what = "model" if find is model_folder else "tokenizer"
     trusted = remote_code.is_trusted(str(name), trust_remote_code)
     folder = find(name, revision, with_code=trusted)
-    code = remote_code.loading(str(name), folder, trust_remote_code, what)
+    code = remote_code.arguments(str(name), folder, trust_remote_code, what)
     if not holds_tokenizer(folder):
         raise _no_vocabulary(what, name, folder)
     require_content(folder, name)
     try:
         # What it falls back to does not read the file either; the error names what does.
         with (
-            loading(name, folder, "tokenizer", option=what),
+            explained(name, folder, "tokenizer", option=what),
             held_back(tokenization_utils_tokenizers.logger, "Falling back"),
         ):
             tokenizer: Any = AutoTokenizer.from_pretrained(folder, **code)

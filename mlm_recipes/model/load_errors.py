@@ -31,7 +31,7 @@ _LONGEST = 300
 
 
 @contextmanager
-def loading(name: str | Path, folder: Path, what: str = "model", option: str = "model") -> Iterator[None]:
+def explained(name: str | Path, folder: Path, what: str = "model", option: str = "model") -> Iterator[None]:
     """Raise a ValueError with a cause and a next step for any error within `with`.
 
     Args:

@@ -15,7 +15,7 @@ from ..sources.model_folder import built_in_models, model_folder
 from ..sources.tokenizer_folder import holds_tokenizer
 from .embeddings import embedding_rows
 from .fit import require_fit
-from .load_errors import loading
+from .load_errors import explained
 from .load_report import mismatch, report, without_load_report
 
 logger = logging.getLogger(__name__)
@@ -94,19 +94,19 @@ def load_model_and_missing(
         trust_remote_code = remote_code.trust_in(str(name), trust_remote_code, str(tokenizer_name))
     trusted = remote_code.is_trusted(str(name), trust_remote_code)
     folder, random = model_folder(name, revision, with_code=trusted), starts_random(name, from_scratch)
-    code = remote_code.loading(str(name), folder, trust_remote_code)
+    code = remote_code.arguments(str(name), folder, trust_remote_code)
     if not random and not has_weights(name, revision):
         raise _without_safetensors(name, revision, folder)
     tokenizer = require_tokenizer(tokenizer, "tokenizer")
     missing: list[str] = []
-    with loading(name, folder):
+    with explained(name, folder):
         config = AutoConfig.from_pretrained(folder, **code)
     if random:
         config.__dict__.pop("quantization_config", None)  # it describes the weights that are not loaded
     else:
         _refuse_quantized(name, config)
     found: dict[str, Any] = {}
-    with loading(name, folder), without_load_report():
+    with explained(name, folder), without_load_report():
         if random:
             special = ("pad", "cls", "sep", "bos", "eos", "mask")
             ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id", None) for kind in special}

@@ -16,7 +16,7 @@ _STEP = "Load it with AutoModelForMaskedLM.from_pretrained, or pass its name."
 
 
 def require_encoder(model: Any) -> None:
-    """Raise ValueError for an object that is not one of transformers' models, nor behaves as one.
+    """Raise ValueError for an object that neither is one of transformers' models nor behaves like one.
 
     >>> require_encoder(torch.nn.Linear(2, 2))  # doctest: +ELLIPSIS
     Traceback (most recent call last):

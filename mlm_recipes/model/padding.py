@@ -91,8 +91,8 @@ def dependence(
 def shown_lengths(model: Any, longest: Callable[[], int]) -> list[int]:
     """Return how long the rows must be that are shown to a model whose rows have up to `longest()` tokens.
 
-    What transformers' own attention does with padding shows in rows that are longer than a sliding window. A model with
-    its own attention may divide rows into blocks, chunks or landmarks, so it is shown a row of the full length.
+    For transformers' own attention, rows that are longer than a sliding window are enough. A model with its own
+    attention may divide rows into blocks, chunks or landmarks, so it is shown a row of the full length.
 
     >>> from transformers import BertConfig, BertForMaskedLM
     >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -102,9 +102,8 @@ def shown_lengths(model: Any, longest: Callable[[], int]) -> list[int]:
     most = max(longest(), 2)
     if getattr(model, "_supports_attention_backend", False):
         most = min(most, 64 + (getattr(model.config, "sliding_window", None) or 0))
-    return [most, *sorted({length for length in (most // 2 + 1, most // 4 + 1, 5, 1) if length < most}, reverse=True)][
-        :4
-    ]
+    shorter = sorted({length for length in (most // 2 + 1, most // 4 + 1, 5, 1) if length < most}, reverse=True)
+    return [most, *shorter[:3]]
 
 
 def _difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]) -> float:

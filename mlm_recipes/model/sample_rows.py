@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..masking.policies import special_token_ids
 from ..masking.vocabulary import number_of_ids
 from .embeddings import embedding_rows
 from .evaluation_mode import evaluation_mode
@@ -40,7 +41,7 @@ def sample_rows(model: Any, lengths: Sequence[int], tokenizer: Any = None) -> li
     device, embeddings = next(model.parameters()).device, _embeddings(model, tokenizer)
     # A config may name tokens that its model does not have, such as EuroBERT's default for a small vocabulary.
     special = {name: token for name, token in special_ids(model, tokenizer).items() if token < embeddings}
-    held = set(special.values()) | set(getattr(tokenizer, "all_special_ids", ()))
+    held = set(special.values()) | set(() if tokenizer is None else special_token_ids(tokenizer).tolist())
     ordinary = torch.tensor([token for token in range(embeddings) if token not in held] or [0])
     rows = []
     for number, length in enumerate(lengths):

@@ -12,6 +12,9 @@ from ..sources.escaping import first_line
 from .exact_float32 import exact_float32
 from .sample_rows import REFUSALS, asked, pad_id, padded, sample_rows
 
+#: How much logits may differ, relative to the largest: a head that mixes positions changes them by far more.
+_BOUND = 1e-4
+
 
 @contextmanager
 def only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
@@ -47,7 +50,7 @@ def only_at(model: Any, positions: torch.Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def unsupported(model: Any, bound: float = 1e-4, tokenizer: Any = None) -> str | None:
+def unsupported(model: Any, tokenizer: Any = None) -> str | None:
     """Return why `only_at` cannot be used with `model`, or None if it can; the model itself is tested, on two rows.
 
     The rows have masks and padding; the special tokens are those of `tokenizer`, or without it those of the model's
@@ -68,5 +71,5 @@ def unsupported(model: Any, bound: float = 1e-4, tokenizer: Any = None) -> str |
     if sparse.shape != (1, *dense.shape):
         return f"its head returns logits of the shape {tuple(sparse.shape)}"
     difference = float((sparse[0] - dense).abs().max())
-    same = difference <= bound * float(dense.abs().max())
+    same = difference <= _BOUND * float(dense.abs().max())
     return None if same else f"its logits differ by {difference:.1e}"

@@ -13,7 +13,7 @@ from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler, DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..data.rows import RowsOfEpoch
+from ..data.rows_of_epoch import RowsOfEpoch
 from ..masking.batch_layout import labelled
 from ..model.exact_float32 import exact_float32
 from ..model.positions import max_positions

@@ -48,7 +48,7 @@ def require_name(trust_remote_code: str | None) -> None:
         )
 
 
-def loading(name: str, folder: Path, trust_remote_code: str | None, what: str = "model") -> dict[str, Any]:
+def arguments(name: str, folder: Path, trust_remote_code: str | None, what: str = "model") -> dict[str, Any]:
     """Return the keyword arguments of `from_pretrained` that decide whether a model's own code is run.
 
     `what` is loaded: a `model`, or a `tokenizer` by itself.

@@ -40,6 +40,20 @@ def logged_name(metric: str) -> str:
     return metric if metric.startswith("eval_") else f"eval_{metric}"
 
 
+def best_logged(state: TrainerState, name: str, higher: bool, first_step: int = 0) -> tuple[float, int] | None:
+    """Return the best value logged under `name` from `first_step` on, and the step after which it was first reached.
+
+    NaN, which differs from itself, does not count. None if nothing was logged.
+
+    >>> state = TrainerState(log_history=[{"eval_loss": 2.5, "step": 0}, {"eval_loss": 3.0, "step": 4}])
+    >>> best_logged(state, "eval_loss", higher=False), best_logged(state, "eval_loss", higher=False, first_step=1)
+    ((2.5, 0), (3.0, 4))
+    """
+    logged = [(entry[name], int(entry["step"])) for entry in state.log_history if name in entry]
+    found = [(value, step) for value, step in logged if step >= first_step and value == value]
+    return (max if higher else min)(found, key=lambda each: each[0], default=None)
+
+
 def has_evaluations(args: Any) -> bool:
     """Tell whether the model is evaluated during training; the strategy may still be a string."""
     return _plain(args.eval_strategy) not in (None, "no")

@@ -12,7 +12,7 @@ from transformers import EarlyStoppingCallback, TrainerControl, TrainerState, Tr
 
 from ..metrics_file import BestModel, StoppedEarly
 from ..report.wording import stopped_early
-from .best_model import logged_name
+from .best_model import best_logged, logged_name
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +71,10 @@ def best_evaluation(args: Any, state: TrainerState) -> BestModel | None:
         return None
     name = logged_name(args.metric_for_best_model)
     # What `eval_on_start` measures is logged as step 0; transformers does not count it as a model to keep.
-    found = [(entry[name], int(entry["step"])) for entry in state.log_history if name in entry and entry["step"]]
-    found = [(value, step) for value, step in found if value == value]  # not NaN
-    if not found:
+    best = best_logged(state, name, args.greater_is_better, first_step=1)
+    if best is None:
         return None
-    value, step = (max if args.greater_is_better else min)(found, key=lambda each: each[0])  # the first of equal ones
+    value, step = best
     at = f"checkpoint-{step}"
     loaded = bool(args.load_best_model_at_end and (state.best_model_checkpoint or "").endswith(at))
     return {"metric": name.removeprefix("eval_"), "value": value, "step": step, "loaded": loaded}

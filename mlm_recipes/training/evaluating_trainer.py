@@ -39,8 +39,8 @@ class EvaluatingTrainer(FastTrainer):
         methods = ("evaluate", "evaluation_loop", "_evaluate")
         return next((name for name in methods if overrides(type(self), EvaluatingTrainer, name)), None)
 
-    def say_what_evaluates(self) -> None:
-        """Say what of the caller's trains, and is not what evaluations measure."""
+    def say_what_evaluations_measure(self) -> None:
+        """Log which loss or collator of the caller's is only for training, and what evaluations measure instead."""
         own = [self._own_loss] if self._own_loss else []
         collator: Any = self.data_collator
         if not isinstance(collator, DataCollatorForMaskedLM):

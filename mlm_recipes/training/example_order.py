@@ -33,7 +33,7 @@ class EpochSampler(torch.utils.data.Sampler[int]):
             processes. Then every process takes the same number of batches, and no example is repeated.
         lengths: the number of tokens in each example.
 
-    Yields `epoch * num_examples + index`, for `mlm_recipes.data.rows.RowsOfEpoch` to look up.
+    Yields `epoch * num_examples + index`, for `mlm_recipes.data.rows_of_epoch.RowsOfEpoch` to look up.
 
     >>> sampler = EpochSampler(5, seed=0, multiple_of=4)
     >>> list(sampler)

@@ -1,7 +1,7 @@
 """What `accelerate launch` and an accelerate config ask for counts as much as what the run's config says.
 
 The launcher tells its processes by environment variables. What a config has a value for becomes that value, so that
-recipe.yaml records it. What contradicts the config is refused, since one of both would be passed over in silence.
+recipe.yaml records it. What contradicts the config is refused, since one of the two would be ignored without a word.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def refuse_alone(config: Any) -> None:
 def sharding(accelerator: Any, config: Any) -> str | None:
     """Return what splits the model over the processes, FSDP or DeepSpeed, or None.
 
-    Raises: ValueError if that was asked for and does not happen, since accelerate turns to plain processes in silence,
-    each with the whole model; or if the model could not be saved at the end.
+    Raises: ValueError if that was asked for and does not happen, since accelerate then starts plain processes without
+    saying so, each with the whole model; or if the model could not be saved at the end.
     """
     asked, kind = asked_sharding(config), accelerator.distributed_type
     there = {DistributedType.FSDP: "FSDP", DistributedType.DEEPSPEED: "DeepSpeed"}.get(kind)

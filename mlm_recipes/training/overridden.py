@@ -31,7 +31,7 @@ def overrides(cls: type[Trainer], base: type[Trainer], name: str) -> bool:
 
 
 def refuse_never_called(cls: type[Trainer]) -> None:
-    """Raise ValueError for a subclass that overrides a method which would be passed by."""
+    """Raise ValueError for a subclass that overrides a method which would never be called."""
     for name, (why, instead) in _NEVER_CALLED.items():
         if overrides(cls, Trainer, name):
             raise ValueError(

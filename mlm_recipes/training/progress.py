@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ..report.printing import say
 from ..report.wording import how_long
-from .best_model import NOT_MEASURES, logged_name
+from .best_model import NOT_MEASURES, best_logged, logged_name
 
 #: The run's duration is estimated from this many steps, after those that warm up.
 _TOLD_FROM = 3
@@ -179,11 +179,10 @@ def _best_so_far(args: TrainingArguments, state: TrainerState, prefix: str, metr
     name, higher = f"{prefix}_loss", False
     if args.metric_for_best_model is not None:
         name, higher = logged_name(args.metric_for_best_model), bool(args.greater_is_better)
-    found = [(entry[name], int(entry["step"])) for entry in state.log_history if name in entry]
-    found = [(value, step) for value, step in found if value == value]  # not NaN
-    if name not in metrics or not found:
+    best = best_logged(state, name, higher)
+    if name not in metrics or best is None:
         return ""  # another data set decides
-    value, step = (max if higher else min)(found, key=lambda each: each[0])
+    value, step = best
     if step == state.global_step:
         return "  (the best so far)"
     return f"  (the best so far: {_written(name, value)} after step {step})"

@@ -16,8 +16,10 @@ from transformers.trainer_utils import TrainOutput
 from ..checkpoints.resume_contract import ResumeContract, find_checkpoint, refuse_to_replace, resume_request
 from ..checkpoints.storage import newest_whole
 from ..checkpoints.tensor_files import require_tensors_only
+from ..data.all_ids import read_completely
 from ..data.id_limits import IdLimits
-from ..data.rows import AllBut, NumberedRows, RowsOfEpoch, read_completely
+from ..data.rows import NumberedRows
+from ..data.rows_of_epoch import AllBut, RowsOfEpoch
 from ..data.streams import START, TextStream, TokenRow, blocks
 from ..masking.collator import DataCollatorForMaskedLM
 from ..metrics_file import Resumed
@@ -73,9 +75,10 @@ class ResumableTrainer(GuardedTrainer, ABC):
         return self.data_collator
 
     def plain_columns(self) -> Container[str]:
-        """Return which columns of a row a collator gets that is not this library's: those that it or the model knows.
+        """Return which columns of a row are given to a collator that is not this library's.
 
-        transformers' collators would pass all of them to the model. A collator of the caller's may need any.
+        A collator of transformers would pass every other column to the model, so it gets those that it or the model
+        knows. The caller's own may need any.
         """
         if not str(getattr(self.data_collator, "__module__", "")).startswith("transformers."):
             return AllBut("cut_off", "epoch", "example_id")

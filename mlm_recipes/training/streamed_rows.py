@@ -14,7 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from ..data.rows import only_columns
+from ..data.rows_of_epoch import only_columns
 from ..data.streams import START, Place, TokenRow
 from .processes import dealt_by_main
 

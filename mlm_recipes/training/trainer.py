@@ -13,8 +13,9 @@ from transformers import PreTrainedModel, PrinterCallback, set_seed
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_utils import TrainOutput
 
+from ..data.all_ids import check_ids, fingerprint
 from ..data.id_limits import IdLimits
-from ..data.rows import check_ids, fingerprint, has_labels, to_rows
+from ..data.rows import has_labels, to_rows
 from ..data.streams import RowStream, TextStream, TokenRow, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, load_tokenizer, vocabulary_fingerprint
 from ..masking.collator import DataCollatorForMaskedLM
@@ -180,7 +181,7 @@ class MLMTrainer(EvaluatingTrainer):
         self.progress = TrainingProgress()
         self.add_callback(self.progress)
         self.use_model(model)
-        self.say_what_evaluates()
+        self.say_what_evaluations_measure()
 
     def limits_of(self, rows: str) -> IdLimits:
         """Return the ids and the lengths that the model accepts; `rows` is the data set's name, for messages."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
 from mlm_recipes import tokenize, train_tokenizer
-from mlm_recipes.data.rows import AllBut, NumberedRows, RowsOfEpoch, fingerprint, pack, with_example_id
+from mlm_recipes.data.rows import NumberedRows, pack, with_example_id
 from mlm_recipes.data.text_to_ids import Encoder
 
 
@@ -102,55 +102,3 @@ def test_with_example_id_numbers_any_sequence():
     assert len(numbered) == 2
     assert numbered[1] == {"input_ids": [7], "example_id": 1}
     assert with_example_id([[5, 6], [7]])[0] == {"input_ids": [5, 6], "example_id": 0}
-
-
-def test_rows_of_an_epoch_contain_it():
-    rows = [{"input_ids": [101, i, 102], "example_id": 10 + i} for i in range(4)]
-    for source in (rows, Dataset.from_list(rows)):
-        keyed = RowsOfEpoch(source)
-        assert len(keyed) == 4
-        assert keyed[4 * 7 + 2] == {"input_ids": [101, 2, 102], "example_id": 12, "epoch": 7}
-        found = keyed.__getitems__([5, -1, 3])
-        assert found == [rows[1] | {"epoch": 1}, None, rows[3] | {"epoch": 0}]
-        assert keyed.__getitems__([-1]) == [None]
-
-
-def test_other_collators_get_rows_without_our_columns():
-    rows = [{"input_ids": [101, 7, 102], "special_tokens_mask": [1, 0, 1], "example_id": 5, "cut_off": 0}]
-    expected = {"input_ids": [101, 7, 102], "special_tokens_mask": [1, 0, 1]}
-    assert RowsOfEpoch(rows, plain=AllBut("cut_off", "example_id", "epoch"))[0] == expected
-    assert RowsOfEpoch(rows, plain=["input_ids", "special_tokens_mask"])[0] == expected
-    assert RowsOfEpoch([[101, 7, 102]], plain=[])[0] == [101, 7, 102]
-
-
-@pytest.mark.parametrize("make", [list, Dataset.from_list, NumberedRows])
-def test_the_fingerprint_depends_on_ids_lengths_and_order(make):
-    rows = [{"input_ids": [101, i, 102], "example_id": i} for i in range(5)]
-    same = fingerprint(make(rows))
-    assert same == fingerprint(make([dict(row) for row in rows]))
-    changed = [dict(row) for row in rows]
-    changed[3]["input_ids"] = [101, 99, 102]
-    joined = [dict(row) for row in rows]
-    joined[0]["input_ids"], joined[1]["input_ids"] = [101, 0], [102, 101, 1, 102]
-    marked = [row | {"special_tokens_mask": [1, 1, 1]} for row in rows]
-    for other in (changed, joined, marked, rows[:4], rows[::-1]):
-        assert fingerprint(make(other)) != same
-
-
-def test_the_fingerprint_of_a_selection_is_that_of_its_rows():
-    rows = Dataset.from_list([{"input_ids": [101, i, 102], "example_id": i} for i in range(5)])
-    assert fingerprint(rows.select([2, 0])) == fingerprint(Dataset.from_list([rows[2], rows[0]]))
-
-
-def test_a_costly_sequence_is_sampled():
-    class Costly(list):
-        reads = 0
-
-        def __getitem__(self, index):
-            Costly.reads += 1
-            return super().__getitem__(index)
-
-    rows = NumberedRows(Costly({"input_ids": [1]} for _ in range(5000)))
-    view = type("View", (), {"__len__": lambda self: 5000, "__getitem__": lambda self, i: rows[i]})()
-    fingerprint(view)
-    assert Costly.reads <= 1000

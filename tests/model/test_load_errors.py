@@ -12,7 +12,7 @@ from conftest import make_bert
 from transformers import AutoTokenizer
 
 from mlm_recipes import cli, load_model, load_tokenizer
-from mlm_recipes.model.load_errors import loading
+from mlm_recipes.model.load_errors import explained
 from mlm_recipes.sources.missing_packages import MissingPackageError
 
 
@@ -104,14 +104,14 @@ def test_a_file_that_may_not_be_read_is_named(checkpoint, tokenizer, tmp_path, m
     shutil.copytree(checkpoint, tmp_path / "model")
     denied = PermissionError(13, "Permission denied", "model/model.safetensors")
     says = "model/model.safetensors may not be read here.*Change its permissions"
-    with pytest.raises(ValueError, match=says) as caught, loading("model", Path("model")):
+    with pytest.raises(ValueError, match=says) as caught, explained("model", Path("model")):
         raise denied
     assert caught.value.__cause__ is denied
 
 
 def test_a_lack_of_memory_is_no_fault_of_the_model(checkpoint):
     says = r"'bert' does not fit into this machine's memory; its weights have [\d,]+ bytes"
-    with pytest.raises(ValueError, match=says), loading("bert", checkpoint):
+    with pytest.raises(ValueError, match=says), explained("bert", checkpoint):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
 
 

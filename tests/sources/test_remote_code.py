@@ -130,4 +130,4 @@ def test_trust_does_not_extend_to_another_repository(checkpoint, tmp_path):
 
 def test_a_config_that_is_not_json_is_left_to_transformers(tmp_path):
     (tmp_path / "config.json").write_text("[1]")
-    assert remote_code.loading("x", tmp_path, None) == {"trust_remote_code": False}
+    assert remote_code.arguments("x", tmp_path, None) == {"trust_remote_code": False}

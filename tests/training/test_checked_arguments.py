@@ -149,11 +149,11 @@ def test_rows_that_are_slow_to_get_are_checked_when_they_are_read(train):
 
 def test_a_data_set_is_read_once_more_at_most(train, rows, monkeypatch):
     """The check takes part in what is read anyway, for the resume contract."""
-    from mlm_recipes.data import rows as module
+    from mlm_recipes.data import all_ids
 
-    whole = module._in_columns
+    whole = all_ids._in_columns
     calls = []
-    monkeypatch.setattr(module, "_in_columns", lambda *given, **more: calls.append(1) or whole(*given, **more))
+    monkeypatch.setattr(all_ids, "_in_columns", lambda *given, **more: calls.append(1) or whole(*given, **more))
     train(train_dataset=Dataset.from_list(rows))
     assert len(calls) == 1
 

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+from datasets import Dataset
+
+from mlm_recipes.data.all_ids import fingerprint
+from mlm_recipes.data.rows import NumberedRows
+
+
+@pytest.mark.parametrize("make", [list, Dataset.from_list, NumberedRows])
+def test_the_fingerprint_depends_on_ids_lengths_and_order(make):
+    rows = [{"input_ids": [101, i, 102], "example_id": i} for i in range(5)]
+    same = fingerprint(make(rows))
+    assert same == fingerprint(make([dict(row) for row in rows]))
+    changed = [dict(row) for row in rows]
+    changed[3]["input_ids"] = [101, 99, 102]
+    joined = [dict(row) for row in rows]
+    joined[0]["input_ids"], joined[1]["input_ids"] = [101, 0], [102, 101, 1, 102]
+    marked = [row | {"special_tokens_mask": [1, 1, 1]} for row in rows]
+    for other in (changed, joined, marked, rows[:4], rows[::-1]):
+        assert fingerprint(make(other)) != same
+
+
+def test_the_fingerprint_of_a_selection_is_that_of_its_rows():
+    rows = Dataset.from_list([{"input_ids": [101, i, 102], "example_id": i} for i in range(5)])
+    assert fingerprint(rows.select([2, 0])) == fingerprint(Dataset.from_list([rows[2], rows[0]]))
+
+
+def test_a_costly_sequence_is_sampled():
+    class Costly(list):
+        reads = 0
+
+        def __getitem__(self, index):
+            Costly.reads += 1
+            return super().__getitem__(index)
+
+    rows = NumberedRows(Costly({"input_ids": [1]} for _ in range(5000)))
+    view = type("View", (), {"__len__": lambda self: 5000, "__getitem__": lambda self, i: rows[i]})()
+    fingerprint(view)
+    assert Costly.reads <= 1000
