@@ -58,10 +58,11 @@ from .muon import muon_with_adamw
 from .nonfinite import poison_nonfinite
 from .optimizers import refuse_unusable
 from .overridden import overrides, refuse_never_called
-from .precision import refuse_fp16_on_cpu, warn_of_slow_bf16
+from .precision import refuse_failing_half, refuse_fp16_on_cpu, warn_of_slow_bf16
 from .processes import from_main, several
 from .progress import TrainingProgress
 from .searching_trainer import SearchingTrainer
+from .set_later import refuse_changed, refuse_stream, used_values
 from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
 from .stop_signals import depends_on_metrics
 from .token_counter import TokenCounter
@@ -179,6 +180,7 @@ class MLMTrainer(SearchingTrainer):
         self._limits = IdLimits("rows", ids=embedding_rows(model), positions=max_positions(model))
         self._how_to_rows = args.rows()
         eval_rows = self._rows(eval_dataset, processing_class, "eval_dataset")
+        self._eval_rows: Any = eval_rows
         check_data(args, eval_rows)
         check_measure(args, eval_rows, self._own_measures(kwargs.get("compute_metrics")))
         if isinstance(data_collator, DataCollatorForMaskedLM) and data_collator.tokenizer is not processing_class:
@@ -210,11 +212,12 @@ class MLMTrainer(SearchingTrainer):
     def use_model(self, model: Any) -> None:
         """Choose the collators and the fast paths for a model, and change its layers accordingly."""
         args, tokenizer = self.args, cast(Any, self.processing_class)
+        self._used, self._used_model, self._used_rows = used_values(args), model, self.train_dataset
         ours: Any = self._own_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
             ours = DataCollatorForMaskedLM(tokenizer, max_length=self._max_length, **args.masking())
         columns = self.model_columns() - {"label", "label_ids"}
-        ours = replace(ours, columns=columns)
+        ours = ours.changed(columns=columns)
         own = self._own_collator is not None and not isinstance(self._own_collator, DataCollatorForMaskedLM)
         self.data_collator: Any = self._own_collator if own else ours
         own_step = f"{type(self).__name__}.compute_loss" if overrides(type(self), MLMTrainer, "compute_loss") else None
@@ -230,8 +233,10 @@ class MLMTrainer(SearchingTrainer):
         others = other_columns(self.train_dataset, columns)
         layout = choose_layout(model, args, ours, self._longest_row, parted, sharded, others, own_step)
         self.padding_free, self._in_parts = layout.joined, layout.in_parts
+        if sharded is None:
+            refuse_failing_half(model, args, tokenizer)
         if self.padding_free:
-            joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
+            joined = ours.changed(padding_free=True, position_ids_start=first_position(model))
             self.data_collator = self.data_collator if own else joined
             ours = joined
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
@@ -264,6 +269,12 @@ class MLMTrainer(SearchingTrainer):
     def _say_what_evaluates(self) -> None:
         """Say what of the caller's trains, and is not what evaluations measure."""
         own = [self._own_loss] if self._own_loss else []
+        if not self._plans and self.args.gradient_accumulation_steps > 1:
+            logger.warning(
+                "gradient_accumulation_steps %d: a step adds up what %s returns for each micro-batch. Return a sum "
+                "divided by num_items_in_batch, or divide a mean by %d.",
+                self.args.gradient_accumulation_steps, self._own_loss, self.args.gradient_accumulation_steps,
+            )  # fmt: skip
         collator: Any = self.data_collator
         if not isinstance(collator, DataCollatorForMaskedLM):
             own.append(f"your data_collator ({getattr(collator, '__name__', type(collator).__name__)})")
@@ -295,6 +306,32 @@ class MLMTrainer(SearchingTrainer):
                 check_ids(part, self.limits_of(f"{name}[{key!r}]" if several else name))
         return found
 
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train as SearchingTrainer does, on the `train_dataset` and with the `args` that the trainer has now.
+
+        Raises: ValueError for what was set since and cannot be used (`mlm_recipes.training.set_later`).
+        """
+        self._use_rows_now()
+        self._refuse_changed()
+        return super().train(*args, **kwargs)
+
+    def _refuse_changed(self) -> None:
+        if self.model_init is None:  # otherwise each run begins with a new model, for the values of then
+            refuse_changed(self.args, self._used, self.model, self._used_model)
+
+    def _use_rows_now(self) -> None:
+        rows: Any = self.train_dataset
+        if rows is self._used_rows:
+            return
+        refuse_stream(rows, self._used_rows)
+        self.train_dataset = self._rows(rows, self.processing_class, "train_dataset")
+        self.use_model(self.model)  # the layout of its batches depends on the rows
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
+        """Return the training batches of the `train_dataset` that the trainer has now."""
+        self._use_rows_now()
+        return super().get_train_dataloader()
+
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         if self.optimizer is None and self.optimizer_cls_and_kwargs is None:
             refuse_unusable(self.args)
@@ -320,6 +357,11 @@ class MLMTrainer(SearchingTrainer):
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Compute a micro-batch's loss and gradients, and count its tokens."""
+        if "labels" not in inputs and self._own_loss is None:
+            raise ValueError(
+                f"data_collator: {type(self.data_collator).__name__} returned a batch with {', '.join(inputs)}. "
+                "Accepted: a batch with labels, -100 where there is no loss. Leave data_collator out to mask here."
+            )
         self.token_counter.add(inputs)
         inputs = {name: value for name, value in inputs.items() if name != FILLING}
         return super().training_step(model, inputs, num_items_in_batch)
@@ -455,11 +497,16 @@ class MLMTrainer(SearchingTrainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader[Any]:
         """Return the evaluation batches, with frozen masks."""
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self._rows(eval_dataset, self.processing_class, "eval_dataset")
+        own: Any = self.eval_dataset
+        rows = own if eval_dataset is None else own[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
+        made = self._eval_rows.values() if isinstance(self._eval_rows, dict) else [self._eval_rows]
+        if not any(rows is each for each in made):
+            rows = self._rows(rows, self.processing_class, "eval_dataset")
+        # Upstream keeps a loader with persistent workers, and would return that of other rows again.
+        vars(self).pop("_eval_dataloaders", None)
         training_collator, self.data_collator = self.data_collator, self._evaluation_collator
         try:
-            loader = super().get_eval_dataloader(eval_dataset)
+            loader = super().get_eval_dataloader(rows)
         finally:
             self.data_collator = training_collator
         loader.worker_init_fn = self._signals.in_workers
@@ -502,6 +549,8 @@ class MLMTrainer(SearchingTrainer):
         likeliest tokens, shape `(masked,)`, or what `preprocess_logits_for_metrics` makes of the logits; and the true
         ids. The model stays in evaluation mode until the next training step, as upstream leaves it.
         """
+        if not self.is_in_train:
+            self._refuse_changed()
         # This uses the bare model. If accelerate prepared it here, a later train() would have no DDP wrapper
         # (upstream's evaluate() does that, and the processes' weights then silently diverge).
         # The generator is forked, because a loader draws a seed for its workers, and evaluating must not change what
