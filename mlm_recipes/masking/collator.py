@@ -188,15 +188,15 @@ class DataCollatorForMaskedLM:
         rows = found or [{"input_ids": [self._visible_id()], "example_id": 0, "epoch": 0}]
         flat, lengths = flat_ids(rows)  # (tokens,) without padding until _pad, (batch,)
 
-        maskable = ~np.isin(flat, self._special_ids)
-        if any("special_tokens_mask" in row for row in rows):
-            maskable &= ~token_column(rows, "special_tokens_mask", lengths, default=0).astype(np.bool_)
-        masked, labels, unlabelled = self._masked(rows, flat, lengths, maskable, bool(found))
-
         pad = int(self.tokenizer.pad_token_id)
         attended = token_column(rows, "attention_mask", lengths, default=1)
         if pad not in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
             attended &= flat != pad  # for rows that are already padded but have no attention mask
+        maskable = ~np.isin(flat, self._special_ids) & attended.astype(np.bool_)
+        if any("special_tokens_mask" in row for row in rows):
+            maskable &= ~token_column(rows, "special_tokens_mask", lengths, default=0).astype(np.bool_)
+        masked, labels, unlabelled = self._masked(rows, flat, lengths, maskable, bool(found))
+
         columns = {"input_ids": (masked, pad), "attention_mask": (attended, 0), "labels": (labels, unlabelled)}
         if any("token_type_ids" in row for row in rows) and self._passes_on("token_type_ids"):
             types = token_column(rows, "token_type_ids", lengths, default=0)
@@ -247,9 +247,14 @@ class DataCollatorForMaskedLM:
         """Return the batch as one row, without the tokens that are only padding."""
         real = columns.pop("attention_mask")[0].astype(np.bool_)
         sequence = np.repeat(np.arange(len(lengths)), lengths)
-        lengths = np.bincount(sequence[real], minlength=len(lengths))
+        left = np.bincount(sequence[real], minlength=len(lengths))
         rows = {name: as_tensor(column[real]).unsqueeze(0) for name, (column, _) in columns.items()}
-        return rows | joined_row(torch.from_numpy(lengths), self.position_ids_start)
+        joined = rows | joined_row(torch.from_numpy(left), self.position_ids_start)
+        place = np.flatnonzero(real)  # a token that nothing attends to keeps its position to itself, as if padded
+        starts = (np.cumsum(left) - left).repeat(left)  # each token's first neighbour, among those that are left
+        if len(place):
+            joined["position_ids"] += as_tensor(place - place[starts] - (np.arange(len(place)) - starts))
+        return joined
 
     def _keys(self, rows: Sequence[Row]) -> Keys:
         if not self.static_masks and any("epoch" not in row for row in rows):

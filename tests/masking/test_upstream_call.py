@@ -203,3 +203,17 @@ def test_a_subclass_with_its_own_constructor_is_copied(tokenizer, rows):
     for mine, same in ((collate.changed(), plain), (collate.frozen(1), plain.frozen(1))):
         numbered = [{"input_ids": list(row["input_ids"]), "example_id": i} for i, row in enumerate(rows)]
         assert mine(numbered)["labels"].tolist() == same(numbered)["labels"].tolist()
+
+
+def test_a_token_that_is_not_attended_to_is_not_masked_and_keeps_its_position(tokenizer):
+    rows = [
+        {"input_ids": [101, 110, 111, 112, 102], "attention_mask": [1, 1, 0, 1, 1]},
+        {"input_ids": [0, 0, 101, 113, 102], "attention_mask": [0, 0, 1, 1, 1]},
+        {"input_ids": [101, 114, 102, 0], "attention_mask": [1, 1, 1, 0]},
+    ]
+    collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0, position_ids_start=2)
+    assert collate(rows)["labels"][0].tolist() == [-100, 110, -100, 112, -100]
+    joined = collate.changed(padding_free=True)(rows)
+    assert joined["labels"].tolist() == [[-100, 110, 112, -100, -100, 113, -100, -100, 114, -100]]
+    assert joined["position_ids"].tolist() == [[2, 3, 5, 6, 2, 3, 4, 2, 3, 4]]
+    assert joined["cu_seq_lens_q"].tolist() == [0, 4, 7, 10]
