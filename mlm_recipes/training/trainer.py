@@ -230,7 +230,9 @@ class MLMTrainer(SearchingTrainer):
             self.accelerator.ddp_handler.find_unused_parameters = unused.search
             self.add_callback(unused)
         self.sparse_prediction = can_be_sparse(model, args, tokenizer, self._own_loss)
-        others = other_columns(self.train_dataset, columns)
+        evaluated: Any = self.eval_dataset
+        sets = [self.train_dataset, *(evaluated.values() if isinstance(evaluated, dict) else [evaluated])]
+        others = sorted({name for each in sets for name in other_columns(each, columns)})
         layout = choose_layout(model, args, ours, self._longest_row, parted, sharded, others, own_step)
         self.padding_free, self._in_parts = layout.joined, layout.in_parts
         if sharded is None:

@@ -314,3 +314,12 @@ def test_rows_of_a_data_set_in_arrows_format(tokenizer):
     rows = Dataset.from_list(NUMBERED)
     arrow, plain = (make(tokenizer, each) for each in (rows.with_format("arrow"), rows))
     assert arrow.train().training_loss == plain.train().training_loss
+
+
+def test_columns_of_the_rows_to_evaluate_alone_reach_the_model_too(tokenizer):
+    """Joined, the rows' own positions would be replaced."""
+    rows = [row | {"position_ids": list(range(2, 2 + len(row["input_ids"])))} for row in NUMBERED]
+    trainer = make(tokenizer, NUMBERED, eval_dataset={"moved": rows, "plain": NUMBERED})
+    assert not trainer.padding_free
+    found = trainer.evaluate()
+    assert found["eval_moved_loss"] != found["eval_plain_loss"]
