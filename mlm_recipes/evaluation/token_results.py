@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -94,7 +94,7 @@ def evaluate_tokens(
         bar: show a progress bar on a terminal.
     """
     if row_multiple(model) == 1:  # otherwise its results depend on how far a row is padded
-        collator = replace(collator, padding="longest", pad_to_multiple_of=None)
+        collator = collator.changed(padding="longest", pad_to_multiple_of=None)
     lengths = list_lengths(rows, "input_ids") if isinstance(rows, Dataset) else [len(row["input_ids"]) for row in rows]
     order = np.argsort(lengths, kind="stable")  # rows of similar length together, for less padding
     batches = [order[first : first + batch_size].tolist() for first in range(0, len(order), batch_size)]

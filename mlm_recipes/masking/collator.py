@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,14 @@ import torch
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from .batch_layout import IGNORE_INDEX, joined_row
-from .collator_checks import check_masking, check_return_tensors, check_seed, check_tokenizer, check_upstreams
+from .collator_checks import (
+    check_masking,
+    check_return_tensors,
+    check_seed,
+    check_tokenizer,
+    check_upstreams,
+    refuse_never_called,
+)
 from .loop_draws import LoopDraws, row_ids
 from .policies import choose_uniform, replace_chosen, special_token_ids
 from .random_keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
@@ -84,8 +92,8 @@ class DataCollatorForMaskedLM:
     [[-100, -100, -100, -100, 113, -100], [-100, 114, 115, -100, -100, -100]]
     >>> batch["attention_mask"].tolist()
     [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]
-    >>> joined = replace(collate, padding_free=True)([{"input_ids": [101, 110, 102], "example_id": 0},
-    ...                                               {"input_ids": [101, 114, 115, 102], "example_id": 1}])
+    >>> joined = collate.changed(padding_free=True)([{"input_ids": [101, 110, 102], "example_id": 0},
+    ...                                              {"input_ids": [101, 114, 115, 102], "example_id": 1}])
     >>> joined["input_ids"].tolist(), joined["cu_seq_lens_q"].tolist()
     ([[101, 110, 102, 101, 103, 103, 102]], [0, 3, 7])
     """
@@ -112,6 +120,7 @@ class DataCollatorForMaskedLM:
     columns: Collection[str] | None = None
 
     def __post_init__(self, mlm: Any, tf_experimental_compile: Any, return_tensors: Any, whole_word_mask: Any) -> None:
+        refuse_never_called(type(self))
         check_upstreams(mlm, whole_word_mask, tf_experimental_compile)
         check_return_tensors(return_tensors)
         check_masking(
@@ -130,12 +139,23 @@ class DataCollatorForMaskedLM:
         multiple = self.pad_to_multiple_of
         if multiple is not None and (isinstance(multiple, bool) or not isinstance(multiple, int) or multiple < 1):
             raise ValueError(f"pad_to_multiple_of: received {multiple!r}. Accepted: 1 or more, or None. Try 8.")
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Set what follows from the values."""
         self._special_ids = special_token_ids(self.tokenizer)
         vocabulary = np.array(sorted(self.tokenizer.get_vocab().values()), dtype=np.int64)
         self._ordinary_ids = np.setdiff1d(vocabulary, self._special_ids)
         self._draws: LoopDraws | None = None
         if self.seed is not None and not self.static_masks:
             self._draws = LoopDraws(self.seed)  # now, because each worker of a loader gets a copy
+
+    def changed(self, **values: Any) -> DataCollatorForMaskedLM:
+        """Return a copy with other values; of a subclass too, whatever arguments its constructor takes."""
+        other = copy.copy(self)
+        vars(other).update(values)
+        other._prepare()
+        return other
 
     def frozen(self, seed: int, draw: int = 0) -> DataCollatorForMaskedLM:
         """Return the collator for evaluation: masks that no training epoch uses, and the loss on masked tokens only.
@@ -148,8 +168,7 @@ class DataCollatorForMaskedLM:
         that runs with different masking can be compared. Each example has at least one masked token, so that a short
         text can be measured too.
         """
-        return replace(
-            self,
+        return self.changed(
             static_masks=True,
             seed=seed,
             epoch=EVALUATION_EPOCH + draw,
@@ -169,15 +188,15 @@ class DataCollatorForMaskedLM:
         rows = found or [{"input_ids": [self._visible_id()], "example_id": 0, "epoch": 0}]
         flat, lengths = flat_ids(rows)  # (tokens,) without padding until _pad, (batch,)
 
-        maskable = ~np.isin(flat, self._special_ids)
-        if any("special_tokens_mask" in row for row in rows):
-            maskable &= ~token_column(rows, "special_tokens_mask", lengths, default=0).astype(np.bool_)
-        masked, labels, unlabelled = self._masked(rows, flat, lengths, maskable, bool(found))
-
         pad = int(self.tokenizer.pad_token_id)
         attended = token_column(rows, "attention_mask", lengths, default=1)
         if pad not in (self.tokenizer.eos_token_id, self.tokenizer.sep_token_id):
             attended &= flat != pad  # for rows that are already padded but have no attention mask
+        maskable = ~np.isin(flat, self._special_ids) & attended.astype(np.bool_)
+        if any("special_tokens_mask" in row for row in rows):
+            maskable &= ~token_column(rows, "special_tokens_mask", lengths, default=0).astype(np.bool_)
+        masked, labels, unlabelled = self._masked(rows, flat, lengths, maskable, bool(found))
+
         columns = {"input_ids": (masked, pad), "attention_mask": (attended, 0), "labels": (labels, unlabelled)}
         if any("token_type_ids" in row for row in rows) and self._passes_on("token_type_ids"):
             types = token_column(rows, "token_type_ids", lengths, default=0)
@@ -228,9 +247,14 @@ class DataCollatorForMaskedLM:
         """Return the batch as one row, without the tokens that are only padding."""
         real = columns.pop("attention_mask")[0].astype(np.bool_)
         sequence = np.repeat(np.arange(len(lengths)), lengths)
-        lengths = np.bincount(sequence[real], minlength=len(lengths))
+        left = np.bincount(sequence[real], minlength=len(lengths))
         rows = {name: as_tensor(column[real]).unsqueeze(0) for name, (column, _) in columns.items()}
-        return rows | joined_row(torch.from_numpy(lengths), self.position_ids_start)
+        joined = rows | joined_row(torch.from_numpy(left), self.position_ids_start)
+        place = np.flatnonzero(real)  # a token that nothing attends to keeps its position to itself, as if padded
+        starts = (np.cumsum(left) - left).repeat(left)  # each token's first neighbour, among those that are left
+        if len(place):
+            joined["position_ids"] += as_tensor(place - place[starts] - (np.arange(len(place)) - starts))
+        return joined
 
     def _keys(self, rows: Sequence[Row]) -> Keys:
         if not self.static_masks and any("epoch" not in row for row in rows):

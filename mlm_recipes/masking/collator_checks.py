@@ -7,6 +7,12 @@ from typing import Any
 
 from .vocabulary import require_mask_token
 
+#: Methods of transformers' collator, which this library's does not have; a subclass's would be passed by.
+_UPSTREAMS = (
+    *("torch_call", "torch_mask_tokens", "numpy_call", "numpy_mask_tokens", "tf_call", "tf_mask_tokens"),
+    *("tf_bernoulli", "get_generator", "create_rng", "_whole_word_mask"),
+)
+
 
 def check_masking(
     mlm_probability: float, mask_replace_prob: float, random_replace_prob: float, padding: str, loss_on: str
@@ -41,6 +47,23 @@ def check_masking(
         raise ValueError(f"padding: received {padding!r}. Accepted: 'longest' or 'max_length'. The first wastes less.")
     if loss_on not in ("masked", "all"):
         raise ValueError(f"loss_on: received {loss_on!r}. Accepted: 'masked' (BERT's) or 'all' (the tutorial's).")
+
+
+def refuse_never_called(cls: type) -> None:
+    """Raise ValueError for a subclass with a method that only transformers' collator calls.
+
+    >>> refuse_never_called(type("Mine", (), {"torch_mask_tokens": lambda self, inputs: inputs}))
+    Traceback (most recent call last):
+    ...
+    ValueError: torch_mask_tokens: Mine has it, and it would never be called. Accepted: a class without it. Override \
+__call__, or make it a subclass of transformers.DataCollatorForLanguageModeling.
+    """
+    for name in _UPSTREAMS:
+        if hasattr(cls, name):
+            raise ValueError(
+                f"{name}: {cls.__name__} has it, and it would never be called. Accepted: a class without it. Override "
+                "__call__, or make it a subclass of transformers.DataCollatorForLanguageModeling."
+            )
 
 
 def check_upstreams(mlm: Any, whole_word_mask: Any, tf_experimental_compile: Any) -> None:

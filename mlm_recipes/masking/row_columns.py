@@ -62,8 +62,13 @@ def flat_ids(rows: Sequence[Row]) -> tuple[Ints, Ints]:
     >>> [array.tolist() for array in flat_ids([{"input_ids": [101, 7]}, {"input_ids": [102]}])]
     [[101, 7, 102], [2, 1]]
     """
-    arrays = [np.asarray(row["input_ids"]) for row in rows]
-    for array in arrays:
+    arrays = []
+    for row in rows:
+        try:
+            array = np.asarray(row["input_ids"])
+        except ValueError:  # lists of different lengths, from several texts that were tokenized together
+            array = np.array(row["input_ids"], dtype=object)
+        arrays.append(array)
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise ValueError(
                 f"input_ids: received an array of shape {array.shape} and type {array.dtype} in a row. Accepted: one "

@@ -72,6 +72,8 @@ def attention(
     q, k, v = query.squeeze(0), key.squeeze(0), value.squeeze(0)  # indexing's backward pass fills tensors with zeros
     if q.device.type != "cpu" and torch.is_autocast_enabled(q.device.type):  # as autocast does for SDPA
         q, k, v = (each.to(torch.get_autocast_dtype(each.device.type)) for each in (q, k, v))
+    elif not q.dtype == k.dtype == v.dtype:  # under autocast, rotary positions make float32 of all but the values
+        q, k = q.to(v.dtype), k.to(v.dtype)
     longest = int(cu_seq_lens_q.diff().max()) if max_length_q is None else max_length_q
     if has_flash(q.device, q.dtype, q.shape[-1]):
         joined = flash_by_lengths(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)

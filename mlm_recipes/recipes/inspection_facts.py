@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -173,7 +173,7 @@ def _held_out_masked(subject: Subject, rows: Dataset) -> int | None:
     collator = subject.collator()
     if collator is None:
         return None
-    frozen = replace(collator.frozen(subject.config.evaluation_seed), padding="longest", padding_free=True)
+    frozen = collator.frozen(subject.config.evaluation_seed).changed(padding="longest", padding_free=True)
     masked = sum(int(labelled(batch["labels"]).sum()) for batch in DataLoader(rows, batch_size=256, collate_fn=frozen))
     if not masked:
         lost = lost_characters([subject.corpus["validation"]["text"]], subject.tokenizer)

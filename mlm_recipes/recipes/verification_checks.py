@@ -99,7 +99,7 @@ def padding(bench: Bench) -> Iterator[Check]:
         name, layouts = "each row alone or in a batch", [[frozen(rows)], [frozen([row]) for row in rows]]
     else:
         wider = min(longest + 16, max_positions(model))
-        whole, more = replace(frozen, padding="longest"), replace(frozen, padding="max_length", max_length=wider)
+        whole, more = frozen.changed(padding="longest"), frozen.changed(padding="max_length", max_length=wider)
         name, layouts = f"{wider - longest} more tokens", [[whole(rows)], [more(rows)]]
     found = [torch.cat([_masked_logits(model, batch) for batch in batches]) for batches in layouts]
     yield Check(f"padding, {name}: logits", relative(found[1], found[0]), bench.loss_bound)
@@ -118,7 +118,7 @@ def masks(bench: Bench) -> Iterator[Check]:
     rows = bench.rows
     # If nearly no tokens are masked, or nearly all, two epochs may have the same masks by chance.
     probability = min(0.85, max(0.15, bench.run.config.mlm_probability))
-    collator = replace(bench.run.collator(), mlm_probability=probability)
+    collator = bench.run.collator().changed(mlm_probability=probability)
     keys = list(range(2 * len(rows)))  # two epochs
 
     def masks(order: Sequence[int], batch: int, workers: int) -> dict[int, tuple[list[int], list[int]]]:

@@ -236,6 +236,11 @@ class BestCheckpoint(TrainerCallback):
     ) -> None:
         """Say if the best evaluation was after a step that was not saved."""
         best, place = state.best_global_step, state.best_model_checkpoint
+        if args.load_best_model_at_end and not best:
+            logger.warning(
+                "load_best_model_at_end: %s was not a number in any evaluation, so the model is the last one.",
+                args.metric_for_best_model,
+            )  # fmt: skip
         if not args.load_best_model_at_end or not best or (place or "").endswith(f"checkpoint-{best}"):
             return
         instead = f"{place}, the best one until then, is loaded" if place else "the model is the last one"

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 class EvaluatingTrainer(FastTrainer):
     """FastTrainer whose evaluations add up the loss of every masked token, and divide once."""
 
+    #: The rows of token ids that the constructor made of `eval_dataset`, perhaps several sets by name.
+    _eval_rows: Any
+
     @abstractmethod
     def as_token_rows(self, rows: Any, tokenizer: Any, name: str) -> Any:
         """Return the rows of token ids of a data set; `name` is the argument's, for messages."""
@@ -42,6 +45,12 @@ class EvaluatingTrainer(FastTrainer):
     def say_what_evaluations_measure(self) -> None:
         """Log which loss or collator of the caller's is only for training, and what evaluations measure instead."""
         own = [self._own_loss] if self._own_loss else []
+        if not self._plans and self.args.gradient_accumulation_steps > 1:
+            logger.warning(
+                "gradient_accumulation_steps %d: a step adds up what %s returns for each micro-batch. Return a sum "
+                "divided by num_items_in_batch, or divide a mean by %d.",
+                self.args.gradient_accumulation_steps, self._own_loss, self.args.gradient_accumulation_steps,
+            )  # fmt: skip
         collator: Any = self.data_collator
         if not isinstance(collator, DataCollatorForMaskedLM):
             own.append(f"your data_collator ({getattr(collator, '__name__', type(collator).__name__)})")
@@ -53,11 +62,16 @@ class EvaluatingTrainer(FastTrainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> torch.utils.data.DataLoader[Any]:
         """Return the evaluation batches, with frozen masks."""
-        if eval_dataset is not None and not isinstance(eval_dataset, str):
-            eval_dataset = self.as_token_rows(eval_dataset, self.processing_class, "eval_dataset")
+        own: Any = self.eval_dataset
+        rows = own if eval_dataset is None else own[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
+        made = self._eval_rows.values() if isinstance(self._eval_rows, dict) else [self._eval_rows]
+        if not any(rows is each for each in made):
+            rows = self.as_token_rows(rows, self.processing_class, "eval_dataset")
+        # Upstream keeps a loader with persistent workers, and would return that of other rows again.
+        vars(self).pop("_eval_dataloaders", None)
         training_collator, self.data_collator = self.data_collator, self._evaluation_collator
         try:
-            loader = super().get_eval_dataloader(eval_dataset)
+            loader = super().get_eval_dataloader(rows)
         finally:
             self.data_collator = training_collator
         loader.worker_init_fn = self._signals.in_workers
@@ -100,6 +114,8 @@ class EvaluatingTrainer(FastTrainer):
         likeliest tokens, shape `(masked,)`, or what `preprocess_logits_for_metrics` makes of the logits; and the true
         ids. The model stays in evaluation mode until the next training step, as upstream leaves it.
         """
+        if not self.is_in_train:
+            self.refuse_what_was_set_later()
         # This uses the bare model. If accelerate prepared it here, a later train() would have no DDP wrapper
         # (upstream's evaluate() does that, and the processes' weights then silently diverge).
         # The generator is forked, because a loader draws a seed for its workers, and evaluating must not change what

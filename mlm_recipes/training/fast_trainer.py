@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -24,9 +23,11 @@ from .inputs import longest_row, other_columns
 from .launcher import sharding
 from .nonfinite import poison_nonfinite
 from .overridden import overrides
+from .precision import refuse_failing_half
 from .processes import several
 from .progress import TrainingProgress
 from .searching_trainer import SearchingTrainer
+from .set_later import refuse_changed, used_values
 from .step_graphs import MOST_TOKENS, USUAL_SHAPES, StepGraphs
 from .token_counter import TokenCounter
 from .unused_parameters import UnusedParameters
@@ -51,11 +52,12 @@ class FastTrainer(SearchingTrainer):
     def use_model(self, model: Any) -> None:
         """Choose the collators and the fast paths for a model, and change its layers accordingly."""
         args, tokenizer = self.args, cast(Any, self.processing_class)
+        self._used, self._used_model, self._used_rows = used_values(args), model, self.train_dataset
         ours: Any = self._own_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
             ours = DataCollatorForMaskedLM(tokenizer, max_length=self._max_length, **args.masking())
         columns = self.model_columns() - {"label", "label_ids"}
-        ours = replace(ours, columns=columns)
+        ours = ours.changed(columns=columns)
         own = self._own_collator is not None and not isinstance(self._own_collator, DataCollatorForMaskedLM)
         self.data_collator: Any = self._own_collator if own else ours
         own_step = f"{type(self).__name__}.compute_loss" if overrides(type(self), FastTrainer, "compute_loss") else None
@@ -68,11 +70,15 @@ class FastTrainer(SearchingTrainer):
             self.accelerator.ddp_handler.find_unused_parameters = unused.search
             self.add_callback(unused)
         self.sparse_prediction = can_be_sparse(model, args, tokenizer, self._own_loss)
-        others = other_columns(self.train_dataset, columns)
+        evaluated: Any = self.eval_dataset
+        sets = [self.train_dataset, *(evaluated.values() if isinstance(evaluated, dict) else [evaluated])]
+        others = sorted({name for each in sets for name in other_columns(each, columns)})
         layout = choose_layout(model, args, ours, self._longest_row, parted, sharded, others, own_step)
         self.padding_free, self._in_parts = layout.joined, layout.in_parts
+        if sharded is None:
+            refuse_failing_half(model, args, tokenizer)
         if self.padding_free:
-            joined = replace(ours, padding_free=True, position_ids_start=first_position(model))
+            joined = ours.changed(padding_free=True, position_ids_start=first_position(model))
             self.data_collator = self.data_collator if own else joined
             ours = joined
         self._evaluation_collator = ours.frozen(args.evaluation_seed)
@@ -94,6 +100,11 @@ class FastTrainer(SearchingTrainer):
         self.add_callback(self.compiled)
         self.token_counter = TokenCounter()
         vars(self).pop("_body_parameters", None)  # of the model before
+
+    def refuse_what_was_set_later(self) -> None:
+        """Raise ValueError for a value or a model that was set since, and would not be used."""
+        if self.model_init is None:  # otherwise each run begins with a new model, for the values of then
+            refuse_changed(self.args, self._used, self.model, self._used_model)
 
     def _longest_row(self) -> int:
         rows = [each for each in (self.train_dataset, self.eval_dataset) if each is not None]
@@ -126,6 +137,11 @@ class FastTrainer(SearchingTrainer):
         self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Compute a micro-batch's loss and gradients, and count its tokens."""
+        if "labels" not in inputs and self._own_loss is None:
+            raise ValueError(
+                f"data_collator: {type(self.data_collator).__name__} returned a batch with {', '.join(inputs)}. "
+                "Accepted: a batch with labels, -100 where there is no loss. Leave data_collator out to mask here."
+            )
         self.token_counter.add(inputs)
         inputs = {name: value for name, value in inputs.items() if name != FILLING}
         return super().training_step(model, inputs, num_items_in_batch)

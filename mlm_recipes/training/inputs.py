@@ -165,11 +165,41 @@ def _first(stream: TextStream) -> Iterator[str]:
     yield from from_main(stream.first)
 
 
+class TransformedRows(torch.utils.data.Dataset[Any]):
+    """A data set with a transform, as a sequence of what the transform returns, whatever the data set's columns are."""
+
+    def __init__(self, rows: Dataset) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.rows[index]
+
+
+def as_read(rows: Any) -> Any:
+    """Return a data set with a transform (`with_transform`) as rows or a list of texts, other rows unchanged.
+
+    >>> ids = Dataset.from_dict({"input_ids": [[5, 6, 7]]}).with_transform(lambda batch: {"input_ids": [[5]]})
+    >>> as_read(ids)[0]
+    {'input_ids': [5]}
+    """
+    if not isinstance(rows, Dataset) or not len(rows):
+        return rows
+    if rows.format["type"] == "arrow":  # whose rows are tables
+        return rows.with_format(None)
+    if rows.format["type"] != "custom":
+        return rows
+    return TransformedRows(rows) if "input_ids" in rows[0] else list(rows)
+
+
 def from_text(rows: Any, name: str) -> Any:
     """Convert rows of text (dicts with `text`, or plain strings) to a data set; return other rows unchanged.
 
     Raises: ValueError for a row without a text, by its number; `name` is the argument's.
     """
+    rows = as_read(rows)
     if isinstance(rows, list | tuple) and len(rows):
         first = next((row for row in rows if row is not None), None)
         if first is None or isinstance(first, str):
@@ -194,6 +224,11 @@ def token_rows(rows: Any, name: str, tokenize: Callable[[Any], Any]) -> Any:
         return None
     if name == "train_dataset" and isinstance(rows, TextStream):
         return rows
+    if isinstance(rows, dict) and name == "train_dataset":
+        raise ValueError(
+            f"{name}: received {type(rows).__name__} with {', '.join(map(str, rows))}. Accepted: one of its data sets. "
+            f"Pass train_dataset=...[{next(iter(rows))!r}]."
+        )
     if isinstance(rows, dict):
         return {key: token_rows(value, f"{name}[{key!r}]", tokenize) for key, value in rows.items()}
     if not (hasattr(rows, "__len__") and hasattr(rows, "__getitem__")):

@@ -1,4 +1,4 @@
-"""Whether this machine is fast at bfloat16."""
+"""Whether this machine is fast at bfloat16, and whether a run's precision can be computed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+
+from ..model.half_precision import why_not_half
 
 logger = logging.getLogger(__name__)
 
@@ -41,4 +43,15 @@ def refuse_fp16_on_cpu(args: Any) -> None:
         raise ValueError(
             "fp16: received true on a CPU. Accepted there: bf16 or float32, since float16 is not computed. Pass --bf16 "
             "true, or leave it out, also with `accelerate launch --mixed_precision`."
+        )
+
+
+def refuse_failing_half(model: Any, args: TrainingArguments, tokenizer: Any) -> None:
+    """Raise ValueError if a model fails in the half precision of the run, which `bf16` may have by default."""
+    name = "bf16" if args.bf16 else "fp16" if args.fp16 else None
+    why = name and why_not_half(model, torch.bfloat16 if args.bf16 else torch.float16, tokenizer)
+    if why:
+        raise ValueError(
+            f"{name}: {type(model).__name__} fails in it on this device ({why}). Accepted: float32 for this model. "
+            f"Pass --{name} false, or MLMConfig({name}=False)."
         )

@@ -44,6 +44,7 @@ from .overridden import refuse_never_called
 from .precision import refuse_fp16_on_cpu, warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
+from .set_later import refuse_stream
 from .trackers import refuse_missing
 from .user_metrics import check_user_metrics
 
@@ -157,6 +158,7 @@ class MLMTrainer(EvaluatingTrainer):
         self._limits = IdLimits("rows", ids=embedding_rows(model), positions=max_positions(model))
         self._how_to_rows = args.rows()
         eval_rows = self.as_token_rows(eval_dataset, processing_class, "eval_dataset")
+        self._eval_rows = eval_rows
         check_data(args, eval_rows)
         check_measure(args, eval_rows, self.own_measures(kwargs.get("compute_metrics")))
         if isinstance(data_collator, DataCollatorForMaskedLM) and data_collator.tokenizer is not processing_class:
@@ -199,6 +201,28 @@ class MLMTrainer(EvaluatingTrainer):
             for key, part in found.items() if several else [(None, found)]:
                 check_ids(part, self.limits_of(f"{name}[{key!r}]" if several else name))
         return found
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train as EvaluatingTrainer does, on the `train_dataset` and with the `args` that the trainer has now.
+
+        Raises: ValueError for what was set since and cannot be used (`mlm_recipes.training.set_later`).
+        """
+        self._use_rows_now()
+        self.refuse_what_was_set_later()
+        return super().train(*args, **kwargs)
+
+    def _use_rows_now(self) -> None:
+        rows: Any = self.train_dataset
+        if rows is self._used_rows:
+            return
+        refuse_stream(rows, self._used_rows)
+        self.train_dataset = self.as_token_rows(rows, self.processing_class, "train_dataset")
+        self.use_model(self.model)  # the layout of its batches depends on the rows
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
+        """Return the training batches of the `train_dataset` that the trainer has now."""
+        self._use_rows_now()
+        return super().get_train_dataloader()
 
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         if self.optimizer is None and self.optimizer_cls_and_kwargs is None:

@@ -128,6 +128,7 @@ def test_what_cannot_be_passed_on_is_refused_by_name(tokenizer, columns, message
         ([{"text": "to be"}], "examples: received a row with the columns text"),
         ([{"input_ids": torch.ones(1, 4, dtype=torch.int64)}], r"input_ids: received an array of shape \(1, 4\)"),
         ([{"input_ids": [0.5, 1.5]}], "input_ids: .*type float64"),
+        ({"input_ids": [[101, 7, 102], [101, 102]]}, "input_ids: received an array.*Tokenize each text by itself"),
     ],
 )
 def test_what_is_not_rows_is_refused_by_name(tokenizer, examples, message):
@@ -169,3 +170,50 @@ def test_rows_with_labels_of_their_own_stay_as_they_are(tokenizer, joined):
 def test_labels_that_cannot_be_meant_are_refused(tokenizer, rows, message):
     with pytest.raises(ValueError, match=message):
         DataCollatorForMaskedLM(tokenizer)(rows)
+
+
+UPSTREAMS = [
+    name
+    for name in dir(DataCollatorForLanguageModeling)
+    if callable(getattr(DataCollatorForLanguageModeling, name)) and not name.startswith("__")
+    if name != "_calc_word_ids_and_prob_mask"  # a part of _whole_word_mask
+]
+
+
+@pytest.mark.parametrize("name", UPSTREAMS)
+def test_a_method_that_only_upstream_calls_is_refused(tokenizer, name):
+    kind = type("Mine", (DataCollatorForMaskedLM,), {name: lambda self, *args, **kwargs: None})
+    with pytest.raises(ValueError, match=f"^{name}: Mine has it, and it would never be called.*Override __call__"):
+        kind(tokenizer)
+
+
+class WithUnit(DataCollatorForMaskedLM):
+    """A subclass with a constructor of its own."""
+
+    def __init__(self, tokenizer, unit):
+        super().__init__(tokenizer, mlm_probability=0.5, seed=3)
+        self.unit = unit
+
+
+def test_a_subclass_with_its_own_constructor_is_copied(tokenizer, rows):
+    collate, plain = WithUnit(tokenizer, "words"), DataCollatorForMaskedLM(tokenizer, mlm_probability=0.5, seed=3)
+    for each in (collate.frozen(0), collate.changed(padding_free=True), copy.deepcopy(collate)):
+        assert (type(each), each.unit) == (WithUnit, "words")
+    collate(rows)  # the copies' draws begin anew
+    for mine, same in ((collate.changed(), plain), (collate.frozen(1), plain.frozen(1))):
+        numbered = [{"input_ids": list(row["input_ids"]), "example_id": i} for i, row in enumerate(rows)]
+        assert mine(numbered)["labels"].tolist() == same(numbered)["labels"].tolist()
+
+
+def test_a_token_that_is_not_attended_to_is_not_masked_and_keeps_its_position(tokenizer):
+    rows = [
+        {"input_ids": [101, 110, 111, 112, 102], "attention_mask": [1, 1, 0, 1, 1]},
+        {"input_ids": [0, 0, 101, 113, 102], "attention_mask": [0, 0, 1, 1, 1]},
+        {"input_ids": [101, 114, 102, 0], "attention_mask": [1, 1, 1, 0]},
+    ]
+    collate = DataCollatorForMaskedLM(tokenizer, mlm_probability=1.0, position_ids_start=2)
+    assert collate(rows)["labels"][0].tolist() == [-100, 110, -100, 112, -100]
+    joined = collate.changed(padding_free=True)(rows)
+    assert joined["labels"].tolist() == [[-100, 110, 112, -100, -100, 113, -100, -100, 114, -100]]
+    assert joined["position_ids"].tolist() == [[2, 3, 5, 6, 2, 3, 4, 2, 3, 4]]
+    assert joined["cu_seq_lens_q"].tolist() == [0, 4, 7, 10]

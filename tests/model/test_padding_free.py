@@ -18,7 +18,7 @@ from same_run import (
 )
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import set_seed
+from transformers import AutoConfig, AutoModelForMaskedLM, set_seed
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
 from mlm_recipes.evaluation.forward_passes import evaluate_examples
@@ -399,3 +399,17 @@ def test_in_bf16_the_loss_follows_that_of_float32(tokenizer, corpus):
         losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
     assert losses[0][-1] < losses[0][0] - 0.3
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_rotary_models_train_under_autocast():
+    """Rotary positions make float32 of queries and keys; the values stay in bfloat16."""
+    set_seed(0)
+    size = SIZE | {"num_key_value_heads": 2, "vocab_size": 120, "pad_token_id": 1}
+    model = AutoModelForMaskedLM.from_config(AutoConfig.for_model("eurobert", **size))
+    assert use_padding_free(model) is None
+    batch = joined_row(torch.tensor([7, 4]), 0) | {"input_ids": torch.arange(5, 16).unsqueeze(0)}
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.train()(**batch).logits
+    logits.float().sum().backward()
+    exact = model(**batch).logits
+    assert (logits - exact).abs().max() <= 2e-2 * exact.abs().max()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import signal
@@ -273,3 +274,14 @@ def test_a_best_model_that_was_not_saved_is_said(tokenizer, measured, caplog):
     values = OFTEN | {"save_steps": 4, "metric_for_best_model": "loss", "load_best_model_at_end": True}
     make_trainer(tokenizer, NUMBERED, **values).train()
     assert "the best evaluation was after step 2, which was not saved; the model is the last one" in caplog.text
+
+
+def test_a_best_model_of_evaluations_that_are_not_numbers_is_said(tokenizer, caplog):
+    trainer = make_trainer(
+        tokenizer, NUMBERED, compute_metrics=lambda found: {"f1": math.nan}, eval_strategy="steps", eval_steps=2,
+        load_best_model_at_end=True, metric_for_best_model="f1", greater_is_better=True,
+    )  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        trainer.train()
+    assert trainer.state.best_model_checkpoint is None
+    assert "load_best_model_at_end: f1 was not a number in any evaluation, so the model is the last one" in caplog.text

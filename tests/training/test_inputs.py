@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_bert, make_model
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from datasets.distributed import split_dataset_by_node
 from same_run import loss_bound
 from small_run import NUMBERED, make_trainer, weights
@@ -278,3 +278,48 @@ def test_a_stream_to_evaluate_on_is_refused_with_what_to_do(tokenizer):
 def test_rows_are_numpys_too(tokenizer):
     rows = [{name: np.array(value, dtype=np.int32) for name, value in row.items()} for row in LABELLED]
     assert labels_of(make(tokenizer, rows).get_train_dataloader()) == OWN
+
+
+@pytest.mark.parametrize("kind", [dict, DatasetDict])
+def test_several_data_sets_to_train_on_are_refused_with_what_to_pass(tokenizer, kind):
+    rows = Dataset.from_list(NUMBERED)
+    with pytest.raises(ValueError, match=rf"train_dataset: received {kind.__name__} with train, test.*\['train'\]"):
+        make(tokenizer, kind(train=rows, test=rows), eval_dataset=None)
+
+
+def cropped(batch):
+    return {"input_ids": [ids[:4] for ids in batch["input_ids"]]}
+
+
+TRANSFORMED = {
+    "ids": lambda tokenizer: Dataset.from_list(NUMBERED).with_transform(cropped),
+    "text to ids": lambda tokenizer: Dataset.from_dict({"text": ["to be or not to be"] * 8}).with_transform(
+        lambda batch: tokenizer(batch["text"], truncation=True, max_length=4)
+    ),
+    "text to text": lambda tokenizer: Dataset.from_dict({"written": ["to be or not to be"] * 8}).with_transform(
+        lambda batch: {"text": [text[:5] for text in batch["written"]]}
+    ),
+}
+
+
+@pytest.mark.parametrize("make_rows", TRANSFORMED.values(), ids=TRANSFORMED)
+def test_rows_are_what_a_transform_returns(tokenizer, make_rows):
+    trainer = make(tokenizer, make_rows(tokenizer))
+    for loader in (trainer.get_train_dataloader(), trainer.get_eval_dataloader()):
+        assert {length for batch in loader for length in batch["cu_seq_lens_q"].diff().tolist()} == {4}
+    trainer.train()
+
+
+def test_rows_of_a_data_set_in_arrows_format(tokenizer):
+    rows = Dataset.from_list(NUMBERED)
+    arrow, plain = (make(tokenizer, each) for each in (rows.with_format("arrow"), rows))
+    assert arrow.train().training_loss == plain.train().training_loss
+
+
+def test_columns_of_the_rows_to_evaluate_alone_reach_the_model_too(tokenizer):
+    """Joined, the rows' own positions would be replaced."""
+    rows = [row | {"position_ids": list(range(2, 2 + len(row["input_ids"])))} for row in NUMBERED]
+    trainer = make(tokenizer, NUMBERED, eval_dataset={"moved": rows, "plain": NUMBERED})
+    assert not trainer.padding_free
+    found = trainer.evaluate()
+    assert found["eval_moved_loss"] != found["eval_plain_loss"]

@@ -6,10 +6,11 @@ import logging
 
 import pytest
 import torch
+from conftest import make_bert
 from small_run import NUMBERED, make_trainer
-from transformers import DataCollatorForLanguageModeling, PrinterCallback, TrainerCallback
+from transformers import DataCollatorForLanguageModeling, DataCollatorWithPadding, PrinterCallback, TrainerCallback
 
-from mlm_recipes import DataCollatorForMaskedLM, MLMTrainer
+from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
 
 SHORT = {"max_steps": 2, "save_strategy": "no", "eval_strategy": "steps", "eval_steps": 1}
 
@@ -106,8 +107,6 @@ def test_a_micro_batch_is_not_split_for_a_loss_that_may_be_a_mean(tokenizer):
 
 
 def test_what_trains_but_does_not_evaluate_is_said(tokenizer, tiny_bert, caplog):
-    from mlm_recipes import MLMConfig
-
     def trainer(**more):
         caplog.clear()
         MLMTrainer(
@@ -196,3 +195,23 @@ def test_an_optimizer_that_evaluates_with_other_weights_is_told(tokenizer):
     trainer.optimizer = Averaging(trainer.model.parameters(), lr=0.1)
     trainer.train()
     assert told == ["train", "eval"] * 2
+
+
+def test_batches_to_train_on_without_labels_are_refused(tokenizer):
+    trainer = MLMTrainer(
+        make_bert(tokenizer), MLMConfig(use_cpu=True, max_steps=1), train_dataset=NUMBERED,
+        processing_class=tokenizer, data_collator=DataCollatorWithPadding(tokenizer),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="data_collator: DataCollatorWithPadding returned a batch with input_ids"):
+        trainer.train()
+
+
+def test_an_overridden_loss_is_added_up_over_micro_batches_which_is_said(tokenizer, caplog):
+    kind = subclass(compute_loss=passes_on("compute_loss", []))
+    with caplog.at_level(logging.WARNING):
+        make_trainer(tokenizer, NUMBERED, kind=kind, **SHORT)
+        assert "adds up" not in caplog.text
+        make_trainer(tokenizer, NUMBERED, gradient_accumulation_steps=2, **SHORT)
+        assert "adds up" not in caplog.text
+        make_trainer(tokenizer, NUMBERED, kind=kind, gradient_accumulation_steps=2, **SHORT)
+    assert "a step adds up what Mine.compute_loss returns for each micro-batch" in caplog.text
