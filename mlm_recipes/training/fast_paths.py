@@ -166,6 +166,8 @@ def can_record(args: MLMConfig, device: torch.device) -> bool:
         why = "several processes exchange their gradients during the backward pass"
     elif asked_sharding(args) or args.fp16:
         why = "DeepSpeed, FSDP and float16 decide in each step what to compute"
+    elif args.full_determinism:
+        why = "full_determinism asks for the same bits, and a replay may add up in another order than the pass itself"
     elif args.gradient_checkpointing:
         why = "gradient_checkpointing stores the state of the random numbers in each step"
     elif args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune"):

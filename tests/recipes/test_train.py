@@ -314,6 +314,7 @@ def written(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_no_verb_writes_to_a_config(written, checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_length": 32, **SHORT_EVALUATION}
     steps = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}

@@ -189,6 +189,7 @@ def other_weights(tokenizer, tmp_path_factory):
 # Models
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
     hub, client, again, offline, cut_off, files, other_weights
 ):

@@ -294,6 +294,7 @@ def test_only_the_precision_of_the_run_counts(monkeypatch, caplog):
     assert can_record(MLMConfig(use_cpu=True, bf16=True), cuda)
     assert not caplog.text
     assert not can_record(MLMConfig(use_cpu=True, bf16=False), cuda)
+    assert not can_record(MLMConfig(use_cpu=True, bf16=True, full_determinism=True), cuda)
     assert "attention pads its sequences" in caplog.text
 
 
