@@ -176,7 +176,8 @@ def test_adapting_and_pretraining_start_from_the_right_weights(checkpoint, short
     adapted = train("adapt", **values)
     assert not adapted.metrics["train"]["random_weights"]
     assert "random weights" not in str(adapted)
-    assert "forgotten: on general-english (" in " ".join(str(adapted).split())
+    # The checkpoint's weights are untrained, so there is nothing that it could forget.
+    assert "Whether anything was forgotten cannot be measured" in " ".join(str(adapted).split())
     scratch = train("adapt", from_scratch=True, vocab_size=300, **values)
     assert scratch.metrics["train"]["random_weights"]
     assert "general" not in scratch.metrics["after"]  # nothing to forget

@@ -383,7 +383,7 @@ def test_a_stream_downloads_nothing(hub, client, home):
     assert client("twice('someone/stream')") == ["hub:someone/stream", ["a", "b"], ["a", "b"]]
     assert "test.jsonl" not in hub.fetched
     assert not list((home / "hub").glob("*stream*/blobs/*"))
-    assert "has no split 'valid'" in client("twice('someone/stream', split='valid')")
+    assert "has the splits train, test, not 'valid'" in client("twice('someone/stream', split='valid')")
 
 
 def test_a_data_set_with_another_sha256_or_cut_is_refused_and_fetched_again(hub, client, home):
@@ -457,7 +457,8 @@ def test_a_run_with_hub_ids_on_the_command_line(hub, environment, tmp_path, file
         timeout=120,
     )
     assert done.stdout.endswith("\n[2, 0]\n")
-    assert "50 to train on, 10 held out. someone/tiny-bert: 0.1M parameters, from its trained weights" in done.stdout
+    assert "50 to train on, 10 held out. The text is the column 'text'" in done.stdout
+    assert " someone/tiny-bert: 0.1M parameters, from its trained weights" in done.stdout
     metrics = json.loads((tmp_path / "runs/someone-notes/metrics.json").read_text("utf-8"))
     assert metrics["corpus"]["source"] == "hub:someone/notes"
     # The first said this, and the second nothing.

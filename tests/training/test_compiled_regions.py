@@ -24,6 +24,7 @@ from mlm_recipes.model.joined_attention import NAME, attention
 from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.training import compiled_regions
 from mlm_recipes.training.compile_choice import operations, why_not_worth_it
+from mlm_recipes.training.fast_trainer import FastTrainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's own, about torch and transformers
 
@@ -255,7 +256,7 @@ def test_a_failure_to_compile_is_said_once_and_the_run_is_not_compiled(
 
 @pytest.mark.slow
 def test_a_trial_that_does_not_fit_into_memory_takes_fewer_rows(tiny_bert, tokenizer, rows, monkeypatch, counter):
-    sizes, compute = [], MLMTrainer.compute_loss
+    sizes, compute = [], FastTrainer.compute_loss
 
     def little_memory(self, model, inputs, *args, **kwargs):
         sizes.append(len(inputs["cu_seq_lens_q"]) - 1)
@@ -263,7 +264,7 @@ def test_a_trial_that_does_not_fit_into_memory_takes_fewer_rows(tiny_bert, token
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return compute(self, model, inputs, *args, **kwargs)
 
-    monkeypatch.setattr(MLMTrainer, "compute_loss", little_memory)
+    monkeypatch.setattr(FastTrainer, "compute_loss", little_memory)  # not a loss of the caller's own
     trainer, _ = train(tiny_bert, tokenizer, rows, max_steps=1)
     assert sizes == [3, 2, 1, 3]
     assert trainer.compiled.facts["regions"] == 3
