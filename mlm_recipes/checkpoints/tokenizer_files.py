@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 #: What transformers 5 calls a tokenizer without a class of its own, and the name that 4 and 5 both know.
@@ -13,14 +12,11 @@ _NEW, _KNOWN = "TokenizersBackend", "PreTrainedTokenizerFast"
 def use_known_class(folder: Path) -> None:
     """Write into a tokenizer's configuration the class that transformers 4 knows as well; do nothing without one.
 
-    The file is replaced as a whole, so that no other process, and no kill, ever leaves or sees half of it.
+    Only the process that saves may call this: another one might read a file that is being written.
     """
     path = folder / "tokenizer_config.json"
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # transformers 5 loads it as it is
+    if not path.exists():
         return
+    config = json.loads(path.read_text("utf-8"))
     if config.get("tokenizer_class") == _NEW:
-        aside = path.with_name(f"{path.name}.{os.getpid()}")
-        aside.write_text(json.dumps(config | {"tokenizer_class": _KNOWN}, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(aside, path)
+        path.write_text(json.dumps(config | {"tokenizer_class": _KNOWN}, indent=2, ensure_ascii=False) + "\n", "utf-8")

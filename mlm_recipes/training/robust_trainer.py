@@ -82,7 +82,8 @@ class RobustTrainer(Trainer):
         super()._save(output_dir, *args, **kwargs)
         folder = Path(output_dir or str(self.args.output_dir))
         (folder / PICKLED_ARGUMENTS).unlink(missing_ok=True)
-        use_known_class(folder)
+        if self.args.should_save:  # upstream calls this in every process, and only one of them writes
+            use_known_class(folder)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         run = Path(super()._get_output_dir(trial))
