@@ -324,7 +324,7 @@ def _models(options: argparse.Namespace) -> None:
 
 def _print_values(verb: str) -> None:
     from .recipes.arguments import bundled_recipes
-    from .training.config import MLMConfig, field_names, own_fields
+    from .training.config import MLMConfig, described_fields, field_names, own_fields
 
     recipe = f"a YAML file, a run folder, or one of {', '.join(bundled_recipes())}."
     if verb == "inspect":
@@ -345,7 +345,7 @@ def _print_values(verb: str) -> None:
         print("Without RECIPE: quickstart for a built-in model, adapt for any other.")
     print("--traceback: show the traceback of an error.")
     print("Each --name value overrides the recipe's value, which overrides the default shown here:\n")
-    own, ours = own_fields(), MLMConfig.__annotations__
+    own, ours = own_fields(), described_fields()
     for name, item in own.items():
         print(f"  --{name:22} {item.metadata['help']} (default: {item.default})")
     print("\nEvery field of transformers' TrainingArguments is accepted too:\n")

@@ -11,6 +11,7 @@ FIXED = frozenset(
         "decay_bias_and_norm",
         "evaluation_seed",
         "loss_on",
+        "masking_policy",
         "mask_replace_prob",
         "mlm_probability",
         "muon",

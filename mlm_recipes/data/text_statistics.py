@@ -14,8 +14,8 @@ from tokenizers import normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from ..inspection_file import Bucket, LineShapes, Ratio, WordPieceCounts
-from ..masking.policies import special_token_ids
 from ..masking.random_keys import Ints
+from ..masking.vocabulary import special_token_ids
 from .text_to_ids import can_encode
 
 #: Upper bounds for the tokens and paragraphs of a sample, which is spread evenly over a long text.

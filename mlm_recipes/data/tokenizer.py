@@ -11,8 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, tokenization_utils_tokenizers
 
-from ..masking.policies import special_token_ids
-from ..masking.vocabulary import require_mask_token
+from ..masking.vocabulary import require_mask_token, special_token_ids
 from ..model.load_errors import explained
 from ..model.load_report import held_back
 from ..model.loading import starts_random

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..data.text_to_ids import can_encode
-from ..masking.policies import special_token_ids
+from ..masking.vocabulary import special_token_ids
 from ..model.embeddings import embedding_rows
 from ..model.evaluation_mode import evaluation_mode
 from ..model.positions import max_positions

@@ -14,16 +14,20 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 from .batch_layout import IGNORE_INDEX, joined_row
 from .collator_checks import (
     check_masking,
+    check_policy,
     check_return_tensors,
     check_seed,
     check_tokenizer,
     check_upstreams,
     refuse_never_called,
 )
+from .flat_tokens import FlatTokens
 from .loop_draws import LoopDraws, row_ids
-from .policies import choose_uniform, replace_chosen, special_token_ids
+from .policy_table import POLICIES
 from .random_keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
+from .replacement import replace_chosen
 from .row_columns import Row, as_rows, as_tensor, flat_ids, other_columns, own_labels, per_token, stacked, token_column
+from .vocabulary import special_token_ids
 
 #: The share of the tokens that evaluation masks, independent of how training masks.
 EVALUATION_SHARE = 0.15
@@ -45,6 +49,8 @@ class DataCollatorForMaskedLM:
         pad_to_multiple_of: round the padded length up to a multiple of this.
         tf_experimental_compile, whole_word_mask: must be False.
         return_tensors: must be "pt".
+        masking_policy: how tokens are chosen, a name in `mlm_recipes.masking.policy_table.POLICIES`; `token`, the
+            default, chooses each by itself.
         seed, epoch: select the masks, which are a function of seed, epoch and `example_id`. With None, the default,
             rows without an epoch get masks from torch's generator, and all others those of seed 0.
         padding: the length that rows are padded to: `longest` (the batch's longest row) or `max_length`.
@@ -109,6 +115,7 @@ class DataCollatorForMaskedLM:
     seed: int | None = None
     _: KW_ONLY
     whole_word_mask: InitVar[bool] = False
+    masking_policy: str = "token"
     padding: str = "longest"
     max_length: int | None = None
     padding_free: bool = False
@@ -126,6 +133,7 @@ class DataCollatorForMaskedLM:
         check_masking(
             self.mlm_probability, self.mask_replace_prob, self.random_replace_prob, self.padding, self.loss_on
         )
+        check_policy(self.masking_policy)
         check_seed(self.seed)
         self.seed = None if self.seed is None else int(self.seed)  # NumPy's integers overflow
         check_tokenizer(self.tokenizer)
@@ -169,6 +177,7 @@ class DataCollatorForMaskedLM:
         text can be measured too.
         """
         return self.changed(
+            masking_policy="token",
             static_masks=True,
             seed=seed,
             epoch=EVALUATION_EPOCH + draw,
@@ -223,7 +232,9 @@ class DataCollatorForMaskedLM:
         if given is not None:
             return flat, given, IGNORE_INDEX
         keys = self._keys(rows)
-        chosen = choose_uniform(maskable, keys, lengths, self.mlm_probability, self.at_least_one)
+        shares = np.full(len(lengths), self.mlm_probability)  # (batch,)
+        policy = POLICIES[self.masking_policy]
+        chosen = policy.choose(FlatTokens(flat, maskable, keys, lengths), shares, self.at_least_one)
         masked = replace_chosen(
             flat,
             chosen,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
+from .policy_table import POLICIES
 from .vocabulary import require_mask_token
 
 #: Methods of transformers' collator, which this library's does not have; a subclass's would be passed by.
@@ -47,6 +48,17 @@ def check_masking(
         raise ValueError(f"padding: received {padding!r}. Accepted: 'longest' or 'max_length'. The first wastes less.")
     if loss_on not in ("masked", "all"):
         raise ValueError(f"loss_on: received {loss_on!r}. Accepted: 'masked' (BERT's) or 'all' (the tutorial's).")
+
+
+def check_policy(name: Any) -> None:
+    """Raise ValueError for a name that no masking policy has.
+
+    >>> check_policy("token")
+    """
+    if name not in POLICIES:
+        raise ValueError(
+            f"masking_policy: received {name!r}. Accepted: {', '.join(POLICIES)}. Leave it out for token, as in BERT."
+        )
 
 
 def refuse_never_called(cls: type) -> None:

@@ -1,10 +1,13 @@
-"""A tokenizer's ids: how many there are, and whether an object is a tokenizer that can mask."""
+"""A tokenizer's ids: how many there are, which are special, and whether an object is a tokenizer that can mask."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from .random_keys import Ints
 
 
 def number_of_ids(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -18,6 +21,16 @@ def number_of_ids(tokenizer: PreTrainedTokenizerBase) -> int:
     (6, 10)
     """
     return int(max(tokenizer.get_vocab().values(), default=-1)) + 1
+
+
+def special_token_ids(tokenizer: Any) -> Ints:
+    """Return the sorted ids that are never masked and never replace a masked token.
+
+    These are the tokens with a role (CLS, SEP, PAD, UNK, MASK) and all others that were added as special, which
+    transformers' `all_special_ids` does not include.
+    """
+    added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return np.array(sorted(added | set(tokenizer.all_special_ids)), dtype=np.int64)
 
 
 #: What masking needs of a tokenizer; a class of one's own may have it too.

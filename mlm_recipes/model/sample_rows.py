@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from ..masking.policies import special_token_ids
-from ..masking.vocabulary import number_of_ids
+from ..masking.vocabulary import number_of_ids, special_token_ids
 from .embeddings import embedding_rows
 from .evaluation_mode import evaluation_mode
 

@@ -26,8 +26,8 @@ from ..evaluation.measured_text import MeasuredText
 from ..evaluation.prompts import Prompts
 from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
 from ..masking.collator import DataCollatorForMaskedLM
-from ..masking.policies import special_token_ids
 from ..masking.random_keys import Ints
+from ..masking.vocabulary import special_token_ids
 from ..metrics_file import (
     CorpusFacts,
     CutCounts,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..data.unknown_text import lost_characters
-from ..masking.policies import special_token_ids
 from ..masking.random_keys import Ints
+from ..masking.vocabulary import special_token_ids
 from ..metrics_file import LostCharacters, UnknownText
 from ..report.unknown_words import remedy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -19,6 +19,13 @@ from . import precision
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
 from .launcher import asked_sharding, take_over
+from .options.changed_defaults import ChangedDefaults
+from .options.corpus_options import CorpusOptions
+from .options.evaluation_options import EvaluationOptions
+from .options.masking_options import MaskingOptions
+from .options.model_options import ModelOptions
+from .options.optimizer_options import OptimizerOptions
+from .options.speed_options import SpeedOptions
 from .other_names import hint
 from .refused_values import check_objects, refused
 from .torchrun_restarts import rejoin_process_group
@@ -49,7 +56,17 @@ _WORKERS_ON_CUDA = 2
 
 
 @dataclass
-class MLMConfig(TrainingArguments):
+class MLMConfig(  # type: ignore[misc]  # three values accept more than in TrainingArguments
+    # A dataclass has the fields of its last base first.
+    ChangedDefaults,
+    EvaluationOptions,
+    OptimizerOptions,
+    SpeedOptions,
+    MaskingOptions,
+    ModelOptions,
+    CorpusOptions,
+    TrainingArguments,
+):
     """All of transformers' TrainingArguments, and the values that masked-language modelling needs in addition.
 
     Raises: ValueError from the constructor, for a value that is out of range; UnknownNameError, a ValueError and a
@@ -59,340 +76,6 @@ class MLMConfig(TrainingArguments):
     >>> config.corpus, config.model, config.mlm_probability
     ('meditations', 'mini', 0.2)
     """
-
-    # Corpus
-    corpus: str = field(
-        default="meditations",
-        metadata={
-            "help": "The text to train on: a known corpus, a file (text, JSON lines, CSV, Parquet ...), "
-            "a folder, a quoted pattern, an http(s) URL, - for standard input, or a hub id owner/name."
-        },
-    )
-    text_column: str | None = field(
-        default=None,
-        metadata={
-            "help": "The column of a table that contains the text, or a path such as data.paragraphs.context; by "
-            "default it is chosen if that is clear, and the run says which."
-        },
-    )
-    sample_by: str = field(
-        default="auto",
-        metadata={
-            "help": "How a text file is divided into paragraphs: line (each line is one), paragraph (separated by "
-            "blank lines), document (the whole file is one), or auto (paragraph if lines are wrapped, otherwise line)."
-        },
-    )
-    encoding: str = field(default="utf-8", metadata={"help": "The encoding of text files, such as cp1252 or utf-16."})
-    encoding_errors: str = field(
-        default="strict",
-        metadata={"help": "What to do with invalid bytes: strict (stop), or replace (replace and count them)."},
-    )
-    corpus_config: str | None = field(default=None, metadata={"help": "The configuration of a hub data set."})
-    corpus_split: str | None = field(
-        default=None, metadata={"help": "The split to train on, of a hub data set or a folder."}
-    )
-    corpus_revision: str | None = field(
-        default=None,
-        metadata={"help": "A branch, tag or commit of a hub data set, so that it cannot change between runs."},
-    )
-    corpus_sha256: str | None = field(
-        default=None,
-        metadata={
-            "help": "The expected SHA-256 of a corpus at an http(s) URL; a file with a different one is refused."
-        },
-    )
-    deduplicate: str = field(
-        default="none",
-        metadata={
-            "help": "Remove duplicate paragraphs, keeping the first: none, exact, or near (near duplicates too)."
-        },
-    )
-    validation_fraction: float = field(
-        default=0.1, metadata={"help": "The share of the paragraphs that is held out and never trained on."}
-    )
-    max_eval_samples: int = field(
-        default=2_000,
-        metadata={
-            "help": "The most distinct paragraphs of a text that are measured; more would hardly improve the result."
-        },
-    )
-    validation_corpus: str | None = field(
-        default=None,
-        metadata={
-            "help": "A text to hold out completely, named in the same ways as corpus; by default a share of the corpus."
-        },
-    )
-    streaming: bool = field(
-        default=False,
-        metadata={"help": "Read the text block by block while training, for a text too large to tokenize beforehand."},
-    )
-    stream_buffer: int = field(
-        default=10_000,
-        metadata={"help": "With streaming: the number of paragraphs that are held in memory and shuffled together."},
-    )
-    # Model
-    model: str = field(
-        default="mini", metadata={"help": "A built-in model, a local folder, or a hub id of a masked-language model."}
-    )
-    model_revision: str | None = field(
-        default=None,
-        metadata={"help": "A branch, tag or commit of a hub model, so that it cannot change between runs."},
-    )
-    tokenizer: str | None = field(
-        default=None,
-        metadata={
-            "help": "A tokenizer from elsewhere: a folder, or a hub id. By default the model's own; for random "
-            "weights, one that is trained on the corpus."
-        },
-    )
-    tokenizer_revision: str | None = field(
-        default=None,
-        metadata={"help": "A branch, tag or commit of the tokenizer's hub id, so that it cannot change between runs."},
-    )
-    trust_remote_code: str | None = field(
-        default=None,
-        metadata={
-            "help": "The name of the only model (or tokenizer) whose own code may be run; a recipe cannot set it."
-        },
-    )
-    from_scratch: bool = field(
-        default=False,
-        metadata={
-            "help": "Start from random weights in the model's shape, and train a tokenizer on the corpus unless one is "
-            "given."
-        },
-    )
-    vocab_size: int = field(
-        default=8192, metadata={"help": "The largest vocabulary of a tokenizer that is trained on the corpus."}
-    )
-    max_length: int | None = field(
-        default=None,
-        metadata={
-            "help": "The most tokens in a row; by default 512, or the number of the model's positions if that is lower."
-        },
-    )
-    long_text: str = field(
-        default="split",
-        metadata={
-            "help": "What to do with a paragraph longer than max_length: split it into rows at the ends of sentences, "
-            "or truncate it (as in the tutorial)."
-        },
-    )
-    stride: int = field(
-        default=0,
-        metadata={"help": "The number of tokens that a row of a split paragraph repeats from the row before it."},
-    )
-    num_proc: int | None = field(
-        default=None, metadata={"help": "The number of processes that tokenize; by default one."}
-    )
-    packing: bool = field(
-        default=False,
-        metadata={
-            "help": "Join paragraphs end to end and split them into rows of max_length tokens; no text is discarded."
-        },
-    )
-    # Masking
-    mlm_probability: float = field(
-        default=0.15, metadata={"help": "The share of the tokens that is masked, above 0 and at most 1."}
-    )
-    mask_replace_prob: float = field(
-        default=1.0, metadata={"help": "The share of the masked tokens that [MASK] replaces."}
-    )
-    random_replace_prob: float = field(
-        default=0.0, metadata={"help": "The share of the masked tokens that a random token replaces."}
-    )
-    loss_on: str = field(
-        default="masked",
-        metadata={"help": "The tokens that the loss is computed on: masked (as in BERT) or all (as in the tutorial)."},
-    )
-    static_masks: bool = field(
-        default=False, metadata={"help": "Draw each paragraph's masks once, instead of again in every epoch."}
-    )
-    padding: str = field(
-        default="longest",
-        metadata={"help": "The length that rows are padded to: longest (the batch's longest row) or max_length."},
-    )
-    pad_to_multiple_of: int | None = field(
-        default=None, metadata={"help": "Round the padded length up to a multiple of this."}
-    )
-    # Time
-    train_minutes: float | None = field(
-        default=None,
-        metadata={
-            "help": "The minutes that training may take: a few steps are timed, and max_steps is set to the number "
-            "that fits, at most the max_steps given. num_train_epochs is then ignored. Only for `train`."
-        },
-    )
-    # Speed
-    padding_free: bool = field(
-        default=True,
-        metadata={"help": "Join a batch's rows into one instead of padding them; the loss is the same."},
-    )
-    sparse_prediction: bool = field(
-        default=True, metadata={"help": "Compute the vocabulary head at masked positions only; the loss is the same."}
-    )
-    cuda_graphs: bool = field(
-        default=True,
-        metadata={
-            "help": "On a CUDA GPU, replay the kernels of small steps, since starting them takes longer than computing "
-            "them; batches are filled up to one of few shapes. The result is the same, without dropout."
-        },
-    )
-    bf16: bool | None = field(  # type: ignore[assignment]
-        default=None,
-        metadata={
-            "help": "Use bfloat16 autocast; by default only if the hardware is fast at it. With false, everything is "
-            "computed in float32.",
-            **{"nargs": "?", "const": True},  # so that the flag without a value means true, as it does upstream
-        },
-    )
-    bf16_residual: bool = field(
-        default=False,
-        metadata={
-            "help": "With bf16: LayerNorm and the sums of the residual connections are computed in bfloat16 too; a "
-            "step is faster on a GPU, the loss differs by rounding."
-        },
-    )
-    torch_compile: str = field(  # type: ignore[assignment]  # argparse takes no bool | str; __post_init__ makes it one
-        default="auto",
-        metadata={
-            "help": "Compile the model's layers and its head while training: true, false, or auto (on CUDA, if the run "
-            "is long enough to earn the time it takes).",
-            **{"nargs": "?", "const": "true"},
-        },
-    )
-    # Optimizer
-    decay_bias_and_norm: bool = field(
-        default=False,
-        metadata={
-            "help": "Apply weight decay to biases and normalisation weights too, as AdamW(model.parameters()) does."
-        },
-    )
-    muon: bool = field(
-        default=False,
-        metadata={
-            "help": "Use Muon for the matrices inside the model and AdamW for the rest; it helps a model that starts "
-            "from random weights."
-        },
-    )
-    # Safety
-    on_nonfinite: str = field(
-        default="stop",
-        metadata={
-            "help": "What to do if a loss or gradient is NaN or infinite: stop the run before the update, or skip the "
-            "step."
-        },
-    )
-    max_skipped_steps: int = field(
-        default=10, metadata={"help": "With on_nonfinite skip: the most steps that a run skips before it stops."}
-    )
-    # Early stopping
-    early_stopping_patience: int | None = field(
-        default=None,
-        metadata={
-            "help": "Stop training after this many evaluations without an improvement of metric_for_best_model (by "
-            "default the loss); needs eval_strategy. load_best_model_at_end then loads the best model."
-        },
-    )
-    early_stopping_threshold: float = field(
-        default=0.0,
-        metadata={"help": "By how much the measure must improve on its best value for an evaluation to count as one."},
-    )
-    # Evaluation and run
-    evaluation_seed: int = field(
-        default=0,
-        metadata={
-            "help": "The seed that decides which paragraphs are held out and which of their tokens are masked; use the "
-            "same one to compare runs."
-        },
-    )
-    general_corpus: str = field(
-        default="general-english",
-        metadata={
-            "help": "A text in ordinary language that is measured before and after training, to show what the model "
-            "has forgotten; `none` turns this off."
-        },
-    )
-    prompts: str | None = field(
-        default=None,
-        metadata={
-            "help": "A text file with one sentence per line and one [MASK] in each, which the model fills before and "
-            "after training. By default, the prompts are those from the held-out text that change most."
-        },
-    )
-    eval_draws: int = field(
-        default=5,
-        metadata={
-            "help": "How many times the held-out text is measured, each time with different masks, at most; a large "
-            "text needs fewer."
-        },
-    )
-    pseudo_perplexity_tokens: int = field(
-        default=65_536,
-        metadata={
-            "help": "About how many positions may be computed for pseudo-perplexity, which masks a sample of the "
-            "held-out tokens one at a time. Half of it for ordinary language."
-        },
-    )
-    prompts_compared: int = field(
-        default=100,
-        metadata={"help": "The number of words of the held-out text from which the prompts shown are chosen."},
-    )
-    overwrite: bool = field(default=False, metadata={"help": "Allow output_dir to contain a finished run."})
-    change_on_resume: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "With resume_from_checkpoint: the names of values that may differ from the checkpoint's, such as "
-            "learning_rate max_steps."
-        },
-    )
-
-    # Values whose default in transformers does not suit this library.
-    per_device_train_batch_size: int = field(
-        default=16, metadata={"help": "The number of rows per device in a training step."}
-    )
-    per_device_eval_batch_size: int = field(
-        default=16, metadata={"help": "The number of rows per device in an evaluation step."}
-    )
-    logging_steps: float = field(default=1, metadata={"help": "The number of steps between two logged losses."})
-    dataloader_num_workers: int | None = field(  # type: ignore[assignment]
-        default=None,
-        metadata={
-            "help": "The number of processes that prepare batches; by default 0 on a CPU and for a stream, and 2 on a "
-            "CUDA GPU, which they keep supplied for the whole run."
-        },
-    )
-    logging_nan_inf_filter: bool = field(
-        default=False,
-        metadata={
-            "help": "Has no effect on the logged loss, which leaves skipped steps out (on_nonfinite); if true, every "
-            "micro-batch waits for its loss."
-        },
-    )
-    disable_tqdm: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Show no bar and no lines of progress; evaluations are still shown, one line each, unless "
-            "log_level is error or critical."
-        },
-    )
-    restore_callback_states_from_checkpoint: bool = field(
-        default=False,
-        metadata={
-            "help": "Has no effect: what callbacks remember is always restored, so that a resumed run stops early when "
-            "the uninterrupted one does."
-        },
-    )
-    resume_from_checkpoint: str | None = field(
-        default=None,
-        metadata={
-            "help": "Resume a run: true (from its newest checkpoint), a run folder, a checkpoint folder, or auto "
-            "(resume the run if it was started before, otherwise start it)."
-        },
-    )
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Must be false, since the collator needs example_id."}
-    )
 
     def __new__(cls, *args: Any, **values: Any) -> MLMConfig:
         """Refuse an unknown name with what to write instead, before Python refuses it without."""
@@ -458,7 +141,7 @@ class MLMConfig(TrainingArguments):
     def masking(self) -> dict[str, Any]:
         """Return the keyword arguments of DataCollatorForMaskedLM that this config sets."""
         names = ("mlm_probability", "mask_replace_prob", "random_replace_prob", "padding", "pad_to_multiple_of")
-        return {name: getattr(self, name) for name in (*names, "loss_on", "static_masks", "seed")}
+        return {name: getattr(self, name) for name in (*names, "masking_policy", "loss_on", "static_masks", "seed")}
 
     def start(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_model` that describe a run's start."""
@@ -497,6 +180,16 @@ class MLMConfig(TrainingArguments):
 def field_names() -> tuple[str, ...]:
     """Return the sorted names of all values that a recipe may set."""
     return tuple(sorted(item.name for item in dataclasses.fields(MLMConfig) if item.init))
+
+
+def described_fields() -> set[str]:
+    """Return the names of the fields that this library describes: its own, and those whose default it changes.
+
+    >>> "corpus" in described_fields(), "logging_steps" in described_fields(), "adam_beta1" in described_fields()
+    (True, True, False)
+    """
+    groups = [base for base in MLMConfig.__bases__ if base is not TrainingArguments]
+    return {item.name for group in groups for item in dataclasses.fields(group)}
 
 
 def own_fields() -> dict[str, dataclasses.Field[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..masking.collator_checks import check_masking
+from ..masking.collator_checks import check_masking, check_policy
 from ..sources.remote_code import require_name
 from .best_model import check_asked
 from .example_order import STRATEGIES
@@ -46,6 +46,7 @@ def check(config: Any) -> None:
         config.padding,
         config.loss_on,
     )
+    check_policy(config.masking_policy)
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name}: received {getattr(config, name)}. Accepted: 1 or more. BERT's tutorial uses 16.")

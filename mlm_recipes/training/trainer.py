@@ -57,6 +57,9 @@ _NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_ve
 _NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
 _NOT_MASKING |= {"columns"}
 
+#: Fields of a collator that earlier checkpoints lack. They are compared only if they differ from their default.
+_LATER = {"masking_policy"}
+
 
 class MLMTrainer(EvaluatingTrainer):
     """Train a masked-language model; Trainer and accelerate manage the loop, the devices and the optimizer.
@@ -244,7 +247,11 @@ class MLMTrainer(EvaluatingTrainer):
                 text["training labels"] = fingerprint(rows, ids="labels")
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):
-            rule = {item.name: getattr(collator, item.name) for item in fields(collator)}
+            rule = {
+                item.name: value
+                for item in fields(collator)
+                if (value := getattr(collator, item.name)) != item.default or item.name not in _LATER
+            }
             masking = {name: value for name, value in rule.items() if name not in _NOT_MASKING}
             masking["seed"] = collator.seed or 0  # what None means for rows that name their epoch
             masking |= {"collator": _lasting_name(type(collator))}

@@ -8,7 +8,7 @@ from same_run import loss_bound
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer, tokenize
 from mlm_recipes.evaluation.measured_text import MeasuredText, change, draws_for, gain
 from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
-from mlm_recipes.masking.policies import special_token_ids
+from mlm_recipes.masking.vocabulary import special_token_ids
 
 #: Which of sixty tokens are masked in draws 0 and 1.
 GOLDEN = [[23, 47, 51, 52], [4, 6, 9, 14, 27, 43, 46, 52]]

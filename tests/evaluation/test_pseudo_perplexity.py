@@ -9,7 +9,7 @@ from same_run import loss_bound
 from mlm_recipes import DataCollatorForMaskedLM
 from mlm_recipes.evaluation.pseudo_perplexity import mask_alone
 from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
-from mlm_recipes.masking.policies import special_token_ids
+from mlm_recipes.masking.vocabulary import special_token_ids
 
 
 @pytest.fixture

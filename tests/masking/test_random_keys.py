@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlm_recipes.masking.policies import choose_uniform, replace_chosen
 from mlm_recipes.masking.random_keys import CHOOSE, EVALUATION_EPOCH, RANDOM_TOKEN, REPLACE, draw, sequence_keys
 
 seeds = st.integers(-(2**63), 2**64 - 1)
@@ -60,35 +59,3 @@ def test_neighbouring_positions_are_independent():
     numbers = draw(sequence_keys(3, 5, [7]), np.array([20_000]), CHOOSE)
     for lag in (1, 2, 3):
         assert abs(np.corrcoef(numbers[:-lag], numbers[lag:])[0, 1]) < 0.03
-
-
-def test_choose_uniform_takes_the_given_share_and_no_special_token():
-    maskable = np.arange(100_000) % 5 != 0
-    chosen = choose_uniform(maskable, sequence_keys(0, 0, [0]), np.array([100_000]), 0.15)
-    assert not chosen[~maskable].any()
-    assert abs(chosen[maskable].mean() - 0.15) < 0.005
-
-
-@pytest.mark.parametrize(("mask", "at_random"), [(0.8, 0.1), (0.0, 1.0), (0.5, 0.0), (1.0, 0.0), (0.0, 0.0)])
-def test_replace_chosen_keeps_its_shares(mask, at_random):
-    n = 100_000
-    input_ids, chosen = np.full(n, 7), np.arange(n) % 2 == 0
-    ordinary = np.arange(1000, 1500)
-    replaced = replace_chosen(
-        input_ids,
-        chosen,
-        sequence_keys(0, 0, [0]),
-        np.array([n]),
-        mask_token_id=103,
-        ordinary_token_ids=ordinary,
-        mask_replace_prob=mask,
-        random_replace_prob=at_random,
-    )
-    assert (replaced[~chosen] == 7).all()
-    assert (input_ids == 7).all()  # the caller's array is unchanged
-    got = replaced[chosen]
-    assert abs((got == 103).mean() - mask) < 0.01
-    assert abs(np.isin(got, ordinary).mean() - at_random) < 0.01
-    assert abs((got == 7).mean() - (1 - mask - at_random)) < 0.01
-    if at_random == 1.0:
-        assert set(got) == set(ordinary)  # the whole vocabulary, including the first and the last token

@@ -1,0 +1,1 @@
+"""Masking policies: each file has one way to choose the tokens that are masked."""

@@ -1,0 +1,1 @@
+"""The values of MLMConfig, a group in each file."""

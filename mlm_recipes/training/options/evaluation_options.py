@@ -1,0 +1,58 @@
+"""`EvaluationOptions`: a group of the values of MLMConfig."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class EvaluationOptions:
+    """What is measured before and after training, and the run's folder."""
+
+    evaluation_seed: int = field(
+        default=0,
+        metadata={
+            "help": "The seed that decides which paragraphs are held out and which of their tokens are masked; use the "
+            "same one to compare runs."
+        },
+    )
+    general_corpus: str = field(
+        default="general-english",
+        metadata={
+            "help": "A text in ordinary language that is measured before and after training, to show what the model "
+            "has forgotten; `none` turns this off."
+        },
+    )
+    prompts: str | None = field(
+        default=None,
+        metadata={
+            "help": "A text file with one sentence per line and one [MASK] in each, which the model fills before and "
+            "after training. By default, the prompts are those from the held-out text that change most."
+        },
+    )
+    eval_draws: int = field(
+        default=5,
+        metadata={
+            "help": "How many times the held-out text is measured, each time with different masks, at most; a large "
+            "text needs fewer."
+        },
+    )
+    pseudo_perplexity_tokens: int = field(
+        default=65_536,
+        metadata={
+            "help": "About how many positions may be computed for pseudo-perplexity, which masks a sample of the "
+            "held-out tokens one at a time. Half of it for ordinary language."
+        },
+    )
+    prompts_compared: int = field(
+        default=100,
+        metadata={"help": "The number of words of the held-out text from which the prompts shown are chosen."},
+    )
+    overwrite: bool = field(default=False, metadata={"help": "Allow output_dir to contain a finished run."})
+    change_on_resume: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "With resume_from_checkpoint: the names of values that may differ from the checkpoint's, such as "
+            "learning_rate max_steps."
+        },
+    )

@@ -1,0 +1,37 @@
+"""`MaskingOptions`: a group of the values of MLMConfig."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class MaskingOptions:
+    """Which tokens are masked, and what the loss is computed on."""
+
+    mlm_probability: float = field(
+        default=0.15, metadata={"help": "The share of the tokens that is masked, above 0 and at most 1."}
+    )
+    masking_policy: str = field(
+        default="token", metadata={"help": "How tokens are chosen: token (each by itself, as in BERT)."}
+    )
+    mask_replace_prob: float = field(
+        default=1.0, metadata={"help": "The share of the masked tokens that [MASK] replaces."}
+    )
+    random_replace_prob: float = field(
+        default=0.0, metadata={"help": "The share of the masked tokens that a random token replaces."}
+    )
+    loss_on: str = field(
+        default="masked",
+        metadata={"help": "The tokens that the loss is computed on: masked (as in BERT) or all (as in the tutorial)."},
+    )
+    static_masks: bool = field(
+        default=False, metadata={"help": "Draw each paragraph's masks once, instead of again in every epoch."}
+    )
+    padding: str = field(
+        default="longest",
+        metadata={"help": "The length that rows are padded to: longest (the batch's longest row) or max_length."},
+    )
+    pad_to_multiple_of: int | None = field(
+        default=None, metadata={"help": "Round the padded length up to a multiple of this."}
+    )

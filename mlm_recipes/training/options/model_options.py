@@ -1,0 +1,71 @@
+"""`ModelOptions`: a group of the values of MLMConfig."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class ModelOptions:
+    """Which model and tokenizer a run starts from, and how text becomes rows."""
+
+    model: str = field(
+        default="mini", metadata={"help": "A built-in model, a local folder, or a hub id of a masked-language model."}
+    )
+    model_revision: str | None = field(
+        default=None,
+        metadata={"help": "A branch, tag or commit of a hub model, so that it cannot change between runs."},
+    )
+    tokenizer: str | None = field(
+        default=None,
+        metadata={
+            "help": "A tokenizer from elsewhere: a folder, or a hub id. By default the model's own; for random "
+            "weights, one that is trained on the corpus."
+        },
+    )
+    tokenizer_revision: str | None = field(
+        default=None,
+        metadata={"help": "A branch, tag or commit of the tokenizer's hub id, so that it cannot change between runs."},
+    )
+    trust_remote_code: str | None = field(
+        default=None,
+        metadata={
+            "help": "The name of the only model (or tokenizer) whose own code may be run; a recipe cannot set it."
+        },
+    )
+    from_scratch: bool = field(
+        default=False,
+        metadata={
+            "help": "Start from random weights in the model's shape, and train a tokenizer on the corpus unless one is "
+            "given."
+        },
+    )
+    vocab_size: int = field(
+        default=8192, metadata={"help": "The largest vocabulary of a tokenizer that is trained on the corpus."}
+    )
+    max_length: int | None = field(
+        default=None,
+        metadata={
+            "help": "The most tokens in a row; by default 512, or the number of the model's positions if that is lower."
+        },
+    )
+    long_text: str = field(
+        default="split",
+        metadata={
+            "help": "What to do with a paragraph longer than max_length: split it into rows at the ends of sentences, "
+            "or truncate it (as in the tutorial)."
+        },
+    )
+    stride: int = field(
+        default=0,
+        metadata={"help": "The number of tokens that a row of a split paragraph repeats from the row before it."},
+    )
+    num_proc: int | None = field(
+        default=None, metadata={"help": "The number of processes that tokenize; by default one."}
+    )
+    packing: bool = field(
+        default=False,
+        metadata={
+            "help": "Join paragraphs end to end and split them into rows of max_length tokens; no text is discarded."
+        },
+    )
