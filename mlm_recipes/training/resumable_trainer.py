@@ -23,6 +23,7 @@ from ..data.rows_of_epoch import AllBut, RowsOfEpoch
 from ..data.streams import START, TextStream, TokenRow, blocks
 from ..masking.collator import DataCollatorForMaskedLM
 from ..metrics_file import Resumed
+from ..model.renamed_weights import load_renamed
 from .best_model import check_early_stopping_callbacks, name_best
 from .callback_states import restore_states
 from .config import MLMConfig
@@ -53,6 +54,7 @@ class ResumableTrainer(GuardedTrainer, ABC):
         self._stream = StreamState()
         self._stream_start = START
         self._train_loader: Any = None
+        self._absent: list[str] = []  # weights that were not in a checkpoint by their names
         self.add_callback(self._step_seeds)
         self.add_callback(self._contract)
         if isinstance(self.train_dataset, TextStream):
@@ -187,12 +189,26 @@ class ResumableTrainer(GuardedTrainer, ABC):
         ours = (ResumeContract, SkippedSteps, StreamState)  # each reads its own state
         restore_states(self.callback_handler.callbacks, cast(Any, self.state.stateful_callbacks), ours)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_renamed(self.model if model is None else model, resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._load_renamed(self.model, str(self.state.best_model_checkpoint))
+
+    def _load_renamed(self, model: Any, checkpoint: str) -> None:
+        absent, self._absent = self._absent, []
+        if absent:
+            load_renamed(model, checkpoint, absent)
+
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # A tied weight is stored once, under its other name; upstream reports it missing at every resume
         # (https://github.com/huggingface/transformers/issues/27972).
         tied = getattr(self.model, "all_tied_weights_keys", {})
-        missing = [name for name in load_result.missing_keys if name not in tied]
-        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+        self._absent = [name for name in load_result.missing_keys if name not in tied]
+        if not self._absent:
+            super()._issue_warnings_after_load(load_result._replace(missing_keys=[]))
 
     def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
         """Return the training batches, in an order that is a function of the seed and the global batch size."""

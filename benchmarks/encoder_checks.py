@@ -1,0 +1,189 @@
+"""What is asked of an encoder, each question by training it on a few paragraphs of the bundled corpus."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from encoder_configs import small_config
+from transformers import AutoModelForMaskedLM, set_seed
+
+from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, train_tokenizer
+from mlm_recipes.data.rows import tokenize
+from mlm_recipes.model.loading import load_model
+
+#: Rows, and tokens of each at most.
+_ROWS, _LENGTH = 16, 48
+_STEPS = 4
+
+
+def _rows_and_tokenizer() -> tuple[Any, Any]:
+    rows = load_corpus("meditations")["validation"]
+    tokenizer = train_tokenizer(rows["text"], vocab_size=300)
+    return tokenize(rows.select(range(_ROWS)), tokenizer, max_length=_LENGTH, long_text="truncate"), tokenizer
+
+
+class Encoder:
+    """A small encoder with random weights, and what is trained on."""
+
+    def __init__(self, model_type: str) -> None:
+        self.model_type = model_type
+        self.rows, self.tokenizer = _rows_and_tokenizer()
+
+    def model(self, dropout: bool = False) -> Any:
+        """Build the model as `--from_scratch` does."""
+        set_seed(0)
+        with tempfile.TemporaryDirectory() as folder:
+            small_config(self.model_type, dropout).save_pretrained(folder)
+            return load_model(folder, self.tokenizer, from_scratch=True)
+
+    def trainer(self, folder: str, dropout: bool = False, **values: Any) -> MLMTrainer:
+        """Return a trainer of a new model."""
+        usual = {"max_steps": _STEPS, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "bf16": False}
+        args = MLMConfig(
+            output_dir=folder, use_cpu=True, disable_tqdm=True, **(usual | {"save_strategy": "no"} | values)
+        )
+        return MLMTrainer(
+            self.model(dropout), args=args, train_dataset=self.rows, eval_dataset=self.rows,
+            processing_class=self.tokenizer,
+        )  # fmt: skip
+
+
+def _losses(trainer: MLMTrainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def trains(encoder: Encoder, folder: str) -> str:
+    """Train, evaluate, save and load again."""
+    trainer = encoder.trainer(folder)
+    trainer.train()
+    found = trainer.evaluate()["eval_loss"]
+    assert torch.isfinite(torch.tensor([*_losses(trainer), found])).all(), "a loss is not finite"
+    trainer.save_model(folder)
+    again = AutoModelForMaskedLM.from_pretrained(folder)
+    for name, weight in trainer.model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), f"{name} was not saved"
+    return "yes"
+
+
+def padding_free(encoder: Encoder, folder: str) -> str:
+    """Join a batch's rows; the loss must be that of padded rows."""
+    joined, padded = encoder.trainer(folder), encoder.trainer(folder, padding_free=False)
+    if not joined.padding_free:
+        return "no"
+    joined.train()
+    padded.train()
+    for one, other in zip(_losses(joined), _losses(padded), strict=True):
+        assert abs(one - other) < 1e-4 * other, f"losses {one} and {other}"
+    return "yes"
+
+
+def sparse_prediction(encoder: Encoder, folder: str) -> str:
+    """Compute the head at masked positions only; the loss must be that of all positions."""
+    sparse, dense = encoder.trainer(folder), encoder.trainer(folder, sparse_prediction=False)
+    if not sparse.sparse_prediction:
+        return "no"
+    sparse.train()
+    dense.train()
+    for one, other in zip(_losses(sparse), _losses(dense), strict=True):
+        assert abs(one - other) < 1e-4 * other, f"losses {one} and {other}"
+    return "yes"
+
+
+def whole_word(encoder: Encoder, folder: str) -> str:
+    """Mask whole words."""
+    trainer = encoder.trainer(folder, masking_policy="whole_word")
+    trainer.train()
+    assert torch.isfinite(torch.tensor(_losses(trainer))).all(), "a loss is not finite"
+    return "yes"
+
+
+def resume(encoder: Encoder, folder: str) -> str:
+    """Resume from the middle, with dropout: every weight must be that of the uninterrupted run, bit for bit."""
+    values = {"save_strategy": "steps", "save_steps": 2, "dropout": True}
+    whole, resumed = encoder.trainer(f"{folder}/a", **values), encoder.trainer(f"{folder}/b", **values)
+    whole.train()
+    resumed.train(resume_from_checkpoint=f"{folder}/a/checkpoint-2")
+    for (name, one), other in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other), f"{name} differs"
+    return "yes"
+
+
+def two_processes(encoder: Encoder, folder: str) -> str:
+    """Train in two processes; each step's loss must be that of one process."""
+    alone = encoder.trainer(folder)
+    alone.train()
+    found = Path(folder) / "losses.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
+    done = subprocess.run(
+        [*command, encoder.model_type, folder, str(found)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if "Error" in line]
+    assert done.returncode == 0, said[0].split("]:")[-1].strip() if said else f"exit code {done.returncode}"
+    for one, other in zip(_losses(alone), json.loads(found.read_text("utf-8")), strict=True):
+        assert abs(one - other) < 1e-4 * one, f"losses {one} and {other}"
+    return "yes"
+
+
+def lora(encoder: Encoder, folder: str) -> str:
+    """Train with LoRA: only the adapter changes."""
+    if importlib.util.find_spec("peft") is None:
+        return "not asked: peft is not installed"
+    trainer = encoder.trainer(folder, peft="lora")
+    trainer.train()
+    assert torch.isfinite(torch.tensor(_losses(trainer))).all(), "a loss is not finite"
+    return "yes"
+
+
+#: The columns of the table, and what answers each.
+CHECKS: dict[str, Callable[[Encoder, str], str]] = {
+    "trains": trains,
+    "padding_free": padding_free,
+    "sparse_prediction": sparse_prediction,
+    "whole_word": whole_word,
+    "exact resume": resume,
+    "two processes": two_processes,
+    "LoRA": lora,
+}
+
+
+def check(model_type: str) -> dict[str, str]:
+    """Return an answer for each column: `yes`, `no`, or `no: ` and the reason."""
+    encoder = Encoder(model_type)
+    try:
+        encoder.model()
+    except Exception as error:
+        return {"built": f"no: {_first_line(error)}"}
+    answers = {}
+    for name, asked in CHECKS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                answers[name] = asked(encoder, folder)
+            except Exception as error:  # whatever a model's code raises is the answer
+                answers[name] = f"no: {_first_line(error)}"
+        if name == "trains" and answers[name] != "yes":
+            break
+    return answers
+
+
+def _first_line(error: Exception) -> str:
+    lines = [*filter(None, str(error).splitlines()), type(error).__name__]
+    return lines[0][:200]
+
+
+if __name__ == "__main__":  # one of two processes
+    named, place, into = sys.argv[1:]
+    one_of_two = Encoder(named).trainer(place, per_device_train_batch_size=2)
+    one_of_two.train()
+    if one_of_two.is_world_process_zero():
+        Path(into).write_text(json.dumps(_losses(one_of_two)), encoding="utf-8")
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,80 @@
+"""Which encoders of the installed transformers can be trained, and what works with each: `make models`.
+
+Every class that AutoModelForMaskedLM knows is built small, with random weights, and asked in a process of its own, by
+this library's own loader and trainer. The table goes to benchmarks/results and, as Markdown, to the terminal;
+docs/encoders.md shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from encoder_checks import CHECKS, check
+from encoder_configs import masked_lm_types
+from result_file import add_output_argument, write_result
+
+#: Seconds that one encoder may take.
+_LIMIT = 300
+
+
+def ask(model_type: str) -> dict[str, str]:
+    """Return the answers for one encoder, found out in a process of its own, which may crash or hang."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder) / "answers.json"
+        command = [sys.executable, __file__, "--only", model_type, "--into", str(found)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT)
+        except subprocess.TimeoutExpired:
+            return {"built": f"no: it took more than {_LIMIT} seconds"}
+        if not found.exists():
+            return {"built": f"no: the process ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"}
+        answers: dict[str, str] = json.loads(found.read_text("utf-8"))
+        return answers
+
+
+def table(rows: dict[str, dict[str, str]]) -> str:
+    """Return the answers as a Markdown table; the reasons of a `no` are listed below it."""
+    lines = [f"| encoder | {' | '.join(CHECKS)} |", f"|---|{'---|' * len(CHECKS)}"]
+    for name, row in rows.items():
+        cells = [row.get(column, "").split(":")[0] for column in CHECKS]
+        lines.append(
+            f"| {name} | {' | '.join(cells)} |" if "built" not in row else f"| {name} | {' | ' * len(CHECKS)}|"
+        )
+    reasons = [
+        f"- {name}, {column}: {why}"
+        for name, row in rows.items()
+        for column, answer in row.items()
+        if (why := answer.partition(": ")[2])
+    ]
+    return "\n".join([*lines, "", *reasons])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", metavar="TYPE", help="a model_type, such as bert; may be repeated")
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
+    add_output_argument(parser)
+    options = parser.parse_args()
+    if options.into is not None:
+        options.into.write_text(json.dumps(check(options.only[0])), encoding="utf-8")
+        return
+    rows: dict[str, dict[str, str]] = {}
+    for model_type in options.only or masked_lm_types():
+        started = time.monotonic()
+        rows[model_type] = ask(model_type)
+        print(f"{model_type:22} {time.monotonic() - started:4.0f} s  {rows[model_type]}", flush=True)
+    print(table(rows))
+    if options.only is None:
+        measured: dict[str, Any] = {"rows": rows}
+        write_result(options.output, "encoders", measured)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Which way to mask, and which way to adapt, learns most in equal time.
+
+`policies.py pretrain --text novels.txt --held-out held_out.txt` trains `mini-random`, with mini's vocabulary, for equal
+time under each policy, probability and schedule. `policies.py adapt --text a.txt --text b.txt` adapts `mini` for a
+minute under each method. `--only NAME` runs some of them.
+
+Equal time is a number of steps: before anything is trained, each method's steps are timed turn by turn with the others,
+and the time is divided by the median, so that a disturbance during a run changes no result. Every model is measured on
+the same masked tokens: uniform, 15%, frozen, and one at a time for pseudo-perplexity. A difference is paired, paragraph
+by paragraph, with the first method's; its interval is a bootstrap over paragraphs, whose sums are added over the seeds.
+A run that is in the JSON already is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import datasets
+import numpy as np
+import transformers
+from policy_methods import ADAPTING, PRETRAINING
+from result_file import add_output_argument, result_path, write_result
+
+from mlm_recipes import train
+from mlm_recipes.evaluation.before_after import State
+from mlm_recipes.evaluation.paired_bootstrap import paired_changes
+from mlm_recipes.recipes.arguments import read_config
+from mlm_recipes.recipes.prepare import prepare
+from mlm_recipes.recipes.step_timing import time_steps
+
+#: Values of all runs: nothing is saved or shown, and the text is measured with one draw of masks.
+_QUIET = {"disable_tqdm": True, "save_strategy": "no", "report_to": "none", "eval_draws": 1, "max_eval_samples": 1000}
+
+
+def values_of(part: str, method: dict[str, Any], text: str, held_out: str | None) -> dict[str, Any]:
+    """Return the values of a method's run."""
+    if part == "adapt":
+        return {**_QUIET, "corpus": text, "model": "mini", "train_minutes": None, **method}
+    recipe = {"model": "mini-random", "tokenizer": "mini", "from_scratch": True, "general_corpus": "none"}
+    return {**_QUIET, **recipe, "corpus": text, "validation_corpus": held_out, **method}
+
+
+def seconds_a_step(recipe: str, methods: dict[str, dict[str, Any]], turns: int) -> dict[str, float]:
+    """Return each method's median seconds for a step, timed turn by turn."""
+    runs = {}
+    for name, values in methods.items():
+        config = read_config(recipe, values)
+        runs[name] = prepare(config)
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(turns):
+        for name, run in runs.items():
+            config = read_config(recipe, {**methods[name], "max_length": run.max_length})
+            times[name] += time_steps(copy.deepcopy(run.model), config, run.train_rows, run.tokenizer, 1, 3, quiet=True)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def measure(recipe: str, values: dict[str, Any], seed: int, steps: int, pace: float) -> dict[str, Any]:
+    """Train once; return the figures, and each paragraph's sums of nats, hits and masked tokens."""
+    states: list[State] = []
+    whole = State.of
+
+    def kept(*args: Any) -> State:
+        states.append(whole(*args))
+        return states[-1]
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(State, "of", kept):
+        metrics = train(recipe, output_dir=folder, seed=seed, max_steps=steps, **values).metrics
+    after = states[-1].held_out
+    found: dict[str, Any] = {
+        "steps": steps,
+        "seconds": metrics["train"]["seconds"],
+        "tokens_per_second": metrics["train"]["tokens"]["real"] / steps / pace,  # by the steps that were timed
+        "before": metrics["before"]["loss"],
+        "loss": metrics["after"]["loss"],
+        "accuracy": metrics["after"]["accuracy"],
+        "pseudo_perplexity": metrics["after"]["pseudo_perplexity"],
+        "sums": np.round(after.sums(after.tokens), 4).tolist(),
+    }
+    if "general" in metrics["after"]:
+        found["forgotten"] = metrics["after"]["general"]["loss"] - metrics["before"]["general"]["loss"]
+    return found
+
+
+def differences(rows: list[dict[str, Any]], first: str) -> list[dict[str, Any]]:
+    """Return, for each text and method, by how many nats a masked token it is better than the method `first`."""
+    found = []
+    for text in dict.fromkeys(row["text"] for row in rows):
+        of_text = [row for row in rows if row["text"] == text]
+        for method in dict.fromkeys(row["method"] for row in of_text):
+            pairs = [
+                (one, other)
+                for one in of_text
+                for other in of_text
+                if one["method"] == first and other["method"] == method and one["seed"] == other["seed"]
+            ]
+            if not pairs:
+                continue
+            ours, theirs = (np.sum([np.array(pair[i]["sums"]) for pair in pairs], axis=0) for i in (0, 1))
+            change = paired_changes(ours, theirs, ["loss"])["loss"]
+            mean = {
+                name: statistics.mean(pair[1][name] for pair in pairs)
+                for name in ("loss", "accuracy", "pseudo_perplexity", "forgotten", "tokens_per_second", "steps")
+                if name in pairs[0][1]
+            }
+            assert change["low"] is not None, "too few paragraphs"
+            assert change["high"] is not None, "too few paragraphs"
+            found.append(
+                {"text": text, "method": method, "seeds": len(pairs), **mean}
+                | {"better_by": -change["change"], "low": -change["high"], "high": -change["low"]}
+                | {"of_each_seed": [pair[0]["loss"] - pair[1]["loss"] for pair in pairs]}
+            )
+    return found
+
+
+def shown(row: dict[str, Any]) -> str:
+    """Return a line of the table."""
+    forgot = f"{row['forgotten']:+.3f}" if "forgotten" in row else ""
+    return (
+        f"| {row['text'][:20]} | {row['method']} | {row['loss']:.3f} | {row['better_by']:+.3f} "
+        f"({row['low']:+.3f} to {row['high']:+.3f}) | {row['accuracy']:.1%} | {row['pseudo_perplexity']:.1f} "
+        f"| {forgot} | {row['tokens_per_second']:,.0f} | {row['steps']:.0f} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("pretrain", "adapt"))
+    parser.add_argument("--text", action="append", required=True, help="a file, or a known corpus; may be repeated")
+    parser.add_argument("--held-out", help="pretrain: a text that is not trained on")
+    parser.add_argument("--minutes", type=float, default=None, help="of each run (pretrain: 2, adapt: 1)")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=3, help="how often each method's steps are timed")
+    parser.add_argument("--only", action="append", help="a method; may be repeated")
+    add_output_argument(parser)
+    options = parser.parse_args()
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    everything, recipe = (PRETRAINING, "pretrain-mini") if options.part == "pretrain" else (ADAPTING, "quickstart")
+    first = next(iter(everything))
+    methods = {name: method for name, method in everything.items() if name in (options.only or everything)}
+    minutes = options.minutes or (2.0 if options.part == "pretrain" else 1.0)
+    path = result_path(options.output, f"policies-{options.part}")
+    known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"rows": [], "seconds": {}}
+    rows, pace = known["rows"], known["seconds"]
+    for text in options.text:
+        named = Path(text).stem
+        new = [name for name in methods if f"{named} {name}" not in pace]
+        if new:
+            runs = {name: values_of(options.part, methods[name], text, options.held_out) for name in new}
+            timed = seconds_a_step(recipe, runs, options.turns)
+            pace |= {f"{named} {name}": seconds for name, seconds in timed.items()}
+    for seed in range(options.seeds):
+        for text in options.text:
+            for name, method in methods.items():
+                identity = {"text": Path(text).stem, "method": name, "seed": seed}
+                if any(identity.items() <= row.items() for row in rows):
+                    continue
+                seconds = pace[f"{identity['text']} {name}"]
+                steps = max(1, round(minutes * 60 / seconds))
+                values = values_of(options.part, method, text, options.held_out)
+                rows.append({**identity, "values": method, **measure(recipe, values, seed, steps, seconds)})
+                print(identity, {key: rows[-1][key] for key in ("steps", "seconds", "loss")}, flush=True)
+                measured = {"minutes": minutes, "seconds": pace, "table": differences(rows, first), "rows": rows}
+                write_result(options.output, f"policies-{options.part}", measured)
+    print("| text | method | loss | better by | accuracy | pseudo-perplexity | forgotten | tokens/s | steps |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    for row in differences(rows, first):
+        print(shown(row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The methods that benchmarks/policies.py compares: each is named, and changes some values of a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Ways to mask, for a model that starts from random weights. The first one is what the others are compared with.
+PRETRAINING: dict[str, dict[str, Any]] = {
+    "token 20%": {},  # the recipe's
+    "token 15%": {"mlm_probability": 0.15},
+    "token 30%": {"mlm_probability": 0.3},
+    "token 40%": {"mlm_probability": 0.4},
+    "token 50%": {"mlm_probability": 0.5},
+    "80/10/10": {"mask_replace_prob": 0.8, "random_replace_prob": 0.1},
+    "exact_count": {"masking_policy": "exact_count"},
+    "whole_word": {"masking_policy": "whole_word"},
+    "span": {"masking_policy": "span"},
+    "informative": {"masking_policy": "informative"},
+    "linear 30% to 15%": {"mlm_probability": 0.3, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15},
+    "steps 30%, 15%, 5%": {"mlm_probability": 0.3, "mlm_probability_schedule": "step"},
+}
+
+#: Ways to adapt, for a model that was trained. The first one is the quickstart.
+ADAPTING: dict[str, dict[str, Any]] = {
+    "quickstart": {},
+}
