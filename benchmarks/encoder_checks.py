@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +76,32 @@ def trains(encoder: Encoder, folder: str) -> str:
     return "yes"
 
 
+@contextmanager
+def _said() -> Iterator[list[str]]:
+    """Yield what this library logs within `with`."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("mlm_recipes")
+    log.addHandler(handler)
+    try:
+        yield said
+    finally:
+        log.removeHandler(handler)
+
+
+def _why_off(option: str, said: list[str]) -> str:
+    found = [line.partition(f"{option} is off: ")[2].partition(". ")[0] for line in said if f"{option} is off" in line]
+    return f"no: {found[0]}" if found else "no"
+
+
 def padding_free(encoder: Encoder, folder: str) -> str:
     """Join a batch's rows; the loss must be that of padded rows."""
-    joined, padded = encoder.trainer(folder), encoder.trainer(folder, padding_free=False)
+    with _said() as said:
+        joined = encoder.trainer(folder)
     if not joined.padding_free:
-        return "no"
+        return _why_off("padding_free", said)
+    padded = encoder.trainer(folder, padding_free=False)
     joined.train()
     padded.train()
     for one, other in zip(_losses(joined), _losses(padded), strict=True):
@@ -88,9 +111,11 @@ def padding_free(encoder: Encoder, folder: str) -> str:
 
 def sparse_prediction(encoder: Encoder, folder: str) -> str:
     """Compute the head at masked positions only; the loss must be that of all positions."""
-    sparse, dense = encoder.trainer(folder), encoder.trainer(folder, sparse_prediction=False)
+    with _said() as said:
+        sparse = encoder.trainer(folder)
     if not sparse.sparse_prediction:
-        return "no"
+        return _why_off("sparse_prediction", said)
+    dense = encoder.trainer(folder, sparse_prediction=False)
     sparse.train()
     dense.train()
     for one, other in zip(_losses(sparse), _losses(dense), strict=True):

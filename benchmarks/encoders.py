@@ -14,11 +14,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from encoder_checks import CHECKS, check
 from encoder_configs import masked_lm_types
-from result_file import add_output_argument, write_result
+from result_file import write_result
 
 #: Seconds that one encoder may take.
 _LIMIT = 300
@@ -60,7 +59,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", metavar="TYPE", help="a model_type, such as bert; may be repeated")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
-    add_output_argument(parser)
+    parser.add_argument(
+        "--output", type=Path, help="the JSON's folder; by default benchmarks/results, if all are asked"
+    )
     options = parser.parse_args()
     if options.into is not None:
         options.into.write_text(json.dumps(check(options.only[0])), encoding="utf-8")
@@ -71,9 +72,9 @@ def main() -> None:
         rows[model_type] = ask(model_type)
         print(f"{model_type:22} {time.monotonic() - started:4.0f} s  {rows[model_type]}", flush=True)
     print(table(rows))
-    if options.only is None:
-        measured: dict[str, Any] = {"rows": rows}
-        write_result(options.output, "encoders", measured)
+    folder = options.output or (None if options.only else Path(__file__).parent / "results")
+    if folder is not None:
+        write_result(folder, "encoders", {"rows": rows})
 
 
 if __name__ == "__main__":
