@@ -31,7 +31,7 @@ from .best_model import check_data, check_measure
 from .config import MLMConfig, UnknownNameError
 from .early_stopping import EarlyStopping
 from .evaluating_trainer import EvaluatingTrainer
-from .informative import informative, needs_weights
+from .informative_weights import informative_weights, needs_weights
 from .inputs import (
     check_stream,
     collator_of_labelled,
@@ -296,7 +296,7 @@ class MLMTrainer(EvaluatingTrainer):
                 return self.stream_rows(rows.first()) if isinstance(rows, TextStream) else rows
 
             limits = self.limits_of("train_dataset")
-            self._weighted = rows, informative(sample, self.processing_class, self.args, limits)
+            self._weighted = rows, informative_weights(sample, self.processing_class, self.args, limits)
         return values | {"token_weights": self._weighted[1]}
 
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:

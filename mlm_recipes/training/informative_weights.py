@@ -33,7 +33,7 @@ def needs_weights(config: MLMConfig) -> bool:
     return POLICIES[config.masking_policy].weights
 
 
-def informative(rows: Callable[[], Any], tokenizer: Any, config: MLMConfig, limits: IdLimits) -> Floats:
+def informative_weights(rows: Callable[[], Any], tokenizer: Any, config: MLMConfig, limits: IdLimits) -> Floats:
     """Return the weight of each id of the model, shape `(limits.ids,)`, and log which tokens they favour.
 
     Only the main process counts, and sends the others what it found; all processes must call this. The general text is
@@ -51,7 +51,7 @@ def informative(rows: Callable[[], Any], tokenizer: Any, config: MLMConfig, limi
     >>> text = load_corpus("meditations")["train"]
     >>> tokenizer = train_tokenizer(text["text"], vocab_size=2000)
     >>> limits = IdLimits("train_dataset", ids=len(tokenizer), positions=512)
-    >>> weights = informative(lambda: tokenize(text, tokenizer), tokenizer, MLMConfig(use_cpu=True), limits)
+    >>> weights = informative_weights(lambda: tokenize(text, tokenizer), tokenizer, MLMConfig(use_cpu=True), limits)
     >>> weights[tokenizer.convert_tokens_to_ids(["mind", "the"])].tolist()
     [2.362, 1.0]
     """
@@ -61,10 +61,10 @@ def informative(rows: Callable[[], Any], tokenizer: Any, config: MLMConfig, limi
             "frequent in the training text than there. Accepted: a text in ordinary language. Leave it out for "
             "general-english, or choose --masking_policy token."
         )
-    return from_main(lambda: _informative(rows(), tokenizer, config, limits))
+    return from_main(lambda: _counted(rows(), tokenizer, config, limits))
 
 
-def _informative(rows: Any, tokenizer: Any, config: MLMConfig, limits: IdLimits) -> Floats:
+def _counted(rows: Any, tokenizer: Any, config: MLMConfig, limits: IdLimits) -> Floats:
     text = load_paragraphs(resolve(config.general_corpus, Reading(**config.reading())))
     counts = _without_special(count_ids(rows, limits.ids, limits), tokenizer)
     general = _without_special(count_ids(tokenize(text, tokenizer), limits.ids), tokenizer)
@@ -102,8 +102,8 @@ def _favoured(weights: Floats, counts: Ints, general_tokens: int, name: str, tok
     if not len(most):
         return f"{compared} None is clearly more frequent here, so all are masked equally often."
     return (
-        f"{compared} Masked most often, up to {weights[most[0]]:.1f} times as often as the least: {listed(most)} "
-        f"Masked least often: {listed(least)}"
+        f"{compared} Masked most often, up to {weights[most[0]]:.1f} times as often as the least: [{listed(most)}]. "
+        f"Masked least often: [{listed(least)}]."
     )
 
 
