@@ -208,6 +208,7 @@ def test_all_bytes_of_a_word_belong_to_it():
         ("处理ok处", [0, 0, 1, 1, 2]),
         ("处e\u0301e", [0, 1, 1, 1]),  # an accent on the letter before
         ("处\u0301理", [0, 0, 1]),  # here the segmenter does not know the word
+        ("处\u0301e", [0, 0, 1]),
         ("👍🏽ok", [0, 1, 2, 2]),
         ("👍\ufe0fok", [0, 0, 1, 1]),
         ("\u0301a", [0, 0]),

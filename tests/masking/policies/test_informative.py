@@ -105,6 +105,7 @@ def test_the_collator_masks_by_weights_joined_and_padded_and_evaluates_without(t
         ({"token_weights": [1.0, 2.0]}, r"shape \(2,\).*each of the tokenizer's \d+ ids"),
         ({"token_weights": np.zeros(5000)}, "from 0 to 0.*above 0"),
         ({"token_weights": np.full(5000, np.nan)}, "finite"),
+        ({"token_weights": np.full(5000, np.inf)}, "from inf to inf.*finite"),
         ({"token_weights": "idf"}, "received str"),
         ({"token_weights": np.ones(5000), "masking_policy": "token"}, "'token', which does not use them"),
     ],
