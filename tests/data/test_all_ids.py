@@ -45,5 +45,5 @@ def test_every_id_is_counted_but_special_tokens(make):
     rows = [{"input_ids": [1, 3, 3, 2], "special_tokens_mask": [1, 0, 0, 1]}] * 3
     assert count_ids(make(rows), size=5).tolist() == [0, 0, 0, 6, 0]
     assert count_ids(make([{"input_ids": row["input_ids"]} for row in rows]), size=5).tolist() == [0, 3, 3, 6, 0]
-    with pytest.raises(ValueError, match="row 0 has the id 3. Accepted: 0 to 2"):
+    with pytest.raises(ValueError, match=r"row 0 has the id 3\. Accepted: 0 to 2"):
         count_ids(make(rows), size=3)

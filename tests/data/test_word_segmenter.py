@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (Chinese punctuation)
 from __future__ import annotations
 
 import re
@@ -190,7 +191,7 @@ def test_all_bytes_of_a_word_belong_to_it():
     (words,) = WordNumbers(tokenizer, "known")([text])
     pieces = tokenizer.convert_ids_to_tokens(tokenizer(text, add_special_tokens=False)["input_ids"])
     assert len(words) == len(pieces)
-    found = {number: "" for number in words.tolist()}
+    found = dict.fromkeys(words.tolist(), "")
     for number, piece in zip(words.tolist(), pieces, strict=True):
         found[number] += piece
     assert [tokenizer.convert_tokens_to_string([*each]).strip() for each in found.values()] == [

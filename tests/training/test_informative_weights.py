@@ -87,7 +87,7 @@ def test_without_a_general_text_the_policy_is_refused(words):
 
 
 def test_a_general_text_in_another_script_is_refused(words, tmp_path):
-    (tmp_path / "other.txt").write_text("воды\nземля\n", encoding="utf-8")
+    (tmp_path / "other.txt").write_text("\u0436\u0443\u043a\n\u043b\u0435\u0441\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"^general_corpus: none of the words of .*other\.txt.* is in the vocabulary"):
         trainer_of(words, str(tmp_path / "other.txt"))
 
