@@ -79,6 +79,15 @@ def test_two_processes_hold_the_same_weights(two):
 
 
 @pytest.mark.slow
+def test_two_processes_mask_the_tokens_that_one_finds_informative(data, alone, two):
+    begun = make_model("bert", data[1])
+    expected = train(*data, make_model("bert", data[1]), (8, 1), masking_policy="informative")
+    assert expected[0] != alone["bert"][0]
+    for found in two[0]:
+        assert_same_run(found["informative"], expected, begun, STEPS)
+
+
+@pytest.mark.slow
 def test_the_same_text_gives_the_same_tokenizer_in_another_process(two, tokenizer):
     for found in two[0]:
         assert found["vocabulary"] == tokenizer.get_vocab()

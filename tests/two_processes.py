@@ -71,6 +71,7 @@ def main(folder: Path) -> None:
     rows, tokenizer = rows_and_tokenizer()
     found = {"vocabulary": tokenizer.get_vocab()}
     found["layouts"] = {name: train(rows, tokenizer, make_model(name, tokenizer), (4, 1)) for name in ARCHITECTURES}
+    found["informative"] = train(rows, tokenizer, make_model("bert", tokenizer), (4, 1), masking_policy="informative")
 
     def with_dropout(**values):
         return train(rows, tokenizer, make_model("bert", tokenizer, dropout=0.1), (4, 1), **values)

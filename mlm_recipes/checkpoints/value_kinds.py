@@ -24,6 +24,7 @@ FIXED = frozenset(
         "stream_buffer",
         "streaming",
         "train_sampling_strategy",
+        "word_segmenter",
     }
 )
 

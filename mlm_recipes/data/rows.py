@@ -34,11 +34,12 @@ def to_rows(
     long_text: str = "split",
     stride: int = 0,
     num_proc: int | None = None,
+    word_segmenter: str = "none",
 ) -> Dataset:
     """Return rows of token ids of the column `text`: by `pack` if `packing` is true, otherwise by `tokenize`."""
     if packing:
-        return pack(rows, tokenizer, max_length)
-    return tokenize(rows, tokenizer, max_length, long_text, stride, num_proc)
+        return pack(rows, tokenizer, max_length, word_segmenter)
+    return tokenize(rows, tokenizer, max_length, long_text, stride, num_proc, word_segmenter)
 
 
 def tokenize(
@@ -48,13 +49,14 @@ def tokenize(
     long_text: str = "split",
     stride: int = 0,
     num_proc: int | None = None,
+    word_segmenter: str = "none",
 ) -> Dataset:
     """Tokenize the column `text`: one row for each paragraph, or several if it is longer than `max_length` tokens.
 
     Args:
         rows: a data set with `text` and optionally `example_id`; by default, the index of the row.
         tokenizer: one of transformers'.
-        max_length, long_text, stride: as for `mlm_recipes.data.text_to_ids.Encoder`.
+        max_length, long_text, stride, word_segmenter: as for `mlm_recipes.data.text_to_ids.Encoder`.
         num_proc: how many processes tokenize; by default only this one.
 
     The result has the columns of `Encoder`. `datasets` caches it on disk, by the text, the tokenizer and these values.
@@ -64,11 +66,13 @@ def tokenize(
     >>> tokenize(rows, train_tokenizer(rows["text"]), max_length=8)[0]["special_tokens_mask"]
     [1, 0, 0, 0, 0, 0, 1]
     """
-    encode = Encoder(tokenizer, max_length, long_text, stride)
-    return _map(rows, tokenizer, encode, ["tokenize", max_length, long_text, stride], 1000, num_proc)
+    encode = Encoder(tokenizer, max_length, long_text, stride, word_segmenter)
+    return _map(rows, tokenizer, encode, ["tokenize", max_length, long_text, stride, *_words(encode)], 1000, num_proc)
 
 
-def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> Dataset:
+def pack(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 512, word_segmenter: str = "none"
+) -> Dataset:
     """Tokenize the column `text`, join the paragraphs end to end, and cut them into rows of `max_length` tokens.
 
     There is a [SEP] between two paragraphs, and each row begins with [CLS] and ends with [SEP], like a single paragraph
@@ -85,7 +89,7 @@ def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 51
     >>> len(rows), len(packed), len(packed[0]["input_ids"]), packed[0]["special_tokens_mask"][:3]
     (54, 51, 128, [1, 0, 0])
     """
-    encoder = Encoder(tokenizer, max_length)
+    encoder = Encoder(tokenizer, max_length, word_segmenter=word_segmenter)
     if (len(encoder.before), len(encoder.after)) != (1, 1):
         raise ValueError(
             f"packing: the tokenizer adds {len(encoder.before) + len(encoder.after)} special tokens to a text. "
@@ -95,8 +99,13 @@ def pack(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int = 51
     def encode(texts: list[str], _: Any) -> pa.Table:
         return encoder.packed(texts)
 
-    packed = _map(rows, tokenizer, encode, ["pack", max_length], 10_000, None)
+    packed = _map(rows, tokenizer, encode, ["pack", max_length, *_words(encoder)], 10_000, None)
     return with_example_id(packed.remove_columns("example_id"))
+
+
+def _words(encoder: Encoder) -> list[str]:
+    """Return what determines the words of its rows; nothing without a segmenter, for which earlier keys hold."""
+    return [] if encoder.words is None else encoder.words.identity
 
 
 def _map(
@@ -184,9 +193,18 @@ def has_labels(rows: Any) -> bool:
     >>> has_labels([{"input_ids": [103], "labels": [7]}]), has_labels([[101, 7, 102]])
     (True, False)
     """
+    return has_column(rows, "labels")
+
+
+def has_column(rows: Any, name: str) -> bool:
+    """Tell whether rows, by the first one, have a column.
+
+    >>> has_column([{"input_ids": [103], "word_ids": [0]}], "word_ids"), has_column([], "word_ids")
+    (True, False)
+    """
     if isinstance(rows, Dataset):
-        return "labels" in rows.column_names
-    return len(rows) > 0 and isinstance(rows[0], Mapping) and "labels" in rows[0]
+        return name in rows.column_names
+    return len(rows) > 0 and isinstance(rows[0], Mapping) and name in rows[0]
 
 
 def with_example_id(rows: Any) -> Any:

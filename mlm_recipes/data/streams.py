@@ -18,7 +18,7 @@ from datasets import Dataset
 
 from ..masking.random_keys import Bools, order_keys, sequence_keys
 from .all_ids import fingerprint
-from .rows import to_rows
+from .rows import has_column, to_rows
 from .text_cache import digests
 from .text_checks import only_text
 
@@ -113,11 +113,10 @@ class TextStream:
     def facts(self, make_rows: Callable[[list[str]], list[TokenRow]]) -> dict[str, Any]:
         """Return what a resumed run must have in common with the run before: the first rows, and what is held out."""
         held_out = self.held_out
+        rows: Any = make_rows(self.first(1000)) or [[]]
         rule = [held_out.fraction, held_out.seed, fingerprint([{"input_ids": held_out.texts}])]
-        return {
-            "training text": f"a stream that begins with {fingerprint(make_rows(self.first(1000)) or [[]])}",
-            "held out": rule,
-        }
+        words = {"training words": fingerprint(rows, ids="word_ids")} if has_column(rows, "word_ids") else {}
+        return {"training text": f"a stream that begins with {fingerprint(rows)}", "held out": rule} | words
 
 
 @dataclass(frozen=True)
@@ -223,14 +222,16 @@ def blocks(
 def rows_of(texts: list[str], tokenizer: Any, max_length: int, **how: Any) -> list[TokenRow]:
     """Return the rows of some paragraphs, as from `mlm_recipes.data.rows.to_rows`, without writing them to disk.
 
-    Each has `input_ids` and `special_tokens_mask`, arrays of int32 and int8. For `how`, see `to_rows`.
+    Each has `input_ids` and `special_tokens_mask`, arrays of int32 and int8, and with a `word_segmenter` also
+    `word_ids`, int32. For `how`, see `to_rows`.
 
     >>> from mlm_recipes import train_tokenizer
     >>> rows_of(["to be"], train_tokenizer(["to be"] * 2, vocab_size=200), max_length=8)[0]["input_ids"][::3]
     array([101, 102], dtype=int32)
     """
     found = to_rows(Dataset.from_dict({"text": texts}), tokenizer, max_length, **how)
-    table = found.select_columns(["input_ids", "special_tokens_mask"]).with_format("arrow")[:]
+    kept = [name for name in ("input_ids", "special_tokens_mask", "word_ids") if name in found.column_names]
+    table = found.select_columns(kept).with_format("arrow")[:]
     columns = []
     for name in table.column_names:
         column = table[name].combine_chunks()

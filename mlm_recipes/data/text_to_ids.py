@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from .windows import cut_points, window_ids
 from .word_cache import TokenIds, Tokens
+from .word_segmenter import WordNumbers, word_column
 
 #: What to do with a text that is longer than a row.
 LONG_TEXT = ("split", "truncate")
@@ -26,12 +27,16 @@ class Encoder:
             no token is lost; `truncate`: the tokens that do not fit are cut off, as in the tutorial.
         stride: with `split`, how many tokens of the previous window each window repeats, for context. They are marked
             as special, so that no token is masked in two rows.
+        word_segmenter: how Chinese text is divided into words, a name in `mlm_recipes.data.word_segmenter.SEGMENTERS`,
+            or `none`. It does not change the rows' tokens.
 
     A call returns a table with `input_ids` (int32), `special_tokens_mask` (int8), `cut_off` (number of tokens lost) and
     `example_id` (for a text's first row the text's own, for further rows from `mlm_recipes.data.windows.window_ids`).
+    With a `word_segmenter`, it also has `word_ids` (int32): the number of the word that each token belongs to, rising
+    along the row, and -1 for special tokens.
 
     Raises: ValueError for a `max_length` without room for a token, an unknown `long_text`, or a `stride` that is as
-    long as a window.
+    long as a window; and as `mlm_recipes.data.word_segmenter.WordNumbers`.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
@@ -39,7 +44,14 @@ class Encoder:
     [[101, 115, 114, 118, 117, 102], [101, 115, 114, 102]]
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, long_text: str = "split", stride: int = 0) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int,
+        long_text: str = "split",
+        stride: int = 0,
+        word_segmenter: str = "none",
+    ) -> None:
         if long_text not in LONG_TEXT:
             raise ValueError(f"long_text: received {long_text!r}. Accepted: {' or '.join(LONG_TEXT)}.")
         self.tokenizer = tokenizer
@@ -56,18 +68,23 @@ class Encoder:
                 f"stride: received {stride}. Accepted: 0 to {self.room - 1}, less than the tokens of a row."
             )
         self.long_text, self.stride = long_text, stride
+        self.words = WordNumbers(tokenizer, word_segmenter) if word_segmenter != "none" else None
 
     def __call__(self, texts: Sequence[str], example_ids: Sequence[int]) -> pa.Table:
         """Return the rows of `texts`."""
+        all_tokens = self.ids(texts)
+        all_words = self._words(texts, all_tokens)
         rows: list[Tokens] = []
+        words: list[Tokens] = []
         ids: list[int] = []
         cut_off: list[int] = []
         repeated: list[int] = []
-        for text, tokens, example_id in zip(texts, self.ids(texts), example_ids, strict=True):
+        for text, tokens, of_text, example_id in zip(texts, all_tokens, all_words, example_ids, strict=True):
             lost = len(tokens) - self.room
             if lost <= 0 or self.long_text == "truncate":
-                kept = tokens[: self.room] if self.tokenizer.truncation_side == "right" else tokens[-self.room :]
-                rows.append(kept)
+                kept = slice(self.room) if self.tokenizer.truncation_side == "right" else slice(-self.room, None)
+                rows.append(tokens[kept])
+                words.append(of_text[kept])
                 ids.append(example_id)
                 cut_off.append(max(0, lost))
                 repeated.append(0)
@@ -77,26 +94,43 @@ class Encoder:
                 windows = list(itertools.pairwise(points))
                 starts = [max(0, start - self.stride) for start, _ in windows]
                 rows += [tokens[start:end] for start, (_, end) in zip(starts, windows, strict=True)]
+                words += [of_text[start:end] for start, (_, end) in zip(starts, windows, strict=True)]
                 repeated += [begin - start for start, (begin, _) in zip(starts, windows, strict=True)]
                 ids += window_ids(example_id, len(windows))
                 cut_off += [0] * len(windows)
-        return self._table(rows, ids, cut_off, repeated)
+        return self._table(rows, words, ids, cut_off, repeated)
 
     def packed(self, texts: Sequence[str]) -> pa.Table:
         """Return the ids of `texts`, joined by the tokenizer's last special token and cut into full rows.
 
         The last row may be short. `example_id` is 0 in every row.
         """
-        parts = itertools.chain.from_iterable((ids, self.after) for ids in self.ids(texts))
-        joined = np.concatenate([*parts, np.empty(0, dtype=np.int32)])[
-            : -len(self.after)
+        tokens = self.ids(texts)
+        rows = self._in_rows(tokens, self.after)
+        words = self._in_rows(word_column(self._words(texts, tokens)), _no_word(self.after))
+        nothing = [0] * len(rows)
+        return self._table(rows, words, nothing, nothing, nothing, separators=self.after)
+
+    def _words(self, texts: Sequence[str], tokens: Sequence[Tokens]) -> Sequence[Tokens]:
+        """Return the words of each text's tokens; without a segmenter, the same shapes with no meaning."""
+        if self.words is None:
+            return tokens
+        found = self.words(texts)
+        assert list(map(len, found)) == list(map(len, tokens)), "the tokenizer has found other tokens this time"
+        return found
+
+    def _in_rows(self, parts: Sequence[Tokens], separator: Tokens) -> list[Tokens]:
+        """Return the parts joined by a separator and cut into full rows."""
+        separated = itertools.chain.from_iterable((part, separator) for part in parts)
+        joined = np.concatenate([*separated, np.empty(0, dtype=np.int32)])[
+            : -len(separator)
         ]  # no separator after the last text
-        rows = [joined[start : start + self.room] for start in range(0, len(joined), self.room)]
-        return self._table(rows, [0] * len(rows), [0] * len(rows), [0] * len(rows), separators=self.after)
+        return [joined[start : start + self.room] for start in range(0, len(joined), self.room)]
 
     def _table(
         self,
         rows: Sequence[Tokens],
+        words: Sequence[Tokens],
         example_ids: Sequence[int],
         cut_off: Sequence[int],
         repeated: Sequence[int],
@@ -104,8 +138,7 @@ class Encoder:
     ) -> pa.Table:
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows)) + len(self.before) + len(self.after)
         ends = np.cumsum(lengths)
-        parts = itertools.chain.from_iterable((self.before, row, self.after) for row in rows)
-        flat = np.concatenate([*parts, np.empty(0, dtype=np.int32)])  # (tokens,)
+        flat = _joined(rows, self.before, self.after)  # (tokens,)
         special = np.zeros(len(flat), dtype=np.int8)
         for i in range(len(self.before)):
             special[ends - lengths + i] = 1
@@ -116,14 +149,25 @@ class Encoder:
             start = ends[row] - lengths[row] + len(self.before)
             special[start : start + repeated[row]] = 1
         offsets = pa.array(np.concatenate([[0], ends]), type=pa.int32())
-        return pa.table(
-            {
-                "input_ids": pa.ListArray.from_arrays(offsets, pa.array(flat)),
-                "special_tokens_mask": pa.ListArray.from_arrays(offsets, pa.array(special)),
-                "cut_off": pa.array(cut_off, type=pa.int32()),
-                "example_id": pa.array(example_ids, type=pa.int64()),
-            }
-        )
+        columns = {
+            "input_ids": pa.ListArray.from_arrays(offsets, pa.array(flat)),
+            "special_tokens_mask": pa.ListArray.from_arrays(offsets, pa.array(special)),
+            "cut_off": pa.array(cut_off, type=pa.int32()),
+            "example_id": pa.array(example_ids, type=pa.int64()),
+        }
+        if self.words is not None:
+            of_tokens = _joined(words, _no_word(self.before), _no_word(self.after))
+            columns["word_ids"] = pa.ListArray.from_arrays(offsets, pa.array(of_tokens))
+        return pa.table(columns)
+
+
+def _joined(rows: Sequence[Tokens], before: Tokens, after: Tokens) -> Tokens:
+    parts = itertools.chain.from_iterable((before, row, after) for row in rows)
+    return np.concatenate([*parts, np.empty(0, dtype=np.int32)])
+
+
+def _no_word(special: Tokens) -> Tokens:
+    return np.full_like(special, -1)
 
 
 def special_tokens(tokenizer: Any) -> tuple[Tokens, Tokens]:

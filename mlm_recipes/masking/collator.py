@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Sequence
-from dataclasses import KW_ONLY, InitVar, dataclass
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from .collator_checks import (
     check_seed,
     check_tokenizer,
     check_upstreams,
+    check_weights,
     refuse_never_called,
+    weights_for,
 )
 from .flat_tokens import FlatTokens
 from .loop_draws import LoopDraws, row_ids
@@ -51,6 +53,8 @@ class DataCollatorForMaskedLM:
         return_tensors: must be "pt".
         masking_policy: how tokens are chosen, a name in `mlm_recipes.masking.policy_table.POLICIES`; `token`, the
             default, chooses each by itself.
+        token_weights: for `informative`: how much each id of the vocabulary attracts masks, a number above 0, shape
+            `(ids,)`; see `mlm_recipes.masking.token_weights`.
         seed, epoch: select the masks, which are a function of seed, epoch and `example_id`. With None, the default,
             rows without an epoch get masks from torch's generator, and all others those of seed 0.
         padding: the length that rows are padded to: `longest` (the batch's longest row) or `max_length`.
@@ -125,6 +129,7 @@ class DataCollatorForMaskedLM:
     epoch: int = 0
     at_least_one: bool = False
     columns: Collection[str] | None = None
+    token_weights: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self, mlm: Any, tf_experimental_compile: Any, return_tensors: Any, whole_word_mask: Any) -> None:
         refuse_never_called(type(self))
@@ -137,6 +142,7 @@ class DataCollatorForMaskedLM:
         check_seed(self.seed)
         self.seed = None if self.seed is None else int(self.seed)  # NumPy's integers overflow
         check_tokenizer(self.tokenizer)
+        self.token_weights = check_weights(self.masking_policy, self.token_weights, self.tokenizer)
         if self.padding == "max_length" and self.max_length is None:
             if self.tokenizer.model_max_length > 2**20:  # transformers' placeholder for "not known"
                 raise ValueError(
@@ -234,7 +240,9 @@ class DataCollatorForMaskedLM:
         keys = self._keys(rows)
         shares = np.full(len(lengths), self.mlm_probability)  # (batch,)
         policy = POLICIES[self.masking_policy]
-        chosen = policy.choose(FlatTokens(flat, maskable, keys, lengths), shares, self.at_least_one)
+        weights = weights_for(flat, self.token_weights) if policy.weights else None
+        tokens = FlatTokens(flat, maskable, keys, lengths, weights=weights)
+        chosen = policy.choose(tokens, shares, self.at_least_one)
         masked = replace_chosen(
             flat,
             chosen,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from .policy_table import POLICIES
-from .vocabulary import require_mask_token
+from .random_keys import Floats, Ints
+from .vocabulary import number_of_ids, require_mask_token
 
 #: Methods of transformers' collator, which this library's does not have; a subclass's would be passed by.
 _UPSTREAMS = (
@@ -59,6 +62,63 @@ def check_policy(name: Any) -> None:
         raise ValueError(
             f"masking_policy: received {name!r}. Accepted: {', '.join(POLICIES)}. Leave it out for token, as in BERT."
         )
+
+
+def check_weights(policy: str, weights: Any, tokenizer: Any) -> Floats | None:
+    """Return the weights of a policy that needs them as an array, shape `(ids,)`, or None.
+
+    Raises: ValueError if they are missing, given for a policy that does not need them, or are not one positive number
+    for each id of the tokenizer.
+
+    >>> check_weights("token", None, None)
+    """
+    needed = POLICIES[policy].weights
+    count = (
+        "token_weights(count_ids(rows, n), count_ids(general_rows, n)), with n = len(tokenizer) "
+        "(mlm_recipes.masking.token_weights, mlm_recipes.data.all_ids)"
+    )
+    if weights is None:
+        if needed:
+            raise ValueError(
+                f"token_weights: received None with masking_policy {policy!r}. Accepted: a number above 0 for each id "
+                f"of the vocabulary. Compute them: {count}. MLMTrainer does so itself."
+            )
+        return None
+    if not needed:
+        raise ValueError(
+            f"token_weights: received weights with masking_policy {policy!r}, which does not use them. Accepted: None, "
+            f"or a policy that does: {', '.join(name for name, each in POLICIES.items() if each.weights)}. Leave one "
+            "of them out."
+        )
+    try:
+        found = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    ids = number_of_ids(tokenizer)
+    if found.ndim != 1 or len(found) < ids or not (np.isfinite(found) & (found > 0)).all():
+        raise ValueError(
+            f"token_weights: received {type(weights).__name__} of shape {found.shape}, with values from "
+            f"{found.min(initial=np.inf):g} to {found.max(initial=-np.inf):g}. Accepted: a finite number above 0 for "
+            f"each of the tokenizer's {ids} ids. Compute them: {count}."
+        )
+    return found
+
+
+def weights_for(flat: Ints, weights: Floats) -> Floats:
+    """Return the weights, or raise ValueError for an id of a batch that has none.
+
+    >>> weights_for(np.array([0, 2]), np.array([1.0, 1.0]))
+    Traceback (most recent call last):
+    ...
+    ValueError: token_weights: received 2 weights, and a row has the id 2. Accepted: a weight for each id. Count both \
+texts with n = the number of the model's embeddings.
+    """
+    if len(flat) and int(flat.max()) >= len(weights):
+        raise ValueError(
+            f"token_weights: received {len(weights)} weights, and a row has the id {int(flat.max())}. Accepted: a "
+            "weight for each id. Count both texts with n = the number of the model's embeddings."
+        )
+    return weights
 
 
 def refuse_never_called(cls: type) -> None:

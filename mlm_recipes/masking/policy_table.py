@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .flat_tokens import FlatTokens
-from .policies import token
+from .policies import informative, token
 from .random_keys import Bools, Floats
 
 
@@ -20,4 +20,5 @@ class Policy(NamedTuple):
 
 POLICIES = {
     "token": Policy(token.choose),
+    "informative": Policy(informative.choose, weights=True),
 }

@@ -86,11 +86,12 @@ class Subject:
         }
 
     def collator(self) -> DataCollatorForMaskedLM | None:
-        """Return the run's collator; for an unsuitable tokenizer, None and one more problem."""
+        """Return a collator for evaluations; for an unsuitable tokenizer, None and one more problem."""
         if self.tokenizer.mask_token_id is None:
             return None
         try:
-            return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
+            values = self.config.masking() | {"masking_policy": "token"}  # as evaluations mask, whatever training does
+            return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **values)
         except ValueError as error:
             self.problems.append(str(error))
             return None

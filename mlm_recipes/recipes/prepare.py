@@ -70,9 +70,9 @@ class Run:
     train_rows: Dataset | TextStream
     measured: Measured
 
-    def collator(self) -> DataCollatorForMaskedLM:
-        """Return the collator that the config describes."""
-        return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **self.config.masking())
+    def frozen(self, draw: int = 0) -> DataCollatorForMaskedLM:
+        """Return the collator of evaluations, with one draw of their masks."""
+        return _evaluating(self.config, self.tokenizer, self.max_length).frozen(self.config.evaluation_seed, draw)
 
     def announcement(self) -> str:
         """Return a description of the text and the model."""
@@ -214,7 +214,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         )
         if part in rows
     }
-    collator = DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking())
+    collator = _evaluating(config, tokenizer, max_length)
     alone = _frequency_scores(counts, texts["validation"], collator, config.evaluation_seed)
     if "general" in texts:  # a model that is worse than this text's own frequencies has nothing to forget
         own = of_part["general"]
@@ -231,6 +231,11 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         train_rows=stream.text if stream else rows["train"],
         measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer),
     )
+
+
+def _evaluating(config: MLMConfig, tokenizer: Any, max_length: int) -> DataCollatorForMaskedLM:
+    """Return a collator for evaluations only; they do not mask by the config's policy, which may need to know more."""
+    return DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking() | {"masking_policy": "token"})
 
 
 def _cut_counts(max_length: int, parts: list[dict[str, int]] | None) -> CutCounts:

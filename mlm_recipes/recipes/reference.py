@@ -98,7 +98,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     sparse = unsupported(run.model, tokenizer=run.tokenizer) is None
 
     def token_results(rows: Any, draw: int) -> TokenResults:
-        collator = run.collator().frozen(config.evaluation_seed, draw)
+        collator = run.frozen(draw)
         return TokenResults.of([evaluate_tokens(run.model, rows, collator, config.per_device_eval_batch_size, sparse)])
 
     before = State.of(run.measured, run.model, token_results)

@@ -92,7 +92,7 @@ def padding(bench: Bench) -> Iterator[Check]:
     and in a batch.
     """
     run, model = bench.run, cast(Any, bench.trainer().model)
-    frozen = run.collator().frozen(run.config.evaluation_seed)
+    frozen = run.frozen()
     rows = [bench.rows[i] for i in range(min(BATCH, len(bench.rows)))]
     longest = max(len(row["input_ids"]) for row in rows)
     if row_multiple(model) > 1:
@@ -118,7 +118,7 @@ def masks(bench: Bench) -> Iterator[Check]:
     rows = bench.rows
     # If nearly no tokens are masked, or nearly all, two epochs may have the same masks by chance.
     probability = min(0.85, max(0.15, bench.run.config.mlm_probability))
-    collator = bench.run.collator().changed(mlm_probability=probability)
+    collator = bench.trainer().data_collator.changed(mlm_probability=probability, padding_free=False)
     keys = list(range(2 * len(rows)))  # two epochs
 
     def masks(order: Sequence[int], batch: int, workers: int) -> dict[int, tuple[list[int], list[int]]]:

@@ -164,7 +164,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
 
     def rows(self) -> dict[str, Any]:
         """Return the keyword arguments of `mlm_recipes.data.rows.to_rows` that this config sets."""
-        return {name: getattr(self, name) for name in ("packing", "long_text", "stride", "num_proc")}
+        return {name: getattr(self, name) for name in ("packing", "long_text", "stride", "num_proc", "word_segmenter")}
 
     def to_recipe(self) -> dict[str, Any]:
         """Return all values of the run as plain data for recipe.yaml: this library's own first, then transformers'.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..data.word_segmenter import check_segmenter
 from ..masking.collator_checks import check_masking, check_policy
+from ..masking.policy_table import POLICIES
 from ..sources.remote_code import require_name
 from .best_model import check_asked
 from .example_order import STRATEGIES
@@ -108,6 +110,7 @@ def check(config: Any) -> None:
 
     check_asked(config)
     require_name(config.trust_remote_code)
+    _check_words(config)
     _check_stream(config)
 
 
@@ -131,4 +134,15 @@ def _check_stream(config: Any) -> None:
         raise ValueError(
             f"dataloader_num_workers: received {config.dataloader_num_workers} with streaming. Accepted: 0, since the "
             "main process reads the text once for all processes, and each worker would read it again. Leave it out."
+        )
+
+
+def _check_words(config: Any) -> None:
+    check_segmenter(config.word_segmenter)
+    if config.word_segmenter != "none" and not POLICIES[config.masking_policy].words:
+        using = ", ".join(name for name, policy in POLICIES.items() if policy.words)
+        raise ValueError(
+            f"word_segmenter: received {config.word_segmenter!r} with masking_policy {config.masking_policy!r}, which "
+            f"does not use words. Accepted: none, or a policy that masks words: {using or 'there is none yet'}. Leave "
+            "one of them out."
         )

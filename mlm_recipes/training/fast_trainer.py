@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -49,13 +50,17 @@ class FastTrainer(SearchingTrainer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"compute_loss_func": masked_lm_loss} | kwargs)
 
+    @abstractmethod
+    def masking_values(self) -> dict[str, Any]:
+        """Return the arguments of DataCollatorForMaskedLM that follow from the config and the training rows."""
+
     def use_model(self, model: Any) -> None:
         """Choose the collators and the fast paths for a model, and change its layers accordingly."""
         args, tokenizer = self.args, cast(Any, self.processing_class)
         self._used, self._used_model, self._used_rows = used_values(args), model, self.train_dataset
         ours: Any = self._own_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
-            ours = DataCollatorForMaskedLM(tokenizer, max_length=self._max_length, **args.masking())
+            ours = DataCollatorForMaskedLM(tokenizer, max_length=self._max_length, **self.masking_values())
         columns = self.model_columns() - {"label", "label_ids"}
         ours = ours.changed(columns=columns)
         own = self._own_collator is not None and not isinstance(self._own_collator, DataCollatorForMaskedLM)

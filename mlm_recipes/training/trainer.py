@@ -15,10 +15,12 @@ from transformers.trainer_utils import TrainOutput
 
 from ..data.all_ids import check_ids, fingerprint
 from ..data.id_limits import IdLimits
-from ..data.rows import has_labels, to_rows
+from ..data.rows import has_column, has_labels, to_rows
 from ..data.streams import RowStream, TextStream, TokenRow, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, load_tokenizer, vocabulary_fingerprint
 from ..masking.collator import DataCollatorForMaskedLM
+from ..masking.random_keys import Floats
+from ..masking.token_weights import weights_fingerprint
 from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.fit import require_fit
@@ -29,6 +31,7 @@ from .best_model import check_data, check_measure
 from .config import MLMConfig, UnknownNameError
 from .early_stopping import EarlyStopping
 from .evaluating_trainer import EvaluatingTrainer
+from .informative_weights import informative_weights, needs_weights
 from .inputs import (
     check_stream,
     collator_of_labelled,
@@ -55,7 +58,7 @@ _NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_ve
 
 #: Fields of a collator that do not affect its masks.
 _NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
-_NOT_MASKING |= {"columns"}
+_NOT_MASKING |= {"columns", "token_weights"}
 
 #: Fields of a collator that earlier checkpoints lack. They are compared only if they differ from their default.
 _LATER = {"masking_policy"}
@@ -73,7 +76,9 @@ class MLMTrainer(EvaluatingTrainer):
             sequence of rows with `input_ids` and optionally `example_id`, by default the row's index. Rows with
             `labels` were masked beforehand: they are trained and evaluated on as they are. `train_dataset` may also be
             a stream, with `max_steps`: a `TextStream`, or an IterableDataset of datasets or torch.
-        data_collator: by default DataCollatorForMaskedLM with the values of `args`. Evaluation always uses that one.
+        data_collator: by default DataCollatorForMaskedLM with the values of `args`, and for the masking policy
+            `informative` with weights that compare the training text with `args.general_corpus`. Evaluation always
+            uses that one.
         processing_class: the tokenizer; by default `args.tokenizer`, the model's, or for random weights one trained on
             `train_dataset`.
 
@@ -98,6 +103,9 @@ class MLMTrainer(EvaluatingTrainer):
     epoch 1/1  step 1/1  loss ...
     1
     """
+
+    #: Training rows, and the weights of their tokens.
+    _weighted: tuple[Any, Floats] | None = None
 
     def __init__(
         self,
@@ -245,14 +253,18 @@ class MLMTrainer(EvaluatingTrainer):
             text = {"training text": f"{len(rows)} rows, {fingerprint(rows, limits=self.limits_of('train_dataset'))}"}
             if has_labels(rows):
                 text["training labels"] = fingerprint(rows, ids="labels")
+            if has_column(rows, "word_ids"):
+                text["training words"] = fingerprint(rows, ids="word_ids")
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):
-            rule = {
-                item.name: value
-                for item in fields(collator)
-                if (value := getattr(collator, item.name)) != item.default or item.name not in _LATER
+            rule = {item.name: (getattr(collator, item.name), item.default) for item in fields(collator)}
+            masking = {
+                name: value
+                for name, (value, default) in rule.items()
+                if name not in _NOT_MASKING and (name not in _LATER or value != default)
             }
-            masking = {name: value for name, value in rule.items() if name not in _NOT_MASKING}
+            if collator.token_weights is not None:
+                masking["token_weights"] = weights_fingerprint(collator.token_weights)
             masking["seed"] = collator.seed or 0  # what None means for rows that name their epoch
             masking |= {"collator": _lasting_name(type(collator))}
         shape = {
@@ -266,6 +278,26 @@ class MLMTrainer(EvaluatingTrainer):
             "vocabulary": vocabulary_fingerprint(cast(Any, self.processing_class)),
             "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
         }
+
+    def masking_values(self) -> dict[str, Any]:
+        """Return the collator's arguments: those of the config, and the weights of the training rows if it needs them.
+
+        Without training rows, or with the caller's collator, only evaluations are masked, which have a policy of their
+        own.
+        """
+        values, rows = self.args.masking(), cast(Any, self.train_dataset)
+        if not needs_weights(self.args):
+            return values
+        if rows is None or self._own_collator is not None:
+            return values | {"masking_policy": "token"}
+        if self._weighted is None or self._weighted[0] is not rows:
+
+            def sample() -> Any:
+                return self.stream_rows(rows.first()) if isinstance(rows, TextStream) else rows
+
+            limits = self.limits_of("train_dataset")
+            self._weighted = rows, informative_weights(sample, self.processing_class, self.args, limits)
+        return values | {"token_weights": self._weighted[1]}
 
     def stream_rows(self, texts: list[str]) -> list[TokenRow]:
         """Return the rows of some of a stream's paragraphs."""

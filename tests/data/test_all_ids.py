@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from datasets import Dataset
 
-from mlm_recipes.data.all_ids import fingerprint
+from mlm_recipes.data.all_ids import count_ids, fingerprint
 from mlm_recipes.data.rows import NumberedRows
 
 
@@ -38,3 +38,12 @@ def test_a_costly_sequence_is_sampled():
     view = type("View", (), {"__len__": lambda self: 5000, "__getitem__": lambda self, i: rows[i]})()
     fingerprint(view)
     assert Costly.reads <= 1000
+
+
+@pytest.mark.parametrize("make", [list, Dataset.from_list, NumberedRows])
+def test_every_id_is_counted_but_special_tokens(make):
+    rows = [{"input_ids": [1, 3, 3, 2], "special_tokens_mask": [1, 0, 0, 1]}] * 3
+    assert count_ids(make(rows), size=5).tolist() == [0, 0, 0, 6, 0]
+    assert count_ids(make([{"input_ids": row["input_ids"]} for row in rows]), size=5).tolist() == [0, 3, 3, 6, 0]
+    with pytest.raises(ValueError, match=r"row 0 has the id 3\. Accepted: 0 to 2"):
+        count_ids(make(rows), size=3)

@@ -20,7 +20,7 @@ class EvaluationOptions:
         default="general-english",
         metadata={
             "help": "A text in ordinary language that is measured before and after training, to show what the model "
-            "has forgotten; `none` turns this off."
+            "has forgotten, and that masking_policy informative compares the training text with; `none` turns this off."
         },
     )
     prompts: str | None = field(

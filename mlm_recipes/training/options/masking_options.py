@@ -13,7 +13,11 @@ class MaskingOptions:
         default=0.15, metadata={"help": "The share of the tokens that is masked, above 0 and at most 1."}
     )
     masking_policy: str = field(
-        default="token", metadata={"help": "How tokens are chosen: token (each by itself, as in BERT)."}
+        default="token",
+        metadata={
+            "help": "How tokens are chosen: token (each by itself, as in BERT) or informative (more often those that "
+            "are more frequent here than in general_corpus)."
+        },
     )
     mask_replace_prob: float = field(
         default=1.0, metadata={"help": "The share of the masked tokens that [MASK] replaces."}
@@ -34,4 +38,11 @@ class MaskingOptions:
     )
     pad_to_multiple_of: int | None = field(
         default=None, metadata={"help": "Round the padded length up to a multiple of this."}
+    )
+    word_segmenter: str = field(
+        default="none",
+        metadata={
+            "help": "How Chinese text is divided into words, for a masking policy that masks words: none (by the "
+            "tokenizer) or jieba (by a dictionary; pip install rjieba)."
+        },
     )
