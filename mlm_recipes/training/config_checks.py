@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..masking.collator_checks import check_masking, check_policy
+from ..masking.probability_schedule import probability_schedule
 from ..sources.remote_code import require_name
 from .best_model import check_asked
 from .example_order import STRATEGIES
@@ -109,6 +110,7 @@ def check(config: Any) -> None:
     check_asked(config)
     require_name(config.trust_remote_code)
     _check_stream(config)
+    _check_schedule(config)
 
 
 def _check_stream(config: Any) -> None:
@@ -131,4 +133,14 @@ def _check_stream(config: Any) -> None:
         raise ValueError(
             f"dataloader_num_workers: received {config.dataloader_num_workers} with streaming. Accepted: 0, since the "
             "main process reads the text once for all processes, and each worker would read it again. Leave it out."
+        )
+
+
+def _check_schedule(config: Any) -> None:
+    kind = config.mlm_probability_schedule
+    probability_schedule(kind, config.mlm_probability, config.mlm_probability_end, config.mlm_probability_boundaries)
+    if config.static_masks and kind != "constant":
+        raise ValueError(
+            f"mlm_probability_schedule: received {kind!r} with static_masks. Accepted: constant, since static masks "
+            "are drawn once for the whole run. Leave one of them out."
         )
