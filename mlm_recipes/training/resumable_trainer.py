@@ -54,9 +54,10 @@ class ResumableTrainer(GuardedTrainer, ABC):
         self._stream = StreamState()
         self._stream_start = START
         self._train_loader: Any = None
-        self._shares: ScheduledShares | None = None  # None: they do not change
+        self._shares = ScheduledShares()
         self.add_callback(self._step_seeds)
         self.add_callback(self._contract)
+        self.add_callback(self._shares)
         if isinstance(self.train_dataset, TextStream):
             self.add_callback(self._stream)
 
@@ -225,8 +226,8 @@ class ResumableTrainer(GuardedTrainer, ABC):
         """Return batches of `rows` in the sampler's order, or in theirs without one; each process gets its part."""
         args = self.args
         keys: torch.utils.data.Sampler[int] | None = sampler
-        self._shares = ScheduledShares.of(args)
-        if self._shares is not None:
+        self._shares.schedule = args.probability_schedule()
+        if self._shares.schedule is not None:
             require_schedulable(args, self.data_collator, self.train_dataset)
             places = range(len(cast(Any, rows)))  # of a stream
             keys = ScheduledSampler(sampler or places, self.get_total_train_batch_size(args), self._shares)
@@ -245,13 +246,13 @@ class ResumableTrainer(GuardedTrainer, ABC):
             worker_init_fn=self._signals.in_workers,
         )
         self._train_loader = self.accelerator.prepare(loader)
-        if self._shares is not None:
+        if self._shares.schedule is not None:
             self._shares.total = self.set_initial_training_values(args, self._train_loader)[-1]
         return self._train_loader
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log as GuardedTrainer does, and with a step's loss the share of the tokens that it masked, if it changes."""
-        if self._shares is not None and "learning_rate" in logs:
+        if self._shares.schedule is not None and "learning_rate" in logs:
             logs = logs | {"mlm_probability": self._shares(self.state.global_step - 1)}
         super().log(logs, *args, **kwargs)
 

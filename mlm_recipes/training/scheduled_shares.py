@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..data.rows import has_labels
 from ..data.streams import RowStream, TextStream
@@ -20,26 +21,34 @@ from .config import MLMConfig
 from .example_order import EpochSampler
 
 
-class ScheduledShares:
+class ScheduledShares(TrainerCallback):
     """The share of the tokens that each step of a run masks.
 
-    `total`, the number of steps that the run will have, is known once its loader is made. A run that stops early has
-    followed its plan so far; one that is resumed with another total follows that from its next step on, as the
-    learning rate does.
+    `schedule` is None if it does not change. `total`, the number of steps that the run will have, is known once its
+    loader is made. A run that stops early has followed its plan so far; one that is resumed with another total follows
+    that from its next step on, as the learning rate does.
     """
 
-    def __init__(self, schedule: ProbabilitySchedule, total: int = 1) -> None:
-        self.schedule, self.total = schedule, total
-
-    @classmethod
-    def of(cls, args: MLMConfig) -> ScheduledShares | None:
-        """Return the shares that a config describes, or None if they do not change."""
-        schedule = args.probability_schedule()
-        return None if schedule is None else cls(schedule)
+    def __init__(self) -> None:
+        self.schedule: ProbabilitySchedule | None = None
+        self.total = 0
 
     def __call__(self, step: int) -> float:
         """Return the share of a step, counted from 0."""
+        assert self.schedule is not None
         return self.schedule(step, self.total)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Raise ValueError if the batches are another loader's, which does not know of the schedule."""
+        assert isinstance(args, MLMConfig)
+        if args.probability_schedule() != self.schedule:
+            raise ValueError(
+                f"mlm_probability_schedule: received {args.mlm_probability_schedule!r} with a get_train_dataloader of "
+                "your own. Accepted: constant, since only MLMTrainer's loader knows the step that a row is for. Call "
+                "super().get_train_dataloader(), or leave out the schedule."
+            )
 
 
 class ScheduledKey(int):
