@@ -81,6 +81,8 @@ def test_a_schedule_of_the_masked_share_in_all_its_forms(flags, end, boundaries,
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values | {"mlm_probability_end": number}), "utf-8")
     assert read_config(tmp_path / "mine.yaml").mlm_probability_end == end
     assert MLMConfig().probability_schedule() is None
+    # Another schedule on the command line replaces all of the recipe's.
+    assert read_config(tmp_path / "recipe.yaml", {"mlm_probability_schedule": "constant"}).mlm_probability_end is None
 
 
 def test_bf16_is_the_default_on_fast_hardware(monkeypatch):
