@@ -133,9 +133,13 @@ class Padding(TypedDict):
 
 
 class Masking(TypedDict):
-    """`masking`: what it leaves alone, and on how many tokens the result is measured, where that is known."""
+    """`masking`: what it leaves alone, and on how many tokens the result is measured, where that is known.
+
+    `schedule` is there if the share of masked tokens changes during training, in words.
+    """
 
     mlm_probability: float
+    schedule: NotRequired[str]
     rows_without_a_mask: Ratio
     rows_below_three_maskable: Ratio
     held_out_masked_tokens: int | None

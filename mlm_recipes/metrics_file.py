@@ -401,6 +401,7 @@ class LoggedStep(TypedDict):
     loss: float
     learning_rate: float
     grad_norm: NotRequired[float]
+    mlm_probability: NotRequired[float]  # the share of the tokens that this step masked, if that changes
 
 
 class Evaluation(TypedDict):

@@ -13,7 +13,11 @@ FIXED = frozenset(
         "loss_on",
         "masking_policy",
         "mask_replace_prob",
+        # A schedule's own values are fixed; its total number of steps is not: it follows max_steps, as REMADE does.
         "mlm_probability",
+        "mlm_probability_boundaries",
+        "mlm_probability_end",
+        "mlm_probability_schedule",
         "muon",
         "optim",
         "optim_args",

@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset
 
 from ..masking.random_keys import Ints
+from ..masking.row_columns import SHARE
 from .id_limits import IdLimits, as_ids
 from .rows import NumberedRows
 
@@ -20,9 +21,9 @@ _BLOCK, _SAMPLE = 10_000, 1_000
 def fingerprint(rows: Any, limits: IdLimits | None = None, ids: str = "input_ids") -> str:
     """Return a hash of what determines the tokens of the rows and their masks, 16 hexadecimal digits.
 
-    It covers `input_ids`, or the column named by `ids`, `special_tokens_mask` and `example_id` (by default the row's
-    index). If the rows are neither a `datasets.Dataset` nor a list, it covers only a thousand of them, spread evenly,
-    since each may be slow to get.
+    It covers `input_ids`, or the column named by `ids`, `special_tokens_mask`, `example_id` (by default the row's
+    index) and, if the rows bring it, `mlm_probability`. If the rows are neither a `datasets.Dataset` nor a list, it
+    covers only a thousand of them, spread evenly, since each may be slow to get.
 
     Raises: ValueError for a row outside the `limits`, if they are given.
 
@@ -81,8 +82,8 @@ def ids_of(row: Any, limits: IdLimits | None, number: int, name: str = "input_id
     return as_ids(ids, limits.rows if limits else "rows", number)
 
 
-def _in_columns(rows: Any, limits: IdLimits | None, name: str = "input_ids") -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Yield lengths, ids, special tokens and example ids as flat arrays, a block of rows at a time."""
+def _in_columns(rows: Any, limits: IdLimits | None, name: str = "input_ids") -> Iterator[tuple[Any, ...]]:
+    """Yield lengths, ids, special tokens, example ids and any shares as flat arrays, a block of rows at a time."""
     rows = rows.rows if isinstance(rows, NumberedRows) else rows
     if isinstance(rows, Dataset):
         first = 0
@@ -98,7 +99,8 @@ def _in_columns(rows: Any, limits: IdLimits | None, name: str = "input_ids") -> 
             given = table.column_names
             special = table["special_tokens_mask"].combine_chunks().flatten() if "special_tokens_mask" in given else 0
             numbers = table["example_id"] if "example_id" in given else np.arange(first, first + len(table))
-            yield lengths, flat, np.broadcast_to(special, flat.shape), numbers
+            shares = [_written(table[SHARE].to_pylist())] if SHARE in given else []
+            yield lengths, flat, np.broadcast_to(special, flat.shape), numbers, *shares
             first += len(table)
         return
     step = 1 if isinstance(rows, list) else -(-len(rows) // _SAMPLE)
@@ -113,4 +115,10 @@ def _in_columns(rows: Any, limits: IdLimits | None, name: str = "input_ids") -> 
         joined = np.concatenate(ids)
         if limits is not None:
             limits.check([len(row) for row in ids], joined, chosen)
-        yield [len(row) for row in ids], joined, np.concatenate(special), numbers
+        shares = [_written([row.get(SHARE) for row in found])] if any(SHARE in row for row in found) else []
+        yield [len(row) for row in ids], joined, np.concatenate(special), numbers, *shares
+
+
+def _written(shares: list[Any]) -> Any:
+    """Return values as the bytes of their text, since they may be anything until a collator has checked them."""
+    return np.frombuffer(str(shares).encode(), dtype=np.uint8)

@@ -28,7 +28,18 @@ from .loop_draws import LoopDraws, row_ids
 from .policy_table import POLICIES
 from .random_keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
 from .replacement import replace_chosen
-from .row_columns import Row, as_rows, as_tensor, flat_ids, other_columns, own_labels, per_token, stacked, token_column
+from .row_columns import (
+    Row,
+    as_rows,
+    as_tensor,
+    flat_ids,
+    other_columns,
+    own_labels,
+    per_token,
+    shares_of,
+    stacked,
+    token_column,
+)
 from .vocabulary import special_token_ids
 
 #: The share of the tokens that evaluation masks, independent of how training masks.
@@ -72,9 +83,10 @@ class DataCollatorForMaskedLM:
             `token_type_ids`, if they are; by default all.
 
     A row may be a list, tuple, array or tensor of ids, or a mapping with `input_ids` and optionally
-    `special_tokens_mask`, `attention_mask`, `token_type_ids`, `example_id`, `epoch` and `labels`. Rows with `labels`
-    were masked beforehand: they stay as they are. Any other column is passed on: padded with 0 if it has an entry for
-    each token, otherwise stacked. A row that is None represents no example: a process gets it if a different process
+    `special_tokens_mask`, `attention_mask`, `token_type_ids`, `example_id`, `epoch`, `mlm_probability` and `labels`. A
+    row's `mlm_probability` replaces the collator's, except in evaluation. Rows with `labels` were masked beforehand:
+    they stay as they are. Any other column is passed on: padded with 0 if it has an entry for each token, otherwise
+    stacked. A row that is None represents no example: a process gets it if a different process
     has one example more.
 
     MLMTrainer's rows have `example_id` and `epoch`. Rows without an epoch, as in your own loop or in Trainer, get new
@@ -88,8 +100,8 @@ class DataCollatorForMaskedLM:
     batch is one row of one token without a label.
 
     Raises: ValueError for an object that is no tokenizer of transformers, one without a mask token, or a value that is
-    out of range; when called, for rows without an `example_id` if masks are static, if only some rows have `labels`, or
-    for a column that cannot become a tensor.
+    out of range; when called, for rows without an `example_id` if masks are static, if only some rows have `labels`,
+    for a row's `mlm_probability` that is out of range, or for a column that cannot become a tensor.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
@@ -238,7 +250,10 @@ class DataCollatorForMaskedLM:
         if given is not None:
             return flat, given, IGNORE_INDEX
         keys = self._keys(rows)
-        shares = np.full(len(lengths), self.mlm_probability)  # (batch,)
+        # Evaluation masks its own share of every row, whatever share the row brings for training.
+        frozen = self.static_masks and self.epoch >= EVALUATION_EPOCH
+        share = self.mlm_probability
+        shares = np.full(len(rows), share) if frozen else shares_of(rows, share)  # (batch,)
         policy = POLICIES[self.masking_policy]
         weights = weights_for(flat, self.token_weights) if policy.weights else None
         tokens = FlatTokens(flat, maskable, keys, lengths, weights=weights)

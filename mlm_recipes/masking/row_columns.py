@@ -9,14 +9,17 @@ import numpy as np
 import torch
 
 from .batch_layout import IGNORE_INDEX
-from .random_keys import Bools, Ints
+from .random_keys import Bools, Floats, Ints
 
 Row = Mapping[str, Any]
+
+#: The column with the share of a row's tokens to mask, which replaces the collator's.
+SHARE = "mlm_probability"
 
 #: Columns that the collator itself reads, and those of `mlm_recipes.data` that nothing else needs.
 OURS = frozenset(
     {"input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "labels", "example_id", "epoch"}
-    | {"cut_off", "offset_mapping", "word_ids"}
+    | {"cut_off", "offset_mapping", "word_ids", SHARE}
 )
 
 #: From this number of tokens on, labels that are all equal to the ids cannot be chance.
@@ -98,6 +101,28 @@ def token_column(rows: Sequence[Row], name: str, lengths: Ints, default: int) ->
             )
         values.append(value)
     return np.concatenate(values)
+
+
+def shares_of(rows: Sequence[Row], default: float) -> Floats:
+    """Return the share of each row's tokens to mask, shape `(batch,)`: its own `mlm_probability`, or the `default`.
+
+    Raises: ValueError for a share that is no number, or out of range.
+
+    >>> shares_of([{"input_ids": [5], "mlm_probability": 0.3}, {"input_ids": [6]}], default=0.15).tolist()
+    [0.3, 0.15]
+    """
+    shares = np.full(len(rows), default, dtype=np.float64)
+    for index, row in enumerate(rows):
+        if (given := row.get(SHARE)) is None:
+            continue
+        share = np.asarray(given)
+        if share.ndim or share.dtype.kind not in "iuf" or not 0 < share <= 1:
+            raise ValueError(
+                f"{SHARE}: received {given!r:.60} in a row. Accepted: a number above 0, at most 1, the share of the "
+                f'row\'s tokens to mask. Correct it, or remove the column: dataset.remove_columns("{SHARE}").'
+            )
+        shares[index] = share
+    return shares
 
 
 def own_labels(rows: Sequence[Row], flat: Ints, lengths: Ints, maskable: Bools) -> Ints | None:

@@ -140,7 +140,7 @@ def row_facts(subject: Subject) -> RowFacts:
     padded = np.minimum(-(-lengths // multiple) * multiple, max(subject.max_length, int(lengths.max())))
     everywhere = len(lengths) * max(subject.max_length, int(lengths.max()))
     dynamic = expected_positions(padded, batch)
-    return {
+    facts: RowFacts = {
         "cut_off": {"paragraphs": int((cut > 0).sum()), "tokens": ratio(int(cut.sum()), of_all)},
         "rows": {"train": len(lengths), "validation": len(kept["validation"][0]), "train_tokens": tokens},
         "padding": {
@@ -151,11 +151,24 @@ def row_facts(subject: Subject) -> RowFacts:
         },
         "masking": {
             "mlm_probability": config.mlm_probability,
-            "rows_without_a_mask": ratio(float(((1 - config.mlm_probability) ** maskable).sum()), len(maskable)),
+            "rows_without_a_mask": ratio(_unmasked(config, maskable), len(maskable)),
             "rows_below_three_maskable": ratio(int((maskable < 3).sum()), len(maskable)),
             "held_out_masked_tokens": _held_out_masked(subject, rows["validation"]),
         },
     }
+    if (schedule := config.probability_schedule()) is not None:
+        facts["masking"]["schedule"] = str(schedule)
+    return facts
+
+
+def _unmasked(config: MLMConfig, maskable: Ints) -> float:
+    """Return how many rows of an epoch have no masked token, in expectation; with a schedule, on average over the run.
+
+    `maskable`: the number of tokens of each row that can be masked, shape `(rows,)`.
+    """
+    schedule, points = config.probability_schedule(), 100  # the run's number of steps may not be known yet
+    shares = [config.mlm_probability] if schedule is None else [schedule(n, points) for n in range(points)]
+    return float(np.mean([((1 - share) ** maskable).sum() for share in shares]))
 
 
 def _layout(subject: Subject) -> Layout:

@@ -39,6 +39,7 @@ _TUTORIAL = {
     "static_masks": True,
     "padding": "max_length",
     "mask_replace_prob": 1.0,
+    "mlm_probability_schedule": "constant",
     "lr_scheduler_type": "constant",
     "warmup_steps": 0,
     "max_grad_norm": 0.0,

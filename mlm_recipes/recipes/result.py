@@ -73,12 +73,17 @@ def refuse_push(config: MLMConfig, verb: str) -> None:
         )
 
 
-def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float) -> MachineLimit | None:
-    """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model."""
+def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float, steps: range, total: int) -> MachineLimit | None:
+    """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model.
+
+    `steps` are those that computed the `tokens` in `seconds`, of `total` that were planned.
+    """
     if asked_sharding(config):
         return None
+    schedule = config.probability_schedule()
+    share = config.mlm_probability if schedule is None else schedule.mean(steps, total)
     dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32
-    return machine_limit(run.model, tokens, config.mlm_probability * tokens, seconds, config.world_size, dtype)
+    return machine_limit(run.model, tokens, share * tokens, seconds, config.world_size, dtype)
 
 
 def plan_of(config: MLMConfig) -> str:
@@ -88,8 +93,11 @@ def plan_of(config: MLMConfig) -> str:
         length = f"at most {length}"
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     precision = "bf16" if config.bf16 else "fp16" if config.fp16 else "float32"
+    schedule = config.probability_schedule()
     masked = f"{config.mlm_probability:.0%} of the tokens masked"
-    if config.mlm_probability != EVALUATION_SHARE:
+    if schedule is not None:
+        masked = f"a changing share of the tokens masked: {schedule}"
+    if schedule is not None or config.mlm_probability != EVALUATION_SHARE:
         masked += f" ({EVALUATION_SHARE:.0%} when it is measured, so the losses are not comparable)"
     return (
         f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}, {masked}, in "

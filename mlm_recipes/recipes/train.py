@@ -160,11 +160,12 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
             compared = compare_states(run, before, after, not_made)
             if "gain" in compared:
                 trackers.log("gain", compared["gain"])
-            steps = output.global_step - (trainer.resumed[-1]["step"] if trainer.resumed else 0)
+            taken = range(trainer.resumed[-1]["step"] if trainer.resumed else 0, output.global_step)
+            steps = len(taken)
             limit = None
             if steps:
                 with not_made.noting("the machine's limit"):
-                    limit = limit_of(run, config, real, seconds)
+                    limit = limit_of(run, config, real, seconds, taken, trainer.state.max_steps)
             loop: Loop = {
                 "recipe": "train",
                 "skipped_steps": trainer.skipped_steps,
@@ -206,6 +207,8 @@ def _logged_step(entry: dict[str, float]) -> LoggedStep:
     found: LoggedStep = {"step": int(entry["step"]), "loss": entry["loss"], "learning_rate": entry["learning_rate"]}
     if "grad_norm" in entry:
         found["grad_norm"] = entry["grad_norm"]
+    if "mlm_probability" in entry:
+        found["mlm_probability"] = entry["mlm_probability"]
     return found
 
 

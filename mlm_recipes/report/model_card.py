@@ -14,7 +14,7 @@ from huggingface_hub.repocard import metadata_load
 from ..metrics_file import Metrics, TextScores, Train
 from .before_after_table import LABELS, table_rows
 from .html import environment
-from .wording import FEW, count, headline, measured_tokens, note
+from .wording import FEW, count, headline, masked_shares, measured_tokens, note
 
 #: The hub's name for an unknown licence (https://huggingface.co/docs/hub/repositories-licenses).
 UNKNOWN = "unknown"
@@ -40,6 +40,7 @@ def card(metrics: Metrics) -> str:
             base_licence=_licence(metrics["train"]),
             text_licence=metrics["corpus"].get("licence"),
             measured=count(measured_tokens(metrics), "token"),
+            masked_shares=masked_shares(metrics["train"]["history"]),
         )
     )
     return str(ModelCard(f"---\n{card_data(metrics).to_yaml()}\n---\n\n{body}"))

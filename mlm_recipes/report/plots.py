@@ -120,6 +120,30 @@ def learning_rate(history: Sequence[LoggedStep]) -> Plot | None:
     )
 
 
+def masked_share(history: Sequence[LoggedStep]) -> Plot | None:
+    """Plot the share of the tokens that each step masked; None if it did not change."""
+    points = _points(history, "mlm_probability")
+    if len(points) < 2:
+        return None
+    steps, shares = zip(*points, strict=True)
+
+    def draw(axes: Axes) -> None:
+        axes.plot(steps, shares, color=AFTER, linewidth=1.6)
+        axes.set(xlabel="step", ylabel="of the tokens", ylim=(0, 1.08 * max(shares)))
+        axes.yaxis.set_major_formatter(lambda share, _position: f"{share:.0%}")
+
+    return Plot(
+        "masked-share",
+        "Masked tokens",
+        f"The share of the tokens that training masked: {shares[0]:.1%} at step {steps[0]:,.0f}, {shares[-1]:.1%} at "
+        f"step {steps[-1]:,.0f}. It changes the task, and with it the training loss. The held-out loss is always "
+        "measured with the same masks.",
+        _svg("masked-share", "Share of the tokens that training masked", draw),
+        ("step", "masked"),
+        [(f"{step:,.0f}", f"{share:.1%}") for step, share in thinned(points, ROWS)],
+    )
+
+
 def held_out_loss(points: Sequence[tuple[float, float]]) -> Plot | None:
     """Plot the held-out loss on the same masked tokens over training, from `(step, loss)`; None for fewer than three.
 
@@ -191,7 +215,9 @@ def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[floa
     return [points[round(n * (len(points) - 1) / (most - 1))] for n in range(most)]
 
 
-def _points(history: Sequence[LoggedStep], name: Literal["loss", "learning_rate"]) -> list[tuple[float, float]]:
+def _points(
+    history: Sequence[LoggedStep], name: Literal["loss", "learning_rate", "mlm_probability"]
+) -> list[tuple[float, float]]:
     """Return the step and value of each entry that has one; neighbours are averaged if there are many."""
     found = [(float(entry["step"]), float(entry[name])) for entry in history if entry.get(name) is not None]
     together = -(-len(found) // POINTS)

@@ -108,6 +108,7 @@ def _figures(metrics: Metrics) -> Iterator[plots.Plot | None]:
     yield plots.held_out_loss(_held_out_points(metrics))
     yield plots.training_loss(train["history"])
     yield plots.learning_rate(train["history"])
+    yield plots.masked_share(train["history"])
     yield plots.accuracy_by_band(metrics.get("bands", []), *_bands(metrics))
 
 

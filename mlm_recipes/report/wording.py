@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
-from ..metrics_file import BestModel, CorpusFacts, Measure, MeasureName, Metrics, StoppedEarly
+from ..metrics_file import BestModel, CorpusFacts, LoggedStep, Measure, MeasureName, Metrics, StoppedEarly
 from .against_frequencies import knew_nothing, still_worse, worse_by
 from .unknown_words import qualification, unknown_text
 
@@ -77,6 +78,21 @@ def how_long(steps: int, seconds_per_step: float) -> str:
     take = "takes" if steps == 1 else "take"
     time = about(steps * seconds_per_step)
     return f"{count(steps, 'step')} {take} about {time} on this machine ({seconds_per_step:.2g} s each)."
+
+
+def masked_shares(history: Sequence[LoggedStep]) -> str:
+    """Return a sentence that says how the share of masked tokens changed, or nothing if it did not.
+
+    >>> masked_shares([dict(step=1, mlm_probability=0.3), dict(step=60, mlm_probability=0.15)])
+    'Training masked 30.0% of the tokens at step 1 and 15.0% at step 60.'
+    >>> masked_shares([dict(step=1, loss=2.0)])
+    ''
+    """
+    found = [(entry["step"], entry["mlm_probability"]) for entry in history if "mlm_probability" in entry]
+    if not found:
+        return ""
+    (first, begins), (last, ends) = found[0], found[-1]
+    return f"Training masked {begins:.1%} of the tokens at step {first:,} and {ends:.1%} at step {last:,}."
 
 
 def stopped_early(found: StoppedEarly) -> str:

@@ -12,6 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..checkpoints.value_kinds import kind
+from ..masking.probability_schedule import ProbabilitySchedule, probability_schedule
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.names import did_you_mean
@@ -86,6 +87,9 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
     def __post_init__(self) -> None:
         check(self)
         check_objects(self)
+        schedule = self._probability_schedule()
+        self.mlm_probability_end = [*schedule.shares[1:]] or None  # one number may have been given
+        self.mlm_probability_boundaries = [*schedule.boundaries] or None
         if not torch.accelerator.is_available():
             # Explicit, because otherwise each of torchrun's processes would train its own model: transformers looks
             # for a GPU to decide whether there is a process group to join. It also turns off pinned memory.
@@ -142,6 +146,14 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         """Return the keyword arguments of DataCollatorForMaskedLM that this config sets."""
         names = ("mlm_probability", "mask_replace_prob", "random_replace_prob", "padding", "pad_to_multiple_of")
         return {name: getattr(self, name) for name in (*names, "masking_policy", "loss_on", "static_masks", "seed")}
+
+    def probability_schedule(self) -> ProbabilitySchedule | None:
+        """Return the share of the tokens that each step masks, or None if it does not change."""
+        return None if self.mlm_probability_schedule == "constant" else self._probability_schedule()
+
+    def _probability_schedule(self) -> ProbabilitySchedule:
+        end, boundaries = self.mlm_probability_end, self.mlm_probability_boundaries
+        return probability_schedule(self.mlm_probability_schedule, self.mlm_probability, end, boundaries)
 
     def start(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_model` that describe a run's start."""

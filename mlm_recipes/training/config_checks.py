@@ -8,6 +8,7 @@ from typing import Any
 from ..data.word_segmenter import check_segmenter
 from ..masking.collator_checks import check_masking, check_policy
 from ..masking.policy_table import POLICIES
+from ..masking.probability_schedule import probability_schedule
 from ..sources.remote_code import require_name
 from .best_model import check_asked
 from .example_order import STRATEGIES
@@ -112,6 +113,7 @@ def check(config: Any) -> None:
     require_name(config.trust_remote_code)
     _check_words(config)
     _check_stream(config)
+    _check_schedule(config)
 
 
 def _check_stream(config: Any) -> None:
@@ -143,6 +145,15 @@ def _check_words(config: Any) -> None:
         using = ", ".join(name for name, policy in POLICIES.items() if policy.words)
         raise ValueError(
             f"word_segmenter: received {config.word_segmenter!r} with masking_policy {config.masking_policy!r}, which "
-            f"does not use words. Accepted: none, or a policy that masks words: {using or 'there is none yet'}. Leave "
-            "one of them out."
+            f"does not use words. Accepted: none, or a policy that masks words: {using}. Leave one of them out."
+        )
+
+
+def _check_schedule(config: Any) -> None:
+    kind = config.mlm_probability_schedule
+    probability_schedule(kind, config.mlm_probability, config.mlm_probability_end, config.mlm_probability_boundaries)
+    if config.static_masks and kind != "constant":
+        raise ValueError(
+            f"mlm_probability_schedule: received {kind!r} with static_masks. Accepted: constant, since static masks "
+            "are drawn once for the whole run. Leave one of them out."
         )

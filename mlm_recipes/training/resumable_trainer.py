@@ -34,6 +34,7 @@ from .guarded_trainer import GuardedTrainer
 from .loader_workers import end_workers
 from .nonfinite import SkippedSteps
 from .processes import from_main
+from .scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
 from .streamed_rows import StreamedRows, StreamState
 
 logger = logging.getLogger(__name__)
@@ -55,8 +56,10 @@ class ResumableTrainer(GuardedTrainer, ABC):
         self._stream_start = START
         self._train_loader: Any = None
         self._absent: list[str] = []  # weights that were not in a checkpoint by their names
+        self._shares = ScheduledShares()
         self.add_callback(self._step_seeds)
         self.add_callback(self._contract)
+        self.add_callback(self._shares)
         if isinstance(self.train_dataset, TextStream):
             self.add_callback(self._stream)
 
@@ -238,10 +241,17 @@ class ResumableTrainer(GuardedTrainer, ABC):
     ) -> torch.utils.data.DataLoader[Any]:
         """Return batches of `rows` in the sampler's order, or in theirs without one; each process gets its part."""
         args = self.args
+        keys: torch.utils.data.Sampler[int] | None = sampler
+        self._shares.schedule = args.probability_schedule()
+        if self._shares.schedule is not None:
+            require_schedulable(args, self.data_collator, self.train_dataset)
+            places = range(len(cast(Any, rows)))  # of a stream
+            keys = ScheduledSampler(sampler or places, self.get_total_train_batch_size(args), self._shares)
+            rows = ScheduledRows(rows)
         loader = torch.utils.data.DataLoader(
             rows,
             batch_size=self._train_batch_size,
-            sampler=sampler,
+            sampler=keys,
             collate_fn=self.collate_for_training(),
             num_workers=args.dataloader_num_workers or 0,
             pin_memory=args.dataloader_pin_memory,
@@ -252,7 +262,15 @@ class ResumableTrainer(GuardedTrainer, ABC):
             worker_init_fn=self._signals.in_workers,
         )
         self._train_loader = self.accelerator.prepare(loader)
+        if self._shares.schedule is not None:
+            self._shares.total = self.set_initial_training_values(args, self._train_loader)[-1]
         return self._train_loader
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log as GuardedTrainer does, and with a step's loss the share of the tokens that it masked, if it changes."""
+        if self._shares.schedule is not None and "learning_rate" in logs:
+            logs = logs | {"mlm_probability": self._shares(self.state.global_step - 1)}
+        super().log(logs, *args, **kwargs)
 
     def _streamed(self, stream: TextStream, plain: Container[str] | None) -> StreamedRows:
         """Return the rows of all steps by position: with n rows per step, those of step k start at k * n."""

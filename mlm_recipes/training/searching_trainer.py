@@ -17,6 +17,7 @@ from .resumable_trainer import ResumableTrainer
 #: Values of ours that a trial may change; all others are used before it begins, or decide what is measured.
 _PER_TRIAL = {
     *("mlm_probability", "mask_replace_prob", "random_replace_prob", "loss_on", "static_masks"),
+    *("mlm_probability_schedule", "mlm_probability_end", "mlm_probability_boundaries"),
     *("padding", "pad_to_multiple_of", "padding_free", "sparse_prediction", "cuda_graphs", "bf16_residual"),
     *("torch_compile", "decay_bias_and_norm", "muon", "bf16", "on_nonfinite", "max_skipped_steps"),
 }

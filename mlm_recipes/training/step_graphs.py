@@ -28,7 +28,8 @@ MOST_TOKENS = 16_384
 #: A shape is recorded when it comes for the second time: recording takes some five steps.
 _COMES = 2
 
-#: About how many shapes the batches of one size have, and the most that are recorded.
+#: About how many shapes the batches of one size have, and the most that are recorded. If the masked share changes, they
+#: are more: 600 batches of 16 paragraphs had 11 at 15%, 18 from 30% to 15%, 44 from 50% to 5%.
 USUAL_SHAPES, _MOST_SHAPES = 16, 64
 
 #: A replay must take less than this share of the time of the pass it replaces, or nothing is recorded.

@@ -267,6 +267,8 @@ class MLMTrainer(EvaluatingTrainer):
                 masking["token_weights"] = weights_fingerprint(collator.token_weights)
             masking["seed"] = collator.seed or 0  # what None means for rows that name their epoch
             masking |= {"collator": _lasting_name(type(collator))}
+            if (schedule := self.args.probability_schedule()) is not None:
+                masking["mlm_probability"] = str(schedule)  # so that a constant share is another run
         shape = {
             name: value
             for name, value in model.config.to_dict().items()

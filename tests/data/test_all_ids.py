@@ -21,6 +21,16 @@ def test_the_fingerprint_depends_on_ids_lengths_and_order(make):
         assert fingerprint(make(other)) != same
 
 
+@pytest.mark.parametrize("make", [list, Dataset.from_list])
+def test_the_fingerprint_depends_on_the_shares_that_rows_bring(make):
+    rows = [{"input_ids": [101, i, 102], "example_id": i} for i in range(3)]
+    shared = [row | {"mlm_probability": 0.3} for row in rows]
+    other = [*shared[:2], shared[2] | {"mlm_probability": 0.31}]
+    found = [fingerprint(make(each)) for each in (rows, shared, other)]
+    assert len(set(found)) == 3
+    assert found[1] == fingerprint(shared)
+
+
 def test_the_fingerprint_of_a_selection_is_that_of_its_rows():
     rows = Dataset.from_list([{"input_ids": [101, i, 102], "example_id": i} for i in range(5)])
     assert fingerprint(rows.select([2, 0])) == fingerprint(Dataset.from_list([rows[2], rows[0]]))

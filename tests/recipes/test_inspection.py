@@ -139,6 +139,24 @@ def test_the_share_without_a_mask_matches_the_collator(checkpoint, short_text):
     assert abs(seen / epochs - expected["sum"]) < 5 * (expected["count"] * 0.25 / epochs) ** 0.5
 
 
+def test_with_a_schedule_the_share_without_a_mask_is_that_of_the_run(small):
+    fixed, falling = (
+        inspect_corpus(timing=False, **small | changes)
+        for changes in (
+            {"mlm_probability": 0.3},
+            {"mlm_probability": 0.5, "mlm_probability_schedule": "step", "mlm_probability_end": 0.3},
+        )
+    )
+    low, high = (inspect_corpus(timing=False, **small | {"mlm_probability": share}).facts for share in (0.3, 0.5))
+    found = falling.facts["masking"]
+    expected = sum(each["masking"]["rows_without_a_mask"]["sum"] for each in (low, high)) / 2
+    assert found["rows_without_a_mask"]["sum"] == pytest.approx(expected)
+    assert found["schedule"] == "50%, 30%, in phases of equal length"
+    assert "schedule" not in fixed.facts["masking"]
+    said = "on average over the run, with this share of the tokens masked: 50%, 30%, in phases of equal length"
+    assert said in " ".join(str(falling).split())
+
+
 def test_held_out_masked_tokens_equal_those_of_the_evaluation(checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text)}
     found = inspect_corpus(timing=False, **values).facts["masking"]["held_out_masked_tokens"]

@@ -48,6 +48,33 @@ def from_random(tmp_path_factory, short_text):
     return train("quickstart", model="mini-random", corpus=str(short_text), output_dir=str(folder), **SHORT)
 
 
+@pytest.mark.slow
+def test_a_schedule_is_announced_recorded_and_repeated(checkpoint, short_text, caplog):
+    caplog.set_level("INFO", "mlm_recipes")
+    values = SHORT | SHORT_EVALUATION | {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    schedule = {"mlm_probability": 0.3, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15}
+    run = train(
+        "adapt",
+        model=str(checkpoint),
+        corpus=str(short_text),
+        output_dir="run",
+        save_total_limit=2,
+        **values,
+        **schedule,
+    )
+    assert "a changing share of the tokens masked: 30% to 15%, linear (15% when it is measured" in caplog.text
+    metrics_schema.check(run.metrics)
+    shares = [entry["mlm_probability"] for entry in run.metrics["train"]["history"]]
+    assert shares == pytest.approx([0.3, 0.25, 0.2, 0.15])
+    assert "Training masked 30.0% of the tokens at step 1 and 15.0% at step 4." in Path("run/README.md").read_text()
+    assert "15.0% at step 4. It changes the task" in Path("run/report.html").read_text("utf-8")
+    again = train("run/recipe.yaml", output_dir="again")
+    assert again.metrics["train"]["history"] == run.metrics["train"]["history"]
+    resumed = train("run/recipe.yaml", resume_from_checkpoint="run/checkpoint-2", output_dir="resumed")
+    assert resumed.metrics["train"]["history"] == run.metrics["train"]["history"]
+    assert resumed.metrics["after"] == run.metrics["after"]
+
+
 def measures(metrics):
     return {name: metrics[name] for name in ("loss", "accuracy", "perplexity", "masked_tokens")}
 

@@ -140,6 +140,7 @@ def test_a_repeated_example_is_detected(bench, monkeypatch):
         {"static_masks": True, "loss_on": "all", "padding": "max_length"},
         {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 5},
         {"train_sampling_strategy": "group_by_length", "data_seed": 3},
+        {"mlm_probability": 0.3, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.05},
     ],
 )
 def test_correct_variants_pass(values, changes, tmp_path):

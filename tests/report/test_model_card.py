@@ -47,6 +47,13 @@ def test_the_metadata_has_what_the_hub_requires():
     assert scores["accuracy"] == 0.05
 
 
+def test_a_masked_share_that_changed_is_told():
+    history = [{"step": n, "loss": 3.0, "learning_rate": 1e-3, "mlm_probability": 0.3 / n} for n in (1, 2)]
+    said = "\nTraining masked 30.0% of the tokens at step 1 and 15.0% at step 2.\n\n"
+    assert said in model_card.card(values(history=history))
+    assert "Training masked" not in model_card.card(values())
+
+
 def test_the_hubs_own_classes_read_it_back():
     card = ModelCard(model_card.card(values()))
     assert card.data.base_model == "google-bert/bert-base-uncased"

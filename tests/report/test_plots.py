@@ -39,6 +39,16 @@ def test_before_and_after_alone_make_no_curve():
     assert plots.accuracy_by_band([], (), []) is None
 
 
+def test_the_masked_share_is_plotted_only_if_it_changed():
+    assert plots.masked_share(HISTORY) is None
+    plot = plots.masked_share([entry | {"mlm_probability": 0.3 - 0.001 * entry["step"]} for entry in HISTORY])
+    assert "29.9% at step 1, 20.0% at step 100. It changes the task" in plot.description
+    ys = [y for _, y in points(plot)]
+    assert ys == sorted(ys)  # an SVG counts downwards
+    assert ys[0] < ys[-1]
+    assert plot.rows[0] == ("1", "29.9%")
+
+
 def test_the_same_numbers_give_the_same_bytes():
     assert markup(plots.training_loss(HISTORY)) == markup(plots.training_loss(HISTORY))
 

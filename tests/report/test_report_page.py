@@ -42,6 +42,12 @@ def test_the_page_shows(drawn, said):
     assert said in Page(drawn).text()
 
 
+def test_the_page_shows_a_masked_share_that_changed(drawn):
+    assert "Masked tokens" not in drawn
+    history = [{"step": n, "loss": 3.0, "learning_rate": 1e-3, "mlm_probability": 0.3 / n} for n in (1, 2)]
+    assert "training masked: 30.0% at step 1, 15.0% at step 2" in Page(report_page.page(full(history=history))).text()
+
+
 def test_the_page_is_reproducible(drawn):
     assert report_page.page(full()) == drawn
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 import torch
+import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from mlm_recipes import MLMConfig
@@ -52,6 +53,36 @@ def test_masking_returns_the_collators_arguments(tokenizer):
     config = MLMConfig(mlm_probability=0.3, static_masks=True, seed=4)
     collator = DataCollatorForMaskedLM(tokenizer, **config.masking())
     assert (collator.mlm_probability, collator.static_masks, collator.seed) == (0.3, True, 4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "end", "boundaries"),
+    [
+        (["linear", "--mlm_probability_end", "0.15"], [0.15], None),
+        (["step", "--mlm_probability_end", "0.15", "0.05"], [0.15, 0.05], None),
+        (["step", "--mlm_probability_end", "0.2", "--mlm_probability_boundaries", "0.9"], [0.2], [0.9]),
+    ],
+)
+def test_a_schedule_of_the_masked_share_in_all_its_forms(flags, end, boundaries, tmp_path):
+    """Words, a recipe's YAML with a list or a number, Python, and what a run's recipe.yaml records."""
+    kind = flags[0]
+    config = read_config("quickstart", parse_arguments(["--mlm_probability_schedule", *flags]))
+    assert (config.mlm_probability_end, config.mlm_probability_boundaries) == (end, boundaries)
+    assert config.probability_schedule().shares == (0.4, *end)
+    number = end[0] if len(end) == 1 else end
+    values = {"mlm_probability": 0.4, "mlm_probability_schedule": kind, "mlm_probability_boundaries": boundaries}
+    for given in (end, number, tuple(end)):
+        made = MLMConfig(**values, mlm_probability_end=given)
+        assert made.mlm_probability_end == end
+        assert made.probability_schedule() == config.probability_schedule()
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(made.to_recipe()), "utf-8")
+        read = read_config(tmp_path / "recipe.yaml")
+        assert read.to_recipe() == made.to_recipe()
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values | {"mlm_probability_end": number}), "utf-8")
+    assert read_config(tmp_path / "mine.yaml").mlm_probability_end == end
+    assert MLMConfig().probability_schedule() is None
+    # Another schedule on the command line replaces all of the recipe's.
+    assert read_config(tmp_path / "recipe.yaml", {"mlm_probability_schedule": "constant"}).mlm_probability_end is None
 
 
 def test_bf16_is_the_default_on_fast_hardware(monkeypatch):

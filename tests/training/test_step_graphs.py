@@ -52,10 +52,10 @@ def recorder(monkeypatch):
     return found
 
 
-def run(tokenizer, recorder, dropout=0.0, callback=None, **changes):
+def run(tokenizer, recorder, dropout=0.0, callback=None, rows=NUMBERED, **changes):
     """Return a finished run; with `cuda_graphs=False`, its batches are filled up too, so that dropout is the same."""
     values = {"save_strategy": "no", "max_steps": 12} | changes
-    trainer = make_trainer(tokenizer, NUMBERED, callback=callback, **values)
+    trainer = make_trainer(tokenizer, rows, callback=callback, **values)
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
@@ -82,6 +82,20 @@ def test_a_run_is_the_same_with_recordings(tokenizer, recorder, changes):
     assert recorder.replays > 6
     assert recorded.graphs.facts["seconds"] > 0
     assert not recorded.graphs.recorded  # freed at the end
+    assert losses(recorded) == pytest.approx(losses(plain), rel=1e-6)
+    assert_close(weights(recorded), weights(plain), 1e-6)
+
+
+@pytest.mark.parametrize("most", [64, 2])
+def test_a_masked_share_that_changes_brings_more_shapes_up_to_the_limit(tokenizer, recorder, monkeypatch, most):
+    """The shapes of both phases are recorded, or what comes after the limit is computed as usual."""
+    monkeypatch.setattr(step_graphs, "_MOST_SHAPES", most)
+    rows = [row | {"input_ids": row["input_ids"][:2] + [200] * 80 + [102]} for row in NUMBERED]
+    phases = {"mlm_probability": 0.5, "mlm_probability_schedule": "step", "mlm_probability_end": 0.1, "max_steps": 20}
+    plain, recorded = (run(tokenizer, recorder, rows=rows, cuda_graphs=on, **phases) for on in (False, True))
+    assert recorder.recorded == recorded.graphs.facts["shapes"] <= most
+    assert recorder.recorded > 2 or most == 2
+    assert recorder.replays > (8 if most == 64 else 2)
     assert losses(recorded) == pytest.approx(losses(plain), rel=1e-6)
     assert_close(weights(recorded), weights(plain), 1e-6)
 

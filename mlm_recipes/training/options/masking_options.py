@@ -39,6 +39,27 @@ class MaskingOptions:
     pad_to_multiple_of: int | None = field(
         default=None, metadata={"help": "Round the padded length up to a multiple of this."}
     )
+    mlm_probability_schedule: str = field(
+        default="constant",
+        metadata={
+            "help": "How the share of masked tokens changes over the run's steps, from mlm_probability to "
+            "mlm_probability_end: constant (not at all), linear, cosine or step (in phases)."
+        },
+    )
+    mlm_probability_end: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "The share of masked tokens in the last step, with linear or cosine; with step, the share of each "
+            "phase after the first, such as 0.15 0.05."
+        },
+    )
+    mlm_probability_boundaries: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "With step, where each phase after the first begins, as a share of the run's steps, such as 0.8 "
+            "0.95. By default all phases have the same length."
+        },
+    )
     word_segmenter: str = field(
         default="none",
         metadata={
