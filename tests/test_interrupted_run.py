@@ -42,6 +42,11 @@ def test_a_checkpoint_of_an_earlier_version_resumes_to_the_same_weights(run):
     assert_same_weights(flat_weights(found), flat_weights(ended), start, STEPS)
 
 
+def test_a_value_that_the_checkpoint_had_not_yet_is_its_default(run):
+    with pytest.raises(ValueError, match="masking_policy was 'token' and is now 'span'"):
+        train("run", resume_from_checkpoint=True, masking_policy="span")
+
+
 def test_the_metrics_of_an_earlier_version_are_drawn(run):
     for name in ("metrics.json", "model.safetensors"):
         shutil.copy(FIXTURE / "whole" / name, run)

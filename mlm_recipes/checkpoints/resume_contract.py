@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,6 +120,8 @@ class ResumeContract(TrainerCallback, ExportableState):
         values: returns every value of the config.
         facts: returns what these and the data determine: the text's fingerprint, the global batch, the model's shape.
             Called once, when training begins, since it reads the data.
+        defaults: returns the defaults of this library's own values: what a checkpoint had that was saved before they
+            were added.
 
     The contract is stored in the checkpoint's trainer_state.json, under `stateful_callbacks`.
     """
@@ -128,8 +130,9 @@ class ResumeContract(TrainerCallback, ExportableState):
         self,
         values: Callable[[], Mapping[str, Any]] = dict,
         facts: Callable[[], Mapping[str, Any]] = dict,
+        defaults: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        self._values, self._facts = values, facts
+        self._values, self._facts, self._defaults = values, facts, defaults
         self._known_facts: Mapping[str, Any] | None = None
         #: One entry for each resume: the step, and what was changed.
         self.resumed: list[Resumed] = []
@@ -174,12 +177,13 @@ class ResumeContract(TrainerCallback, ExportableState):
                 f"resume_from_checkpoint: {str(checkpoint)!r} holds no optimizer state. Accepted: a checkpoint "
                 f"saved without --save_only_model. Or {anew}."
             )
+        saved = json.loads(json.dumps(self._defaults(), default=str)) | old["values"]
         values = {
-            name: [old["values"][name], new["values"][name]]
-            for name in sorted(old["values"].keys() & new["values"].keys())
-            if old["values"][name] != new["values"][name]
+            name: [saved[name], new["values"][name]]
+            for name in sorted(saved.keys() & new["values"].keys())
+            if saved[name] != new["values"][name]
         }
-        facts = _differences(old["facts"], new["facts"])
+        facts = _differences(old["facts"], new["facts"], complete=("masking",))
         batch = _same_batch(facts.get("global batch"), new["values"])
         fixed = {name: pair for name, pair in values.items() if kind(name) == "fixed"}
         if facts:
@@ -241,16 +245,24 @@ class ResumeContract(TrainerCallback, ExportableState):
         lr_scheduler._last_lr = now  # what get_last_lr() returns and Trainer logs
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], complete: Collection[str] = ()
+) -> dict[str, list[Any]]:
     """Return the old and the new value of each name whose values differ, if both sides have it; mappings may be nested.
+
+    In the mappings named `complete`, a name that one side lacks differs too: its value there is None.
 
     >>> _differences({"seed": 1, "model": {"layers": 4, "width": 8}}, {"seed": 1, "model": {"layers": 6, "new": 8}})
     {'model.layers': [4, 6]}
+    >>> _differences({"masking": {}}, {"masking": {"masking_policy": "span"}}, complete=["masking"])
+    {'masking.masking_policy': [None, 'span']}
     """
     found: dict[str, list[Any]] = {}
     for name in sorted(old.keys() & new.keys()):
         a, b = old[name], new[name]
         if isinstance(a, Mapping) and isinstance(b, Mapping):
+            if name in complete:
+                a, b = dict.fromkeys(b) | dict(a), dict.fromkeys(a) | dict(b)
             found |= {f"{name}.{inner}": pair for inner, pair in _differences(a, b).items()}
         elif a != b:
             found[name] = [a, b]

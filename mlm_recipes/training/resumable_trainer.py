@@ -26,7 +26,7 @@ from ..metrics_file import Resumed
 from ..model.renamed_weights import load_renamed
 from .best_model import check_early_stopping_callbacks, name_best
 from .callback_states import restore_states
-from .config import MLMConfig
+from .config import MLMConfig, own_fields
 from .cpu_allocator import kept_memory
 from .early_stopping import had_stopped
 from .example_order import NO_EXAMPLE, EpochSampler, StepSeeds
@@ -51,7 +51,11 @@ class ResumableTrainer(GuardedTrainer, ABC):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._step_seeds = StepSeeds()
-        self._contract = ResumeContract(lambda: self.args.to_recipe(), self.identity)  # args may be replaced
+        self._contract = ResumeContract(  # args may be replaced
+            lambda: self.args.to_recipe(),
+            self.identity,
+            lambda: {name: item.default for name, item in own_fields().items()},
+        )
         self._stream = StreamState()
         self._stream_start = START
         self._train_loader: Any = None
