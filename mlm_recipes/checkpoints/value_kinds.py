@@ -12,6 +12,7 @@ FIXED = frozenset(
         "evaluation_seed",
         "loss_on",
         "masking_policy",
+        "mask_ngram",
         "mask_replace_prob",
         "mlm_probability",
         "muon",

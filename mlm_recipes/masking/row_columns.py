@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 #: Columns that the collator itself reads, and those of `mlm_recipes.data` that nothing else needs.
 OURS = frozenset(
     {"input_ids", "attention_mask", "token_type_ids", "special_tokens_mask", "labels", "example_id", "epoch"}
-    | {"cut_off", "offset_mapping"}
+    | {"cut_off", "offset_mapping", "word_ids"}
 )
 
 #: From this number of tokens on, labels that are all equal to the ids cannot be chance.

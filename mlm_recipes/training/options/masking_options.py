@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ...masking.policy_table import POLICIES
+
 
 @dataclass
 class MaskingOptions:
@@ -13,7 +15,8 @@ class MaskingOptions:
         default=0.15, metadata={"help": "The share of the tokens that is masked, above 0 and at most 1."}
     )
     masking_policy: str = field(
-        default="token", metadata={"help": "How tokens are chosen: token (each by itself, as in BERT)."}
+        default="token",
+        metadata={"help": f"What is masked: {'; '.join(f'{name}: {each.says}' for name, each in POLICIES.items())}."},
     )
     mask_replace_prob: float = field(
         default=1.0, metadata={"help": "The share of the masked tokens that [MASK] replaces."}
@@ -34,4 +37,11 @@ class MaskingOptions:
     )
     pad_to_multiple_of: int | None = field(
         default=None, metadata={"help": "Round the padded length up to a multiple of this."}
+    )
+    mask_ngram: int | None = field(
+        default=None,
+        metadata={
+            "help": "The tokens in a row that masking_policy ngram masks together; by default the letters of the "
+            "vocabulary's k-mers, since fewer would hide nothing, and otherwise 3."
+        },
     )
