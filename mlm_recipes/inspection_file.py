@@ -133,9 +133,13 @@ class Padding(TypedDict):
 
 
 class Masking(TypedDict):
-    """`masking`: what it leaves alone, and on how many tokens the result is measured, where that is known."""
+    """`masking`: what it leaves alone, and on how many tokens the result is measured, where that is known.
+
+    `rows_without_a_mask` is the number expected of an epoch, or with another policy than `token` that of the first one.
+    """
 
     mlm_probability: float
+    masking_policy: str
     rows_without_a_mask: Ratio
     rows_below_three_maskable: Ratio
     held_out_masked_tokens: int | None

@@ -31,9 +31,9 @@ class Policy(NamedTuple):
 
 
 POLICIES = {
-    "token": Policy(token.choose, "each token by itself, as in BERT"),
+    "token": Policy(token.choose, "each by itself, as in BERT"),
     "whole_word": Policy(whole_word.choose, "all pieces of a word, or none", words=True),
     "span": Policy(span.choose, "1 to 10 words in a row, as in SpanBERT", words=True, together=True),
-    "ngram": Policy(ngram.choose, "mask_ngram tokens in a row, for text without words", ngram=True, together=True),
-    "exact_count": Policy(exact_count.choose, "the same number of tokens in each row of a length"),
+    "ngram": Policy(ngram.choose, "a fixed number in a row, for text without words", ngram=True, together=True),
+    "exact_count": Policy(exact_count.choose, "the same number in each row of a length"),
 }

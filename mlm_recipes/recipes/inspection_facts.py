@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
@@ -139,6 +139,7 @@ def row_facts(subject: Subject) -> RowFacts:
     padded = np.minimum(-(-lengths // multiple) * multiple, max(subject.max_length, int(lengths.max())))
     everywhere = len(lengths) * max(subject.max_length, int(lengths.max()))
     dynamic = expected_positions(padded, batch)
+    collator = subject.collator()
     return {
         "cut_off": {"paragraphs": int((cut > 0).sum()), "tokens": ratio(int(cut.sum()), of_all)},
         "rows": {"train": len(lengths), "validation": len(kept["validation"][0]), "train_tokens": tokens},
@@ -150,9 +151,10 @@ def row_facts(subject: Subject) -> RowFacts:
         },
         "masking": {
             "mlm_probability": config.mlm_probability,
-            "rows_without_a_mask": ratio(float(((1 - config.mlm_probability) ** maskable).sum()), len(maskable)),
+            "masking_policy": config.masking_policy,
+            "rows_without_a_mask": ratio(_without_a_mask(subject, collator, rows["train"], maskable), len(maskable)),
             "rows_below_three_maskable": ratio(int((maskable < 3).sum()), len(maskable)),
-            "held_out_masked_tokens": _held_out_masked(subject, rows["validation"]),
+            "held_out_masked_tokens": _held_out_masked(subject, collator, rows["validation"]),
         },
     }
 
@@ -168,9 +170,17 @@ def _layout(subject: Subject) -> Layout:
     )
 
 
-def _held_out_masked(subject: Subject, rows: Dataset) -> int | None:
+def _without_a_mask(subject: Subject, collator: DataCollatorForMaskedLM | None, rows: Dataset, maskable: Ints) -> float:
+    """Return how many rows an epoch masks nothing of: the expected number for single tokens, else the first epoch's."""
+    if collator is None or collator.masking_policy == "token":
+        return float(((1 - subject.config.mlm_probability) ** maskable).sum())
+    first = collator.changed(padding="longest", loss_on="masked", static_masks=True)
+    batches = DataLoader(cast(Any, rows), batch_size=256, collate_fn=first)
+    return float(sum(int((~labelled(batch["labels"]).any(1)).sum()) for batch in batches))
+
+
+def _held_out_masked(subject: Subject, collator: DataCollatorForMaskedLM | None, rows: Dataset) -> int | None:
     """Count the tokens that every evaluation of this text will mask."""
-    collator = subject.collator()
     if collator is None:
         return None
     frozen = collator.frozen(subject.config.evaluation_seed).changed(padding="longest", padding_free=True)

@@ -12,6 +12,7 @@ import torch
 
 from ..evaluation.before_after import State, compare, uncompared
 from ..masking.collator import EVALUATION_SHARE
+from ..masking.policy_table import POLICIES
 from ..metrics_file import (
     SCHEMA_VERSION,
     Comparison,
@@ -89,8 +90,12 @@ def plan_of(config: MLMConfig) -> str:
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     precision = "bf16" if config.bf16 else "fp16" if config.fp16 else "float32"
     masked = f"{config.mlm_probability:.0%} of the tokens masked"
-    if config.mlm_probability != EVALUATION_SHARE:
-        masked += f" ({EVALUATION_SHARE:.0%} when it is measured, so the losses are not comparable)"
+    not_comparable = "when it is measured, so the losses are not comparable"
+    if config.masking_policy != "token":
+        masked += f" by {config.masking_policy} ({POLICIES[config.masking_policy].says}; "
+        masked += f"{EVALUATION_SHARE:.0%} token by token {not_comparable})"
+    elif config.mlm_probability != EVALUATION_SHARE:
+        masked += f" ({EVALUATION_SHARE:.0%} {not_comparable})"
     return (
         f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}, {masked}, in "
         f"{precision} on {device_name(config.device)}."

@@ -163,8 +163,10 @@ def _rows(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
         here = "; used in this run" if name == facts["padding"]["run"] else ""
         yield "padding", f"{share:.1%}", how.format(**recipe) + here
     nothing = masking["rows_without_a_mask"]
-    expected = f"{nothing['sum']:,.1f} rows per epoch have no masked token, at mlm_probability"
-    yield "rows unmasked", f"{nothing['ratio']:.1%}", f"{expected} {masking['mlm_probability']:g}"
+    policy = masking["masking_policy"]
+    when, how = ("per epoch", "") if policy == "token" else ("of the first epoch", f" by {policy}")
+    expected = f"{nothing['sum']:,.1f} rows {when} have no masked token, at mlm_probability"
+    yield "rows unmasked", f"{nothing['ratio']:.1%}", f"{expected} {masking['mlm_probability']:g}{how}"
     yield "under 3 maskable", f"{masking['rows_below_three_maskable']['sum']:,}", "rows too short to learn from"
     if masking["held_out_masked_tokens"] is not None:
         yield (

@@ -16,7 +16,10 @@ class MaskingOptions:
     )
     masking_policy: str = field(
         default="token",
-        metadata={"help": f"What is masked: {'; '.join(f'{name}: {each.says}' for name, each in POLICIES.items())}."},
+        metadata={
+            "help": f"How tokens are chosen: {', '.join(f'{name} ({each.says})' for name, each in POLICIES.items())}. "
+            "Evaluations always use token, so that runs can be compared."
+        },
     )
     mask_replace_prob: float = field(
         default=1.0, metadata={"help": "The share of the masked tokens that [MASK] replaces."}
