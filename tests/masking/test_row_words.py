@@ -31,6 +31,15 @@ def test_the_words_of_a_row_override_the_tokenizers(collate, column, tokenizer):
     assert groups(collate, mixed[::-1]) == groups(collate, [{"input_ids": IDS}])
 
 
+def test_tokens_in_no_word_are_words_of_their_own(collate):
+    assert groups(collate, [{"input_ids": IDS, "word_ids": [-1, -1, -1, 0, 0, 1, 1, -1]}]) == {
+        (1,),
+        (2,),
+        (3, 4),
+        (5, 6),
+    }
+
+
 def test_the_words_are_not_passed_on(collate):
     for policy in ("whole_word", "token"):
         batch = collate.changed(masking_policy=policy)([{"input_ids": IDS, "word_ids": WORDS}])

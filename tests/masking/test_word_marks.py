@@ -83,6 +83,18 @@ def whitespace_bpe():
     )  # fmt: skip
 
 
+def letters_without_spaces():
+    """It drops the spaces before it divides words into letters."""
+    names = ["[UNK]", "[MASK]", "[PAD]", *"abcdefghijklmnopqrst"]
+    letters = Tokenizer(models.WordLevel({token: i for i, token in enumerate(names)}, unk_token="[UNK]"))
+    letters.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split("", "isolated")]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=letters, unk_token="[UNK]", mask_token="[MASK]", pad_token="[PAD]"
+    )  # fmt: skip
+
+
 def amino_acids_of_esm(tmp_path):
     letters = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO", "<mask>"]
     (tmp_path / "vocab.txt").write_text("\n".join(letters))
@@ -93,6 +105,7 @@ def test_a_tokenizer_that_marks_no_words_is_refused(tmp_path):
     for tokenizer in (
         tokenizer_of("amino acids"),
         whitespace_bpe(),
+        letters_without_spaces(),
         amino_acids_of_esm(tmp_path),
         Python([*SPECIAL, "a"], "".join),
     ):
