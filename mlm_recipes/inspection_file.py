@@ -135,10 +135,12 @@ class Padding(TypedDict):
 class Masking(TypedDict):
     """`masking`: what it leaves alone, and on how many tokens the result is measured, where that is known.
 
-    `schedule` is there if the share of masked tokens changes during training, in words.
+    `rows_without_a_mask` is the number expected of an epoch, or that of the first one with a policy that masks several
+    tokens together. `schedule` is there if the share of masked tokens changes during training, in words.
     """
 
     mlm_probability: float
+    masking_policy: str
     schedule: NotRequired[str]
     rows_without_a_mask: Ratio
     rows_below_three_maskable: Ratio

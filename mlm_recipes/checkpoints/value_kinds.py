@@ -12,6 +12,7 @@ FIXED = frozenset(
         "evaluation_seed",
         "loss_on",
         "masking_policy",
+        "mask_ngram",
         "mask_replace_prob",
         # A schedule's own values are fixed; its total number of steps is not: it follows max_steps, as REMADE does.
         "mlm_probability",

@@ -20,10 +20,12 @@ from .collator_checks import (
     check_tokenizer,
     check_upstreams,
     check_weights,
+    policy_of,
     refuse_never_called,
     weights_for,
 )
 from .flat_tokens import FlatTokens
+from .kmers import ngram_of
 from .loop_draws import LoopDraws, row_ids
 from .policy_table import POLICIES
 from .random_keys import EVALUATION_EPOCH, Bools, Ints, Keys, sequence_keys
@@ -40,7 +42,9 @@ from .row_columns import (
     stacked,
     token_column,
 )
+from .row_words import row_words
 from .vocabulary import special_token_ids
+from .word_boundaries import WordBoundaries, word_boundaries
 
 #: The share of the tokens that evaluation masks, independent of how training masks.
 EVALUATION_SHARE = 0.15
@@ -60,12 +64,15 @@ class DataCollatorForMaskedLM:
         random_replace_prob: the probability with which it becomes a token drawn uniformly from the vocabulary without
             its special tokens; otherwise it is unchanged.
         pad_to_multiple_of: round the padded length up to a multiple of this.
-        tf_experimental_compile, whole_word_mask: must be False.
+        tf_experimental_compile: must be False.
         return_tensors: must be "pt".
+        whole_word_mask: transformers' name for `masking_policy="whole_word"`.
         masking_policy: how tokens are chosen, a name in `mlm_recipes.masking.policy_table.POLICIES`; `token`, the
             default, chooses each by itself.
         token_weights: for `informative`: how much each id of the vocabulary attracts masks, a number above 0, shape
             `(ids,)`; see `mlm_recipes.masking.token_weights`.
+        mask_ngram: the number of neighbours that the policy `ngram` masks together. By default the number of letters of
+            the vocabulary's k-mers, and 3 if it has none.
         seed, epoch: select the masks, which are a function of seed, epoch and `example_id`. With None, the default,
             rows without an epoch get masks from torch's generator, and all others those of seed 0.
         padding: the length that rows are padded to: `longest` (the batch's longest row) or `max_length`.
@@ -85,9 +92,9 @@ class DataCollatorForMaskedLM:
     A row may be a list, tuple, array or tensor of ids, or a mapping with `input_ids` and optionally
     `special_tokens_mask`, `attention_mask`, `token_type_ids`, `example_id`, `epoch`, `mlm_probability` and `labels`. A
     row's `mlm_probability` replaces the collator's, except in evaluation. Rows with `labels` were masked beforehand:
-    they stay as they are. Any other column is passed on: padded with 0 if it has an entry for each token, otherwise
-    stacked. A row that is None represents no example: a process gets it if a different process
-    has one example more.
+    they stay as they are. `word_ids`, the number of each token's word, replace the words that the tokenizer marks. Any
+    other column is passed on: padded with 0 if it has an entry for each token, otherwise stacked. A row that is None
+    represents no example: a process gets it if a different process has one example more.
 
     MLMTrainer's rows have `example_id` and `epoch`. Rows without an epoch, as in your own loop or in Trainer, get new
     masks in each batch: with a `seed`, the same ones each time that the loop runs, also in the workers of a DataLoader
@@ -99,9 +106,10 @@ class DataCollatorForMaskedLM:
     `cu_seq_lens_k` (int32, shape `(batch + 1,)`), `max_length_q` and `max_length_k` (int). If all rows are None, the
     batch is one row of one token without a label.
 
-    Raises: ValueError for an object that is no tokenizer of transformers, one without a mask token, or a value that is
-    out of range; when called, for rows without an `example_id` if masks are static, if only some rows have `labels`,
-    for a row's `mlm_probability` that is out of range, or for a column that cannot become a tensor.
+    Raises: ValueError for an object that is no tokenizer of transformers, one without a mask token, one that marks no
+    words if the policy needs them, or a value that is out of range; when called, for rows without an `example_id` if
+    masks are static, if only some rows have `labels`, for a row's `mlm_probability` that is out of range, or for a
+    column that cannot become a tensor.
 
     >>> from mlm_recipes import train_tokenizer
     >>> tokenizer = train_tokenizer(["to be or not to be"] * 2, vocab_size=200)
@@ -132,6 +140,7 @@ class DataCollatorForMaskedLM:
     _: KW_ONLY
     whole_word_mask: InitVar[bool] = False
     masking_policy: str = "token"
+    mask_ngram: int | None = None
     padding: str = "longest"
     max_length: int | None = None
     padding_free: bool = False
@@ -145,12 +154,13 @@ class DataCollatorForMaskedLM:
 
     def __post_init__(self, mlm: Any, tf_experimental_compile: Any, return_tensors: Any, whole_word_mask: Any) -> None:
         refuse_never_called(type(self))
-        check_upstreams(mlm, whole_word_mask, tf_experimental_compile)
+        check_upstreams(mlm, tf_experimental_compile)
         check_return_tensors(return_tensors)
         check_masking(
             self.mlm_probability, self.mask_replace_prob, self.random_replace_prob, self.padding, self.loss_on
         )
-        check_policy(self.masking_policy)
+        self.masking_policy = policy_of(self.masking_policy, whole_word_mask)
+        check_policy(self.masking_policy, self.mask_ngram)
         check_seed(self.seed)
         self.seed = None if self.seed is None else int(self.seed)  # NumPy's integers overflow
         check_tokenizer(self.tokenizer)
@@ -172,6 +182,9 @@ class DataCollatorForMaskedLM:
         self._special_ids = special_token_ids(self.tokenizer)
         vocabulary = np.array(sorted(self.tokenizer.get_vocab().values()), dtype=np.int64)
         self._ordinary_ids = np.setdiff1d(vocabulary, self._special_ids)
+        policy = POLICIES[self.masking_policy]
+        self._boundaries: WordBoundaries | None = word_boundaries(self.tokenizer) if policy.words else None
+        self._ngram = (self.mask_ngram or ngram_of(self.tokenizer)) if policy.ngram else 1
         self._draws: LoopDraws | None = None
         if self.seed is not None and not self.static_masks:
             self._draws = LoopDraws(self.seed)  # now, because each worker of a loader gets a copy
@@ -255,8 +268,9 @@ class DataCollatorForMaskedLM:
         share = self.mlm_probability
         shares = np.full(len(rows), share) if frozen else shares_of(rows, share)  # (batch,)
         policy = POLICIES[self.masking_policy]
+        words = None if self._boundaries is None else row_words(rows, flat, lengths, self._boundaries)
         weights = weights_for(flat, self.token_weights) if policy.weights else None
-        tokens = FlatTokens(flat, maskable, keys, lengths, weights=weights)
+        tokens = FlatTokens(flat, maskable, keys, lengths, words=words, weights=weights, ngram=self._ngram)
         chosen = policy.choose(tokens, shares, self.at_least_one)
         masked = replace_chosen(
             flat,
@@ -267,6 +281,7 @@ class DataCollatorForMaskedLM:
             ordinary_token_ids=self._ordinary_ids,
             mask_replace_prob=self.mask_replace_prob,
             random_replace_prob=self.random_replace_prob,
+            together=policy.together,
         )
         if self.loss_on == "all" and examples:
             return masked, flat, int(self.tokenizer.pad_token_id)

@@ -53,15 +53,55 @@ def check_masking(
         raise ValueError(f"loss_on: received {loss_on!r}. Accepted: 'masked' (BERT's) or 'all' (the tutorial's).")
 
 
-def check_policy(name: Any) -> None:
-    """Raise ValueError for a name that no masking policy has.
+def check_policy(name: Any, mask_ngram: Any = None) -> None:
+    """Raise ValueError for a name that no masking policy has, or for a `mask_ngram` that it does not use or is no size.
 
     >>> check_policy("token")
+    >>> check_policy("token", mask_ngram=6)
+    Traceback (most recent call last):
+    ...
+    ValueError: mask_ngram: received 6 with masking_policy 'token'. Accepted: with masking_policy ngram. Leave it out.
     """
     if name not in POLICIES:
         raise ValueError(
             f"masking_policy: received {name!r}. Accepted: {', '.join(POLICIES)}. Leave it out for token, as in BERT."
         )
+    if mask_ngram is None:
+        return
+    users = [each for each, policy in POLICIES.items() if policy.ngram]
+    if name not in users:
+        raise ValueError(
+            f"mask_ngram: received {mask_ngram!r} with masking_policy {name!r}. Accepted: with masking_policy "
+            f"{' or '.join(users)}. Leave it out."
+        )
+    if isinstance(mask_ngram, bool) or not isinstance(mask_ngram, Integral) or mask_ngram < 1:
+        raise ValueError(
+            f"mask_ngram: received {mask_ngram!r}. Accepted: a number of tokens, 1 or more. Leave it out for the "
+            "length of the vocabulary's k-mers."
+        )
+
+
+def policy_of(masking_policy: Any, whole_word_mask: Any) -> Any:
+    """Return the name of the masking policy; `whole_word_mask` is transformers' name for one of them.
+
+    Raises: ValueError for a `whole_word_mask` that is no bool, or with another policy.
+
+    >>> policy_of("token", whole_word_mask=True), policy_of("span", whole_word_mask=False)
+    ('whole_word', 'span')
+    """
+    if not isinstance(whole_word_mask, bool | None):
+        raise ValueError(
+            f"whole_word_mask: received {whole_word_mask!r}. Accepted: True or False. Write "
+            'masking_policy="whole_word".'
+        )
+    if not whole_word_mask:
+        return masking_policy
+    if masking_policy not in ("token", "whole_word"):  # token is the default
+        raise ValueError(
+            f"whole_word_mask: received True with masking_policy {masking_policy!r}. Accepted: one of them. Leave out "
+            "whole_word_mask."
+        )
+    return "whole_word"
 
 
 def check_weights(policy: str, weights: Any, tokenizer: Any) -> Floats | None:
@@ -138,11 +178,11 @@ __call__, or make it a subclass of transformers.DataCollatorForLanguageModeling.
             )
 
 
-def check_upstreams(mlm: Any, whole_word_mask: Any, tf_experimental_compile: Any) -> None:
+def check_upstreams(mlm: Any, tf_experimental_compile: Any) -> None:
     """Raise ValueError for an argument of transformers' collator with a value that does not mean what is done here.
 
-    >>> check_upstreams(mlm=True, whole_word_mask=False, tf_experimental_compile=False)
-    >>> check_upstreams(mlm=0.3, whole_word_mask=False, tf_experimental_compile=False)
+    >>> check_upstreams(mlm=True, tf_experimental_compile=False)
+    >>> check_upstreams(mlm=0.3, tf_experimental_compile=False)
     Traceback (most recent call last):
     ...
     ValueError: mlm: received 0.3. Accepted: True, as in transformers. Name the share: mlm_probability=0.3.
@@ -153,11 +193,6 @@ def check_upstreams(mlm: Any, whole_word_mask: Any, tf_experimental_compile: Any
         else:
             next_step = "For causal language modelling use transformers.DataCollatorForLanguageModeling(mlm=False)."
         raise ValueError(f"mlm: received {mlm!r}. Accepted: True, as in transformers. {next_step}")
-    if whole_word_mask:
-        raise ValueError(
-            f"whole_word_mask: received {whole_word_mask!r}. Accepted: False, since this collator masks single "
-            "tokens. Leave it out, or use transformers.DataCollatorForLanguageModeling(whole_word_mask=True)."
-        )
     if tf_experimental_compile:
         raise ValueError(
             f"tf_experimental_compile: received {tf_experimental_compile!r}. Accepted: False, since batches are "

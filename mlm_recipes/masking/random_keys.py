@@ -19,8 +19,10 @@ Keys = npt.NDArray[np.uint64]
 EVALUATION_EPOCH = 2**62
 
 
-# The purposes of random numbers: each has its own stream.
-CHOOSE, REPLACE, RANDOM_TOKEN = range(3)
+# The purposes of random numbers: each has its own stream. Those from the fourth on also have keys of their own, so that
+# adding one changes no other's numbers.
+CHOOSE, REPLACE, RANDOM_TOKEN, LENGTH, ROUND = range(5)
+_WITH_THE_SAME_KEYS = 3
 
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -60,6 +62,8 @@ def draw(keys: Keys, lengths: Ints, purpose: int) -> Floats:
     >>> bool((both[3:] == draw(np.array([b]), np.array([2]), CHOOSE)).all())
     True
     """
+    if purpose >= _WITH_THE_SAME_KEYS:
+        keys, purpose = _mix(keys ^ np.uint64(purpose)), 0
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
     position = np.arange(int(lengths.sum()), dtype=np.int64) - starts
     counter = position.astype(np.uint64) * np.uint64(3) + np.uint64(purpose + 1)

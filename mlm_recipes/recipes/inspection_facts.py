@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
@@ -140,6 +140,7 @@ def row_facts(subject: Subject) -> RowFacts:
     padded = np.minimum(-(-lengths // multiple) * multiple, max(subject.max_length, int(lengths.max())))
     everywhere = len(lengths) * max(subject.max_length, int(lengths.max()))
     dynamic = expected_positions(padded, batch)
+    collator = subject.collator()
     facts: RowFacts = {
         "cut_off": {"paragraphs": int((cut > 0).sum()), "tokens": ratio(int(cut.sum()), of_all)},
         "rows": {"train": len(lengths), "validation": len(kept["validation"][0]), "train_tokens": tokens},
@@ -151,9 +152,10 @@ def row_facts(subject: Subject) -> RowFacts:
         },
         "masking": {
             "mlm_probability": config.mlm_probability,
-            "rows_without_a_mask": ratio(_unmasked(config, maskable), len(maskable)),
+            "masking_policy": config.masking_policy,
+            "rows_without_a_mask": ratio(_without_a_mask(subject, collator, rows["train"], maskable), len(maskable)),
             "rows_below_three_maskable": ratio(int((maskable < 3).sum()), len(maskable)),
-            "held_out_masked_tokens": _held_out_masked(subject, rows["validation"]),
+            "held_out_masked_tokens": _held_out_masked(subject, collator, rows["validation"]),
         },
     }
     if (schedule := config.probability_schedule()) is not None:
@@ -161,14 +163,22 @@ def row_facts(subject: Subject) -> RowFacts:
     return facts
 
 
-def _unmasked(config: MLMConfig, maskable: Ints) -> float:
-    """Return how many rows of an epoch have no masked token, in expectation; with a schedule, on average over the run.
+def _without_a_mask(subject: Subject, collator: DataCollatorForMaskedLM | None, rows: Dataset, maskable: Ints) -> float:
+    """Return how many rows of an epoch have no masked token; with a schedule, on average over the run.
 
+    It is the expected number if the policy chooses each token by itself, and otherwise that of the first epoch.
     `maskable`: the number of tokens of each row that can be masked, shape `(rows,)`.
     """
-    schedule, points = config.probability_schedule(), 100  # the run's number of steps may not be known yet
-    shares = [config.mlm_probability] if schedule is None else [schedule(n, points) for n in range(points)]
-    return float(np.mean([((1 - share) ** maskable).sum() for share in shares]))
+    config, points = subject.config, 100  # the run's number of steps may not be known yet
+    schedule = config.probability_schedule()
+    if collator is None or config.masking_policy in ("token", "informative"):
+        shares = [config.mlm_probability] if schedule is None else [schedule(n, points) for n in range(points)]
+        return float(np.mean([((1 - share) ** maskable).sum() for share in shares]))
+    values = {"masking_policy": config.masking_policy, "mask_ngram": config.mask_ngram, "static_masks": True}
+    share = config.mlm_probability if schedule is None else schedule.mean(range(points), points)
+    first = collator.changed(padding="longest", loss_on="masked", mlm_probability=share, **values)
+    batches = DataLoader(cast(Any, rows), batch_size=256, collate_fn=first)
+    return float(sum(int((~labelled(batch["labels"]).any(1)).sum()) for batch in batches))
 
 
 def _layout(subject: Subject) -> Layout:
@@ -182,9 +192,8 @@ def _layout(subject: Subject) -> Layout:
     )
 
 
-def _held_out_masked(subject: Subject, rows: Dataset) -> int | None:
+def _held_out_masked(subject: Subject, collator: DataCollatorForMaskedLM | None, rows: Dataset) -> int | None:
     """Count the tokens that every evaluation of this text will mask."""
-    collator = subject.collator()
     if collator is None:
         return None
     frozen = collator.frozen(subject.config.evaluation_seed).changed(padding="longest", padding_free=True)

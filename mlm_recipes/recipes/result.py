@@ -12,6 +12,7 @@ import torch
 
 from ..evaluation.before_after import State, compare, uncompared
 from ..masking.collator import EVALUATION_SHARE
+from ..masking.policy_table import POLICIES
 from ..metrics_file import (
     SCHEMA_VERSION,
     Comparison,
@@ -95,10 +96,14 @@ def plan_of(config: MLMConfig) -> str:
     precision = "bf16" if config.bf16 else "fp16" if config.fp16 else "float32"
     schedule = config.probability_schedule()
     masked = f"{config.mlm_probability:.0%} of the tokens masked"
+    not_comparable = "when it is measured, so the losses are not comparable"
     if schedule is not None:
         masked = f"a changing share of the tokens masked: {schedule}"
-    if schedule is not None or config.mlm_probability != EVALUATION_SHARE:
-        masked += f" ({EVALUATION_SHARE:.0%} when it is measured, so the losses are not comparable)"
+    if config.masking_policy != "token":
+        masked += f" by {config.masking_policy} ({POLICIES[config.masking_policy].says}; "
+        masked += f"{EVALUATION_SHARE:.0%} token by token {not_comparable})"
+    elif schedule is not None or config.mlm_probability != EVALUATION_SHARE:
+        masked += f" ({EVALUATION_SHARE:.0%} {not_comparable})"
     return (
         f"Training for {length} in batches of {batch}, learning rate {config.learning_rate:g}, {masked}, in "
         f"{precision} on {device_name(config.device)}."

@@ -163,11 +163,14 @@ def _rows(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
         here = "; used in this run" if name == facts["padding"]["run"] else ""
         yield "padding", f"{share:.1%}", how.format(**recipe) + here
     nothing = masking["rows_without_a_mask"]
-    expected = f"{nothing['sum']:,.1f} rows per epoch have no masked token"
+    policy = masking["masking_policy"]
+    together = policy not in ("token", "informative")
+    when, how = ("of the first epoch" if together else "per epoch"), ("" if policy == "token" else f" by {policy}")
     where = f"at mlm_probability {masking['mlm_probability']:g}"
     if "schedule" in masking:
         where = f"on average over the run, with this share of the tokens masked: {masking['schedule']}"
-    yield "rows unmasked", f"{nothing['ratio']:.1%}", f"{expected}, {where}"
+    expected = f"{nothing['sum']:,.1f} rows {when} have no masked token, {where}{how}"
+    yield "rows unmasked", f"{nothing['ratio']:.1%}", expected
     yield "under 3 maskable", f"{masking['rows_below_three_maskable']['sum']:,}", "rows too short to learn from"
     if masking["held_out_masked_tokens"] is not None:
         yield (

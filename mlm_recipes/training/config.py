@@ -144,8 +144,9 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
 
     def masking(self) -> dict[str, Any]:
         """Return the keyword arguments of DataCollatorForMaskedLM that this config sets."""
-        names = ("mlm_probability", "mask_replace_prob", "random_replace_prob", "padding", "pad_to_multiple_of")
-        return {name: getattr(self, name) for name in (*names, "masking_policy", "loss_on", "static_masks", "seed")}
+        tokens = ("mlm_probability", "masking_policy", "mask_ngram", "mask_replace_prob", "random_replace_prob")
+        batches = ("padding", "pad_to_multiple_of", "loss_on", "static_masks", "seed")
+        return {name: getattr(self, name) for name in tokens + batches}
 
     def probability_schedule(self) -> ProbabilitySchedule | None:
         """Return the share of the tokens that each step masks, or None if it does not change."""

@@ -49,7 +49,7 @@ def check(config: Any) -> None:
         config.padding,
         config.loss_on,
     )
-    check_policy(config.masking_policy)
+    check_policy(config.masking_policy, config.mask_ngram)
     for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name}: received {getattr(config, name)}. Accepted: 1 or more. BERT's tutorial uses 16.")

@@ -18,6 +18,7 @@ COMMON = {
 }
 
 _NOT_NEEDED = "There is nothing to set; leave it out."
+_WORDS = "Write --masking_policy whole_word; rows that bring a column word_ids name their words themselves."
 
 #: The arguments of transformers' examples: run_mlm.py, run_mlm_no_trainer.py, run_mlm_wwm.py and
 #: run_language_modeling.py.
@@ -59,11 +60,11 @@ RUN_MLM = {
     "pad_to_max_length": "Write --padding max_length.",
     # masks
     "mlm": "It is always masked-language modelling. Leave it out.",
-    "whole_word_mask": "Whole words are not masked here: tokens are chosen one by one, --mlm_probability of them.",
-    "train_ref_file": "Whole words are not masked here: tokens are chosen one by one, --mlm_probability of them.",
-    "validation_ref_file": "Whole words are not masked here: tokens are chosen one by one, --mlm_probability of them.",
-    "eval_ref_file": "Whole words are not masked here: tokens are chosen one by one, --mlm_probability of them.",
-    "chinese_ref_file": "Whole words are not masked here: tokens are chosen one by one, --mlm_probability of them.",
+    "whole_word_mask": "Write --masking_policy whole_word.",
+    "train_ref_file": _WORDS,
+    "validation_ref_file": _WORDS,
+    "eval_ref_file": _WORDS,
+    "chinese_ref_file": _WORDS,
     "plm_probability": "It is for XLNet, which is no masked-language model. Leave it out.",
     "max_span_length": "It is for XLNet, which is no masked-language model. Leave it out.",
     # run_mlm_no_trainer.py

@@ -20,6 +20,7 @@ _PER_TRIAL = {
     *("mlm_probability_schedule", "mlm_probability_end", "mlm_probability_boundaries"),
     *("padding", "pad_to_multiple_of", "padding_free", "sparse_prediction", "cuda_graphs", "bf16_residual"),
     *("torch_compile", "decay_bias_and_norm", "muon", "bf16", "on_nonfinite", "max_skipped_steps"),
+    *("masking_policy", "mask_ngram"),
 }
 
 

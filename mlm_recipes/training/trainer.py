@@ -61,7 +61,7 @@ _NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "pad
 _NOT_MASKING |= {"columns", "token_weights"}
 
 #: Fields of a collator that earlier checkpoints lack. They are compared only if they differ from their default.
-_LATER = {"masking_policy"}
+_LATER = {"masking_policy", "mask_ngram"}
 
 
 class MLMTrainer(EvaluatingTrainer):

@@ -34,6 +34,16 @@ def test_what_upstream_accepts_and_means_the_same_is_accepted(tokenizer, rows):
     assert (collate.mlm, collate.return_tensors) == (True, "pt")  # read by other libraries
 
 
+def test_whole_word_mask_is_a_masking_policy(tokenizer, rows):
+    values = {"mask_replace_prob": 0.8, "random_replace_prob": 0.1, "mlm_probability": 0.5, "seed": 1}
+    named, meant = (
+        DataCollatorForMaskedLM(tokenizer, **values, **how)
+        for how in ({"whole_word_mask": True}, {"masking_policy": "whole_word"})
+    )
+    assert named.masking_policy == "whole_word"
+    assert named(rows)["input_ids"].tolist() == meant(rows)["input_ids"].tolist()
+
+
 @pytest.mark.parametrize(
     ("arguments", "keywords", "message"),
     [
@@ -45,7 +55,8 @@ def test_what_upstream_accepts_and_means_the_same_is_accepted(tokenizer, rows):
         ((True, "0.15"), {}, "mlm_probability: received '0.15'"),
         ((True, 0.15, 8), {}, "mask_replace_prob: received 8"),  # pad_to_multiple_of, before transformers 4.47
         ((True, 0.15, None), {}, "mask_replace_prob: received None"),
-        ((), {"whole_word_mask": True}, "whole_word_mask: received True"),
+        ((), {"whole_word_mask": 1}, "whole_word_mask: received 1. Accepted: True or False"),
+        ((), {"whole_word_mask": True, "masking_policy": "span"}, "whole_word_mask: received True with masking_policy"),
         ((), {"tf_experimental_compile": True}, "tf_experimental_compile: received True"),
         ((), {"return_tensors": "np"}, r"return_tensors: received 'np'.*\.numpy\(\)"),
         ((), {"seed": 1.5}, r"seed: received 1\.5"),

@@ -106,6 +106,17 @@ def test_rows_that_are_never_masked(facts):
     assert parts(facts["masking"]["rows_below_three_maskable"]) == (4, 6)
 
 
+def test_rows_that_a_policy_of_words_does_not_mask_are_counted(small):
+    found = inspect_corpus(timing=False, **small | {"masking_policy": "whole_word", "mlm_probability": 1e-9})
+    assert found.facts["masking"]["masking_policy"] == "whole_word"
+    assert parts(found.facts["masking"]["rows_without_a_mask"]) == (6, 6)
+    assert "6.0 rows of the first epoch have no masked token, at mlm_probability 1e-09 by whole_word" in " ".join(
+        str(found).split()
+    )
+    all_masked = inspect_corpus(timing=False, **small | {"masking_policy": "exact_count", "mlm_probability": 1.0})
+    assert parts(all_masked.facts["masking"]["rows_without_a_mask"]) == (0, 6)
+
+
 def test_duplicates_and_held_out_copies(facts, small, tmp_path):
     assert facts["duplicates"] == {
         "exact": 1,

@@ -24,8 +24,4 @@ def choose(tokens: FlatTokens, shares: Floats, at_least_one: bool = False) -> Bo
     """
     numbers = np.where(tokens.maskable, tokens.draw(CHOOSE), 1.0)  # a drawn number is always below 1.0
     chosen = numbers < np.repeat(shares, tokens.lengths)
-    if at_least_one:
-        lowest = np.full(len(tokens.lengths), 1.0)
-        np.minimum.at(lowest, tokens.sequence, numbers)
-        chosen |= tokens.maskable & (numbers == lowest[tokens.sequence])
-    return chosen
+    return chosen | tokens.with_lowest(numbers) if at_least_one else chosen

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ...masking.policy_table import POLICIES
+
 
 @dataclass
 class MaskingOptions:
@@ -15,8 +17,8 @@ class MaskingOptions:
     masking_policy: str = field(
         default="token",
         metadata={
-            "help": "How tokens are chosen: token (each by itself, as in BERT) or informative (more often those that "
-            "are more frequent here than in general_corpus)."
+            "help": f"How tokens are chosen: {', '.join(f'{name} ({each.says})' for name, each in POLICIES.items())}. "
+            "Evaluations always use token, so that runs can be compared."
         },
     )
     mask_replace_prob: float = field(
@@ -38,6 +40,13 @@ class MaskingOptions:
     )
     pad_to_multiple_of: int | None = field(
         default=None, metadata={"help": "Round the padded length up to a multiple of this."}
+    )
+    mask_ngram: int | None = field(
+        default=None,
+        metadata={
+            "help": "The tokens in a row that masking_policy ngram masks together; by default the letters of the "
+            "vocabulary's k-mers, since fewer would hide nothing, and otherwise 3."
+        },
     )
     mlm_probability_schedule: str = field(
         default="constant",
