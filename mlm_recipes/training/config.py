@@ -18,10 +18,12 @@ from ..sources.names import did_you_mean
 from . import precision
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
+from .freezing_checks import as_number
 from .launcher import asked_sharding, take_over
 from .options.changed_defaults import ChangedDefaults
 from .options.corpus_options import CorpusOptions
 from .options.evaluation_options import EvaluationOptions
+from .options.freezing_options import FreezingOptions
 from .options.masking_options import MaskingOptions
 from .options.model_options import ModelOptions
 from .options.optimizer_options import OptimizerOptions
@@ -60,6 +62,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
     # A dataclass has the fields of its last base first.
     ChangedDefaults,
     EvaluationOptions,
+    FreezingOptions,
     OptimizerOptions,
     SpeedOptions,
     MaskingOptions,
@@ -84,6 +87,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        self.head_warmup_steps = as_number(self.head_warmup_steps)
         check(self)
         check_objects(self)
         if not torch.accelerator.is_available():

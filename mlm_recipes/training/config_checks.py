@@ -9,6 +9,7 @@ from ..masking.collator_checks import check_masking, check_policy
 from ..sources.remote_code import require_name
 from .best_model import check_asked
 from .example_order import STRATEGIES
+from .freezing_checks import check_freezing
 from .launcher import asked_sharding
 
 #: Values of transformers that a run cannot use, and why.
@@ -109,6 +110,7 @@ def check(config: Any) -> None:
     check_asked(config)
     require_name(config.trust_remote_code)
     _check_stream(config)
+    check_freezing(config)
 
 
 def _check_stream(config: Any) -> None:

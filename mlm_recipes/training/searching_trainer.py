@@ -19,6 +19,7 @@ _PER_TRIAL = {
     *("mlm_probability", "mask_replace_prob", "random_replace_prob", "loss_on", "static_masks"),
     *("padding", "pad_to_multiple_of", "padding_free", "sparse_prediction", "cuda_graphs", "bf16_residual"),
     *("torch_compile", "decay_bias_and_norm", "muon", "bf16", "on_nonfinite", "max_skipped_steps"),
+    *("freeze", "layerwise_lr_decay", "head_warmup_steps"),
 }
 
 

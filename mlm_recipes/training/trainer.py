@@ -22,6 +22,7 @@ from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.fit import require_fit
+from ..model.layers import depths
 from ..model.loading import load_model
 from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import max_positions, usable_length
@@ -38,12 +39,14 @@ from .inputs import (
     token_rows,
 )
 from .launcher import refuse_alone
+from .layerwise_rates import split_by_depth
 from .muon import muon_with_adamw
 from .optimizers import refuse_unusable
 from .overridden import refuse_never_called
 from .precision import refuse_fp16_on_cpu, warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
+from .schedules import is_wsd, phases, with_phases
 from .set_later import refuse_stream
 from .trackers import refuse_missing
 from .user_metrics import check_user_metrics
@@ -275,6 +278,7 @@ class MLMTrainer(EvaluatingTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create the optimizer, and store its values, since those in a checkpoint would replace them."""
+        new = self.optimizer is None
         if self.args.muon and self.optimizer is None:
             model = self.model if model is None else model
             self.optimizer = muon_with_adamw(
@@ -288,10 +292,29 @@ class MLMTrainer(EvaluatingTrainer):
                 dtype=torch.bfloat16 if self.args.bf16 else torch.float32,
             )
         optimizer = super().create_optimizer(model)
+        if new and self.args.layerwise_lr_decay != 1:
+            whole: Any = self.model
+            of_name = depths(whole, self.processing_class, "layerwise_lr_decay")
+            of_weight = {weight: of_name[name] for name, weight in whole.named_parameters()}
+            split_by_depth(optimizer, of_weight, self.args.layerwise_lr_decay)
         self._contract.optimizer_groups = [
             {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
         ]
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Create the schedule; `warmup_stable_decay` is told how many steps its decay has."""
+        args = self.args
+        if self.lr_scheduler is None and is_wsd(args.lr_scheduler_type):
+            given: Any = args.lr_scheduler_kwargs
+            warmup = args.get_warmup_steps(num_training_steps)
+            self.args = copy.copy(args)  # the config is the caller's
+            kwargs = self.args.lr_scheduler_kwargs = with_phases(given, num_training_steps, warmup)
+            logger.info(phases(kwargs, num_training_steps, warmup))
+        try:
+            return super().create_scheduler(num_training_steps, optimizer)
+        finally:
+            self.args = args
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         """Return the parameters that weight decay applies to: all with `decay_bias_and_norm`, or upstream's."""
