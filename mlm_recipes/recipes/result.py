@@ -73,12 +73,17 @@ def refuse_push(config: MLMConfig, verb: str) -> None:
         )
 
 
-def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float) -> MachineLimit | None:
-    """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model."""
+def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float, head_first: float = 0.0) -> MachineLimit | None:
+    """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model.
+
+    `head_first` is the share of the steps in which only the head was trained.
+    """
     if asked_sharding(config):
         return None
     dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32
-    return machine_limit(run.model, tokens, config.mlm_probability * tokens, seconds, config.world_size, dtype)
+    return machine_limit(
+        run.model, tokens, config.mlm_probability * tokens, seconds, config.world_size, dtype, head_first
+    )
 
 
 def plan_of(config: MLMConfig) -> str:

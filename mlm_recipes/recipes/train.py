@@ -166,10 +166,12 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
             if "gain" in compared:
                 trackers.log("gain", compared["gain"])
             steps = output.global_step - (trainer.resumed[-1]["step"] if trainer.resumed else 0)
+            head_steps = trainer.head_warmup.steps_of(trainer.state) if trainer.head_warmup is not None else 0
+            head_steps_here = max(0, head_steps - (output.global_step - steps))  # of those since the resume
             limit = None
             if steps:
                 with not_made.noting("the machine's limit"):
-                    limit = limit_of(run, config, real, seconds)
+                    limit = limit_of(run, config, real, seconds, head_steps_here / steps)
             loop: Loop = {
                 "recipe": "train",
                 "skipped_steps": trainer.skipped_steps,
@@ -191,8 +193,8 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
                 loop["stopped_early"] = stopped
             if frozen is not None:
                 loop["frozen"] = frozen
-            if trainer.head_warmup is not None:
-                loop["head_warmup_steps"] = trainer.head_warmup.steps_of(trainer.state)
+            if head_steps:
+                loop["head_warmup_steps"] = head_steps
             if trainer.micro_batch_parts > 1:
                 loop["out_of_memory"] = {"parts": trainer.micro_batch_parts}
             if trainer.compiled.facts is not None:

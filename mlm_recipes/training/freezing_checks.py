@@ -40,6 +40,15 @@ def check_freezing(config: Any) -> None:
         )
 
 
+def refuse_own_optimizer(config: Any, optimizers: Any) -> None:
+    """Raise ValueError for an optimizer of the caller's whose groups a value of the config would change."""
+    if config.layerwise_lr_decay != 1 and optimizers is not None and optimizers[0] is not None:
+        raise ValueError(
+            f"layerwise_lr_decay: received {config.layerwise_lr_decay} with your own optimizer, whose groups have the "
+            "rates that you gave them. Accepted: 1 with it. Leave optimizers or layerwise_lr_decay out."
+        )
+
+
 def as_number(value: Any) -> Any:
     """Return a number that was given as a word as a number, and anything else as it is.
 

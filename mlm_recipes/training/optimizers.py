@@ -14,6 +14,14 @@ from .schedules import is_wsd, with_phases
 
 _OPTIMIZERS = "Accepted: adamw_torch_fused, adamw_torch, adafactor, sgd and others that need no other package."
 
+#: Arguments of schedules, for messages.
+_EXAMPLES = dict.fromkeys(("cosine_with_min_lr", "cosine_warmup_with_min_lr"), '{"min_lr_rate": 0.1}') | {
+    "inverse_sqrt": '{"timescale": 10000}',
+    "polynomial": '{"power": 2.0}',
+    "warmup_stable_decay": '{"decay_type": "1-sqrt"}',
+}
+_EXAMPLE = '{"num_cycles": 2} for cosine_with_restarts'
+
 #: More than any run has, for one whose number of steps is not known yet.
 _MANY_STEPS = 10**9
 
@@ -65,6 +73,6 @@ def _refuse_schedule(args: MLMConfig) -> None:
         raise ValueError(
             f"lr_scheduler_kwargs: received {args.lr_scheduler_kwargs!r}, with which transformers cannot make the "
             f"schedule {name} ({whole_message(error, ValueError)}). Accepted: the arguments of that schedule in "
-            'transformers, such as {"num_cycles": 2} for cosine_with_restarts. Correct them, or choose another '
+            f"transformers, such as {_EXAMPLES.get(name, _EXAMPLE)}. Correct them, or choose another "
             "lr_scheduler_type."
         ) from error

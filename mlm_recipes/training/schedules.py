@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..report.wording import count
+
 #: The share of the steps in which the learning rate decays: with 1-sqrt, more than a fifth hardly helped (Hägele et al.
 #: 2024, arXiv:2405.18392).
 DECAY_SHARE = 0.2
@@ -77,7 +79,7 @@ def phases(kwargs: Mapping[str, Any], steps: int, warmup: int) -> str:
     """
     decay = kwargs["num_decay_steps"]
     return (
-        f"{WSD}: {warmup:,} steps of warm-up, {steps - warmup - decay:,} at the full learning rate, {decay:,} of decay "
+        f"{WSD}: {count(warmup, 'step')} of warm-up, {steps - warmup - decay:,} at the full learning rate, {decay:,} of decay "
         f"({kwargs.get('decay_type', 'cosine')})."
     )
 

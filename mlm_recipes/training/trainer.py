@@ -22,14 +22,13 @@ from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.fit import require_fit
-from ..model.layers import depths
 from ..model.loading import load_model
 from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import max_positions, usable_length
 from .best_model import check_data, check_measure
 from .config import MLMConfig, UnknownNameError
 from .early_stopping import EarlyStopping
-from .evaluating_trainer import EvaluatingTrainer
+from .freezing_checks import refuse_own_optimizer
 from .inputs import (
     check_stream,
     collator_of_labelled,
@@ -39,14 +38,12 @@ from .inputs import (
     token_rows,
 )
 from .launcher import refuse_alone
-from .layerwise_rates import split_by_depth
-from .muon import muon_with_adamw
 from .optimizers import refuse_unusable
+from .optimizing_trainer import OptimizingTrainer
 from .overridden import refuse_never_called
 from .precision import refuse_fp16_on_cpu, warn_of_slow_bf16
 from .processes import from_main
 from .progress import TrainingProgress
-from .schedules import is_wsd, phases, with_phases
 from .set_later import refuse_stream
 from .trackers import refuse_missing
 from .user_metrics import check_user_metrics
@@ -64,7 +61,7 @@ _NOT_MASKING |= {"columns"}
 _LATER = {"masking_policy"}
 
 
-class MLMTrainer(EvaluatingTrainer):
+class MLMTrainer(OptimizingTrainer):
     """Train a masked-language model; Trainer and accelerate manage the loop, the devices and the optimizer.
 
     Args:
@@ -128,6 +125,7 @@ class MLMTrainer(EvaluatingTrainer):
             )
         refuse_missing(args.report_to)
         refuse_never_called(type(self))
+        refuse_own_optimizer(args, kwargs.get("optimizers"))
         check_user_metrics(args, kwargs.get("compute_metrics"), kwargs.get("preprocess_logits_for_metrics"))
         if args.n_gpu > 1:
             # DataParallel would multiply the loss by the number of GPUs, and is slower than one process per GPU.
@@ -275,52 +273,6 @@ class MLMTrainer(EvaluatingTrainer):
         if isinstance(self.train_dataset, RowStream):
             return cast(Any, texts)
         return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Create the optimizer, and store its values, since those in a checkpoint would replace them."""
-        new = self.optimizer is None
-        if self.args.muon and self.optimizer is None:
-            model = self.model if model is None else model
-            self.optimizer = muon_with_adamw(
-                model,
-                self.get_decay_parameter_names(model),
-                self.args.weight_decay,
-                lr=self.args.learning_rate,
-                betas=(self.args.adam_beta1, self.args.adam_beta2),
-                eps=self.args.adam_epsilon,
-                fused=self.args.optim == "adamw_torch_fused",
-                dtype=torch.bfloat16 if self.args.bf16 else torch.float32,
-            )
-        optimizer = super().create_optimizer(model)
-        if new and self.args.layerwise_lr_decay != 1:
-            whole: Any = self.model
-            of_name = depths(whole, self.processing_class, "layerwise_lr_decay")
-            of_weight = {weight: of_name[name] for name, weight in whole.named_parameters()}
-            split_by_depth(optimizer, of_weight, self.args.layerwise_lr_decay)
-        self._contract.optimizer_groups = [
-            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
-        ]
-        return optimizer
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Create the schedule; `warmup_stable_decay` is told how many steps its decay has."""
-        args = self.args
-        if self.lr_scheduler is None and is_wsd(args.lr_scheduler_type):
-            given: Any = args.lr_scheduler_kwargs
-            warmup = args.get_warmup_steps(num_training_steps)
-            self.args = copy.copy(args)  # the config is the caller's
-            kwargs = self.args.lr_scheduler_kwargs = with_phases(given, num_training_steps, warmup)
-            logger.info(phases(kwargs, num_training_steps, warmup))
-        try:
-            return super().create_scheduler(num_training_steps, optimizer)
-        finally:
-            self.args = args
-
-    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Return the parameters that weight decay applies to: all with `decay_bias_and_norm`, or upstream's."""
-        if self.args.decay_bias_and_norm:
-            return [name for name, _ in model.named_parameters()]
-        return super().get_decay_parameter_names(model)
 
 
 def _lasting_name(kind: type) -> str:
