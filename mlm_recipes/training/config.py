@@ -18,7 +18,7 @@ from ..sources.names import did_you_mean
 from . import precision
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
-from .freezing_checks import as_number
+from .freezing_checks import as_number, check_checkpointing
 from .launcher import asked_sharding, take_over
 from .options.changed_defaults import ChangedDefaults
 from .options.corpus_options import CorpusOptions
@@ -121,6 +121,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         with refused(self):
             super().__post_init__()
         self._set_compile(compiled)
+        check_checkpointing(self)
         if given is None and on_cuda and self.dataloader_pin_memory:
             config: Any = self.accelerator_config
             config.non_blocking = True  # batches are copied while the GPU computes

@@ -32,6 +32,10 @@ def check_freezing(config: Any) -> None:
                 f"{name}: received {getattr(config, name)!r} with {asked_sharding(config)}. Accepted: {default} with "
                 "it, since it splits the weights before they can be told apart. Leave one of them out."
             )
+
+
+def check_checkpointing(config: Any) -> None:
+    """Raise ValueError for a frozen part with the kind of gradient checkpointing that would lose gradients above it."""
     kwargs: Any = config.gradient_checkpointing_kwargs
     if config.freeze != "none" and isinstance(kwargs, dict) and kwargs.get("use_reentrant"):
         raise ValueError(

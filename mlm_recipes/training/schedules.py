@@ -79,8 +79,8 @@ def phases(kwargs: Mapping[str, Any], steps: int, warmup: int) -> str:
     """
     decay = kwargs["num_decay_steps"]
     return (
-        f"{WSD}: {count(warmup, 'step')} of warm-up, {steps - warmup - decay:,} at the full learning rate, {decay:,} of decay "
-        f"({kwargs.get('decay_type', 'cosine')})."
+        f"{WSD}: {count(warmup, 'step')} of warm-up, {steps - warmup - decay:,} at the full learning rate, {decay:,} of "
+        f"decay ({kwargs.get('decay_type', 'cosine')})."
     )
 
 

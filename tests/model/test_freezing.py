@@ -94,7 +94,7 @@ def test_another_part_replaces_the_first_one_and_what_the_caller_froze_stays():
 
 
 def test_more_layers_than_there_are_are_refused():
-    with pytest.raises(ValueError, match="^freeze: received 'lower-3', and BertForMaskedLM has 2 layers"):
+    with pytest.raises(ValueError, match=r"^freeze: received 'lower-3', and BertForMaskedLM has 2 layers"):
         freeze(make("bert"), "lower-3")
 
 

@@ -105,5 +105,5 @@ def test_an_optimizer_without_rates_is_refused(tokenizer):
     model = make_bert(tokenizer)
     depth = {model.get_parameter(name): depth for name, depth in depths(model, None, "layerwise_lr_decay").items()}
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    with pytest.raises(ValueError, match="received 0.5 with SGD, whose groups have no learning rate for each"):
+    with pytest.raises(ValueError, match=r"received 0.5 with SGD, whose groups have no learning rate for each"):
         split_by_depth(optimizer, depth, 0.5)
