@@ -77,11 +77,9 @@ def phases(kwargs: Mapping[str, Any], steps: int, warmup: int) -> str:
     >>> phases({"num_decay_steps": 20, "decay_type": "1-sqrt"}, steps=100, warmup=10)
     'warmup_stable_decay: 10 steps of warm-up, 70 at the full learning rate, 20 of decay (1-sqrt).'
     """
-    decay = kwargs["num_decay_steps"]
-    return (
-        f"{WSD}: {count(warmup, 'step')} of warm-up, {steps - warmup - decay:,} at the full learning rate, {decay:,} of "
-        f"decay ({kwargs.get('decay_type', 'cosine')})."
-    )
+    decay, how = kwargs["num_decay_steps"], kwargs.get("decay_type", "cosine")
+    stable = f"{steps - warmup - decay:,} at the full learning rate"
+    return f"{WSD}: {count(warmup, 'step')} of warm-up, {stable}, {decay:,} of decay ({how})."
 
 
 def _steps(name: str, value: Any, steps: int) -> int:
