@@ -27,7 +27,7 @@ class FreezingOptions:
         default=0.0,
         metadata={
             "help": "Train only the head in the first steps, with the rest frozen, for a model whose head is new: a "
-            "number of steps, below 1 a share of them, or auto (a tenth if the head is new, otherwise none). By default "
-            "none: a small new head gained nothing from it (docs/adapting.md)."
+            "number of steps, below 1 a share of them, or auto (a tenth if the head is new, otherwise none). None by "
+            "default: a small new head gained nothing from it (docs/adapting.md)."
         },
     )
