@@ -469,6 +469,15 @@ class RecordedGraphs(TypedDict):
     bytes: int
 
 
+class Frozen(TypedDict):
+    """What `freeze` froze: the part, how many parameters are trained, and whether the head's matrix is frozen too."""
+
+    part: str
+    parameters: int
+    trained_parameters: int
+    head_matrix: bool
+
+
 class PeakMemory(TypedDict):
     """The peak memory of the main process."""
 
@@ -510,6 +519,8 @@ class Loop(TypedDict):
     out_of_memory: NotRequired[OutOfMemory]
     compilation: NotRequired[Compilation]
     cuda_graphs: NotRequired[RecordedGraphs]
+    frozen: NotRequired[Frozen]
+    head_warmup_steps: NotRequired[int]
 
 
 class Measuring(TypedDict):

@@ -7,9 +7,11 @@ between the regions stays as it is, such as the forward hooks on `base_model` th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
+
+from .layers import repeated_layers
 
 
 def find_regions(model: torch.nn.Module, encoder: torch.nn.Module) -> list[torch.nn.Module]:
@@ -26,7 +28,7 @@ def find_regions(model: torch.nn.Module, encoder: torch.nn.Module) -> list[torch
     >>> [type(region).__name__ for region in find_regions(model, model.base_model)]
     ['BertLayer', 'BertLayer', 'BertOnlyMLMHead']
     """
-    layers = [layer for layer in _repeated(encoder) if _can_fuse(layer)]
+    layers = [layer for layer in repeated_layers(encoder) if _can_fuse(layer)]
     head = [child for child in model.children() if child is not encoder and _can_fuse(child)]
     return layers + head if layers else []
 
@@ -51,16 +53,6 @@ def restore_regions(regions: Iterable[torch.nn.Module]) -> None:
     """Undo `compile_regions`."""
     for region in regions:
         region._compiled_call_impl = None  # what it was before Module.compile
-
-
-def _repeated(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
-    for child in module.children():
-        layers = list(child.children())
-        alike = len({type(layer) for layer in layers}) == 1 and not isinstance(layers[0], torch.nn.ModuleList)
-        if isinstance(child, torch.nn.ModuleList) and alike:
-            yield from layers
-        else:
-            yield from _repeated(child)
 
 
 def _can_fuse(module: torch.nn.Module) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +23,14 @@ logger = logging.getLogger(__name__)
 
 #: How the names of weights end that AutoModelForMaskedLM cannot load: of other frameworks, or not yet complete.
 _OTHER_WEIGHTS = (".h5", ".msgpack", ".onnx", ".gguf", ".ckpt", ".pt", ".pth", ".incomplete")
+
+#: The names of the weights that the checkpoint of a loaded model lacks.
+_MISSING: WeakKeyDictionary[PreTrainedModel, list[str]] = WeakKeyDictionary()
+
+
+def missing_weights(model: PreTrainedModel) -> list[str] | None:
+    """Return what `load_model_and_missing` returned for a model; None if that is not where it comes from."""
+    return _MISSING.get(model)
 
 
 def has_weights(name: str | Path, revision: str | None = None) -> bool:
@@ -131,6 +140,7 @@ def load_model_and_missing(
             logger.warning(said)
     _refuse_not_finite(name, model)
     require_fit(model, tokenizer, name, tokenizer_name)
+    _MISSING[model] = missing
     return model, missing
 
 

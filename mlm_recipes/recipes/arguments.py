@@ -44,7 +44,7 @@ def bundled_recipes() -> dict[str, Path]:
     """Return the library's recipes, by name.
 
     >>> list(bundled_recipes())
-    ['adapt', 'adapt-gpu', 'pretrain', 'pretrain-mini', 'quickstart', 'tutorial']
+    ['adapt', 'adapt-gpu', 'dapt', 'pretrain', 'pretrain-mini', 'quickstart', 'tapt', 'tutorial']
     """
     folder = PACKAGE / "bundled/recipes"  # where setup.cfg puts recipes/ in a wheel
     if not folder.exists():

@@ -74,17 +74,20 @@ def refuse_push(config: MLMConfig, verb: str) -> None:
         )
 
 
-def limit_of(run: Run, config: MLMConfig, tokens: int, seconds: float, steps: range, total: int) -> MachineLimit | None:
+def limit_of(
+    run: Run, config: MLMConfig, tokens: int, seconds: float, steps: range, total: int, head_first: float = 0.0
+) -> MachineLimit | None:
     """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model.
 
-    `steps` are those that computed the `tokens` in `seconds`, of `total` that were planned.
+    `steps` are those that computed the `tokens` in `seconds`, of `total` that were planned; `head_first` is the share of
+    them in which only the head was trained.
     """
     if asked_sharding(config):
         return None
     schedule = config.probability_schedule()
     share = config.mlm_probability if schedule is None else schedule.mean(steps, total)
     dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32
-    return machine_limit(run.model, tokens, share * tokens, seconds, config.world_size, dtype)
+    return machine_limit(run.model, tokens, share * tokens, seconds, config.world_size, dtype, head_first)
 
 
 def plan_of(config: MLMConfig) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..metrics_file import MachineLimit, PeakMemory
+from ..model.linear_operations import linear_operations
 from ..sources.credentials import HIDDEN, without_credentials
 from ..sources.escaping import shell
 
@@ -63,7 +64,13 @@ def peak_memory(device: torch.device) -> PeakMemory | None:
 
 
 def machine_limit(
-    model: torch.nn.Module, tokens: int, masked: float, seconds: float, processes: int, dtype: torch.dtype
+    model: torch.nn.Module,
+    tokens: int,
+    masked: float,
+    seconds: float,
+    processes: int,
+    dtype: torch.dtype,
+    head_first: float = 0.0,
 ) -> MachineLimit:
     """Return what metrics.json has under `train.machine_limit`: the run's and the machine's operations per second.
 
@@ -75,31 +82,38 @@ def machine_limit(
             The machine is measured for a fiftieth of this, and 0.2 s at most.
         processes: the number of processes, each assumed to have the rate measured here.
         dtype: the dtype of the products.
+        head_first: the share of the steps in which only the head was trained.
     """
     device = next(model.parameters()).device
     return {
-        "flops_per_second": model_flops(model, tokens, masked) / seconds,
+        "flops_per_second": model_flops(model, tokens, masked, head_first) / seconds,
         "matrix_flops_per_second": processes * matrix_rate(device, dtype, min(0.2, seconds / 50)),
         "dtype": str(dtype).removeprefix("torch."),
     }
 
 
-def model_flops(model: torch.nn.Module, tokens: int, masked: float) -> float:
+def model_flops(model: torch.nn.Module, tokens: int, masked: float, head_first: float = 0.0) -> float:
     """Return the minimum number of operations that training needs: six per matrix weight and token.
 
-    Two forward, four backward (Kaplan et al. 2020, https://arxiv.org/abs/2001.08361). The head's weights count for
+    Two forward, four backward (Kaplan et al. 2020, https://arxiv.org/abs/2001.08361), fewer for frozen weights
+    (`mlm_recipes.model.linear_operations`), and in the steps that train only the head. The head's weights count for
     masked tokens only. Attention between tokens is not counted, although it is considerable for long rows.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(10, 20), torch.nn.ReLU(), torch.nn.Linear(20, 5))
     >>> model.base_model = model[0]
     >>> model_flops(model, tokens=3, masked=1)
     4200.0
+    >>> model_flops(model, tokens=3, masked=1, head_first=0.5)
+    2900.0
     """
     encoder = {id(module) for module in model.base_model.modules()}  # type: ignore[union-attr]
-    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    body = sum(module.weight.numel() for module in linear if id(module) in encoder)
-    head = sum(module.weight.numel() for module in linear if id(module) not in encoder)
-    return 6.0 * (body * tokens + head * masked)
+    total = 0.0
+    for module, usual in linear_operations(model).items():
+        in_body = id(module) in encoder
+        meanwhile = 2 if in_body else 4  # nothing backward; at least one of the two gradients
+        operations = usual + head_first * (min(meanwhile, usual) - usual)
+        total += operations * module.weight.numel() * (tokens if in_body else masked)
+    return total
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:

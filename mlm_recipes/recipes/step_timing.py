@@ -49,7 +49,9 @@ def time_steps(
     """
     with tempfile.TemporaryDirectory(prefix="mlm-recipes-pace-") as folder, _hushed() if quiet else nullcontext():
         # Recording graphs would be timed instead of the steps; with graphs, the run takes less time than it may.
-        args = cut_short(config, warm_up + timed, output_dir=folder, logging_strategy="no", cuda_graphs=False)
+        args = cut_short(
+            config, warm_up + timed, output_dir=folder, logging_strategy="no", cuda_graphs=False, head_warmup_steps=0.0
+        )
         clock = _Clock(warm_up)
         trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[clock])
         trainer.remove_callback(TrainingProgress)

@@ -15,7 +15,9 @@ from transformers.trainer_utils import HubStrategy
 
 from ..evaluation.before_after import State
 from ..metrics_file import Evaluation, LoggedStep, Loop, Metrics
+from ..model.freezing import frozen_facts
 from ..report import wording
+from ..report.frozen_parts import frozen_parts
 from ..training.best_model import check_measure
 from ..training.config import MLMConfig
 from ..training.early_stopping import best_evaluation, why_stopped
@@ -133,6 +135,9 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
             run_folder.begin(folder, config.to_recipe())
         resuming = f" Resuming from {checkpoint}." if checkpoint else ""
         logger.info("%s %s%s", run.announcement(), plan_of(config), resuming)
+    frozen = None if config.freeze == "none" else frozen_facts(run.model, config.freeze)
+    if frozen is not None:
+        logger.info(frozen_parts(frozen))
     not_made = NotMade(folder, trainer.is_world_process_zero())
     with Trackers(trainer, not_made) as trackers:
         logger.info("Measuring the model before training.")
@@ -162,10 +167,12 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
                 trackers.log("gain", compared["gain"])
             taken = range(trainer.resumed[-1]["step"] if trainer.resumed else 0, output.global_step)
             steps = len(taken)
+            head_steps = trainer.head_warmup.steps_of(trainer.state) if trainer.head_warmup is not None else 0
+            head_first = max(0, head_steps - taken.start) / max(1, steps)
             limit = None
             if steps:
                 with not_made.noting("the machine's limit"):
-                    limit = limit_of(run, config, real, seconds, taken, trainer.state.max_steps)
+                    limit = limit_of(run, config, real, seconds, taken, trainer.state.max_steps, head_first)
             loop: Loop = {
                 "recipe": "train",
                 "skipped_steps": trainer.skipped_steps,
@@ -185,6 +192,10 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
                 loop["best_model"] = best
             if stopped is not None:
                 loop["stopped_early"] = stopped
+            if frozen is not None:
+                loop["frozen"] = frozen
+            if head_steps:
+                loop["head_warmup_steps"] = head_steps
             if trainer.micro_batch_parts > 1:
                 loop["out_of_memory"] = {"parts": trainer.micro_batch_parts}
             if trainer.compiled.facts is not None:

@@ -9,6 +9,7 @@ from typing import TypedDict
 from ..metrics_file import CorpusFacts, MachineLimit, Metrics, Piece, Train, Word, Words
 from . import plots
 from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
+from .frozen_parts import frozen_parts, head_first
 from .html import environment
 from .text_read import how_read
 from .wording import count, duration, headline, note, size
@@ -252,6 +253,10 @@ def _run(train: Train) -> Iterator[Fact]:
     if train.get("head_initialised"):
         yield "weights missing from the checkpoint", ", ".join(train["head_initialised"])
     yield "training", f"{count(train['steps'], 'step')}, {train['epochs']:.3g} epochs, {duration(train['seconds'])}"
+    if "frozen" in train:
+        yield "frozen parts", frozen_parts(train["frozen"])
+    if train.get("head_warmup_steps"):
+        yield "head first", head_first(train["head_warmup_steps"])
     for each in train.get("resumed") or []:
         yield "resumed", f"after step {each['step']:,}"
     if train.get("skipped_steps"):

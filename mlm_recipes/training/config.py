@@ -19,10 +19,12 @@ from ..sources.names import did_you_mean
 from . import precision
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
+from .freezing_checks import as_number, check_checkpointing
 from .launcher import asked_sharding, take_over
 from .options.changed_defaults import ChangedDefaults
 from .options.corpus_options import CorpusOptions
 from .options.evaluation_options import EvaluationOptions
+from .options.freezing_options import FreezingOptions
 from .options.masking_options import MaskingOptions
 from .options.model_options import ModelOptions
 from .options.optimizer_options import OptimizerOptions
@@ -61,6 +63,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
     # A dataclass has the fields of its last base first.
     ChangedDefaults,
     EvaluationOptions,
+    FreezingOptions,
     OptimizerOptions,
     SpeedOptions,
     MaskingOptions,
@@ -85,6 +88,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        self.head_warmup_steps = as_number(self.head_warmup_steps)
         check(self)
         check_objects(self)
         schedule = self._probability_schedule()
@@ -121,6 +125,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         with refused(self):
             super().__post_init__()
         self._set_compile(compiled)
+        check_checkpointing(self)
         if given is None and on_cuda and self.dataloader_pin_memory:
             config: Any = self.accelerator_config
             config.non_blocking = True  # batches are copied while the GPU computes

@@ -12,6 +12,7 @@ from ..masking.probability_schedule import probability_schedule
 from ..sources.remote_code import require_name
 from .best_model import check_asked
 from .example_order import STRATEGIES
+from .freezing_checks import check_freezing
 from .launcher import asked_sharding
 
 #: Values of transformers that a run cannot use, and why.
@@ -114,6 +115,7 @@ def check(config: Any) -> None:
     _check_words(config)
     _check_stream(config)
     _check_schedule(config)
+    check_freezing(config)
 
 
 def _check_stream(config: Any) -> None:

@@ -15,11 +15,14 @@ from ..masking.batch_plan import FILLING, POSITIONS, Planned, by_length, masked_
 from ..masking.buckets import filled_up
 from ..masking.collator import DataCollatorForMaskedLM
 from ..model.dropout import use_fast_dropout
+from ..model.freezing import freeze
+from ..model.loading import missing_weights
 from ..model.loss import masked_lm_loss
 from ..model.positions import first_position
 from ..model.sparse_prediction import only_at
 from .compiled_regions import CompiledRegions
 from .fast_paths import can_be_sparse, can_record, choose_layout, choose_residual
+from .head_warmup import HeadWarmUp, head_weights
 from .inputs import longest_row, other_columns
 from .launcher import sharding
 from .nonfinite import poison_nonfinite
@@ -58,6 +61,7 @@ class FastTrainer(SearchingTrainer):
         """Choose the collators and the fast paths for a model, and change its layers accordingly."""
         args, tokenizer = self.args, cast(Any, self.processing_class)
         self._used, self._used_model, self._used_rows = used_values(args), model, self.train_dataset
+        self._freeze(model)
         ours: Any = self._own_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking
             ours = DataCollatorForMaskedLM(tokenizer, max_length=self._max_length, **self.masking_values())
@@ -72,7 +76,7 @@ class FastTrainer(SearchingTrainer):
         self.remove_callback(UnusedParameters)
         if several() and sharded is None:
             unused = UnusedParameters(model, tokenizer, args.ddp_find_unused_parameters)
-            self.accelerator.ddp_handler.find_unused_parameters = unused.search
+            self.accelerator.ddp_handler.find_unused_parameters = unused.search or self.head_warmup is not None
             self.add_callback(unused)
         self.sparse_prediction = can_be_sparse(model, args, tokenizer, self._own_loss)
         evaluated: Any = self.eval_dataset
@@ -106,6 +110,23 @@ class FastTrainer(SearchingTrainer):
         self.token_counter = TokenCounter()
         vars(self).pop("_body_parameters", None)  # of the model before
 
+    def _freeze(self, model: Any) -> None:
+        """Freeze what the config asks for, and, if there is anything left to warm up, the body in the first steps."""
+        freeze(model, self.args.freeze, self.processing_class)
+        self.remove_callback(HeadWarmUp)
+        #: Trains only the head in the first steps; None if all steps train all.
+        self.head_warmup: HeadWarmUp | None = None
+        asked, missing = self.args.head_warmup_steps, missing_weights(model)
+        if asked == "auto" and missing is None:
+            raise ValueError(
+                f"head_warmup_steps: received 'auto' with a {type(model).__name__} object, which does not tell whether "
+                "its head is new. Accepted: a number of steps, below 1 a share of them. Pass 0.1 if its head is new, 0 "
+                "if not, or the model's name instead of the object."
+            )
+        if asked if asked != "auto" else head_weights(missing or [], model):
+            self.head_warmup = HeadWarmUp(model, asked, head_is_new=True)
+            self.add_callback(self.head_warmup)
+
     def refuse_what_was_set_later(self) -> None:
         """Raise ValueError for a value or a model that was set since, and would not be used."""
         if self.model_init is None:  # otherwise each run begins with a new model, for the values of then
@@ -127,6 +148,8 @@ class FastTrainer(SearchingTrainer):
         finally:
             self.compiled.restore()
             self._free_graphs()
+            if self.head_warmup is not None:
+                self.head_warmup.restore()
 
     def _free_graphs(self) -> None:
         if self.graphs is not None:

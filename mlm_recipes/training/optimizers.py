@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import Trainer, get_scheduler
 
 from ..sources.escaping import whole_message
 from ..sources.missing_packages import missing_package
 from .config import MLMConfig
+from .schedules import is_wsd, with_phases
 
 _OPTIMIZERS = "Accepted: adamw_torch_fused, adamw_torch, adafactor, sgd and others that need no other package."
+
+#: Arguments of schedules, for messages.
+_EXAMPLES = dict.fromkeys(("cosine_with_min_lr", "cosine_warmup_with_min_lr"), '{"min_lr_rate": 0.1}') | {
+    "inverse_sqrt": '{"timescale": 10000}',
+    "polynomial": '{"power": 2.0}',
+    "warmup_stable_decay": '{"decay_type": "1-sqrt"}',
+}
+_EXAMPLE = '{"num_cycles": 2} for cosine_with_restarts'
+
+#: More than any run has, for one whose number of steps is not known yet.
+_MANY_STEPS = 10**9
 
 
 def refuse_unusable(args: MLMConfig) -> None:
@@ -43,18 +57,22 @@ def _refuse_optimizer(args: MLMConfig) -> None:
 
 def _refuse_schedule(args: MLMConfig) -> None:
     name = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+    kwargs: Any = args.lr_scheduler_kwargs
+    if is_wsd(name):
+        steps = args.max_steps if args.max_steps > 0 else _MANY_STEPS
+        kwargs = with_phases(kwargs, steps, args.get_warmup_steps(steps))
     try:
         get_scheduler(
             args.lr_scheduler_type,
             optimizer=torch.optim.SGD([torch.zeros(1)], lr=args.learning_rate),
             num_warmup_steps=0,
             num_training_steps=10,
-            scheduler_specific_kwargs=args.lr_scheduler_kwargs,  # type: ignore[arg-type]
+            scheduler_specific_kwargs=kwargs,
         )
     except Exception as error:  # of any kind: the values go to a function of transformers or torch
         raise ValueError(
             f"lr_scheduler_kwargs: received {args.lr_scheduler_kwargs!r}, with which transformers cannot make the "
             f"schedule {name} ({whole_message(error, ValueError)}). Accepted: the arguments of that schedule in "
-            'transformers, such as {"num_cycles": 2} for cosine_with_restarts. Correct them, or choose another '
+            f"transformers, such as {_EXAMPLES.get(name, _EXAMPLE)}. Correct them, or choose another "
             "lr_scheduler_type."
         ) from error

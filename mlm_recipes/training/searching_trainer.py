@@ -21,6 +21,7 @@ _PER_TRIAL = {
     *("padding", "pad_to_multiple_of", "padding_free", "sparse_prediction", "cuda_graphs", "bf16_residual"),
     *("torch_compile", "decay_bias_and_norm", "muon", "bf16", "on_nonfinite", "max_skipped_steps"),
     *("masking_policy", "mask_ngram"),
+    *("freeze", "layerwise_lr_decay", "head_warmup_steps"),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..checkpoints.value_kinds import METRIC_DRIVEN
 from .config import MLMConfig
+from .schedules import is_wsd, without_counts
 
 #: The values of a run that leaves nothing behind: it saves, sends and shows nothing, and resumes no other run.
 _WITHOUT_TRACE: dict[str, Any] = {
@@ -33,13 +34,15 @@ def cut_short(config: MLMConfig, steps: int, **changes: Any) -> MLMConfig:
     (3, None, 'no')
     """
     follows_metric = config.lr_scheduler_type in METRIC_DRIVEN  # which is not measured
+    kwargs: Any = config.lr_scheduler_kwargs
+    kwargs = without_counts(kwargs) if is_wsd(config.lr_scheduler_type) else kwargs
     return dataclasses.replace(
         config,
         max_steps=steps,
         train_minutes=None,
         dataloader_drop_last=False,
         lr_scheduler_type="constant" if follows_metric else config.lr_scheduler_type,
-        lr_scheduler_kwargs=None if follows_metric else config.lr_scheduler_kwargs,
+        lr_scheduler_kwargs=None if follows_metric else kwargs,
         eval_strategy="no",
         **_WITHOUT_TRACE,
         **changes,

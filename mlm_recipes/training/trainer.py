@@ -30,7 +30,7 @@ from ..model.positions import max_positions, usable_length
 from .best_model import check_data, check_measure
 from .config import MLMConfig, UnknownNameError
 from .early_stopping import EarlyStopping
-from .evaluating_trainer import EvaluatingTrainer
+from .freezing_checks import refuse_own_optimizer
 from .informative_weights import informative_weights, needs_weights
 from .inputs import (
     check_stream,
@@ -41,8 +41,8 @@ from .inputs import (
     token_rows,
 )
 from .launcher import refuse_alone
-from .muon import muon_with_adamw
 from .optimizers import refuse_unusable
+from .optimizing_trainer import OptimizingTrainer
 from .overridden import refuse_never_called
 from .precision import refuse_fp16_on_cpu, warn_of_slow_bf16
 from .processes import from_main
@@ -64,7 +64,7 @@ _NOT_MASKING |= {"columns", "token_weights"}
 _LATER = {"masking_policy", "mask_ngram"}
 
 
-class MLMTrainer(EvaluatingTrainer):
+class MLMTrainer(OptimizingTrainer):
     """Train a masked-language model; Trainer and accelerate manage the loop, the devices and the optimizer.
 
     Args:
@@ -133,6 +133,7 @@ class MLMTrainer(EvaluatingTrainer):
             )
         refuse_missing(args.report_to)
         refuse_never_called(type(self))
+        refuse_own_optimizer(args, kwargs.get("optimizers"))
         check_user_metrics(args, kwargs.get("compute_metrics"), kwargs.get("preprocess_logits_for_metrics"))
         if args.n_gpu > 1:
             # DataParallel would multiply the loss by the number of GPUs, and is slower than one process per GPU.
@@ -306,32 +307,6 @@ class MLMTrainer(EvaluatingTrainer):
         if isinstance(self.train_dataset, RowStream):
             return cast(Any, texts)
         return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Create the optimizer, and store its values, since those in a checkpoint would replace them."""
-        if self.args.muon and self.optimizer is None:
-            model = self.model if model is None else model
-            self.optimizer = muon_with_adamw(
-                model,
-                self.get_decay_parameter_names(model),
-                self.args.weight_decay,
-                lr=self.args.learning_rate,
-                betas=(self.args.adam_beta1, self.args.adam_beta2),
-                eps=self.args.adam_epsilon,
-                fused=self.args.optim == "adamw_torch_fused",
-                dtype=torch.bfloat16 if self.args.bf16 else torch.float32,
-            )
-        optimizer = super().create_optimizer(model)
-        self._contract.optimizer_groups = [
-            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
-        ]
-        return optimizer
-
-    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Return the parameters that weight decay applies to: all with `decay_bias_and_norm`, or upstream's."""
-        if self.args.decay_bias_and_norm:
-            return [name for name, _ in model.named_parameters()]
-        return super().get_decay_parameter_names(model)
 
 
 def _lasting_name(kind: type) -> str:
