@@ -11,7 +11,7 @@ from . import plots
 from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
 from .html import environment
 from .text_read import how_read
-from .wording import count, duration, headline, note, size
+from .wording import count, duration, headline, note, size, was_mixed
 
 #: A fact: its label, and its value as text.
 Fact = tuple[str, str]
@@ -207,6 +207,8 @@ def _corpus(corpus: CorpusFacts) -> Iterator[Fact]:
     yield "rows", f"{rows}of at most {count(corpus['max_length'], 'token')}"
     if "general" in corpus:
         yield "ordinary language", corpus["general"]
+    for text in corpus.get("mixed", []):
+        yield "mixed in", f"{text['name']} ({text['source']}), {count(text['paragraphs'], 'paragraph')}"
 
 
 def _lost(metrics: Metrics) -> Iterator[Fact]:
@@ -253,6 +255,8 @@ def _run(train: Train) -> Iterator[Fact]:
     yield "training", f"{count(train['steps'], 'step')}, {train['epochs']:.3g} epochs, {duration(train['seconds'])}"
     for each in train.get("resumed") or []:
         yield "resumed", f"after step {each['step']:,}"
+    for sentence in was_mixed(train.get("mixed", [])):
+        yield "mixed in", sentence.removeprefix("Mixed in: ").removesuffix(".")
     if train.get("skipped_steps"):
         steps = train["skipped_steps"]
         yield "steps skipped", f"{len(steps):,}, whose loss or gradient was not finite: " + ", ".join(map(str, steps))

@@ -19,6 +19,7 @@ from . import precision
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
 from .launcher import asked_sharding, take_over
+from .mix_option import mix_option
 from .options.changed_defaults import ChangedDefaults
 from .options.corpus_options import CorpusOptions
 from .options.evaluation_options import EvaluationOptions
@@ -84,6 +85,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        self.mix = mix_option(self.mix)
         check(self)
         check_objects(self)
         if not torch.accelerator.is_available():

@@ -16,7 +16,7 @@ USED_AT_ONCE = (
     *("mlm_probability", "mask_replace_prob", "random_replace_prob", "loss_on", "static_masks", "evaluation_seed"),
     *("padding", "pad_to_multiple_of", "max_length", "packing", "long_text", "stride", "padding_free"),
     *("sparse_prediction", "cuda_graphs", "bf16_residual", "torch_compile", "bf16", "fp16", "streaming"),
-    *("early_stopping_patience", "early_stopping_threshold"),
+    *("early_stopping_patience", "early_stopping_threshold", "mix"),
 )
 
 

@@ -38,6 +38,7 @@ from .inputs import (
     token_rows,
 )
 from .launcher import refuse_alone
+from .mixed_order import all_rows, check_mixed, text_of
 from .muon import muon_with_adamw
 from .optimizers import refuse_unusable
 from .overridden import refuse_never_called
@@ -72,7 +73,8 @@ class MLMTrainer(EvaluatingTrainer):
         train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (which is tokenized here), or any
             sequence of rows with `input_ids` and optionally `example_id`, by default the row's index. Rows with
             `labels` were masked beforehand: they are trained and evaluated on as they are. `train_dataset` may also be
-            a stream, with `max_steps`: a `TextStream`, or an IterableDataset of datasets or torch.
+            what `mix_rows` returns, or, with `max_steps`, a stream: a `TextStream`, or an IterableDataset of datasets
+            or torch.
         data_collator: by default DataCollatorForMaskedLM with the values of `args`. Evaluation always uses that one.
         processing_class: the tokenizer; by default `args.tokenizer`, the model's, or for random weights one trained on
             `train_dataset`.
@@ -137,6 +139,7 @@ class MLMTrainer(EvaluatingTrainer):
         model = self.model_of_constructor(model, kwargs.get("model_init"), args)
         train_dataset, args = from_iterable(from_text(train_dataset, "train_dataset"), args)
         check_stream(train_dataset, args)
+        check_mixed(train_dataset, args)
         if isinstance(model, str | Path):
             if processing_class is None:
                 processing_class = load_or_train_tokenizer(model, texts_of(train_dataset), **args.vocabulary())
@@ -219,6 +222,7 @@ class MLMTrainer(EvaluatingTrainer):
         if rows is self._used_rows:
             return
         refuse_stream(rows, self._used_rows)
+        check_mixed(rows, self.args)
         self.train_dataset = self.as_token_rows(rows, self.processing_class, "train_dataset")
         self.use_model(self.model)  # the layout of its batches depends on the rows
 
@@ -242,9 +246,9 @@ class MLMTrainer(EvaluatingTrainer):
             stream = rows  # for mypy, which does not narrow the type inside the lambda
             text = from_main(lambda: stream.facts(self.stream_rows))
         else:
-            text = {"training text": f"{len(rows)} rows, {fingerprint(rows, limits=self.limits_of('train_dataset'))}"}
+            text = {"training text": text_of(rows, self.limits_of("train_dataset"))}
             if has_labels(rows):
-                text["training labels"] = fingerprint(rows, ids="labels")
+                text["training labels"] = fingerprint(all_rows(rows), ids="labels")
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):
             rule = {
