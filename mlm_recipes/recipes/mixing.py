@@ -8,7 +8,7 @@ from typing import Any, cast
 from datasets import Dataset
 
 from ..data.columns import flat_column
-from ..data.corpus_name import Reading, resolve
+from ..data.corpus_name import Reading, TextSource, resolve
 from ..data.mixed_rows import MixedRows, mix_rows
 from ..data.mixed_text import load_mixed
 from ..data.rows import to_rows
@@ -36,7 +36,7 @@ def mixed_rows(
     shares = cast("dict[str, float]", config.mix)
     others, facts = {}, list[MixedText]()
     for name, share in shares.items():
-        source = resolve(config.general_corpus if name == GENERAL else name, Reading(**config.reading()))
+        source = _resolved(config.general_corpus if name == GENERAL else name, Reading(**config.reading()))
         text = load_mixed(source, measured, config.deduplicate)
         part = to_rows(text.rows, tokenizer, max_length, **config.rows())
         if not known_tokens(token_counts(flat_column(part, "input_ids"), vocabulary), tokenizer):
@@ -61,3 +61,10 @@ def mixed_rows(
     for fact, made in zip(facts, mixed.parts, strict=True):
         fact["share"], fact["rows_per_epoch"] = mixed.share(made), made.rows_per_epoch
     return mixed, facts
+
+
+def _resolved(name: str, reading: Reading) -> TextSource:
+    try:
+        return resolve(name, reading)
+    except (ValueError, OSError) as error:  # it speaks of the corpus
+        raise type(error)(str(error).replace("corpus:", "mix:", 1)) from error

@@ -48,26 +48,27 @@ def mix_option(value: Any) -> dict[str, float] | None:
 
 def check_mix(config: Any) -> None:
     """Raise ValueError for shares out of range, and for a mixture that a run with these values cannot have."""
-    if not config.mix:
+    mix = mix_option(config.mix)  # what is set later may be written in any way
+    if mix is None:
         return
-    check_shares(config.mix)
+    check_shares(mix)
     if config.streaming:
         raise ValueError(
-            f"mix: received {config.mix} with streaming. Accepted: none, since it is unknown how many rows of a stream "
+            f"mix: received {mix} with streaming. Accepted: none, since it is unknown how many rows of a stream "
             "make up the rest of the tokens. Leave one of them out, or add the texts to the stream."
         )
     general = config.general_corpus
-    if GENERAL in config.mix and general.lower() == "none":
+    if GENERAL in mix and general.lower() == "none":
         raise ValueError(
             f"mix: received {GENERAL!r}, the general_corpus, with general_corpus 'none'. Accepted: a general_corpus, "
             "or another text's name. Pass --general_corpus FILE, or --mix FILE=0.1."
         )
-    if {GENERAL, general} <= config.mix.keys():
+    if {GENERAL, general} <= mix.keys():
         raise ValueError(
             f"mix: received both {GENERAL!r} and {general!r}, which are the same text. Accepted: one of them. Leave "
             f"out {general!r}."
         )
-    if "-" in config.mix:
+    if "-" in mix:
         raise ValueError(
             "mix: received '-', standard input. Accepted: a known corpus, a file, a folder, a URL or a hub id. Write "
             "the text to a file, and name that."

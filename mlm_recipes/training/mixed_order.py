@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -60,7 +61,8 @@ def text_of(rows: Any, limits: IdLimits) -> str:
     said = f"{len(own)} rows, {fingerprint(own, limits=limits)}"
     for part in rows.parts:
         mixed = rows.rows.select(range(part.first, part.first + part.rows))
-        said += f", mixed with {part.rows_per_epoch} an epoch of {part.rows} rows, {fingerprint(mixed, limits=limits)}"
+        of_part = replace(limits, rows=f"{limits.rows}, {part.name!r}")
+        said += f", mixed with {part.rows_per_epoch} an epoch of {part.rows} rows, {fingerprint(mixed, limits=of_part)}"
     return said
 
 
