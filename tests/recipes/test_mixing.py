@@ -63,6 +63,7 @@ def test_the_run_says_what_was_mixed_in(run):
     assert f"{read['rows']} rows with" in report
 
 
+@pytest.mark.slow
 def test_the_recipe_repeats_the_run(run, tmp_path):
     again = train(run.output_dir, output_dir=str(tmp_path / "again"))
     assert again.metrics["train"]["mixed"] == run.metrics["train"]["mixed"]
