@@ -67,6 +67,7 @@ def test_the_order_is_a_function_of_seed_and_epoch_in_any_order_of_asking():
 
     found = {(seed, epoch): rows(seed, epoch) for seed in range(3) for epoch in range(3)}
     assert len(set(found.values())) == 9
+    assert found[0, 0][3:53] != found[0, 1][3:53], "each reading has the same order"
     same = orders(3, [(50, 50), (50, 20)], 1, shuffled=True)[0]
     assert [rows(1, epoch, same) for epoch in (2, 0, 1, 2)] == [found[1, epoch] for epoch in (2, 0, 1, 2)]
     a, b = np.array(found[0, 0][3:53]) - 3, np.array(orders(3, [(50, 50), (50, 50)], 0, True)[0].rows(0)[53:]) - 53

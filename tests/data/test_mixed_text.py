@@ -65,9 +65,9 @@ def test_half_of_a_text_is_measured_if_it_is_mixed_in_too():
 def test_of_a_text_with_a_validation_split_that_is_measured_and_the_rest_mixed_in():
     Path("wiki").mkdir()
     written("wiki/train.txt", *(f"paragraph {i}" for i in range(6)), "shared")
-    written("wiki/validation.txt", "held out", "shared")
+    written("wiki/validation.txt", *(f"held out {i}" for i in range(7)), "shared")
     text = resolve("wiki")
     measured = measured_part(text, 2000, seed=0, mixed=True)
-    assert measured.rows["text"][:] == ["held out", "shared"]
+    assert measured.rows["text"][:] == [*(f"held out {i}" for i in range(7)), "shared"]
     mixed = load_mixed(text, measured.rows["text"])
     assert (mixed.rows["text"][:], mixed.left_out) == ([f"paragraph {i}" for i in range(6)], 1)

@@ -239,6 +239,12 @@ def test_labels_that_rows_bring_are_mixed_too(tokenizer):
         trainer.train()
         return weights(trainer)
 
+    def labels(first):
+        other = rows_of(4, 1).add_column("labels", [[first, *ids[1:]] for ids in rows_of(4, 1)["input_ids"]])
+        rows = mix_rows(labelled(8, 0), {"a": (other, 0.3)})
+        return make_trainer(tokenizer, rows, eval_rows=None).identity()["training labels"]
+
+    assert labels(-100) != labels(101)
     assert torch.equal(trained(1), trained(1))
     assert not torch.equal(trained(1), trained(2))
 
