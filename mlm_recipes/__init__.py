@@ -20,6 +20,7 @@ _HOME = {
     "load_corpus": "data.corpus",
     "load_model": "model.loading",
     "load_tokenizer": "data.tokenizer",
+    "mix_rows": "data.mixed_rows",
     "reference": "recipes.reference",
     "tokenize": "data.rows",
     "train": "recipes.train",
@@ -31,6 +32,7 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from .data.corpus import load_corpus as load_corpus
+    from .data.mixed_rows import mix_rows as mix_rows
     from .data.rows import tokenize as tokenize
     from .data.streams import TextStream as TextStream
     from .data.tokenizer import load_tokenizer as load_tokenizer

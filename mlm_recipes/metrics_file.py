@@ -153,6 +153,22 @@ class StreamedCorpus(StreamedText, HeldOutParagraphs):
     """A corpus that is read as a stream, before its held-out text is cut into rows."""
 
 
+class MixedText(TextOrigin):
+    """An entry of `corpus.mixed`: a text that is mixed into training.
+
+    `asked_share`: of the training tokens. `share`: what whole rows make of it, on average. `left_out`: the number of
+    its paragraphs that are not mixed in, since they are measured.
+    """
+
+    fingerprint: str
+    asked_share: float
+    share: float
+    paragraphs: int
+    left_out: int
+    rows: int
+    rows_per_epoch: int
+
+
 class CutCounts(TypedDict):
     """How a corpus was cut into rows, and the name of the general text; a stream's rows are not counted."""
 
@@ -165,6 +181,7 @@ class CutCounts(TypedDict):
     general_word_frequencies: NotRequired[FrequencyScores]
     general_copies: NotRequired[int]
     general_not_measured: NotRequired[int]
+    mixed: NotRequired[list[MixedText]]
 
 
 class LostCharacters(TypedDict):
@@ -440,6 +457,19 @@ class Tokens(TypedDict):
     padding: int
 
 
+class MixedIn(TypedDict):
+    """An entry of `train.mixed`: what a run read of a text that was mixed in.
+
+    `share`: of the tokens of all rows. `times_read`: how often each of its rows was, on average.
+    """
+
+    name: str
+    rows: int
+    tokens: int
+    share: float
+    times_read: float
+
+
 class MachineLimit(TypedDict):
     """The rate of operations that training needed at least, and the rate that this machine reaches."""
 
@@ -521,6 +551,7 @@ class Loop(TypedDict):
     cuda_graphs: NotRequired[RecordedGraphs]
     frozen: NotRequired[Frozen]
     head_warmup_steps: NotRequired[int]
+    mixed: NotRequired[list[MixedIn]]
 
 
 class Measuring(TypedDict):

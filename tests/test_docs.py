@@ -257,7 +257,10 @@ def test_the_last_screen_shown_is_that_of_the_quickstart():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["docs/tutorial.md", "docs/masking.md", "docs/reproducibility.md", "docs/evaluations.md", "docs/adapting.md"],
+    [
+        *("docs/tutorial.md", "docs/masking.md", "docs/reproducibility.md", "docs/evaluations.md", "docs/adapting.md"),
+        "docs/forgetting.md",
+    ],
 )
 def test_the_blocks_of_a_page_run_in_order(name, capsys):
     code = "\n".join(blocks((ROOT / name).read_text("utf-8"), "python"))

@@ -112,9 +112,9 @@ def load_corpus(
         held_out, read["validation_corpus"] = read_held_out(validation_source, like=text.get("text_column"))
     before = len(rows) + len(held_out or [])
     if deduplicate == "exact":
-        rows, held_out = _first_of_each(rows), held_out and _first_of_each(held_out)
+        rows, held_out = first_of_each(rows), held_out and first_of_each(held_out)
     if deduplicate == "near":
-        rows, held_out = _first_of_near(rows), held_out and _first_of_near(held_out)
+        rows, held_out = first_of_near(rows), held_out and first_of_near(held_out)
         rows = rows if held_out is None else _not_near(rows, held_out)
     dropped = before - len(rows) - len(held_out or [])
     if held_out:
@@ -191,12 +191,14 @@ def _with_held_out(rows: Dataset, held_out: Dataset) -> Corpus:
     return Corpus(train=kept, validation=held_out)
 
 
-def _first_of_each(rows: Dataset) -> Dataset:
+def first_of_each(rows: Dataset) -> Dataset:
+    """Return `rows`, of copies only the first; they have a `digest`."""
     _, first = np.unique(column(rows, "digest"), return_index=True)
     return rows.select(np.sort(first))
 
 
-def _first_of_near(rows: Dataset) -> Dataset:
+def first_of_near(rows: Dataset) -> Dataset:
+    """Return `rows`, of copies and near duplicates only the first."""
     groups = near_duplicate_groups(rows["text"])
     return rows.select(np.flatnonzero(groups == np.arange(len(groups))))
 

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from .all_ids import ids_of
 from .id_limits import IdLimits
+from .mixed_rows import MixedOrder
 
 
 class RowsOfEpoch(torch.utils.data.Dataset[Any]):
@@ -17,7 +18,7 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
 
     The key contains the epoch, because nothing else reaches a data set in the memory of a worker process. A key of -1
     gives None: no example. With `plain`, rows have only the columns of these names. With `limits`, each row is checked
-    when it is read.
+    when it is read. With an `order`, `rows` are those of a `MixedRows`, and keys are places in its epochs.
 
     >>> rows = RowsOfEpoch([{"input_ids": [101, 7, 102], "example_id": 0}, {"input_ids": [101, 102], "example_id": 1}])
     >>> rows[3 * 2 + 1]
@@ -25,21 +26,28 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
     """
 
     def __init__(
-        self, rows: Sequence[Any], plain: Container[str] | None = None, limits: IdLimits | None = None
+        self,
+        rows: Sequence[Any],
+        plain: Container[str] | None = None,
+        limits: IdLimits | None = None,
+        order: MixedOrder | None = None,
     ) -> None:
         self.rows = rows
+        self.order = order
         self.plain = plain
         self.limits = limits
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows if self.order is None else self.order)
 
     def __getitem__(self, key: int) -> Any:
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[int]) -> list[Any]:
         """Return the rows of a batch at once, which is much faster for a `datasets.Dataset`."""
-        pairs = [divmod(key, len(self.rows)) for key in keys if key >= 0]
+        pairs = [divmod(key, len(self)) for key in keys if key >= 0]
+        if self.order is not None:
+            pairs = self.order(pairs)
         indices = [index for _, index in pairs]
         rows = self.rows.__getitems__(indices) if isinstance(self.rows, Dataset) else [self.rows[i] for i in indices]
         if self.limits is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from . import run_folder
 from .arguments import default_recipe, read_config
 from .inspection_facts import WHOLE, Subject, duplicates, row_facts, text_facts
 from .step_timing import fit, time_steps
+
+logger = logging.getLogger(__name__)
 
 #: Marks a JSON file as an inspection, which the next one may replace.
 _WRITTEN_BY = "mlm-recipes inspect"
@@ -113,6 +116,9 @@ def inspect_corpus(
         raise ValueError(
             f"inspect: received {config.world_size} processes. Accepted: one. Run it without torchrun or accelerate."
         )
+    if config.mix:
+        logger.info("mix is left out: only the corpus is inspected, and steps on it alone are timed.")
+        config = replace(config, mix=None)
     subject = Subject.of(config)
     lengths, text = text_facts(subject)
     rows = row_facts(subject)

@@ -16,6 +16,8 @@ from ..data.copies import measured_once
 from ..data.corpus import check_held_out, load_corpus, load_paragraphs
 from ..data.corpus_name import Reading, Version, resolve
 from ..data.loaded_corpus import Corpus
+from ..data.mixed_rows import MixedRows
+from ..data.mixed_text import measured_part
 from ..data.paragraphs import stream_paragraphs
 from ..data.rows import lost_and_split, to_rows
 from ..data.streams import HeldOut, TextStream, rows_of
@@ -43,9 +45,12 @@ from ..model.embeddings import embedding_rows
 from ..model.loading import load_model_and_missing, starts_random
 from ..model.positions import usable_length
 from ..report.first_screen import about_the_text
+from ..report.mixed_text import will_be_mixed
 from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
+from ..training.mix_option import mixes_general
 from ..training.processes import from_main
+from .mixing import mixed_rows
 from .vocabulary_fit import count_unknown, known_tokens, require_known
 
 logger = logging.getLogger(__name__)
@@ -67,7 +72,7 @@ class Run:
     max_length: int
     random_weights: bool
     head_initialised: list[str]
-    train_rows: Dataset | TextStream
+    train_rows: Dataset | TextStream | MixedRows
     measured: Measured
 
     def frozen(self, draw: int = 0) -> DataCollatorForMaskedLM:
@@ -76,10 +81,16 @@ class Run:
 
     def announcement(self) -> str:
         """Return a description of the text and the model."""
+        rows = cast(Any, self.train_rows)
+        batch = self.config.per_device_train_batch_size * self.config.gradient_accumulation_steps
+        steps, epochs = self.config.max_steps, self.config.num_train_epochs
+        if "mixed" in self.facts and steps > 0:
+            epochs = steps * batch * self.config.world_size / len(rows)
+        mixed = "".join(f"{sentence} " for sentence in will_be_mixed(self.facts, epochs))
         start = "random weights" if self.random_weights else "its trained weights"
         elsewhere = self.config.tokenizer
         return (
-            f"{about_the_text(self.facts, self.measured.held_out.repeated)} "
+            f"{about_the_text(self.facts, self.measured.held_out.repeated)} {mixed}"
             f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
             f"{len(self.tokenizer):,} tokens in {'its vocabulary' if elsewhere is None else f'that of {elsewhere}'}."
         )
@@ -176,13 +187,18 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         max_length = usable_length(config.max_length, model, default_length)
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
-        random_weights = starts_random(config.model, config.from_scratch)
+        random_weights, measured = starts_random(config.model, config.from_scratch), [*corpus["validation"]["text"]]
         if config.general_corpus.lower() != "none" and not random_weights:  # random weights have nothing to forget
-            text = load_paragraphs(resolve(config.general_corpus, Reading(**config.reading())))
-            general = measured_once(text, config.max_eval_samples, config.evaluation_seed)
+            source, divided = resolve(config.general_corpus, Reading(**config.reading())), mixes_general(config)
+            general = measured_part(source, config.max_eval_samples, config.evaluation_seed, divided)
             rows["general"] = to_rows(general.rows, tokenizer, max_length, **config.rows())
             cut["general"] = without_credentials(config.general_corpus)
-            cut["general_copies"], cut["general_not_measured"] = general.copies, general.beyond
+            cut["general_copies"], cut["general_not_measured"] = general.copies, 0 if divided else general.beyond
+            measured += general.rows["text"]
+        train_rows = stream.text if stream else rows["train"]
+        if config.mix and not stream:
+            of_text = rows["train"], measured, tokenizer, max_length, embedding_rows(model)
+            train_rows, cut["mixed"] = mixed_rows(config, *of_text)
     if config.prompts is None:
         held_out = corpus["validation"]["text"]
         prompts = Prompts.choose(held_out, tokenizer, config.evaluation_seed, config.prompts_compared, max_length)
@@ -228,7 +244,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         max_length=max_length,
         random_weights=random_weights,
         head_initialised=missing,
-        train_rows=stream.text if stream else rows["train"],
+        train_rows=train_rows,
         measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer),
     )
 

@@ -49,6 +49,7 @@ _TUTORIAL = {
     "long_text": "truncate",
     "max_steps": -1,
     "train_minutes": None,
+    "mix": None,
     "gradient_accumulation_steps": 1,
     "bf16": False,
     "fp16": False,

@@ -79,8 +79,8 @@ def limit_of(
 ) -> MachineLimit | None:
     """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model.
 
-    `steps` are those that computed the `tokens` in `seconds`, of `total` that were planned; `head_first` is the share of
-    them in which only the head was trained.
+    `steps` are those that computed the `tokens` in `seconds`, of `total` that were planned; `head_first` is the share
+    of them in which only the head was trained.
     """
     if asked_sharding(config):
         return None

@@ -21,6 +21,7 @@ from ..report.frozen_parts import frozen_parts
 from ..training.best_model import check_measure
 from ..training.config import MLMConfig
 from ..training.early_stopping import best_evaluation, why_stopped
+from ..training.mixed_order import mixed_in
 from ..training.optimizers import refuse_unusable
 from ..training.processes import all_or_none, from_main
 from ..training.tolerated_failures import NotMade
@@ -202,6 +203,9 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
                 loop["compilation"] = trainer.compiled.facts
             if trainer.graphs is not None:
                 loop["cuda_graphs"] = trainer.graphs.facts
+            if config.mix:
+                sampler = trainer.epoch_sampler(run.train_rows, config.world_size)
+                loop["mixed"] = mixed_in(run.train_rows, sampler, trainer.args, output.global_step)
             metrics = metrics_of(run, config, before, after, compared, not_made, loop)
             if trainer.is_world_process_zero():
                 run_folder.write_metrics(folder, metrics)

@@ -10,8 +10,10 @@ from typing import Any, cast
 import torch
 from datasets import Dataset
 
+from ..data.mixed_rows import MixedRows
 from ..model.rounding_bounds import rounding_bound, summed_terms
 from ..training.config import MLMConfig
+from ..training.mixed_order import all_rows
 from ..training.progress import TrainingProgress
 from ..training.short_run import cut_short
 from ..training.trainer import MLMTrainer
@@ -44,13 +46,15 @@ class Bench:
     """The run that is verified, with only its first few rows."""
 
     run: Run
-    rows: Dataset
+    rows: Dataset | MixedRows
 
     @classmethod
     def of(cls, config: MLMConfig) -> Bench:
         """Load the model and the text that the config names, and cut the text down."""
         run = prepare(config, default_length=LENGTH)
         run = replace(run, config=replace(run.config, max_length=run.max_length))
+        if isinstance(run.train_rows, MixedRows):
+            return cls(run, run.train_rows.few(EXAMPLES - len(run.train_rows.parts)))
         assert isinstance(run.train_rows, Dataset), "streaming is refused"
         return cls(run, run.train_rows.select(range(min(EXAMPLES, len(run.train_rows)))))
 
@@ -70,7 +74,7 @@ class Bench:
             copy.deepcopy(self.run.model),
             args=replace(self.run.config, **changes),
             train_dataset=self.rows,
-            eval_dataset=self.rows,
+            eval_dataset=all_rows(self.rows),
             processing_class=self.run.tokenizer,
         )
         trainer.remove_callback(TrainingProgress)

@@ -12,7 +12,7 @@ from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
 from .frozen_parts import frozen_parts, head_first
 from .html import environment
 from .text_read import how_read
-from .wording import count, duration, headline, note, size
+from .wording import count, duration, headline, note, size, was_mixed
 
 #: A fact: its label, and its value as text.
 Fact = tuple[str, str]
@@ -209,6 +209,8 @@ def _corpus(corpus: CorpusFacts) -> Iterator[Fact]:
     yield "rows", f"{rows}of at most {count(corpus['max_length'], 'token')}"
     if "general" in corpus:
         yield "ordinary language", corpus["general"]
+    for text in corpus.get("mixed", []):
+        yield "mixed in", f"{text['name']} ({text['source']}), {count(text['paragraphs'], 'paragraph')}"
 
 
 def _lost(metrics: Metrics) -> Iterator[Fact]:
@@ -259,6 +261,8 @@ def _run(train: Train) -> Iterator[Fact]:
         yield "head first", head_first(train["head_warmup_steps"])
     for each in train.get("resumed") or []:
         yield "resumed", f"after step {each['step']:,}"
+    for sentence in was_mixed(train.get("mixed", [])):
+        yield "mixed in", sentence.removeprefix("Mixed in: ").removesuffix(".")
     if train.get("skipped_steps"):
         steps = train["skipped_steps"]
         yield "steps skipped", f"{len(steps):,}, whose loss or gradient was not finite: " + ", ".join(map(str, steps))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
-from ..metrics_file import BestModel, CorpusFacts, LoggedStep, Measure, MeasureName, Metrics, StoppedEarly
+from ..metrics_file import BestModel, CorpusFacts, LoggedStep, Measure, MeasureName, Metrics, MixedIn, StoppedEarly
 from .against_frequencies import knew_nothing, still_worse, worse_by
 from .unknown_words import qualification, unknown_text
 
@@ -123,6 +123,17 @@ def kept_model(best: BestModel, steps: int) -> str:
     return f"{last} of step {best['step']:,} was the best ({best['value']:.4g})." if best["step"] != steps else ""
 
 
+def was_mixed(mixed: list[MixedIn]) -> Iterator[str]:
+    """Yield a sentence for each text that was mixed in.
+
+    >>> list(was_mixed([{"name": "notes", "rows": 180, "tokens": 8100, "share": 0.0998, "times_read": 6.0}]))
+    ['Mixed in: notes, 180 rows with 8,100 tokens, 10.0% of all, each row 6.0 times.']
+    """
+    for text in mixed:
+        size = f"{count(text['rows'], 'row')} with {count(text['tokens'], 'token')}, {text['share']:.1%} of all"
+        yield f"Mixed in: {text['name']}, {size}, each row {text['times_read']:.1f} times."
+
+
 def measured_tokens(metrics: Metrics) -> int:
     """Return how many held-out tokens were masked at least once; for an older run, in its only draw."""
     change = metrics.get("change")
@@ -146,6 +157,7 @@ def note(metrics: Metrics) -> str:
         where += f" {stopped_early(train['stopped_early'])}"
     if "best_model" in train:
         where += f" {kept_model(train['best_model'], train['steps'])}".rstrip()
+    where += "".join(f" {sentence}" for sentence in was_mixed(train.get("mixed", [])))
     if measured_tokens(metrics) < FEW:
         where += " There are few masked tokens: treat the numbers as a hint, not a result."
     unknown = unknown_text(corpus.get("unknown"))

@@ -21,6 +21,7 @@ from .compile_option import CompileOption, compile_option
 from .config_checks import check
 from .freezing_checks import as_number, check_checkpointing
 from .launcher import asked_sharding, take_over
+from .mix_option import mix_option
 from .options.changed_defaults import ChangedDefaults
 from .options.corpus_options import CorpusOptions
 from .options.evaluation_options import EvaluationOptions
@@ -89,6 +90,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
 
     def __post_init__(self) -> None:
         self.head_warmup_steps = as_number(self.head_warmup_steps)
+        self.mix = mix_option(self.mix)
         check(self)
         check_objects(self)
         schedule = self._probability_schedule()

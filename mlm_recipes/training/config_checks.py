@@ -14,6 +14,7 @@ from .best_model import check_asked
 from .example_order import STRATEGIES
 from .freezing_checks import check_freezing
 from .launcher import asked_sharding
+from .mix_option import check_mix
 
 #: Values of transformers that a run cannot use, and why.
 _REFUSED = {
@@ -116,6 +117,7 @@ def check(config: Any) -> None:
     _check_stream(config)
     _check_schedule(config)
     check_freezing(config)
+    check_mix(config)
 
 
 def _check_stream(config: Any) -> None:

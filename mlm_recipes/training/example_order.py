@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         drop_last: drop the examples at the end that do not fill a global batch.
         multiple_of: fill the end with `NO_EXAMPLE` up to a multiple of this: the examples of a micro-batch times the
             processes. Then every process takes the same number of batches, and no example is repeated.
-        lengths: the number of tokens in each example.
+        lengths: returns the number of tokens in each example of an epoch.
 
     Yields `epoch * num_examples + index`, for `mlm_recipes.data.rows_of_epoch.RowsOfEpoch` to look up.
 
@@ -52,7 +52,7 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         global_batch_size: int = 1,
         drop_last: bool = False,
         multiple_of: int = 1,
-        lengths: Sequence[int] | None = None,
+        lengths: Callable[[int], Sequence[int]] | None = None,
     ) -> None:
         assert strategy in STRATEGIES, strategy
         assert (lengths is not None) == (strategy == "group_by_length")
@@ -84,7 +84,7 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         if self.lengths is None:
             return np.argsort(keys, kind="stable").tolist()
         generator = torch.Generator().manual_seed(int(keys[0]))
-        return get_length_grouped_indices(self.lengths, self.global_batch_size, generator=generator)
+        return get_length_grouped_indices(self.lengths(self.epoch), self.global_batch_size, generator=generator)
 
 
 class StepSeeds(TrainerCallback):

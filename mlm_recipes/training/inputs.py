@@ -13,6 +13,7 @@ from datasets import Dataset, IterableDataset
 from transformers import DataCollatorForLanguageModeling
 
 from ..data.columns import list_lengths
+from ..data.mixed_rows import MixedRows
 from ..data.rows import NumberedRows, has_labels, with_example_id
 from ..data.streams import RowStream, TextStream
 from ..data.text_checks import only_text, require_text
@@ -266,7 +267,7 @@ def longest_row(rows: Any) -> int | None:
     if isinstance(rows, dict):
         known = [longest_row(each) for each in rows.values()]
         return None if None in known else max(each or 0 for each in known)
-    if isinstance(rows, NumberedRows):
+    if isinstance(rows, NumberedRows | MixedRows):
         rows = rows.rows
     if isinstance(rows, Dataset):
         return int(list_lengths(rows, "input_ids").max(initial=0))

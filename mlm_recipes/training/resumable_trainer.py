@@ -32,6 +32,7 @@ from .early_stopping import had_stopped
 from .example_order import NO_EXAMPLE, EpochSampler, StepSeeds
 from .guarded_trainer import GuardedTrainer
 from .loader_workers import end_workers
+from .mixed_order import all_rows, lengths_of, order_of
 from .nonfinite import SkippedSteps
 from .processes import from_main
 from .scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
@@ -237,8 +238,10 @@ class ResumableTrainer(GuardedTrainer, ABC):
                 "--per_device_train_batch_size, or --dataloader_drop_last false."
             )
         # The rest of rows that are slow to get, of which only some were checked before training.
+        order, rows = order_of(rows, args), all_rows(rows)
         limits = None if read_completely(rows) else self.limits_of("train_dataset")
-        return self._loader(RowsOfEpoch(rows, None if ours else self.plain_columns(), limits), self._step_seeds.sampler)
+        keyed = RowsOfEpoch(rows, None if ours else self.plain_columns(), limits, order)
+        return self._loader(keyed, self._step_seeds.sampler)
 
     def _loader(
         self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None
@@ -302,7 +305,7 @@ class ResumableTrainer(GuardedTrainer, ABC):
             global_batch_size=self.get_total_train_batch_size(args),
             drop_last=args.dataloader_drop_last,
             multiple_of=self._train_batch_size * processes if processes > 1 else 1,
-            lengths=[len(row["input_ids"]) for row in rows] if strategy == "group_by_length" else None,
+            lengths=lengths_of(rows, args) if strategy == "group_by_length" else None,
         )
 
     def examples_of(self, step: int, micro_batch: int) -> str:
@@ -315,7 +318,10 @@ class ResumableTrainer(GuardedTrainer, ABC):
         batches = -(-len(sampler) // (size * args.world_size))  # per epoch, in each process
         batch = step % -(-batches // accumulation) * accumulation + micro_batch
         first = (batch * args.world_size + args.process_index) * size
-        places = [place % sampler.num_examples for place in list(sampler)[first : first + size] if place != NO_EXAMPLE]
+        keys = [key for key in list(sampler)[first : first + size] if key != NO_EXAMPLE]
+        places, order = [key % sampler.num_examples for key in keys], order_of(rows, args)
+        if order is not None:
+            places, rows = [row for _, row in order(divmod(key, len(order)) for key in keys)], all_rows(rows)
         ids = [rows[place].get("example_id", place) if hasattr(rows[place], "get") else place for place in places]
         shown = ", ".join(str(example) for example in ids[:16])
         return f"example_id {shown}{', ...' if len(ids) > 16 else ''}"

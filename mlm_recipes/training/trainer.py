@@ -41,6 +41,7 @@ from .inputs import (
     token_rows,
 )
 from .launcher import refuse_alone
+from .mixed_order import all_rows, check_mixed, own_rows, text_of
 from .optimizers import refuse_unusable
 from .optimizing_trainer import OptimizingTrainer
 from .overridden import refuse_never_called
@@ -75,7 +76,8 @@ class MLMTrainer(OptimizingTrainer):
         train_dataset, eval_dataset: a `datasets.Dataset` or a list with `text` (which is tokenized here), or any
             sequence of rows with `input_ids` and optionally `example_id`, by default the row's index. Rows with
             `labels` were masked beforehand: they are trained and evaluated on as they are. `train_dataset` may also be
-            a stream, with `max_steps`: a `TextStream`, or an IterableDataset of datasets or torch.
+            what `mix_rows` returns, or, with `max_steps`, a stream: a `TextStream`, or an IterableDataset of datasets
+            or torch.
         data_collator: by default DataCollatorForMaskedLM with the values of `args`, and for the masking policy
             `informative` with weights that compare the training text with `args.general_corpus`. Evaluation always
             uses that one.
@@ -146,6 +148,7 @@ class MLMTrainer(OptimizingTrainer):
         model = self.model_of_constructor(model, kwargs.get("model_init"), args)
         train_dataset, args = from_iterable(from_text(train_dataset, "train_dataset"), args)
         check_stream(train_dataset, args)
+        check_mixed(train_dataset, args)
         if isinstance(model, str | Path):
             if processing_class is None:
                 processing_class = load_or_train_tokenizer(model, texts_of(train_dataset), **args.vocabulary())
@@ -228,6 +231,7 @@ class MLMTrainer(OptimizingTrainer):
         if rows is self._used_rows:
             return
         refuse_stream(rows, self._used_rows)
+        check_mixed(rows, self.args)
         self.train_dataset = self.as_token_rows(rows, self.processing_class, "train_dataset")
         self.use_model(self.model)  # the layout of its batches depends on the rows
 
@@ -251,11 +255,11 @@ class MLMTrainer(OptimizingTrainer):
             stream = rows  # for mypy, which does not narrow the type inside the lambda
             text = from_main(lambda: stream.facts(self.stream_rows))
         else:
-            text = {"training text": f"{len(rows)} rows, {fingerprint(rows, limits=self.limits_of('train_dataset'))}"}
+            text = {"training text": text_of(rows, self.limits_of("train_dataset"))}
             if has_labels(rows):
-                text["training labels"] = fingerprint(rows, ids="labels")
-            if has_column(rows, "word_ids"):
-                text["training words"] = fingerprint(rows, ids="word_ids")
+                text["training labels"] = fingerprint(all_rows(rows), ids="labels")
+            if has_column(all_rows(rows), "word_ids"):
+                text["training words"] = fingerprint(all_rows(rows), ids="word_ids")
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):
             rule = {item.name: (getattr(collator, item.name), item.default) for item in fields(collator)}
@@ -296,7 +300,7 @@ class MLMTrainer(OptimizingTrainer):
         if self._weighted is None or self._weighted[0] is not rows:
 
             def sample() -> Any:
-                return self.stream_rows(rows.first()) if isinstance(rows, TextStream) else rows
+                return self.stream_rows(rows.first()) if isinstance(rows, TextStream) else own_rows(rows)
 
             limits = self.limits_of("train_dataset")
             self._weighted = rows, informative_weights(sample, self.processing_class, self.args, limits)

@@ -78,3 +78,11 @@ class CorpusOptions:
         default=10_000,
         metadata={"help": "With streaming: the number of paragraphs that are held in memory and shuffled together."},
     )
+    mix: dict[str, float] | str | list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Texts to blend into training against forgetting, each with its share of the training tokens: "
+            "general=0.1 (the general_corpus, of which only the other half is then measured), notes.txt=0.2 (any name "
+            "as for corpus). An epoch has the whole corpus and these tokens in addition. By default none."
+        },
+    )
