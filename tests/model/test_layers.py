@@ -33,7 +33,7 @@ def test_the_input_of_the_first_layer_depends_on_the_embeddings(architecture):
     assert set(weights_below(model, None, first, with_layer=False)) == expected
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES.keys() - {"albert"})
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES.keys() - {"albert"}))
 def test_the_output_of_a_layer_depends_on_it_too_and_on_nothing_above(architecture):
     model = make(architecture)
     first, second = encoder_layers(model, "freeze")
@@ -45,7 +45,7 @@ def test_the_output_of_a_layer_depends_on_it_too_and_on_nothing_above(architectu
     assert not found & in_second
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES.keys() - {"albert"})
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES.keys() - {"albert"}))
 def test_the_depth_of_every_parameter(architecture):
     model = make(architecture)
     found = depths(model, None, "layerwise_lr_decay")
