@@ -109,6 +109,7 @@ def check(config: Any) -> None:
     check_asked(config)
     require_name(config.trust_remote_code)
     _check_stream(config)
+    _check_positions(config)
 
 
 def _check_stream(config: Any) -> None:
@@ -131,4 +132,18 @@ def _check_stream(config: Any) -> None:
         raise ValueError(
             f"dataloader_num_workers: received {config.dataloader_num_workers} with streaming. Accepted: 0, since the "
             "main process reads the text once for all processes, and each worker would read it again. Leave it out."
+        )
+
+
+def _check_positions(config: Any) -> None:
+    longer, length = config.extend_positions, config.max_length
+    if longer is not None and longer < 3:
+        raise ValueError(
+            f"extend_positions: received {longer}. Accepted: a number of tokens above the model's positions, such as "
+            "4096. Leave it out for the model's own."
+        )
+    if longer is not None and length is not None and length > longer:
+        raise ValueError(
+            f"max_length: received {length} with extend_positions {longer}. Accepted: at most {longer}. Raise "
+            "extend_positions, or leave max_length out for rows of that length."
         )
