@@ -138,7 +138,9 @@ def _made(model: PreTrainedModel, config: Any) -> PreTrainedModel:
             made = kind(config)
     except REFUSALS as error:
         raise _refusal(model, max_positions(model), f"{type(error).__name__}: {error}") from error
-    return made.to(weight).train(model.training)
+    for each in made.parameters():  # not the whole model: the frequencies of rotary positions stay in float32
+        each.data = each.data.to(weight.dtype)
+    return made.to(weight.device).train(model.training)
 
 
 def _copy_weights(old: PreTrainedModel, new: PreTrainedModel, length: int, frequencies: bool) -> list[str]:
