@@ -95,8 +95,9 @@ def _check_sizes(model: Any, names: Sequence[str], path: Path) -> None:
         if not difference <= logits_bound(model, batch):
             raise ValueError(
                 f"export: the ONNX file of {type(model).__name__} is wrong for a batch of "
-                f"{len(lengths)} x {max(lengths)} tokens: {said}. It was removed. Accepted: a model whose computation does not depend "
-                "on the size of the batch that it is traced with. Use the model in PyTorch, or try a newer torch."
+                f"{len(lengths)} x {max(lengths)} tokens: {said}. It was removed. Accepted: a model whose computation "
+                "does not depend on the size of the batch that it is traced with. Use the model in PyTorch, or try a "
+                "newer torch."
             )
 
 

@@ -208,9 +208,9 @@ def test_load_model_extends_what_it_loads(checkpoint, tokenizer, caplog):
 
 
 def test_a_trainer_asks_for_a_model_object_that_is_extended(tokenizer, rows):
-    args = MLMConfig(extend_positions=300, use_cpu=True, save_strategy="no")
-    with pytest.raises(ValueError, match=r"extend_positions: received 300 with a model object that has 128 positions"):
+    args = MLMConfig(extend_positions=700, use_cpu=True, save_strategy="no")
+    with pytest.raises(ValueError, match=r"extend_positions: received 700 with a model object that has 128 positions"):
         MLMTrainer(make_bert(tokenizer), args=args, train_dataset=rows, processing_class=tokenizer)
-    longer = extend_positions(make_bert(tokenizer), 300)
+    longer = extend_positions(make_bert(tokenizer), 700)
     trainer = MLMTrainer(longer, args=args, train_dataset=rows, processing_class=tokenizer)
-    assert trainer._max_length == 300
+    assert trainer._max_length == 700

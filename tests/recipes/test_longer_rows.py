@@ -10,7 +10,7 @@ from mlm_recipes import evaluate, inspect_corpus, train
 from mlm_recipes.recipes.arguments import read_config
 
 VALUES = {
-    "extend_positions": 200, "packing": True, "max_steps": 2, "per_device_train_batch_size": 2,
+    "extend_positions": 600, "packing": True, "max_steps": 2, "per_device_train_batch_size": 2,
     "save_strategy": "steps", "save_steps": 1, "save_total_limit": 2,
     "general_corpus": "none", "eval_draws": 1, "pseudo_perplexity_tokens": 50, "prompts_compared": 3,
 }  # fmt: skip
@@ -23,23 +23,23 @@ def run(tmp_path_factory, checkpoint, short_text):
 
 
 def test_rows_are_as_long_as_the_model_now_takes(run):
-    assert run.metrics["corpus"]["max_length"] == 200
+    assert run.metrics["corpus"]["max_length"] == 600
     config = read_config(run.output_dir, {})
-    assert (config.extend_positions, config.max_length) == (200, None)
+    assert (config.extend_positions, config.max_length) == (600, None)
 
 
 def test_what_is_saved_loads_at_the_new_length(run):
     model = AutoModelForMaskedLM.from_pretrained(run.output_dir)
     tokenizer = AutoTokenizer.from_pretrained(run.output_dir)
-    assert model.config.max_position_embeddings == 200
-    assert tokenizer.model_max_length >= 200
-    words = tokenizer("to be or not to be " * 50, truncation=True, max_length=200, return_tensors="pt")
-    assert model(**words).logits.shape[1] == 200
+    assert model.config.max_position_embeddings == 600
+    assert tokenizer.model_max_length >= 600
+    words = tokenizer("to be or not to be " * 200, truncation=True, max_length=600, return_tensors="pt")
+    assert model(**words).logits.shape[1] == 600
 
 
 def test_the_run_is_measured_again_with_its_own_recipe(run):
     again = evaluate(run.output_dir).metrics
-    assert again["corpus"]["max_length"] == 200
+    assert again["corpus"]["max_length"] == 600
     assert again["evaluation"]["loss"] == run.metrics["after"]["loss"]
 
 
@@ -50,7 +50,7 @@ def test_it_is_resumed_and_repeated_bit_for_bit(run, tmp_path):
         resume_from_checkpoint=str(run.output_dir / "checkpoint-1"),
     )  # fmt: skip
     expected = load_file(run.output_dir / "model.safetensors")
-    assert len(expected["bert.embeddings.position_embeddings.weight"]) == 200
+    assert len(expected["bert.embeddings.position_embeddings.weight"]) == 600
     for other in (repeated, resumed):
         found = load_file(other.output_dir / "model.safetensors")
         assert found.keys() == expected.keys()
@@ -58,9 +58,9 @@ def test_it_is_resumed_and_repeated_bit_for_bit(run, tmp_path):
 
 
 def test_another_number_of_positions_is_another_run(run, tmp_path):
-    with pytest.raises(ValueError, match="extend_positions was 200 and is now 240"):
+    with pytest.raises(ValueError, match="extend_positions was 600 and is now 640"):
         train(
-            run.output_dir / "recipe.yaml", output_dir=str(tmp_path / "new"), extend_positions=240,
+            run.output_dir / "recipe.yaml", output_dir=str(tmp_path / "new"), extend_positions=640,
             resume_from_checkpoint=str(run.output_dir / "checkpoint-1"),
         )  # fmt: skip
 
@@ -77,8 +77,8 @@ def test_random_weights_simply_get_the_size(short_text, tmp_path):
 
 
 def test_an_inspection_shows_the_longer_rows(checkpoint, short_text):
-    values = {"model": str(checkpoint), "corpus": str(short_text), "extend_positions": 200, "packing": True}
-    assert inspect_corpus(timing=False, **values).facts["model"]["max_positions"] == 200
+    values = {"model": str(checkpoint), "corpus": str(short_text), "extend_positions": 600, "packing": True}
+    assert inspect_corpus(timing=False, **values).facts["model"]["max_positions"] == 600
 
 
 @pytest.mark.parametrize(
