@@ -38,6 +38,8 @@ examples:
                                                       two runs side by side
   mlm-recipes fill runs/meditations "The [MASK] of man."
   mlm-recipes demo runs/meditations                   a local page to try the model, before and after training
+  mlm-recipes export runs/meditations --quantize int8
+                                                      as ONNX, and smaller for CPUs
   mlm-recipes train --help                            every value a recipe can set
 """
 
@@ -200,6 +202,13 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     verb.add_argument("folders", nargs="+", metavar="RUN", help="two or more run folders, such as runs/meditations")
     verb.add_argument("--output", metavar="FILE", help="also write an HTML page, such as compare.html")
     verb.set_defaults(run=_compare)
+    verb = verbs.add_parser("export", help="write a run's model as ONNX, and check it", allow_abbrev=False)
+    verb.add_argument("folder", metavar="RUN", help="a run folder, another local folder, or a hub id")
+    verb.add_argument("--to", default="onnx", help="the format: onnx (default: %(default)s)")
+    verb.add_argument("--output", metavar="DIR", help="a new or empty folder (default: onnx in the run folder)")
+    verb.add_argument("--quantize", metavar="KIND", help="int8: also a smaller file for CPUs, and what it costs")
+    verb.add_argument("--prompts", metavar="FILE", help="sentences with one [MASK] each, to compare on")
+    verb.set_defaults(run=_export)
     verbs.add_parser("corpora", help="list the corpora available by name").set_defaults(run=_corpora)
     verbs.add_parser("models", help="list the built-in models").set_defaults(run=_models)
     return parser, list(verbs.choices)
@@ -275,6 +284,13 @@ def _demo(options: argparse.Namespace) -> None:
     from .recipes.demo import serve
 
     serve(options.folder, options.port)
+
+
+def _export(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    from .recipes.export import export
+
+    print(_shown(export(options.folder, options.to, options.output, options.quantize, options.prompts)))
 
 
 def _report(options: argparse.Namespace) -> None:

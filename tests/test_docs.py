@@ -70,7 +70,18 @@ def test_every_flag_and_target_named_is_there(path):
     launchers |= {"logdir", "float32", "minutes"}  # TensorBoard's; benchmarks/step.py's; benchmarks/gpu.py's
     launchers |= {"rm", "build-arg"}  # docker's
     launchers |= {"mixed_precision", "dynamo_backend", "use_fsdp"}  # accelerate's
-    known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe", "traceback"}
+    known = {
+        *field_names(),
+        *launchers,
+        "help",
+        "top_k",
+        "no_timing",
+        "output",
+        "recipe",
+        "traceback",
+        "to",
+        "quantize",
+    }
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
         assert flag in known, flag
     makefile = (ROOT / "Makefile").read_text("utf-8")

@@ -66,7 +66,7 @@ ALLOWED = frozenset(
         *("save_on_each_node", "save_only_model", "save_steps", "save_strategy", "save_total_limit"),
         "restore_callback_states_from_checkpoint",
         # Compared through the facts that they determine: the text, the tokenizer, the global batch.
-        *("corpus", "general_corpus", "max_length", "mix", "num_proc", "train_minutes", *READING),
+        *("corpus", "extend_positions", "general_corpus", "max_length", "mix", "num_proc", "train_minutes", *READING),
         *("tokenizer", "tokenizer_revision"),
         *("validation_corpus", "validation_fraction", "vocab_size"),
         *("gradient_accumulation_steps", "per_device_train_batch_size"),
@@ -76,7 +76,8 @@ ALLOWED = frozenset(
 
 #: Values that can explain a difference between facts.
 CAUSES = {
-    *("corpus", "from_scratch", "general_corpus", "max_length", "mix", "model", "model_revision", *READING),
+    *("corpus", "extend_positions", "from_scratch", "general_corpus", "max_length", "mix", "model", "model_revision"),
+    *READING,
     *("tokenizer", "tokenizer_revision", "validation_corpus", "validation_fraction", "vocab_size"),
 }
 

@@ -14,6 +14,7 @@ from ..masking.vocabulary import number_of_ids, require_tokenizer
 from ..sources import remote_code
 from ..sources.model_folder import built_in_models, model_folder
 from ..sources.tokenizer_folder import holds_tokenizer
+from . import longer_positions
 from .embeddings import embedding_rows
 from .fit import require_fit
 from .load_errors import explained
@@ -60,6 +61,7 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: str | None = None,
     tokenizer_name: str | Path | None = None,
+    extend_positions: int | None = None,
 ) -> PreTrainedModel:
     """Load a masked-language model in float32: a built-in name, a local folder, or a hub id at a `revision`.
 
@@ -67,7 +69,9 @@ def load_model(
     seed it first) in the shape of its config.json, with one embedding for each id of `tokenizer`.
 
     Weights are read from safetensors only. The model's own code is run only if `trust_remote_code` is its name.
-    `tokenizer_name` says where `tokenizer` comes from, if it is not the model's own.
+    `tokenizer_name` says where `tokenizer` comes from, if it is not the model's own. `extend_positions` is the
+    number of tokens in the longest row, if the model is to take longer ones than it does
+    (`mlm_recipes.model.longer_positions.extend_positions`).
 
     One line is logged if the masked-language-modelling head, or anything else, starts from random values.
 
@@ -83,6 +87,7 @@ def load_model(
         revision=revision,
         trust_remote_code=trust_remote_code,
         tokenizer_name=tokenizer_name,
+        extend_positions=extend_positions,
     )[0]
 
 
@@ -94,6 +99,7 @@ def load_model_and_missing(
     revision: str | None = None,
     trust_remote_code: str | None = None,
     tokenizer_name: str | Path | None = None,
+    extend_positions: int | None = None,
 ) -> tuple[PreTrainedModel, list[str]]:
     """Load as `load_model` does; also return the sorted names of the weights that are missing from the checkpoint.
 
@@ -140,6 +146,8 @@ def load_model_and_missing(
             logger.warning(said)
     _refuse_not_finite(name, model)
     require_fit(model, tokenizer, name, tokenizer_name)
+    if extend_positions is not None:
+        model = longer_positions.extend_positions(model, extend_positions, tokenizer, random_weights=random)
     _MISSING[model] = missing
     return model, missing
 

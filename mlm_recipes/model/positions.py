@@ -77,7 +77,7 @@ def usable_length(max_length: int | None, model: PreTrainedModel, default: int =
     if not 3 <= max_length <= limit:
         raise ValueError(
             f"max_length: received {max_length}. Accepted: 3 to {limit}, this model's positions. "
-            f"Pass --max_length {min(limit, default)}, or leave it out."
+            f"Pass --max_length {min(limit, default)}, or leave it out; --extend_positions gives a model more of them."
         )
     return max_length
 

@@ -79,6 +79,7 @@ class Playground:
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
         tokenizer = load_tokenizer(folder)
         start = {"from_scratch": recipe.get("from_scratch", False), "revision": recipe.get("model_revision")}
+        start["extend_positions"] = recipe.get("extend_positions")
         set_seed(recipe.get("seed", 42))  # for the random weights that training began with, if any
         before = load_model(recipe["model"], tokenizer, **start)
         random = ", random weights" if starts_random(recipe["model"], start["from_scratch"]) else ""

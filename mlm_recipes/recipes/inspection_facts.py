@@ -66,7 +66,10 @@ class Subject:
             problems.append(str(error))
         finally:
             transformers_logging.set_verbosity(said)
-        max_length = usable_length(config.max_length, model) if model is not None else config.max_length or 512
+        default = config.default_length()
+        max_length = (
+            usable_length(config.max_length, model, default) if model is not None else config.max_length or default
+        )
         return cls(config, corpus, tokenizer, model, missing, max_length, problems)
 
     def model_facts(self) -> InspectedModel:

@@ -163,10 +163,11 @@ def _with_what_was_piped(config: MLMConfig, facts: LoadedCorpus | StreamedCorpus
     return config
 
 
-def prepare(config: MLMConfig, default_length: int = 512) -> Run:
+def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
     """Load the corpus and the model, tokenize, and decide what the model is measured on.
 
-    `default_length` is the length of rows if the config sets none, or the number of the model's positions if lower.
+    `default_length` is the length of rows if the config sets none, or the number of the model's positions if lower; by
+    default the config's (`MLMConfig.default_length`).
 
     Raises: ValueError or OSError if something cannot be loaded, or if the vocabulary has no token of the training text
     or of the held-out text.
@@ -184,7 +185,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         )
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
-        max_length = usable_length(config.max_length, model, default_length)
+        max_length = usable_length(config.max_length, model, default_length or config.default_length())
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
         random_weights, measured = starts_random(config.model, config.from_scratch), [*corpus["validation"]["text"]]

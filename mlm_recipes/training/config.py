@@ -165,9 +165,13 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
 
     def start(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_model` that describe a run's start."""
-        names = ("from_scratch", "trust_remote_code")
+        names = ("from_scratch", "trust_remote_code", "extend_positions")
         found = {name: getattr(self, name) for name in names}
         return found | {"revision": self.model_revision, "tokenizer_name": self.tokenizer}
+
+    def default_length(self) -> int:
+        """Return the length of rows without a `max_length`, if the model takes them: 512, or what it is extended to."""
+        return self.extend_positions or 512
 
     def vocabulary(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_or_train_tokenizer` that this config sets."""

@@ -118,6 +118,7 @@ def check(config: Any) -> None:
     _check_schedule(config)
     check_freezing(config)
     check_mix(config)
+    _check_positions(config)
 
 
 def _check_stream(config: Any) -> None:
@@ -160,4 +161,18 @@ def _check_schedule(config: Any) -> None:
         raise ValueError(
             f"mlm_probability_schedule: received {kind!r} with static_masks. Accepted: constant, since static masks "
             "are drawn once for the whole run. Leave one of them out."
+        )
+
+
+def _check_positions(config: Any) -> None:
+    longer, length = config.extend_positions, config.max_length
+    if longer is not None and longer < 3:
+        raise ValueError(
+            f"extend_positions: received {longer}. Accepted: a number of tokens above the model's positions, such as "
+            "4096. Leave it out for the model's own."
+        )
+    if longer is not None and length is not None and length > longer:
+        raise ValueError(
+            f"max_length: received {length} with extend_positions {longer}. Accepted: at most {longer}. Raise "
+            "extend_positions, or leave max_length out for rows of that length."
         )

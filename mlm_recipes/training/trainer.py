@@ -25,6 +25,7 @@ from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.fit import require_fit
 from ..model.loading import load_model
+from ..model.longer_positions import require_positions
 from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import max_positions, usable_length
 from .best_model import check_data, check_measure
@@ -168,8 +169,9 @@ class MLMTrainer(OptimizingTrainer):
                 )
             require_mask_token(processing_class, "processing_class")
             require_masked_lm_head(model)
+            require_positions(model, args.extend_positions)
             require_fit(model, processing_class, elsewhere=elsewhere)
-        self._max_length = usable_length(args.max_length, model)
+        self._max_length = usable_length(args.max_length, model, args.default_length())
         self._limits = IdLimits("rows", ids=embedding_rows(model), positions=max_positions(model))
         self._how_to_rows = args.rows()
         eval_rows = self.as_token_rows(eval_dataset, processing_class, "eval_dataset")

@@ -69,3 +69,11 @@ class ModelOptions:
             "help": "Join paragraphs end to end and split them into rows of max_length tokens; no text is discarded."
         },
     )
+    extend_positions: int | None = field(
+        default=None,
+        metadata={
+            "help": "Give the model positions for rows of this many tokens, more than it was trained on, and make rows "
+            "that long unless max_length is set. By default the model's own, since a longer row costs more memory and "
+            "needs training on long text."
+        },
+    )
