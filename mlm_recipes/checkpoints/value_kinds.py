@@ -23,6 +23,7 @@ FIXED = frozenset(
         "static_masks",
         "stream_buffer",
         "streaming",
+        "train_new_tokens_first",
         "train_sampling_strategy",
     }
 )
@@ -58,7 +59,7 @@ ALLOWED = frozenset(
         "restore_callback_states_from_checkpoint",
         # Compared through the facts that they determine: the text, the tokenizer, the global batch.
         *("corpus", "general_corpus", "max_length", "num_proc", "train_minutes", *READING),
-        *("tokenizer", "tokenizer_revision"),
+        *("tokenizer", "tokenizer_revision", "tokenizer_type", "kmer_length", "add_tokens"),
         *("validation_corpus", "validation_fraction", "vocab_size"),
         *("gradient_accumulation_steps", "per_device_train_batch_size"),
     }
@@ -68,6 +69,7 @@ ALLOWED = frozenset(
 #: Values that can explain a difference between facts.
 CAUSES = {
     *("corpus", "from_scratch", "max_length", "model", "model_revision", *READING),
+    *("tokenizer_type", "kmer_length"),
     *("tokenizer", "tokenizer_revision", "validation_corpus", "validation_fraction", "vocab_size"),
 }
 

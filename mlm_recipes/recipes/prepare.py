@@ -45,6 +45,7 @@ from ..model.positions import usable_length
 from ..report.first_screen import about_the_text
 from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
+from ..training.new_tokens import announcement, extend
 from ..training.processes import from_main
 from .vocabulary_fit import count_unknown, known_tokens, require_known
 
@@ -173,6 +174,10 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         )
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
+        added = extend(model, tokenizer, config.add_tokens)
+        tokenizer = added.tokenizer
+        if (said := announcement(added)) is not None:
+            logger.info(said)
         max_length = usable_length(config.max_length, model, default_length)
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])

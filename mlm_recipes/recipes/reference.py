@@ -52,6 +52,7 @@ _TUTORIAL = {
     "bf16": False,
     "fp16": False,
     "streaming": False,
+    "train_new_tokens_first": None,
     "report_to": [],
 }
 

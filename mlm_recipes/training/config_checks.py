@@ -10,6 +10,7 @@ from ..sources.remote_code import require_name
 from .best_model import check_asked
 from .example_order import STRATEGIES
 from .launcher import asked_sharding
+from .vocabulary_checks import check_vocabulary
 
 #: Values of transformers that a run cannot use, and why.
 _REFUSED = {
@@ -109,6 +110,7 @@ def check(config: Any) -> None:
     check_asked(config)
     require_name(config.trust_remote_code)
     _check_stream(config)
+    check_vocabulary(config)
 
 
 def _check_stream(config: Any) -> None:
