@@ -256,7 +256,8 @@ def test_the_last_screen_shown_is_that_of_the_quickstart():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["docs/tutorial.md", "docs/masking.md", "docs/reproducibility.md", "docs/evaluations.md"]
+    "name",
+    ["docs/tutorial.md", "docs/masking.md", "docs/reproducibility.md", "docs/evaluations.md", "docs/vocabulary.md"],
 )
 def test_the_blocks_of_a_page_run_in_order(name, capsys):
     code = "\n".join(blocks((ROOT / name).read_text("utf-8"), "python"))

@@ -42,7 +42,7 @@ def candidates(texts: Iterable[str], tokenizer: Any, at_least: int = 3) -> list[
     >>> from mlm_recipes import load_tokenizer
     >>> found = candidates(["Logoi, and logoi.", "logoi", "x1"], load_tokenizer("mini"), at_least=2)
     >>> [(each.word, each.frequency, each.pieces, each.saved) for each in found]
-    [('logoi', 3, ('log', '##oi'), 3)]
+    [('logoi', 3, ('lo', '##go', '##i'), 6)]
     """
     frequency: Counter[str] = Counter()
     paragraphs: Counter[str] = Counter()

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers.modeling_utils import logger as upstream
 
 from .embeddings import embedding_rows
-from .load_report import held_back
 
 
 def token_rows(model: Any) -> list[torch.nn.Parameter]:
@@ -51,8 +49,7 @@ def add_token_rows(model: Any, pieces: Mapping[int, Sequence[int]]) -> None:
     """
     most = max(pieces, default=-1) + 1
     if most > embedding_rows(model):
-        with held_back(upstream, "resiz", "embedding"):  # its advice about random rows and padding
-            model.resize_token_embeddings(most, mean_resizing=False)
+        model.resize_token_embeddings(most, mean_resizing=False)
     for weight in token_rows(model):
         old = weight.detach().clone()
         for index, ids in pieces.items():

@@ -25,6 +25,7 @@ from ..evaluation.before_after import Measured
 from ..evaluation.measured_text import MeasuredText
 from ..evaluation.prompts import Prompts
 from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
+from ..evaluation.word_likelihood import MeasuredWords
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.random_keys import Ints
 from ..masking.vocabulary import special_token_ids
@@ -174,7 +175,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         )
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
-        added = extend(model, tokenizer, config.add_tokens)
+        added, original = extend(model, tokenizer, config.add_tokens), tokenizer
         tokenizer = added.tokenizer
         if (said := announcement(added)) is not None:
             logger.info(said)
@@ -219,6 +220,10 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         )
         if part in rows
     }
+    words = MeasuredWords.of(
+        corpus["validation"], tokenizer, original, [*added.pieces], max_length, config.evaluation_seed,
+        config.pseudo_perplexity_tokens // 2,
+    )  # fmt: skip
     collator = DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking())
     alone = _frequency_scores(counts, texts["validation"], collator, config.evaluation_seed)
     if "general" in texts:  # a model that is worse than this text's own frequencies has nothing to forget
@@ -234,7 +239,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         random_weights=random_weights,
         head_initialised=missing,
         train_rows=stream.text if stream else rows["train"],
-        measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer),
+        measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer, words),
     )
 
 

@@ -102,7 +102,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
         collator = run.collator().frozen(config.evaluation_seed, draw)
         return TokenResults.of([evaluate_tokens(run.model, rows, collator, config.per_device_eval_batch_size, sparse)])
 
-    before = State.of(run.measured, run.model, token_results)
+    before = State.of(run.measured, run.model, token_results, original=True)
     warn_of_other_words(run, before)
     set_seed(config.seed)
     encodings = reference_loop.encode(run.corpus["train"]["text"], run.tokenizer, run.max_length)

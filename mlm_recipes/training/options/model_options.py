@@ -81,7 +81,7 @@ class ModelOptions:
         default=6,
         metadata={"help": "With tokenizer_type kmer: the number of letters of a k-mer; 6 is DNABERT's choice."},
     )
-    add_tokens: str | list[str] | None = field(
+    add_tokens: None | str | list[str] = field(  # noqa: RUF036  # transformers reads the types in this order
         default=None,
         metadata={
             "help": "Words that become one token each: a file that ends in .txt, with one word per line (`mlm-recipes "
