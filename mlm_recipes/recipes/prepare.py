@@ -222,7 +222,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
     }
     words = MeasuredWords.of(
         corpus["validation"], tokenizer, original, [*added.pieces], max_length, config.evaluation_seed,
-        config.pseudo_perplexity_tokens // 2,
+        config.pseudo_perplexity_tokens,
     )  # fmt: skip
     collator = DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking())
     alone = _frequency_scores(counts, texts["validation"], collator, config.evaluation_seed)

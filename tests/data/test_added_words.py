@@ -81,6 +81,15 @@ def test_unigram_keeps_its_cuts_in_other_words(tokenizers, extended):
         assert ids_alone(extended["unigram"].tokenizer, [word]) == ids_alone(tokenizers["unigram"], [word])
 
 
+def test_unigram_takes_no_part_of_a_word_that_was_cut_elsewhere(corpus):
+    texts = corpus["train"]["text"][:100]
+    before = train_tokenizer(texts, 1200, tokenizer_type="unigram")
+    words = sorted({word for text in texts for word in text.split()})
+    added = add_words(before, ["univ", "reas", "tho", "philosopher", "natur", "beginnin"])
+    for word, old, new in zip(words, *(ids_alone(each, words) for each in (before, added.tokenizer)), strict=True):
+        assert [piece for index in new for piece in added.pieces.get(index, [index])] == old, word
+
+
 def test_twice_is_once_and_known_words_are_left_out(extended):
     for added in extended.values():
         assert add_words(added.tokenizer, NEW).tokenizer is added.tokenizer

@@ -23,6 +23,7 @@ from mlm_recipes.data.word_cache import TokenIds
 WORDS = ["the soul is dyed with the colour of its thoughts; 人心 is the soul's", "Not to be, or to be: that is it"] * 9
 SEQUENCES = ["GATTACAGATTACAGGCATN", "acgtnnacgtACGTTTGACA", "ACG TTTTTTTTTAGG"]
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+SPECIAL = st.lists(st.sampled_from(["soul", " ", "<mask>", "[MASK]", "</s>"]), max_size=8).map("".join)
 KNOWN = st.text(st.sampled_from("the soul is dyed;'N"), max_size=30)
 
 
@@ -52,11 +53,18 @@ def test_it_is_the_same_after_it_is_saved_and_pickled(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", TYPES)
-@given(texts=st.lists(st.one_of(ANY, KNOWN, st.text("ACGTN acg", max_size=30)), max_size=4))
+@given(texts=st.lists(st.one_of(ANY, KNOWN, st.text("ACGTN acg", max_size=30), SPECIAL), max_size=4))
 @settings(max_examples=60)
 def test_word_by_word_equals_whole_texts(kind, texts):
     tokenizer = learned(kind)
     assert [ids.tolist() for ids in TokenIds(tokenizer)(texts)] == [body(tokenizer, text) for text in texts]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_the_mask_includes_the_space_before_it_as_a_word_does(kind):
+    tokenizer = learned(kind)
+    expected = [*body(tokenizer, "the"), tokenizer.mask_token_id, *body(tokenizer, " soul")]
+    assert body(tokenizer, "the <mask> soul") == expected
 
 
 @given(ANY)

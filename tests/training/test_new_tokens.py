@@ -65,6 +65,10 @@ def test_nothing_but_the_new_rows_moves_until_the_phase_ends(values, tokenizer):
                 assert not torch.equal(weight[first:], kept[first:])
                 weight, kept = weight[:first], kept[:first]
             assert torch.equal(weight, kept), f"{name} moved in step {step}"
+    begun = torch.load("run/checkpoint-4/optimizer.pt", weights_only=True)["state"].values()
+    assert {float(state["step"]) for state in begun if "step" in state} == {1.0}, (
+        "old rows would begin with a warm state"
+    )
     moved = [name for name, weight in run.model.named_parameters() if not torch.equal(weight, start[name])]
     assert len(moved) == len(start)
 
