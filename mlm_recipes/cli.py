@@ -51,6 +51,7 @@ RECIPE_VERBS = {
     "reference": "run the tutorial's own loop, in plain torch",
     "evaluate": "measure a model on held-out text",
     "inspect": "show what will happen to a text before you train on it",
+    "vocab": "propose words of a text that should become tokens of a model",
     "verify": "check a recipe's numbers: accumulation, masks, evaluation, kill and resume",
 }
 
@@ -88,7 +89,8 @@ def _run(given: list[str], tracebacks: bool) -> int:
     verb = None if given[0] in RECIPE_VERBS else parser.parse_args(given)
     try:
         if verb is None:
-            return _inspect(given[1:]) if given[0] == "inspect" else _recipe_verb(given[0], given[1:])
+            own = {"inspect": _inspect, "vocab": _vocab}.get(given[0])
+            return own(given[1:]) if own is not None else _recipe_verb(given[0], given[1:])
         return verb.run(verb) or 0
     except Exception as error:
         if tracebacks:
@@ -265,6 +267,25 @@ def _inspect(rest: list[str]) -> int:
     return 0 if result.ok else 1
 
 
+def _vocab(rest: list[str]) -> int:
+    if "-h" in rest or "--help" in rest:
+        _print_values("vocab")
+        return 0
+    corpus = {"corpus": rest.pop(0)} if rest and (rest[0] == "-" or not rest[0].startswith("-")) else {}
+    parser = argparse.ArgumentParser(prog="mlm-recipes vocab", add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe")
+    parser.add_argument("--output")
+    parser.add_argument("--add", type=int, default=500)
+    parser.add_argument("--at_least", type=int, default=3)
+    own, rest = parser.parse_known_args(rest)
+    _quiet_libraries()
+    from .recipes.arguments import parse_arguments
+    from .recipes.vocabulary_proposal import propose_vocabulary
+
+    print(_shown(f"\n{propose_vocabulary(**vars(own), **{**parse_arguments(rest), **corpus})}"))
+    return 0
+
+
 def _fill(options: argparse.Namespace) -> None:
     _quiet_libraries()
     from .recipes.evaluate import fill
@@ -349,6 +370,11 @@ def _print_values(verb: str) -> None:
         print("CORPUS: as for --corpus. RECIPE: " + recipe)
         print("Trains nothing. Prints a page and writes FILE, by default runs/CORPUS-inspection.json; an earlier")
         print("inspection is replaced. --no_timing: do not time any steps. Exit code 1 if training could not start.")
+    elif verb == "vocab":
+        print("usage: mlm-recipes vocab [CORPUS] [--add N] [--at_least N] [--output FILE] [--name value ...]\n")
+        print("Proposes the words of CORPUS that would save most tokens if each were one token of --model: --add of")
+        print("them (500), each in --at_least paragraphs of the training text (3). Prints a table, and writes FILE, by")
+        print("default runs/CORPUS-words.txt: one word per line, for train --add_tokens FILE. Edit it as you like.")
     else:
         print(f"usage: mlm-recipes {verb} [RECIPE] [--name value ...]\n")
         print("RECIPE: " + recipe)

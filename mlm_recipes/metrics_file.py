@@ -28,7 +28,9 @@ WhyUnknown = Literal["script", "letters", "symbols", "long words", "other"]
 ModelSource = Literal["built in", "folder", "hub"]
 WhyColumn = Literal["named", "called text", "only column", "most characters", "as the corpus"]
 SplitRole = Literal["trained on", "held out", "not read"]
-MeasureName = Literal["loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity"]
+MeasureName = Literal[
+    "loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity", "loss_per_word", "loss_per_character"
+]
 
 #: A token and its probability. JSON has no tuples, so this is a list in the file and in a run's result.
 TokenProbability = tuple[str, float]
@@ -250,6 +252,8 @@ class TextScores(Scores):
     """A model's measures on a text, and those on the first draw of the masks only."""
 
     pseudo_perplexity: float
+    loss_per_word: NotRequired[float]
+    loss_per_character: NotRequired[float]
     first_draw: Scores
 
 
@@ -281,6 +285,18 @@ class PseudoPerplexitySample(TypedDict):
     tokens: int
     paragraphs: int
     share: float
+
+
+class WordSample(TypedDict):
+    """The words whose loss is measured, and the tokens that they are before and after training."""
+
+    words: int
+    characters: int
+    paragraphs: int
+    share: float
+    tokens_before: int
+    tokens_after: int
+    fingerprint: str
 
 
 class Sample(TypedDict):
@@ -321,11 +337,14 @@ class TextMeasures(GroupMeasures):
 
     perplexity: Measure
     pseudo_perplexity: Measure
+    loss_per_word: NotRequired[Measure]
+    loss_per_character: NotRequired[Measure]
 
 
 class TextChange(Sample):
     """What changed on a text."""
 
+    word_sample: NotRequired[WordSample]
     measures: TextMeasures
 
 
@@ -599,6 +618,7 @@ class ModelAlone(ModelState):
     draws: int
     distinct_tokens: int
     pseudo_perplexity_sample: PseudoPerplexitySample
+    word_sample: NotRequired[WordSample]
 
 
 class EvaluationFacts(EvaluatedModel, ModelAlone):

@@ -70,18 +70,9 @@ def test_every_flag_and_target_named_is_there(path):
     launchers |= {"logdir", "float32", "minutes"}  # TensorBoard's; benchmarks/step.py's; benchmarks/gpu.py's
     launchers |= {"rm", "build-arg"}  # docker's
     launchers |= {"mixed_precision", "dynamo_backend", "use_fsdp"}  # accelerate's
-    known = {
-        *field_names(),
-        *launchers,
-        "help",
-        "top_k",
-        "no_timing",
-        "output",
-        "recipe",
-        "traceback",
-        "to",
-        "quantize",
-    }
+    known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe", "traceback"}
+    known |= {"add", "at_least"}  # of `vocab`
+    known |= {"to", "quantize"}  # of `export`
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
         assert flag in known, flag
     makefile = (ROOT / "Makefile").read_text("utf-8")
@@ -270,7 +261,7 @@ def test_the_last_screen_shown_is_that_of_the_quickstart():
     "name",
     [
         *("docs/tutorial.md", "docs/masking.md", "docs/reproducibility.md", "docs/evaluations.md", "docs/adapting.md"),
-        "docs/forgetting.md",
+        *("docs/forgetting.md", "docs/vocabulary.md"),
     ],
 )
 def test_the_blocks_of_a_page_run_in_order(name, capsys):

@@ -31,6 +31,7 @@ FIXED = frozenset(
         "static_masks",
         "stream_buffer",
         "streaming",
+        "train_new_tokens_first",
         "train_sampling_strategy",
         "word_segmenter",
     }
@@ -67,7 +68,7 @@ ALLOWED = frozenset(
         "restore_callback_states_from_checkpoint",
         # Compared through the facts that they determine: the text, the tokenizer, the global batch.
         *("corpus", "extend_positions", "general_corpus", "max_length", "mix", "num_proc", "train_minutes", *READING),
-        *("tokenizer", "tokenizer_revision"),
+        *("tokenizer", "tokenizer_revision", "tokenizer_type", "kmer_length", "add_tokens"),
         *("validation_corpus", "validation_fraction", "vocab_size"),
         *("gradient_accumulation_steps", "per_device_train_batch_size"),
     }
@@ -77,7 +78,7 @@ ALLOWED = frozenset(
 #: Values that can explain a difference between facts.
 CAUSES = {
     *("corpus", "extend_positions", "from_scratch", "general_corpus", "max_length", "mix", "model", "model_revision"),
-    *READING,
+    *("tokenizer_type", "kmer_length", *READING),
     *("tokenizer", "tokenizer_revision", "validation_corpus", "validation_fraction", "vocab_size"),
 }
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase, tokenization_utils_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, tokenization_utils_tokenizers
 
 from ..masking.vocabulary import require_mask_token, special_token_ids
 from ..model.load_errors import explained
@@ -18,9 +17,7 @@ from ..model.loading import starts_random
 from ..sources import remote_code
 from ..sources.model_folder import model_folder
 from ..sources.tokenizer_folder import hint, holds_tokenizer, require_content, tokenizer_folder
-
-# BERT's own ids, 0 and 100 to 103: code that was written for bert-base-uncased works with a tokenizer trained here.
-_FIRST_IDS = ["[PAD]", *(f"[unused{i}]" for i in range(99)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+from .learned_tokenizers import SMALLEST, TYPES, check_type
 
 
 def load_tokenizer(
@@ -59,6 +56,8 @@ def find_tokenizer(
     *,
     from_scratch: bool = False,
     vocab_size: int = 8192,
+    tokenizer_type: str = "wordpiece",
+    kmer_length: int = 6,
     revision: str | None = None,
     trust_remote_code: str | None = None,
     tokenizer: str | Path | None = None,
@@ -70,9 +69,19 @@ def find_tokenizer(
     random weights without a `tokenizer`, one is trained on `texts`; trained weights never get a new vocabulary, since
     each id would then mean another word than the one it was learned for.
 
-    Raises: ValueError for trained weights without a tokenizer; if one has to be trained and `texts` is None; and as
-    `load_tokenizer`.
+    Raises: ValueError for trained weights without a tokenizer; if one has to be trained and `texts` is None; for a
+    `tokenizer_type` if none is trained; and as `load_tokenizer` and `train_tokenizer`.
     """
+    if tokenizer_type != "wordpiece" and (tokenizer is not None or not starts_random(name, from_scratch)):
+        whose = (
+            f"the tokenizer {str(tokenizer)!r} is given"
+            if tokenizer is not None
+            else (f"{str(name)!r} has trained weights, which belong to its own tokenizer")
+        )
+        raise ValueError(
+            f"tokenizer_type: received {tokenizer_type!r}, and {whose}. Accepted: a type for random weights without a "
+            "--tokenizer, which learn their tokenizer from the text. Leave it out, or pass --from_scratch."
+        )
     if tokenizer is not None:
         trusted = remote_code.trust_in(str(tokenizer), trust_remote_code, str(name))
         return _load(tokenizer, tokenizer_folder, tokenizer_revision, trusted)
@@ -89,7 +98,7 @@ def find_tokenizer(
             "Accepted: a folder or a hub id. Pass --tokenizer NAME; in Python, a train_dataset with `text`, or "
             "processing_class=train_tokenizer(texts)."
         )
-    return train_tokenizer(texts, vocab_size, _positions(name, revision))
+    return train_tokenizer(texts, vocab_size, _positions(name, revision), tokenizer_type, kmer_length)
 
 
 def _positions(name: str | Path, revision: str | None) -> int:
@@ -151,56 +160,46 @@ def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def train_tokenizer(
-    texts: Iterable[str], vocab_size: int = 8192, model_max_length: int = 512
+    texts: Iterable[str],
+    vocab_size: int = 8192,
+    model_max_length: int = 512,
+    tokenizer_type: str = "wordpiece",
+    kmer_length: int = 6,
 ) -> PreTrainedTokenizerBase:
-    """Train a lower-casing WordPiece tokenizer (BERT; Devlin et al. 2019) with BERT's id layout.
+    """Train a tokenizer, by default lower-casing WordPiece (BERT; Devlin et al. 2019) with BERT's id layout.
 
     Args:
         texts: the training split only; otherwise held-out text leaks into the vocabulary.
-        vocab_size: size of the vocabulary, at least 200. A small text gives fewer tokens, since a piece must occur
-            twice; a text with more different characters than this gets a token for each.
+        vocab_size: size of the vocabulary, at least 200 for WordPiece. A small text gives fewer tokens, since a piece
+            must occur twice; a text with more different characters than this gets a token for each.
         model_max_length: the most tokens that the model takes, which the tokenizer's files record.
+        tokenizer_type: wordpiece, bpe (of bytes, as RoBERTa's), unigram (as SentencePiece's), character or kmer
+            (`mlm_recipes.data.learned_tokenizers`).
+        kmer_length: the number of letters of a k-mer.
 
-    The first ids are [PAD]=0, [unused0]..[unused98]=1..99, [UNK]=100, [CLS]=101, [SEP]=102, [MASK]=103. The same texts
-    give exactly the same tokenizer in every process.
+    The first ids of WordPiece are [PAD]=0, [unused0]..[unused98]=1..99, [UNK]=100, [CLS]=101, [SEP]=102, [MASK]=103.
+    The same texts give exactly the same tokenizer in every process.
 
-    Raises: ValueError for a `vocab_size` below 200.
+    Raises: ValueError for a `vocab_size` that is too small for the type, an unknown type, or a `kmer_length` that is
+    not 1 to 12.
 
     >>> tokenizer = train_tokenizer(["the soul takes the colour of the thoughts"] * 2, vocab_size=200)
     >>> tokenizer("The soul")["input_ids"][::3], tokenizer.mask_token_id
     ([101, 102], 103)
+    >>> train_tokenizer(["GATTACA"], tokenizer_type="kmer", kmer_length=3).tokenize("ATTAC")
+    ['ATT', 'TTA', 'TAC']
     """
-    if vocab_size < 200:
+    check_type(tokenizer_type, kmer_length)
+    if vocab_size < SMALLEST[tokenizer_type]:
+        why = {
+            "wordpiece": "the first 104 ids are BERT's special and unused tokens",
+            "bpe": "256 are single bytes",
+        }.get(tokenizer_type, "5 are special tokens")
         raise ValueError(
-            f"vocab_size: received {vocab_size}. Accepted: 200 or more (the first 104 ids are BERT's special and "
-            "unused tokens); 8192 suits a book, 30522 is bert-base-uncased's."
+            f"vocab_size: received {vocab_size}. Accepted for {tokenizer_type}: {SMALLEST[tokenizer_type]} or more "
+            f"({why}); 8192 suits a book, 30522 is bert-base-uncased's."
         )
     if isinstance(texts, Iterator):
         texts = list(texts)  # it is read twice
-    normalizer = normalizers.BertNormalizer(lowercase=True)
-    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    # The trainer numbers the word-internal characters ("##a") in the order of a hash table, which differs between runs,
-    # and breaks ties between merges by these numbers, so the same text would give a different vocabulary each time.
-    # Passing these tokens in a fixed order, as if they were special, prevents that.
-    # Upstream: tokenizers, trainers/bpe.rs, `tokenize_words` iterating over a HashMap.
-    inner: set[str] = set()
-    for text in texts:
-        for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)):
-            inner.update(word[1:])
-    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    learner.normalizer, learner.pre_tokenizer = normalizer, pre_tokenizer
-    learner.train_from_iterator(
-        texts,
-        trainers.WordPieceTrainer(
-            vocab_size=vocab_size,
-            min_frequency=2,
-            special_tokens=[*_FIRST_IDS, *(f"##{char}" for char in sorted(inner))],
-            show_progress=False,
-        ),
-    )
-    # ModernBERT, the architecture of `mini`, has no segment embeddings, so it takes no token_type_ids.
-    return BertTokenizer(
-        vocab=learner.get_vocab(),
-        model_input_names=["input_ids", "attention_mask"],
-        model_max_length=model_max_length,
-    )
+    more = {"kmer_length": kmer_length} if tokenizer_type == "kmer" else {}
+    return TYPES[tokenizer_type](texts, vocab_size, model_max_length, **more)

@@ -51,7 +51,8 @@ class TokenIds:
         self._later: dict[str, bytes] = {} if self._space else self._first
         self._size = 0
         added = tokenizer.added_tokens_decoder.values() if self.why_not is None else ()
-        reaching = [t.content for t in added if t.lstrip or t.rstrip or t.single_word or " " in t.content]
+        # A single word looks at the characters next to it only, and a space is none of a word.
+        reaching = [t.content for t in added if t.lstrip or t.rstrip or " " in t.content]
         # With several spaces, or a token that includes the space next to it, the whole text is tokenized.
         self._odd = re.compile("|".join(map(re.escape, ["  ", *reaching])))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
@@ -115,11 +115,12 @@ class Measurement:
 
     def summary(self) -> TextScores:
         """Return the measures, as in metrics.json under `before` and `after`."""
-        return {
+        found = {
             **measures(self.sums(self.tokens)),
             "pseudo_perplexity": measures(self.alone_sums())["perplexity"],
             "first_draw": measures(self.sums(self.draws[0])),
         }
+        return cast(TextScores, found)
 
     def fingerprint(self) -> str:
         """Return the sha256 of the rows and each draw's masked tokens; runs with the same one can be compared."""
@@ -155,7 +156,7 @@ def change(before: Measurement, after: Measurement) -> TextChange:
     """Return a text's entry in metrics.json's `change`: each measure before and after, and its interval."""
     found = paired_changes(before.sums(before.tokens), after.sums(after.tokens))
     alone = paired_changes(before.alone_sums(), after.alone_sums(), ["perplexity"])
-    return {
+    changed = {
         **before.sample(),
         "measures": {
             "loss": found["loss"],
@@ -165,6 +166,7 @@ def change(before: Measurement, after: Measurement) -> TextChange:
             "pseudo_perplexity": alone["perplexity"],
         },
     }
+    return cast(TextChange, changed)
 
 
 def gain(before: Measurement, after: Measurement) -> Gain:

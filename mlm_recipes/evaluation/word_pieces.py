@@ -39,7 +39,8 @@ class WordPieces:
         self._mark = max(marks, key=lambda mark: marks[mark])
         self._marked = np.array([token.startswith(self._mark) for token in tokens])
         self._starts_with_letter = np.array([token[:1].isalnum() for token in tokens])
-        self._ends_with_letter = np.array([token[-1:].isalnum() for token in tokens])
+        # A space that is a token by itself belongs to the word after it.
+        self._ends_with_letter = np.array([token[-1:].isalnum() or token in _BEGINS for token in tokens])
         self._words: dict[tuple[int, ...], str] = {}
 
     def begin(self, ids: Ints) -> Bools:

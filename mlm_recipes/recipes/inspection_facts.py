@@ -26,6 +26,7 @@ from ..model.loading import load_model_and_missing, starts_random
 from ..model.padding_free import use_padding_free
 from ..model.positions import max_positions, usable_length
 from ..training.config import MLMConfig
+from ..training.new_tokens import extend
 from .prepare import load_text
 from .vocabulary_fit import no_known_token
 
@@ -62,6 +63,7 @@ class Subject:
         transformers_logging.set_verbosity_error()  # the page lists the missing weights
         try:
             model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
+            tokenizer = extend(model, tokenizer, config.add_tokens).tokenizer
         except ValueError as error:
             problems.append(str(error))
         finally:

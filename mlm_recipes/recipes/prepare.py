@@ -27,6 +27,7 @@ from ..evaluation.before_after import Measured
 from ..evaluation.measured_text import MeasuredText
 from ..evaluation.prompts import Prompts
 from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
+from ..evaluation.word_likelihood import MeasuredWords
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.random_keys import Ints
 from ..masking.vocabulary import special_token_ids
@@ -49,6 +50,7 @@ from ..report.mixed_text import will_be_mixed
 from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
 from ..training.mix_option import mixes_general
+from ..training.new_tokens import announcement, extend
 from ..training.processes import from_main
 from .mixing import mixed_rows
 from .vocabulary_fit import count_unknown, known_tokens, require_known
@@ -185,6 +187,10 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         )
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
+        added, original = extend(model, tokenizer, config.add_tokens), tokenizer
+        tokenizer = added.tokenizer
+        if (said := announcement(added)) is not None:
+            logger.info(said)
         max_length = usable_length(config.max_length, model, default_length or config.default_length())
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
@@ -231,6 +237,10 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         )
         if part in rows
     }
+    words = MeasuredWords.of(
+        corpus["validation"], tokenizer, original, [*added.pieces], max_length, config.evaluation_seed,
+        config.pseudo_perplexity_tokens,
+    )  # fmt: skip
     collator = _evaluating(config, tokenizer, max_length)
     alone = _frequency_scores(counts, texts["validation"], collator, config.evaluation_seed)
     if "general" in texts:  # a model that is worse than this text's own frequencies has nothing to forget
@@ -246,7 +256,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         random_weights=random_weights,
         head_initialised=missing,
         train_rows=train_rows,
-        measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer),
+        measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer, words),
     )
 
 

@@ -54,6 +54,7 @@ _TUTORIAL = {
     "bf16": False,
     "fp16": False,
     "streaming": False,
+    "train_new_tokens_first": None,
     "report_to": [],
 }
 
@@ -103,7 +104,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
         collator = run.frozen(draw)
         return TokenResults.of([evaluate_tokens(run.model, rows, collator, config.per_device_eval_batch_size, sparse)])
 
-    before = State.of(run.measured, run.model, token_results)
+    before = State.of(run.measured, run.model, token_results, original=True)
     warn_of_other_words(run, before)
     set_seed(config.seed)
     encodings = reference_loop.encode(run.corpus["train"]["text"], run.tokenizer, run.max_length)

@@ -142,7 +142,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
     not_made = NotMade(folder, trainer.is_world_process_zero())
     with Trackers(trainer, not_made) as trackers:
         logger.info("Measuring the model before training.")
-        before = State.of(run.measured, run.model, trainer.token_results)
+        before = State.of(run.measured, run.model, trainer.token_results, original=True)
         warn_of_other_words(run, before)
         trainer.log(before.logged)
         trackers.log("before", before.measures)

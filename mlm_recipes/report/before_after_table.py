@@ -10,6 +10,9 @@ from typing import cast
 from ..metrics_file import FilledPrompt, GroupMeasures, Measure, MeasureName, Metrics, TextMeasures, TokenProbability
 from .wording import FEW, SPELLED, count, measured_tokens
 
+#: Of a run with `add_tokens`.
+OTHER_VOCABULARY = "per word and character: the vocabulary before had no added words"
+
 #: The verdict of an interval that includes zero.
 NO_CHANGE = "no measurable change"
 
@@ -40,6 +43,8 @@ LABELS: dict[MeasureName, Label] = {
     "loss": Label(f"{SPELLED['loss']} (nats)", "{:.3f}".format, "{:+.3f}".format, "{:+.2f}".format),
     "perplexity": Label(SPELLED["perplexity"], _large, _with_sign, _with_sign),
     "pseudo_perplexity": Label(SPELLED["pseudo_perplexity"], _large, _with_sign, _with_sign),
+    "loss_per_word": Label(SPELLED["loss_per_word"], "{:.3f}".format, "{:+.3f}".format, "{:+.2f}".format),
+    "loss_per_character": Label(SPELLED["loss_per_character"], "{:.4f}".format, "{:+.4f}".format, "{:+.3f}".format),
     "accuracy": Label(SPELLED["accuracy"], "{:.1%}".format, _points, _points),
     "top5_accuracy": Label(SPELLED["top5_accuracy"], "{:.1%}".format, _points, _points),
 }
@@ -80,6 +85,10 @@ def rows(metrics: Metrics) -> list[Row]:
             old, new = metrics["before"][name], metrics["after"][name]
             label = LABELS[name]
             found.append(Row(label.name, label.value(old), label.value(new), label.change(new - old), "", last[name]))
+    if "change" in metrics and "word_sample" in metrics["change"]["held_out"]:
+        sample = metrics["change"]["held_out"]["word_sample"]
+        if sample["tokens_before"] != sample["tokens_after"]:
+            found.append(Row(OTHER_VOCABULARY, kind="warning"))
     few = measured_tokens(metrics)
     if few < FEW:
         found.append(Row(f"only {count(few, 'masked token')}: a hint, not a result", kind="warning"))

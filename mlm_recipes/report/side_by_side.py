@@ -17,7 +17,7 @@ from .against_frequencies import knew_nothing, worse_by
 from .before_after_table import LABELS, in_order, row_of
 from .html import environment
 from .unknown_words import NOTABLE, share
-from .wording import FEW, count, duration, measured_tokens, size
+from .wording import FEW, SPELLED, count, duration, measured_tokens, size
 
 #: Runs in one table on a terminal; further runs get tables of their own.
 _BESIDE = 4
@@ -52,19 +52,23 @@ class RunsSideBySide:
     """What `compare_runs` returns; `print()` shows it, `html()` is a page.
 
     `differences` lists why the held-out figures of these runs are not of the same masked tokens; if it is empty, they
-    can be compared.
+    can be compared. With `only_words`, the runs have different vocabularies, and were measured on the same words: only
+    the loss per word and per character can be compared, and only these are shown.
     """
 
     runs: list[ComparedRun]
     differences: list[str]
+    only_words: bool = False
 
     @property
     def comparable(self) -> bool:
-        """Whether the figures are of the same masked tokens."""
-        return not self.differences
+        """Whether the figures are of the same masked tokens, or of the same words."""
+        return self.only_words or not self.differences
 
     def verdict(self) -> str:
         """Return whether these runs can be compared, and if so which one has the lowest held-out loss."""
+        if self.only_words:
+            return _verdict_on_words(self.runs)
         if self.differences:
             return (
                 "These runs cannot be compared with each other: they were not measured on the same masked tokens. "
@@ -83,7 +87,9 @@ class RunsSideBySide:
 
     def tables(self) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
         """Yield each table's title and its rows: a label, and a cell for each run."""
-        for title, rows in (("Held-out text", _held_out), ("Ordinary language", _general), ("The run", _run)):
+        of_text = [("Held-out text", _held_out), ("Ordinary language", _general)]
+        of_text = [("Held-out text", _held_out_words)] if self.only_words else of_text
+        for title, rows in (*of_text, ("The run", _run)):
             found = _aligned([dict(rows(run.metrics)) for run in self.runs])
             if found:
                 yield title, found
@@ -131,7 +137,8 @@ def compare_runs(folders: Sequence[str | Path]) -> RunsSideBySide:
         recipe = yaml.safe_load((Path(folder) / "recipe.yaml").read_text("utf-8"))
         runs.append(ComparedRun(one_line(name), metrics, in_all(recipe or {}, one_line)))
     found = [text for other in runs[1:] for text in _differences(runs[0], other)]
-    return RunsSideBySide(runs, list(dict.fromkeys(found)))
+    words = {_word_fingerprint(run) for run in runs}
+    return RunsSideBySide(runs, list(dict.fromkeys(found)), bool(found) and len(words) == 1 and None not in words)
 
 
 def _names(folders: list[Path]) -> list[str]:
@@ -168,6 +175,30 @@ def _differences(one: ComparedRun, other: ComparedRun) -> Iterator[str]:
 def _fingerprint(run: ComparedRun) -> str | None:
     """Return the fingerprint of the masked tokens; None for a run of an earlier version."""
     return run.metrics["change"]["held_out"].get("fingerprint") if "change" in run.metrics else None
+
+
+def _word_fingerprint(run: ComparedRun) -> str | None:
+    """Return the fingerprint of the measured words, whatever the vocabulary; None for a run of an earlier version."""
+    if "change" not in run.metrics or "word_sample" not in run.metrics["change"]["held_out"]:
+        return None
+    return run.metrics["change"]["held_out"]["word_sample"]["fingerprint"]
+
+
+def _per_word(run: ComparedRun) -> float:
+    return run.metrics["change"]["held_out"]["measures"]["loss_per_word"]["after"]
+
+
+def _verdict_on_words(runs: Sequence[ComparedRun]) -> str:
+    first, second, *_ = sorted(runs, key=_per_word)
+    by = _per_word(second) - _per_word(first)
+    words = first.metrics["change"]["held_out"]["word_sample"]["words"]
+    return (
+        "These runs were not measured on the same masked tokens, as their vocabularies or the masks differ, but on the "
+        f"same {count(words, 'word')} of the text. Only the loss per word and per character can be compared. "
+        f"{first.name} has the lowest loss per word: {_per_word(first):.3f} nats, {by:.3f} below {second.name}. Each "
+        "interval is for one run's own change, before to after. None is for the difference between two runs, so a "
+        "small difference may be due to chance."
+    )
 
 
 def _short(value: str | int | None) -> str:
@@ -224,6 +255,16 @@ def _held_out(metrics: Metrics) -> Iterator[tuple[str, str]]:
         for when, state in (("before", metrics["before"]), ("after", metrics["after"])):
             if name in state:
                 yield f"{label.name}, {when}", label.value(state[name])
+
+
+def _held_out_words(metrics: Metrics) -> Iterator[tuple[str, str]]:
+    held_out = metrics["change"]["held_out"]
+    yield "text", metrics["corpus"]["name"]
+    yield "words measured", f"{held_out['word_sample']['words']:,}"
+    yield "their tokens after training", f"{held_out['word_sample']['tokens_after']:,}"
+    for label, cell in _measures(held_out):
+        if label.startswith((SPELLED["loss_per_word"], SPELLED["loss_per_character"])):
+            yield label, cell
 
 
 def _general(metrics: Metrics) -> Iterator[tuple[str, str]]:

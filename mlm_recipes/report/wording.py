@@ -16,6 +16,8 @@ SPELLED: dict[MeasureName, str] = {
     "pseudo_perplexity": "pseudo-perplexity",
     "accuracy": "accuracy",
     "top5_accuracy": "top-5 accuracy",
+    "loss_per_word": "loss per word",
+    "loss_per_character": "loss per character",
 }
 
 #: With fewer distinct masked tokens than this, the figures are a hint and not a result.

@@ -12,6 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..checkpoints.value_kinds import kind
+from ..data.word_list import read_words
 from ..masking.probability_schedule import ProbabilitySchedule, probability_schedule
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
@@ -91,6 +92,8 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
     def __post_init__(self) -> None:
         self.head_warmup_steps = as_number(self.head_warmup_steps)
         self.mix = mix_option(self.mix)
+        if self.add_tokens is not None:
+            self.add_tokens = read_words(self.add_tokens)  # so recipe.yaml holds the words, whatever becomes of a file
         check(self)
         check_objects(self)
         schedule = self._probability_schedule()
@@ -175,8 +178,15 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
 
     def vocabulary(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_or_train_tokenizer` that this config sets."""
-        names = ("from_scratch", "trust_remote_code", "tokenizer", "tokenizer_revision", "vocab_size")
-        return {name: getattr(self, name) for name in names} | {"revision": self.model_revision}
+        names = (
+            "from_scratch",
+            "trust_remote_code",
+            "tokenizer",
+            "tokenizer_revision",
+            "tokenizer_type",
+            "kmer_length",
+        )
+        return {name: getattr(self, name) for name in (*names, "vocab_size")} | {"revision": self.model_revision}
 
     def where(self) -> dict[str, Any]:
         """Return the keyword arguments of `load_corpus` that select a part and a version of the corpus."""

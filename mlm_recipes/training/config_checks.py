@@ -15,6 +15,7 @@ from .example_order import STRATEGIES
 from .freezing_checks import check_freezing
 from .launcher import asked_sharding
 from .mix_option import check_mix
+from .vocabulary_checks import check_vocabulary
 
 #: Values of transformers that a run cannot use, and why.
 _REFUSED = {
@@ -119,6 +120,7 @@ def check(config: Any) -> None:
     check_freezing(config)
     check_mix(config)
     _check_positions(config)
+    check_vocabulary(config)
 
 
 def _check_stream(config: Any) -> None:

@@ -172,6 +172,8 @@ def can_record(args: MLMConfig, device: torch.device) -> bool:
         why = "gradient_checkpointing stores the state of the random numbers in each step"
     elif args.torch_compile and args.torch_compile_mode in ("reduce-overhead", "max-autotune"):
         why = "torch_compile_mode records graphs of its own"
+    elif args.train_new_tokens_first:
+        why = "train_new_tokens_first removes gradients, which the graphs keep"
     elif not any(reason is None for (*where, _), reason in ASKED.items() if where == [device, dtype]):
         why = "attention pads its sequences"
     if why:

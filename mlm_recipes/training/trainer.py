@@ -43,6 +43,7 @@ from .inputs import (
 )
 from .launcher import refuse_alone
 from .mixed_order import all_rows, check_mixed, own_rows, text_of
+from .new_tokens import extend, new_tokens_first
 from .optimizers import refuse_unusable
 from .optimizing_trainer import OptimizingTrainer
 from .overridden import refuse_never_called
@@ -156,6 +157,7 @@ class MLMTrainer(OptimizingTrainer):
             require_mask_token(processing_class, "processing_class")
             set_seed(args.seed)  # for random weights, if the model has none
             model = load_model(model, processing_class, **args.start())
+            processing_class = extend(model, processing_class, args.add_tokens).tokenizer
         else:
             require_encoder(model)
             elsewhere = None
@@ -171,6 +173,12 @@ class MLMTrainer(OptimizingTrainer):
             require_masked_lm_head(model)
             require_positions(model, args.extend_positions)
             require_fit(model, processing_class, elsewhere=elsewhere)
+            if args.add_tokens and self.model_init is not None:
+                raise ValueError(
+                    "add_tokens: received words together with model_init. Accepted: words for a model, since each new "
+                    "model would lack their rows. Let model_init return an enlarged model, and leave add_tokens out."
+                )
+            processing_class = extend(model, processing_class, args.add_tokens).tokenizer
         self._max_length = usable_length(args.max_length, model, args.default_length())
         self._limits = IdLimits("rows", ids=embedding_rows(model), positions=max_positions(model))
         self._how_to_rows = args.rows()
@@ -197,6 +205,12 @@ class MLMTrainer(OptimizingTrainer):
         self.remove_callback([each for each in self.callback_handler.callbacks if type(each) is shown][-1])
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
+        self._new_tokens = None
+        if args.train_new_tokens_first is not None:
+            self._new_tokens = new_tokens_first(
+                model, processing_class, cast(Any, args.add_tokens), args.train_new_tokens_first
+            )
+            self.add_callback(self._new_tokens)
         self.progress = TrainingProgress()
         self.add_callback(self.progress)
         self.use_model(model)
@@ -249,6 +263,15 @@ class MLMTrainer(OptimizingTrainer):
             return super()._train(*args, **kwargs)
         finally:
             self.progress.close()
+
+    def training_step(
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Compute a micro-batch's loss and gradients; with `train_new_tokens_first`, those of new rows only."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._new_tokens is not None:
+            self._new_tokens.remove_gradients()
+        return loss
 
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with the interrupted one, besides the config's values."""

@@ -104,7 +104,16 @@ def test_the_history_contains_the_steps(run):
 def test_a_single_model_has_the_same_measures(run):
     found = evaluate(run.output_dir).metrics["evaluation"]
     after = run.metrics["after"]
-    for name in ("loss", "perplexity", "accuracy", "top5_accuracy", "pseudo_perplexity", "first_draw", "general"):
+    for name in (
+        "loss",
+        "perplexity",
+        "accuracy",
+        "top5_accuracy",
+        "pseudo_perplexity",
+        "loss_per_word",
+        "first_draw",
+        "general",
+    ):
         assert found[name] == after[name]  # the same batches in the same process
     assert found["distinct_tokens"] == run.metrics["change"]["held_out"]["distinct_tokens"]
     assert {entry["chosen"] for entry in found["fill_mask"]} == {"at random"}
@@ -116,6 +125,7 @@ def test_a_single_model_has_the_same_measures(run):
         "draws",
         "distinct_tokens",
         "pseudo_perplexity_sample",
+        "word_sample",
     }
     assert set(found) == set(after) | documented
 

@@ -41,7 +41,7 @@ class EvaluationOptions:
         default=65_536,
         metadata={
             "help": "About how many positions may be computed for pseudo-perplexity, which masks a sample of the "
-            "held-out tokens one at a time. Half of it for ordinary language."
+            "held-out tokens one at a time; as many for the loss per word. Half of it for ordinary language."
         },
     )
     prompts_compared: int = field(

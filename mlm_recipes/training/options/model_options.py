@@ -77,3 +77,29 @@ class ModelOptions:
             "needs training on long text."
         },
     )
+    tokenizer_type: str = field(
+        default="wordpiece",
+        metadata={
+            "help": "For random weights, the type of the tokenizer that is trained on the corpus: wordpiece (as "
+            "BERT's, lower case), bpe (of bytes, as RoBERTa's and ModernBERT's), unigram (as SentencePiece's), "
+            "character or kmer (overlapping, as DNABERT's). WordPiece suits a little English text."
+        },
+    )
+    kmer_length: int = field(
+        default=6,
+        metadata={"help": "With tokenizer_type kmer: the number of letters of a k-mer; 6 is DNABERT's choice."},
+    )
+    add_tokens: None | str | list[str] = field(  # noqa: RUF036  # transformers reads the types in this order
+        default=None,
+        metadata={
+            "help": "Words that become one token each: a file that ends in .txt, with one word per line (`mlm-recipes "
+            "vocab` proposes one), or the words themselves. Their rows start as the mean of their pieces' rows."
+        },
+    )
+    train_new_tokens_first: int | None = field(
+        default=None,
+        metadata={
+            "help": "With add_tokens: the number of steps at the beginning in which only the rows of these words are "
+            "trained; by default none."
+        },
+    )
