@@ -475,6 +475,19 @@ class PeakMemory(TypedDict):
     of: Literal["process", "gpu"]
 
 
+class LoraFacts(TypedDict):
+    """The adapter that was trained: its rank, its alpha, and how many linear layers it updates.
+
+    `new_head`: the parts of the head that were new, and were trained whole. `merged`: whether the whole model was saved.
+    """
+
+    r: int
+    alpha: float
+    layers: int
+    new_head: list[str]
+    merged: bool
+
+
 class Start(TypedDict):
     """What training started from."""
 
@@ -483,6 +496,8 @@ class Start(TypedDict):
     random_weights: bool
     head_initialised: list[str]
     parameters: int
+    trained_parameters: NotRequired[int]
+    lora: NotRequired[LoraFacts]
     tokenizer: NotRequired[str | None]  # its name if it came from elsewhere; None: the model's own, or trained
     model_source: NotRequired[ModelSource]
     model_licence: NotRequired[str | None]

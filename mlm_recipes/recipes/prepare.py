@@ -41,9 +41,11 @@ from ..metrics_file import (
 )
 from ..model.embeddings import embedding_rows
 from ..model.loading import load_model_and_missing, starts_random
+from ..model.lora import Lora
 from ..model.positions import usable_length
 from ..report.first_screen import about_the_text
 from ..sources.credentials import without_credentials
+from ..training.adapters import add_adapter, saved_as
 from ..training.config import MLMConfig
 from ..training.processes import from_main
 from .vocabulary_fit import count_unknown, known_tokens, require_known
@@ -56,7 +58,8 @@ class Run:
     """A prepared run, as `prepare` returns it.
 
     `config` is the given one, except that a file's name replaces `-` if the text came from standard input. `facts` is
-    the `corpus` entry of metrics.json. `head_initialised` names the weights that the model's checkpoint lacks.
+    the `corpus` entry of metrics.json. `head_initialised` names the weights that the model's checkpoint lacks. `lora` is
+    the adapter that was added to the model, if any.
     """
 
     config: MLMConfig
@@ -69,6 +72,12 @@ class Run:
     head_initialised: list[str]
     train_rows: Dataset | TextStream
     measured: Measured
+    lora: Lora | None = None
+
+    @property
+    def parameters(self) -> int:
+        """The number of the model's own parameters, without those of an adapter."""
+        return self.lora.parameters if self.lora is not None else int(self.model.num_parameters())
 
     def collator(self) -> DataCollatorForMaskedLM:
         """Return the collator that the config describes."""
@@ -80,8 +89,9 @@ class Run:
         elsewhere = self.config.tokenizer
         return (
             f"{about_the_text(self.facts, self.measured.held_out.repeated)} "
-            f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
+            f"{self.config.model}: {self.parameters / 1e6:.1f}M parameters, from {start}; "
             f"{len(self.tokenizer):,} tokens in {'its vocabulary' if elsewhere is None else f'that of {elsewhere}'}."
+            + ("" if self.lora is None else f" {self.lora} {saved_as(self.config)}")
         )
 
 
@@ -173,6 +183,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         )
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
+        lora = add_adapter(config, model, tokenizer, missing, config.model)
         max_length = usable_length(config.max_length, model, default_length)
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
@@ -230,6 +241,7 @@ def prepare(config: MLMConfig, default_length: int = 512) -> Run:
         head_initialised=missing,
         train_rows=stream.text if stream else rows["train"],
         measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer),
+        lora=lora,
     )
 
 

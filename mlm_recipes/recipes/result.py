@@ -25,6 +25,7 @@ from ..metrics_file import (
 from ..report import last_screen, run_report, wording
 from ..report.model_card import licence_in
 from ..sources.model_folder import model_folder, source_of
+from ..training.adapters import merges
 from ..training.config import MLMConfig
 from ..training.launcher import asked_sharding
 from ..training.tolerated_failures import NotMade
@@ -135,8 +136,17 @@ def metrics_of(
         "tokenizer": config.tokenizer,
         "random_weights": run.random_weights,
         "head_initialised": run.head_initialised,
-        "parameters": run.model.num_parameters(),
+        "parameters": run.parameters,
     }
+    if run.lora is not None:
+        start["trained_parameters"] = run.lora.trained
+        start["lora"] = {
+            "r": run.lora.r,
+            "alpha": run.lora.alpha,
+            "layers": len(run.lora.layers),
+            "new_head": [*run.lora.head],
+            "merged": merges(config),
+        }
     with not_made.noting("the command line"):
         start["command"] = command_line()
     with not_made.noting("the original model's licence"):  # the model's folder may have been removed

@@ -16,9 +16,11 @@ from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.names import did_you_mean
 from . import precision
+from .adapters import check_adapter, layer_names
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
 from .launcher import asked_sharding, take_over
+from .options.adapter_options import AdapterOptions
 from .options.changed_defaults import ChangedDefaults
 from .options.corpus_options import CorpusOptions
 from .options.evaluation_options import EvaluationOptions
@@ -61,6 +63,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
     ChangedDefaults,
     EvaluationOptions,
     OptimizerOptions,
+    AdapterOptions,
     SpeedOptions,
     MaskingOptions,
     ModelOptions,
@@ -84,7 +87,9 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        self.lora_target_modules = layer_names(self.lora_target_modules)
         check(self)
+        check_adapter(self)
         check_objects(self)
         if not torch.accelerator.is_available():
             # Explicit, because otherwise each of torchrun's processes would train its own model: transformers looks

@@ -17,6 +17,7 @@ from ..model.dropout import use_fast_dropout
 from ..model.loss import masked_lm_loss
 from ..model.positions import first_position
 from ..model.sparse_prediction import only_at
+from .adapters import add_adapter
 from .compiled_regions import CompiledRegions
 from .fast_paths import can_be_sparse, can_record, choose_layout, choose_residual
 from .inputs import longest_row, other_columns
@@ -52,6 +53,7 @@ class FastTrainer(SearchingTrainer):
     def use_model(self, model: Any) -> None:
         """Choose the collators and the fast paths for a model, and change its layers accordingly."""
         args, tokenizer = self.args, cast(Any, self.processing_class)
+        add_adapter(args, model, tokenizer)
         self._used, self._used_model, self._used_rows = used_values(args), model, self.train_dataset
         ours: Any = self._own_collator
         if not isinstance(ours, DataCollatorForMaskedLM):  # evaluation always uses the config's masking

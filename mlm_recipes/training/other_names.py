@@ -11,6 +11,7 @@ import re
 COMMON = {
     "batch_size": "per_device_train_batch_size",
     "epochs": "num_train_epochs",
+    "lora_rank": "lora_r",
     "lr": "learning_rate",
     "mask_prob": "mlm_probability",
     "output": "output_dir",
@@ -66,6 +67,9 @@ RUN_MLM = {
     "chinese_ref_file": "Whole words are not masked here: tokens are chosen one by one, --mlm_probability of them.",
     "plm_probability": "It is for XLNet, which is no masked-language model. Leave it out.",
     "max_span_length": "It is for XLNet, which is no masked-language model. Leave it out.",
+    # TRL's and peft's
+    "use_peft": "Write --peft lora.",
+    "merge": "Write --lora_merge.",
     # run_mlm_no_trainer.py
     "max_train_steps": "Write --max_steps.",
     "num_warmup_steps": "Write --warmup_steps.",
