@@ -478,7 +478,8 @@ class PeakMemory(TypedDict):
 class LoraFacts(TypedDict):
     """The adapter that was trained: its rank, its alpha, and how many linear layers it updates.
 
-    `new_head`: the parts of the head that were new, and were trained whole. `merged`: whether the whole model was saved.
+    `new_head`: the parts of the head that were new, and were trained whole. `merged`: whether the whole model was
+    saved.
     """
 
     r: int

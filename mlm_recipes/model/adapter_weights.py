@@ -10,7 +10,11 @@ from typing import Any
 from safetensors.torch import load_file
 
 from ..sources.adapter_folder import WEIGHTS
-from .lora import NAME
+from ..sources.escaping import first_line
+from .lora import NAME, merge_lora
+
+#: What peft writes before the name of each weight.
+_PREFIX = "base_model.model."
 
 
 @contextmanager
@@ -33,39 +37,41 @@ def complete_config(model: Any, folder: Path) -> None:
     model.peft_config[NAME].save_pretrained(str(folder))
 
 
-def load_adapter_weights(model: Any, folder: Path) -> None:
-    """Read the adapter that `folder` holds into a model that has one of the same shape.
+def load_adapter_weights(model: Any, folder: Path) -> list[str]:
+    """Read the adapter that `folder` holds into a model that has one of the same shape; return its weights' names.
 
     Raises: ValueError if they do not fit.
     """
     from peft import set_peft_model_state_dict
 
+    held = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS, device="cpu").items()}
     try:
-        found = set_peft_model_state_dict(model, load_file(folder / WEIGHTS, device="cpu"), NAME)
-        unexpected = list(found.unexpected_keys)
+        found = set_peft_model_state_dict(model, held, NAME)
     except (RuntimeError, KeyError) as error:
-        raise _does_not_fit(folder) from error
+        raise _does_not_fit(folder, first_line(error)) from error
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
-    if unexpected or trained.intersection(found.missing_keys):
-        raise _does_not_fit(folder)
+    if wrong := [*trained.intersection(found.missing_keys), *found.unexpected_keys]:
+        raise _does_not_fit(folder, min(wrong))
+    return list(held)
 
 
-def _does_not_fit(folder: Path) -> ValueError:
+def _does_not_fit(folder: Path, wrong: str) -> ValueError:
     return ValueError(
-        f"resume_from_checkpoint: {str(folder)!r} holds another adapter than the one that is trained. Accepted: the "
-        "checkpoint of a run with the same model, lora_r and lora_target_modules. Restore these values."
+        f"the adapter in {str(folder)!r} does not fit the model ({wrong}). Accepted: an adapter of this model, with a "
+        "masked-language-modelling head. Name the model that it was trained with."
     )
 
 
-def merge_folder(model: Any, folder: Path) -> tuple[Any, list[str]]:
-    """Return a model with the adapter that `folder` holds merged into its weights, and the names of the weights in it.
+def merge_folder(model: Any, folder: Path) -> list[str]:
+    """Merge the adapter that `folder` holds into a model's weights, in place; return the names of its weights.
 
-    Raises: whatever peft raises for an adapter that does not fit the model.
+    Raises: ValueError if it does not fit the model.
     """
-    from peft import PeftModel
+    from peft import LoraConfig
 
-    wrapper = PeftModel.from_pretrained(model, str(folder))
-    merged = wrapper.merge_and_unload()
-    merged.requires_grad_(True)
-    held = load_file(folder / WEIGHTS, device="cpu")
-    return merged, [key.removeprefix("base_model.model.") for key in held]
+    config = LoraConfig.from_pretrained(str(folder))
+    config.inference_mode = False  # otherwise its weights would not be known by their gradient
+    model.add_adapter(config, NAME)
+    names = load_adapter_weights(model, folder)
+    merge_lora(model)
+    return names

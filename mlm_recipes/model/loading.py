@@ -149,8 +149,11 @@ def _load(
         if random:
             return base, missing, unexpected
         with explained(name, folder):
-            model, held = merge_folder(base, folder)
-        return model, missing.difference(held), unexpected
+            held = merge_folder(base, folder)
+        weights = dict(base.named_parameters(remove_duplicate=False))
+        # The bias of a head that was new is zero, as it was when the rest of the head was trained.
+        missing = {lost for lost in missing.difference(held) if lost not in weights or bool(weights[lost].any())}
+        return base, missing, unexpected
     code = remote_code.arguments(str(name), folder, trust_remote_code)
     if not random and not has_weights(name, revision):
         raise _without_safetensors(name, revision, folder)

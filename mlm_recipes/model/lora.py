@@ -3,9 +3,9 @@
 The update of a layer with the weight W is `alpha / r * B A`, with A of shape `(r, inputs)`, random at first, and B of
 shape `(outputs, r)`, zero at first (Hu et al. 2021, https://arxiv.org/abs/2106.09685). The library peft computes it.
 
-The layers are injected into the model (`add_adapter` of transformers), and the model keeps its class. peft's own wrapper,
-`get_peft_model`, would hide the attribute `base_model`, the encoder, behind one of the same name that is the whole model:
-the head could not be computed on masked positions only, and weights would have other names.
+The layers are injected into the model (`add_adapter` of transformers), and the model keeps its class. peft's own
+wrapper, `get_peft_model`, has an attribute `base_model` too, which is the whole model and not the encoder: the head
+would be computed at every position, and all weights would have other names.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def new_head(model: Any, new_weights: Collection[str]) -> list[str]:
 
 
 def merge_lora(model: Any) -> None:
-    """Add the updates of an adapter to the model's weights, in place; the model then has no adapter, and can be trained.
+    """Add the updates of an adapter to the model's weights, in place; then it has no adapter, and can be trained.
 
     Its outputs are the same as before, except for rounding.
     """

@@ -58,8 +58,8 @@ class Run:
     """A prepared run, as `prepare` returns it.
 
     `config` is the given one, except that a file's name replaces `-` if the text came from standard input. `facts` is
-    the `corpus` entry of metrics.json. `head_initialised` names the weights that the model's checkpoint lacks. `lora` is
-    the adapter that was added to the model, if any.
+    the `corpus` entry of metrics.json. `head_initialised` names the weights that the model's checkpoint lacks. `lora`
+    is the adapter that was added to the model, if any.
     """
 
     config: MLMConfig

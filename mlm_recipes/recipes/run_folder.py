@@ -218,8 +218,10 @@ def staging(folder: Path, clear: bool = True) -> Path:
 def take_in(staged: Path, folder: Path, values: dict[str, Any]) -> list[Path]:
     """Move a completely written model and its other files from `staged` into the run's folder, and remove `staged`.
 
-    A model that an earlier run left there is removed. Until the folder gets its metrics.json, it holds an unfinished run with these `values`. Returns the files' new
-    paths. Raises: OSError, which says where the model is, if the files cannot be moved.
+    A model that an earlier run left there is removed. Until the folder gets its metrics.json, it holds an unfinished
+    run with these `values`. Returns the files' new paths.
+
+    Raises: OSError, which says where the model is, if the files cannot be moved.
     """
     try:
         begin(folder, values)

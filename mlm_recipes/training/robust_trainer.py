@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
+
 from ..checkpoints import storage as checkpoints
 from ..checkpoints.tensor_files import PICKLED_ARGUMENTS
 from ..checkpoints.tokenizer_files import use_known_class

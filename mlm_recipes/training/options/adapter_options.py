@@ -19,9 +19,7 @@ class AdapterOptions:
     lora_r: int = field(default=16, metadata={"help": "With peft lora: the rank of the update of each layer."})
     lora_alpha: float = field(
         default=32,
-        metadata={
-            "help": "With peft lora: each update is multiplied by lora_alpha / lora_r; twice the rank is usual."
-        },
+        metadata={"help": "With peft lora: each update is multiplied by lora_alpha / lora_r; twice the rank is usual."},
     )
     lora_dropout: float = field(
         default=0.0, metadata={"help": "With peft lora: the dropout of the input of each update."}
