@@ -150,6 +150,7 @@ def _load(
             return base, missing, unexpected
         with explained(name, folder):
             held = merge_folder(base, folder)
+        base.requires_grad_(True)
         weights = dict(base.named_parameters(remove_duplicate=False))
         # The bias of a head that was new is zero, as it was when the rest of the head was trained.
         missing = {lost for lost in missing.difference(held) if lost not in weights or bool(weights[lost].any())}
@@ -186,6 +187,7 @@ def _load(
         raise ValueError(wrong)
     if has_adapter(model):  # its folder holds both a model and an adapter of it
         merge_lora(model)
+        model.requires_grad_(True)
     return model, set(found.get("missing_keys", ())), set(found.get("unexpected_keys", ()))
 
 

@@ -228,9 +228,9 @@ def new_head(model: Any, new_weights: Collection[str]) -> list[str]:
 
 
 def merge_lora(model: Any) -> None:
-    """Add the updates of an adapter to the model's weights, in place; then it has no adapter, and can be trained.
+    """Add the updates of an adapter to the model's weights, in place; then it has no adapter.
 
-    Its outputs are the same as before, except for rounding.
+    Its outputs are the same as before, except for rounding. The weights stay frozen.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
@@ -241,6 +241,5 @@ def merge_lora(model: Any) -> None:
             model.set_submodule(name, module.get_base_layer())
         elif isinstance(module, ModulesToSaveWrapper):
             model.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
-    model.requires_grad_(True)
     del model.peft_config
     model._hf_peft_config_loaded = False  # otherwise save_pretrained would look for an adapter

@@ -87,19 +87,24 @@ def machine_limit(
 def model_flops(model: torch.nn.Module, tokens: int, masked: float) -> float:
     """Return the minimum number of operations that training needs: six per matrix weight and token.
 
-    Two forward, four backward (Kaplan et al. 2020, https://arxiv.org/abs/2001.08361). The head's weights count for
+    Two forward, four backward (Kaplan et al. 2020, https://arxiv.org/abs/2001.08361); of the latter, two are for the
+    weight's own gradient, which a frozen one, as beside an adapter, does not need. The head's weights count for
     masked tokens only. Attention between tokens is not counted, although it is considerable for long rows.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(10, 20), torch.nn.ReLU(), torch.nn.Linear(20, 5))
     >>> model.base_model = model[0]
     >>> model_flops(model, tokens=3, masked=1)
     4200.0
+    >>> model_flops(model.requires_grad_(False), tokens=3, masked=1)
+    2800.0
     """
     encoder = {id(module) for module in model.base_model.modules()}  # type: ignore[union-attr]
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    body = sum(module.weight.numel() for module in linear if id(module) in encoder)
-    head = sum(module.weight.numel() for module in linear if id(module) not in encoder)
-    return 6.0 * (body * tokens + head * masked)
+    found = 0.0
+    for module in linear:
+        each = 6 if module.weight.requires_grad else 4
+        found += each * module.weight.numel() * (tokens if id(module) in encoder else masked)
+    return found
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.2) -> float:
