@@ -39,6 +39,12 @@ def check_adapter(config: Any) -> None:
         return
     if not is_installed("peft"):
         raise needs("peft: 'lora'", ["peft"], "Accepted: none, which trains the whole model.")
+    if config.muon:
+        raise ValueError(
+            "muon: received True with peft 'lora'. Accepted: false, since Muon is for whole weight matrices, and an "
+            "adapter gains less with it than with AdamW (docs/adapting.md). Pass --muon false, or leave the recipe out: "
+            "`mlm-recipes train --peft lora` takes adapt-lora."
+        )
     if asked_sharding(config):
         raise ValueError(
             f"peft: received 'lora' with {asked_sharding(config)}. Accepted: lora without it, since an adapter needs "
@@ -51,12 +57,14 @@ def check_adapter(config: Any) -> None:
         )
 
 
-def layer_names(value: str | list[str]) -> str:
+def layer_names(value: str | list[str] | None) -> str:
     """Return `lora_target_modules` in the one form in which runs are compared: names with a space between them.
 
-    >>> layer_names(["query", "value"]), layer_names("query, value")
-    ('query value', 'query value')
+    >>> layer_names(["query", "value"]), layer_names("query, value"), layer_names(None)
+    ('query value', 'query value', 'all-linear')
     """
+    if value is None:
+        return "all-linear"
     parts = [value] if isinstance(value, str) else value
     return " ".join(name for part in parts for name in part.replace(",", " ").split())
 

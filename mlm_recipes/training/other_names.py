@@ -67,9 +67,6 @@ RUN_MLM = {
     "chinese_ref_file": "Whole words are not masked here: tokens are chosen one by one, --mlm_probability of them.",
     "plm_probability": "It is for XLNet, which is no masked-language model. Leave it out.",
     "max_span_length": "It is for XLNet, which is no masked-language model. Leave it out.",
-    # TRL's and peft's
-    "use_peft": "Write --peft lora.",
-    "merge": "Write --lora_merge.",
     # run_mlm_no_trainer.py
     "max_train_steps": "Write --max_steps.",
     "num_warmup_steps": "Write --warmup_steps.",
@@ -118,7 +115,10 @@ TRANSFORMERS_4 = {
     "xpu_backend": "Write --ddp_backend.",
 }
 
-_HINTS = TRANSFORMERS_4 | RUN_MLM
+#: Of TRL, and of programs that merge adapters.
+ADAPTERS = {"use_peft": "Write --peft lora.", "merge": "Write --lora_merge."}
+
+_HINTS = TRANSFORMERS_4 | RUN_MLM | ADAPTERS
 
 
 def hint(name: str, on_command_line: bool = False) -> str:

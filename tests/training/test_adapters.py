@@ -13,6 +13,7 @@ from small_run import NUMBERED, STEPS, At, make_trainer, weights
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.checkpoints.value_kinds import kind
 from mlm_recipes.model.lora import has_adapter
+from mlm_recipes.recipes.arguments import read_config
 from mlm_recipes.training import adapters
 from mlm_recipes.training.adapters import merges
 
@@ -68,6 +69,12 @@ class TestWithPeft:
         with pytest.raises(ValueError, match=r"lora_merge: received False with push_to_hub and the model 'mini'"):
             MLMConfig(use_cpu=True, peft="lora", push_to_hub=True, lora_merge=False)
 
+    def test_muon_is_refused_and_the_recipe_without_it_named(self):
+        with pytest.raises(ValueError, match=r"muon: received True with peft 'lora'. .*--muon false.*adapt-lora"):
+            read_config("quickstart", {"peft": "lora"})
+        config = read_config(None, {"peft": "lora"})
+        assert (config.peft, config.muon, config.model) == ("lora", False, "mini")
+
     def test_a_checkpoint_holds_the_adapter_alone(self, tokenizer):
         trainer = make_trainer(tokenizer, NUMBERED, **LORA)
         frozen = {name: weight.clone() for name, weight in trainer.model.named_parameters() if not weight.requires_grad}
@@ -117,7 +124,7 @@ class TestWithPeft:
         found = {name.replace(".default", ""): weight for name, weight in trainer.model.named_parameters()}
         assert all(torch.equal(found[name.removeprefix("base_model.model.")], weight) for name, weight in held.items())
 
-    @pytest.mark.parametrize("changes", [{"muon": True}, {"bf16": True}, {"gradient_accumulation_steps": 2}])
+    @pytest.mark.parametrize("changes", [{"bf16": True}, {"gradient_accumulation_steps": 2}, {"torch_compile": "auto"}])
     def test_other_options_train_an_adapter_too(self, tokenizer, changes):
         trainer = make_trainer(tokenizer, NUMBERED, **LORA | changes, max_steps=2, save_strategy="no")
         before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
