@@ -39,12 +39,6 @@ def check_adapter(config: Any) -> None:
         return
     if not is_installed("peft"):
         raise needs("peft: 'lora'", ["peft"], "Accepted: none, which trains the whole model.")
-    if config.muon:
-        raise ValueError(
-            "muon: received True with peft 'lora'. Accepted: false, since Muon is for whole weight matrices, and an "
-            "adapter gains less with it than with AdamW (docs/adapting.md). Pass --muon false, or leave the recipe out: "
-            "`mlm-recipes train --peft lora` takes adapt-lora."
-        )
     if asked_sharding(config):
         raise ValueError(
             f"peft: received 'lora' with {asked_sharding(config)}. Accepted: lora without it, since an adapter needs "

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from small_run import NUMBERED, STEPS, At, make_trainer, weights
 
-from mlm_recipes import MLMConfig, MLMTrainer
+from mlm_recipes import MLMConfig, MLMTrainer, train
 from mlm_recipes.checkpoints.value_kinds import kind
 from mlm_recipes.model.lora import has_adapter
 from mlm_recipes.recipes.arguments import read_config
@@ -69,11 +69,15 @@ class TestWithPeft:
         with pytest.raises(ValueError, match=r"lora_merge: received False with push_to_hub and the model 'mini'"):
             MLMConfig(use_cpu=True, peft="lora", push_to_hub=True, lora_merge=False)
 
-    def test_muon_is_refused_and_the_recipe_without_it_named(self):
-        with pytest.raises(ValueError, match=r"muon: received True with peft 'lora'. .*--muon false.*adapt-lora"):
-            read_config("quickstart", {"peft": "lora"})
+    def test_without_a_recipe_it_is_that_of_an_adapter(self):
         config = read_config(None, {"peft": "lora"})
         assert (config.peft, config.muon, config.model) == ("lora", False, "mini")
+
+    def test_the_quickstart_trains_an_adapter_if_asked_to(self, short_text):
+        values = {"train_minutes": 0.01, "max_steps": 3, "max_length": 32, "general_corpus": "none", "eval_draws": 1}
+        values |= {"pseudo_perplexity_tokens": 50, "prompts_compared": 6, "use_cpu": True}
+        metrics = train("quickstart", corpus=str(short_text), peft="lora", **values).metrics
+        assert metrics["train"]["lora"]["layers"] == 16
 
     def test_a_checkpoint_holds_the_adapter_alone(self, tokenizer):
         trainer = make_trainer(tokenizer, NUMBERED, **LORA)
@@ -90,9 +94,9 @@ class TestWithPeft:
         optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True)
         assert len(optimizer["state"]) == 24
 
-    @pytest.mark.parametrize("dropout", [0.0, 0.1])
-    def test_a_resumed_run_ends_with_the_same_weights(self, tokenizer, dropout):
-        values = LORA | {"lora_dropout": dropout}
+    @pytest.mark.parametrize("changes", [{"lora_dropout": 0.1}, {"muon": True}])
+    def test_a_resumed_run_ends_with_the_same_weights(self, tokenizer, changes):
+        values = LORA | changes
         whole = make_trainer(tokenizer, NUMBERED, "whole", **values)
         whole.train()
         stopped = make_trainer(tokenizer, NUMBERED, callback=At(4, _stop), **values)
@@ -124,7 +128,7 @@ class TestWithPeft:
         found = {name.replace(".default", ""): weight for name, weight in trainer.model.named_parameters()}
         assert all(torch.equal(found[name.removeprefix("base_model.model.")], weight) for name, weight in held.items())
 
-    @pytest.mark.parametrize("changes", [{"bf16": True}, {"gradient_accumulation_steps": 2}, {"torch_compile": "auto"}])
+    @pytest.mark.parametrize("changes", [{"muon": True}, {"bf16": True}, {"gradient_accumulation_steps": 2}])
     def test_other_options_train_an_adapter_too(self, tokenizer, changes):
         trainer = make_trainer(tokenizer, NUMBERED, **LORA | changes, max_steps=2, save_strategy="no")
         before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
