@@ -478,14 +478,13 @@ class PeakMemory(TypedDict):
 class LoraFacts(TypedDict):
     """The adapter that was trained: its rank, its alpha, and how many linear layers it updates.
 
-    `new_head`: the parts of the head that were new, and were trained whole. `merged`: whether the whole model was
-    saved.
+    `head`: the parts of the head that were trained whole. `merged`: whether the whole model was saved.
     """
 
     r: int
     alpha: float
     layers: int
-    new_head: list[str]
+    head: list[str]
     merged: bool
 
 

@@ -14,6 +14,7 @@ FIXED = frozenset(
         "lora_dropout",
         "lora_r",
         "lora_target_modules",
+        "lora_train_head",
         "loss_on",
         "masking_policy",
         "mask_replace_prob",

@@ -32,7 +32,7 @@ class Lora:
         r: the rank.
         alpha: the updates are multiplied by alpha / r.
         layers: the names of the linear layers that have an update.
-        head: the names of the new parts of the head, which are trained whole.
+        head: the names of the parts of the head that are trained whole.
         parameters: the number of the model's own parameters.
         trained: the number of parameters that are trained.
     """
@@ -47,7 +47,7 @@ class Lora:
     def __str__(self) -> str:
         """Describe the adapter in a sentence."""
         layers = f"{len(self.layers)} linear layer{'s' if len(self.layers) > 1 else ''}"
-        new = f", with the new head ({', '.join(self.head)})" if self.head else ""
+        new = f", with the head ({', '.join(self.head)})" if self.head else ""
         share = self.trained / self.parameters
         return f"LoRA: r {self.r} on {layers}{new}, {share:.1%} of the parameters are trained."
 
@@ -70,6 +70,7 @@ def add_lora(
     targets: Sequence[str] = ("all-linear",),
     tokenizer: Any = None,
     new_weights: Collection[str] = (),
+    train_head: bool = False,
     base: str | None = None,
     revision: str | None = None,
 ) -> Lora:
@@ -82,6 +83,7 @@ def add_lora(
         tokenizer: the model's, whose special tokens are shown to it; without it, those of its config.
         new_weights: names of weights that started from random values. What the head has of them is trained whole, since
             a random head that stays as it is predicts nothing.
+        train_head: whether the head is trained whole in any case, all but its projection to the vocabulary.
         base: the name or path of the model, which the adapter's files will state.
         revision: its revision on the hub.
 
@@ -97,7 +99,8 @@ def add_lora(
     from peft.tuners.lora import LoraLayer
 
     layers = chosen_layers(linear_layers(model, tokenizer), targets, type(model).__name__)
-    head = new_head(model, new_weights)
+    head = head_parts(model, None if train_head else new_weights)
+    head += [name for name in head_parts(model, new_weights) if name not in head]
     parameters = model.num_parameters()
     model.add_adapter(
         LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers, modules_to_save=head or None),
@@ -201,30 +204,38 @@ def _is_named(name: str, target: str) -> bool:
     return target == "all-linear" or f".{name}".endswith(f".{target}")
 
 
-def new_head(model: Any, new_weights: Collection[str]) -> list[str]:
-    """Return the names of the parts of the head that hold new weights, each as large as it can be saved by itself.
+def head_parts(model: Any, new_weights: Collection[str] | None = None) -> list[str]:
+    """Return the names of the parts of the head, each as large as it can be saved by itself.
 
-    A part that shares a weight with the encoder, as the vocabulary's projection does with the embeddings, cannot. A
-    bias that lies beside it is not trained: the new one is zero, and the layer before it can learn the same.
+    With `new_weights`, only those parts that hold one of them; without, all but the projection to the vocabulary, which
+    may be as large as the encoder. A part that shares a weight with the encoder, as that projection usually does with
+    the embeddings, cannot be saved by itself. Nor can a bias that lies beside such a part: a new one is zero, and the
+    layer before it can learn the same.
 
     >>> from transformers import BertConfig, BertForMaskedLM
     >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    >>> new_head(BertForMaskedLM(BertConfig(**size)), ["cls.predictions.transform.dense.weight"])
+    >>> head_parts(BertForMaskedLM(BertConfig(**size)))
     ['cls.predictions.transform']
     """
-    shared = {id(weight) for weight in model.base_model.parameters()}
+    apart = {id(weight) for weight in model.base_model.parameters()}
+    projection = model.get_output_embeddings()
+    if new_weights is None and projection is not None:
+        apart.update(id(weight) for weight in projection.parameters())
 
     def parts(name: str, module: torch.nn.Module) -> Iterator[str]:
         own = [id(weight) for weight in module.parameters()]
         if module is model.base_model or not own:
             return
-        if name and not shared.intersection(own):
+        if name and not apart.intersection(own):
             yield name
             return
         for child, inner in module.named_children():
             yield from parts(f"{name}.{child}" if name else child, inner)
 
-    return [name for name in parts("", model) if any(f"{weight}.".startswith(f"{name}.") for weight in new_weights)]
+    found = list(parts("", model))
+    if new_weights is None:
+        return found
+    return [name for name in found if any(f"{weight}.".startswith(f"{name}.") for weight in new_weights)]
 
 
 def merge_lora(model: Any) -> None:

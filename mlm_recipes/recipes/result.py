@@ -144,7 +144,7 @@ def metrics_of(
             "r": run.lora.r,
             "alpha": run.lora.alpha,
             "layers": len(run.lora.layers),
-            "new_head": [*run.lora.head],
+            "head": [*run.lora.head],
             "merged": merges(config),
         }
     with not_made.noting("the command line"):

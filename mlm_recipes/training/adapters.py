@@ -112,6 +112,7 @@ def add_adapter(
         targets=layer_names(config.lora_target_modules).split(),
         tokenizer=tokenizer,
         new_weights=missing,
+        train_head=config.lora_train_head,
         base=name if name is not None else model.name_or_path or None,
         revision=config.model_revision if name is not None else None,
     )

@@ -60,6 +60,15 @@ def test_one_of_another_shape_is_refused(adapted, tokenizer, changes):
         load_adapter_weights(other, adapted[1])
 
 
+def test_one_with_fewer_layers_is_refused(checkpoint, tokenizer, tmp_path):
+    few, many = AutoModelForMaskedLM.from_pretrained(checkpoint), make_bert(tokenizer)
+    add_lora(few, r=4, targets=["query"])
+    few.save_pretrained(tmp_path / "few")
+    add_lora(many, r=4)
+    with pytest.raises(ValueError, match=r"does not fit the model \(bert\.encoder\."):
+        load_adapter_weights(many, tmp_path / "few")
+
+
 def test_a_folder_without_a_tokenizer_has_that_of_its_model(adapted, checkpoint):
     _, folder = adapted
     assert load_or_train_tokenizer(folder, None).get_vocab() == load_tokenizer(checkpoint).get_vocab()
@@ -81,6 +90,7 @@ def test_a_folder_that_holds_a_model_and_its_adapter_is_both(adapted, checkpoint
         shutil.copy(path, folder)
     found = load_model(folder, tokenizer)
     assert not has_adapter(found)
+    assert all(weight.requires_grad for weight in found.parameters())
     assert_close(logits(found), logits(model), loss_bound(model))
 
 

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, EsmConfig, EsmForMask
 
 from mlm_recipes.model.adapter_weights import merge_folder
 from mlm_recipes.model.loading import load_model
-from mlm_recipes.model.lora import add_lora, chosen_layers, has_adapter, linear_layers, merge_lora, new_head
+from mlm_recipes.model.lora import add_lora, chosen_layers, has_adapter, head_parts, linear_layers, merge_lora
 from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.sparse_prediction import unsupported
 
@@ -177,8 +177,8 @@ def test_a_new_head_is_trained_and_saved_whole(architecture, tmp_path):
     model = make(architecture)
     inside = {id(weight) for weight in model.base_model.parameters()}
     missing = [name for name, weight in model.named_parameters() if id(weight) not in inside]
-    assert new_head(model, missing) == HEADS[architecture]
-    assert new_head(model, []) == []
+    assert head_parts(model, missing) == HEADS[architecture]
+    assert head_parts(model, []) == []
     assert add_lora(model, r=2, new_weights=missing).head == tuple(HEADS[architecture])
     batch, _ = batch_of([9, 5], 0.3)
     with torch.no_grad():
@@ -200,11 +200,21 @@ def test_a_new_head_is_trained_and_saved_whole(architecture, tmp_path):
     assert_close(logits(model, batch), changed, loss_bound(model))
 
 
-def test_an_untied_vocabulary_projection_is_trained_only_if_it_is_new(tokenizer):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_head_is_all_but_the_projection_to_the_vocabulary(architecture):
+    model = make(architecture)
+    assert head_parts(model) == HEADS[architecture]
+    lora = add_lora(model, r=2, train_head=True)
+    assert lora.head == tuple(HEADS[architecture])
+    assert not any(weight.requires_grad for weight in model.get_output_embeddings().parameters())
+
+
+def test_an_untied_projection_to_the_vocabulary_is_trained_only_if_it_is_new(tokenizer):
     model = make_bert(tokenizer, tie_word_embeddings=False)
-    transform = "cls.predictions.transform"
-    assert new_head(model, [f"{transform}.dense.weight"]) in ([transform], ["cls"])
-    assert not any("lora" in name for name in linear_layers(model))
+    assert head_parts(model) == ["cls.predictions.transform"]
+    lora = add_lora(model, r=2, train_head=True, new_weights=["cls.predictions.decoder.weight"])
+    assert model.get_output_embeddings().weight.requires_grad
+    assert any("decoder" in name or name == "cls" for name in lora.head)
 
 
 def test_the_update_has_no_copies_in_float32_under_autocast(tokenizer):

@@ -29,7 +29,7 @@ SHORT = {
     "max_steps": 3, "per_device_train_batch_size": 4, "max_length": 32, "general_corpus": "none", "eval_draws": 1,
     "pseudo_perplexity_tokens": 100, "prompts_compared": 6, "use_cpu": True, "bf16": False,
 }  # fmt: skip
-LORA = SHORT | {"peft": "lora", "lora_r": 4, "learning_rate": 0.05}
+LORA = SHORT | {"peft": "lora", "lora_r": 4, "learning_rate": 0.05, "lora_train_head": False}
 IDS = {"input_ids": torch.tensor([[101, 200, 103, 300, 102]])}
 
 
@@ -124,7 +124,7 @@ def test_metrics_report_and_card_say_what_was_trained(alone, merged):
     for run, whether, library in ((alone, False, "peft"), (merged, True, "transformers")):
         facts = json.loads((run.output_dir / "metrics.json").read_text("utf-8"))
         metrics_schema.check(facts)
-        assert facts["train"]["lora"] == {"r": 4, "alpha": 32, "layers": 12, "new_head": [], "merged": whether}
+        assert facts["train"]["lora"] == {"r": 4, "alpha": 32, "layers": 12, "head": [], "merged": whether}
         held = alone.output_dir / "adapter_model.safetensors"
         assert facts["train"]["trained_parameters"] == sum(each.numel() for each in load_file(held).values())
         whole = load_model(merged.output_dir, load_tokenizer(merged.output_dir))
@@ -195,8 +195,8 @@ def test_a_head_that_is_new_is_trained(tmp_path, short_text, checkpoint, caplog)
     load_tokenizer(checkpoint).save_pretrained(tmp_path / "body")
     values = LORA | {"model": str(tmp_path / "body"), "corpus": str(short_text), "lora_merge": False}
     run = train(output_dir="run", **values)
-    assert run.metrics["train"]["lora"]["new_head"] == ["cls.predictions.transform"]
-    assert "with the new head (cls.predictions.transform)" in caplog.text
+    assert run.metrics["train"]["lora"]["head"] == ["cls.predictions.transform"]
+    assert "with the head (cls.predictions.transform)" in caplog.text
     held = load_file("run/adapter_model.safetensors")
     assert any("cls.predictions.transform.dense.weight" in name for name in held)
     caplog.clear()

@@ -17,7 +17,7 @@ from mlm_recipes.recipes.arguments import read_config
 from mlm_recipes.training import adapters
 from mlm_recipes.training.adapters import merges
 
-LORA = {"peft": "lora", "lora_r": 4, "learning_rate": 1e-2}
+LORA = {"peft": "lora", "lora_r": 4, "learning_rate": 1e-2, "lora_train_head": False}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_layers_are_the_same_value_however_they_are_written():
 
 
 def test_a_resumed_run_may_change_how_it_is_saved_and_not_what_is_trained():
-    names = ("peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
+    names = ("peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_train_head")
     assert {kind(name) for name in names} == {"fixed"}
     assert kind("lora_merge") == "allowed"
 
@@ -94,7 +94,7 @@ class TestWithPeft:
         optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True)
         assert len(optimizer["state"]) == 24
 
-    @pytest.mark.parametrize("changes", [{"lora_dropout": 0.1}, {"muon": True}])
+    @pytest.mark.parametrize("changes", [{"lora_dropout": 0.1}, {"muon": True}, {"lora_train_head": True}])
     def test_a_resumed_run_ends_with_the_same_weights(self, tokenizer, changes):
         values = LORA | changes
         whole = make_trainer(tokenizer, NUMBERED, "whole", **values)
@@ -128,7 +128,10 @@ class TestWithPeft:
         found = {name.replace(".default", ""): weight for name, weight in trainer.model.named_parameters()}
         assert all(torch.equal(found[name.removeprefix("base_model.model.")], weight) for name, weight in held.items())
 
-    @pytest.mark.parametrize("changes", [{"muon": True}, {"bf16": True}, {"gradient_accumulation_steps": 2}])
+    @pytest.mark.parametrize(
+        "changes",
+        [{"muon": True}, {"muon": True, "lora_train_head": True}, {"bf16": True}, {"gradient_accumulation_steps": 2}],
+    )
     def test_other_options_train_an_adapter_too(self, tokenizer, changes):
         trainer = make_trainer(tokenizer, NUMBERED, **LORA | changes, max_steps=2, save_strategy="no")
         before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}

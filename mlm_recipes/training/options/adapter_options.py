@@ -31,6 +31,13 @@ class AdapterOptions:
             "attention, or names of layers such as query value."
         },
     )
+    lora_train_head: bool = field(
+        default=True,
+        metadata={
+            "help": "With peft lora: train the masked-language-modelling head too, all but its projection to the "
+            "vocabulary; the loss falls by a third more. A head that is new is trained in any case."
+        },
+    )
     lora_merge: bool | None = field(
         default=None,
         metadata={
