@@ -93,13 +93,15 @@ def test_both_kinds_are_the_same_model_to_everybody(alone, merged, checkpoint):
     assert all(weight.requires_grad for weight in models[2].parameters())
 
 
-def test_what_was_measured_is_what_was_saved(alone, merged, checkpoint):
+def test_what_was_measured_is_what_was_saved(alone, merged, checkpoint, caplog):
+    caplog.set_level(logging.INFO, logger="mlm_recipes")
     model = make_bert(load_tokenizer(checkpoint))
     for run in (alone, merged):
         found = evaluate(run.output_dir, use_cpu=True, bf16=False).metrics["evaluation"]
         after = run.metrics["after"]
         assert found["loss"] == pytest.approx(after["loss"], rel=loss_bound(model))
         assert found["masked_tokens"] == after["masked_tokens"]
+        assert "LoRA" not in caplog.text  # no new adapter is added to what is only measured
         assert abs(after["loss"] - run.metrics["before"]["loss"]) > 0.01
     assert alone.metrics["after"]["loss"] == pytest.approx(merged.metrics["after"]["loss"], rel=loss_bound(model))
 
