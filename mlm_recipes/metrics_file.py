@@ -534,6 +534,19 @@ class PeakMemory(TypedDict):
     of: Literal["process", "gpu"]
 
 
+class LoraFacts(TypedDict):
+    """The adapter that was trained: its rank, its alpha, and how many linear layers it updates.
+
+    `head`: the parts of the head that were trained whole. `merged`: whether the whole model was saved.
+    """
+
+    r: int
+    alpha: float
+    layers: int
+    head: list[str]
+    merged: bool
+
+
 class Start(TypedDict):
     """What training started from."""
 
@@ -542,6 +555,8 @@ class Start(TypedDict):
     random_weights: bool
     head_initialised: list[str]
     parameters: int
+    trained_parameters: NotRequired[int]
+    lora: NotRequired[LoraFacts]
     tokenizer: NotRequired[str | None]  # its name if it came from elsewhere; None: the model's own, or trained
     model_source: NotRequired[ModelSource]
     model_licence: NotRequired[str | None]

@@ -15,6 +15,7 @@ from ..model.load_errors import explained
 from ..model.load_report import held_back
 from ..model.loading import starts_random
 from ..sources import remote_code
+from ..sources.adapter_folder import adapter_in
 from ..sources.model_folder import model_folder
 from ..sources.tokenizer_folder import hint, holds_tokenizer, require_content, tokenizer_folder
 from .learned_tokenizers import SMALLEST, TYPES, check_type
@@ -103,7 +104,10 @@ def find_tokenizer(
 
 def _positions(name: str | Path, revision: str | None) -> int:
     """Return the most tokens that a model has positions for, rounded down, since some begin with the third."""
-    config = json.loads((model_folder(name, revision) / "config.json").read_text("utf-8"))
+    folder = model_folder(name, revision)
+    if (adapter := adapter_in(folder, str(name))) is not None and not (folder / "config.json").exists():
+        return _positions(adapter.base, adapter.revision)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
     return int(config.get("max_position_embeddings") or 512) // 8 * 8 or 512
 
 
@@ -116,6 +120,8 @@ def _load(
     folder = find(name, revision, with_code=trusted)
     code = remote_code.arguments(str(name), folder, trust_remote_code, what)
     if not holds_tokenizer(folder):
+        if (adapter := adapter_in(folder, str(name))) is not None and adapter.base != str(name):
+            return _load(adapter.base, find, adapter.revision, trust_remote_code)
         raise _no_vocabulary(what, name, folder)
     require_content(folder, name)
     try:

@@ -12,13 +12,16 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreT
 
 from ..masking.vocabulary import number_of_ids, require_tokenizer
 from ..sources import remote_code
+from ..sources.adapter_folder import adapter_in, holds_adapter
 from ..sources.model_folder import built_in_models, model_folder
 from ..sources.tokenizer_folder import holds_tokenizer
 from . import longer_positions
+from .adapter_weights import merge_folder
 from .embeddings import embedding_rows
 from .fit import require_fit
 from .load_errors import explained
 from .load_report import mismatch, report, without_load_report
+from .lora import has_adapter, merge_lora
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +40,13 @@ def missing_weights(model: PreTrainedModel) -> list[str] | None:
 def has_weights(name: str | Path, revision: str | None = None) -> bool:
     """Tell whether a model has trained weights, as safetensors; `mini-random` is only a config and has none.
 
+    An adapter has those of the model that it belongs to.
+
     >>> has_weights("mini"), has_weights("mini-random")
     (True, False)
     """
     folder = model_folder(name, revision)
-    return any(folder.glob("model*.safetensors"))
+    return any(folder.glob("model*.safetensors")) or holds_adapter(folder)
 
 
 def starts_random(name: str | Path, from_scratch: bool = False) -> bool:
@@ -68,10 +73,10 @@ def load_model(
     A built-in model without weights, or any model with `from_scratch`, gets random weights (from torch's generator:
     seed it first) in the shape of its config.json, with one embedding for each id of `tokenizer`.
 
-    Weights are read from safetensors only. The model's own code is run only if `trust_remote_code` is its name.
-    `tokenizer_name` says where `tokenizer` comes from, if it is not the model's own. `extend_positions` is the
-    number of tokens in the longest row, if the model is to take longer ones than it does
-    (`mlm_recipes.model.longer_positions.extend_positions`).
+    Weights are read from safetensors only. An adapter is merged into the model that its adapter_config.json names. The
+    model's own code is run only if `trust_remote_code` is its name. `tokenizer_name` says where `tokenizer` comes from,
+    if it is not the model's own. `extend_positions` is the number of tokens in the longest row, if the model is to take
+    longer ones than it does (`mlm_recipes.model.longer_positions.extend_positions`).
 
     One line is logged if the masked-language-modelling head, or anything else, starts from random values.
 
@@ -105,15 +110,73 @@ def load_model_and_missing(
 
     These start from random values. If the whole model starts from random weights, the list is empty.
     """
+    model, missing, unexpected = _load(
+        name,
+        tokenizer,
+        from_scratch=from_scratch,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        tokenizer_name=tokenizer_name,
+    )
+    if (missing or unexpected) and (said := report(str(name), model, missing, unexpected)) is not None:
+        logger.warning(said)
+    _refuse_not_finite(name, model)
+    require_fit(model, tokenizer, name, tokenizer_name)
+    if extend_positions is not None:
+        random = starts_random(name, from_scratch)
+        model = longer_positions.extend_positions(model, extend_positions, tokenizer, random_weights=random)
+    _MISSING[model] = sorted(missing)
+    return model, _MISSING[model]
+
+
+def _load(
+    name: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    from_scratch: bool,
+    revision: str | None,
+    trust_remote_code: str | None,
+    tokenizer_name: str | Path | None,
+    above: tuple[str, ...] = (),
+) -> tuple[Any, set[str], set[str]]:
+    """Return a model, the weights that its folder lacks, and those of its folder that it does not have.
+
+    `above` are the adapters whose base this is.
+    """
+    given = trust_remote_code
     if tokenizer_name is not None:
         trust_remote_code = remote_code.trust_in(str(name), trust_remote_code, str(tokenizer_name))
     trusted = remote_code.is_trusted(str(name), trust_remote_code)
     folder, random = model_folder(name, revision, with_code=trusted), starts_random(name, from_scratch)
+    adapter = adapter_in(folder, str(name))
+    if adapter is not None and not (folder / "config.json").exists():
+        if adapter.base in (*above, str(name)):
+            raise ValueError(
+                f"model: {str(name)!r} holds an adapter of {adapter.base!r}, which is an adapter of it in turn. "
+                "Accepted: an adapter of a complete model. Correct base_model_name_or_path in its adapter_config.json."
+            )
+        base, missing, unexpected = _load(
+            adapter.base,
+            tokenizer,
+            from_scratch=from_scratch,
+            revision=adapter.revision,
+            trust_remote_code=given,
+            tokenizer_name=tokenizer_name,
+            above=(*above, str(name)),
+        )
+        if random:
+            return base, missing, unexpected
+        with explained(name, folder):
+            held = merge_folder(base, folder)
+        base.requires_grad_(True)
+        weights = dict(base.named_parameters(remove_duplicate=False))
+        # The bias of a head that was new is zero, as it was when the rest of the head was trained.
+        missing = {lost for lost in missing.difference(held) if lost not in weights or bool(weights[lost].any())}
+        return base, missing, unexpected
     code = remote_code.arguments(str(name), folder, trust_remote_code)
     if not random and not has_weights(name, revision):
         raise _without_safetensors(name, revision, folder)
     tokenizer = require_tokenizer(tokenizer, "tokenizer")
-    missing: list[str] = []
     with explained(name, folder):
         config = AutoConfig.from_pretrained(folder, **code)
     if random:
@@ -132,24 +195,18 @@ def load_model_and_missing(
                 if hasattr(config, key):
                     setattr(config, key, value)
             config.vocab_size = number_of_ids(tokenizer)
-            model: Any = AutoModelForMaskedLM.from_config(config, dtype=torch.float32, **code)
+            model = AutoModelForMaskedLM.from_config(config, dtype=torch.float32, **code)
         else:
             model, found = AutoModelForMaskedLM.from_pretrained(
                 folder, config=config, dtype=torch.float32, output_loading_info=True, use_safetensors=True,
                 ignore_mismatched_sizes=True, **code  # refused below, with the sizes
             )  # fmt: skip
-    if found:
-        if (wrong := mismatch(str(name), found["mismatched_keys"], embedding_rows(model))) is not None:
-            raise ValueError(wrong)
-        missing = sorted(found["missing_keys"])
-        if (said := report(str(name), model, missing, found["unexpected_keys"])) is not None:
-            logger.warning(said)
-    _refuse_not_finite(name, model)
-    require_fit(model, tokenizer, name, tokenizer_name)
-    if extend_positions is not None:
-        model = longer_positions.extend_positions(model, extend_positions, tokenizer, random_weights=random)
-    _MISSING[model] = missing
-    return model, missing
+    if found and (wrong := mismatch(str(name), found["mismatched_keys"], embedding_rows(model))) is not None:
+        raise ValueError(wrong)
+    if has_adapter(model):  # its folder holds both a model and an adapter of it
+        merge_lora(model)
+        model.requires_grad_(True)
+    return model, set(found.get("missing_keys", ())), set(found.get("unexpected_keys", ()))
 
 
 def _refuse_quantized(name: str | Path, config: Any) -> None:

@@ -44,7 +44,7 @@ def bundled_recipes() -> dict[str, Path]:
     """Return the library's recipes, by name.
 
     >>> list(bundled_recipes())
-    ['adapt', 'adapt-gpu', 'dapt', 'pretrain', 'pretrain-mini', 'quickstart', 'tapt', 'tutorial']
+    ['adapt', 'adapt-gpu', 'adapt-lora', 'dapt', 'pretrain', 'pretrain-mini', 'quickstart', 'tapt', 'tutorial']
     """
     folder = PACKAGE / "bundled/recipes"  # where setup.cfg puts recipes/ in a wheel
     if not folder.exists():
@@ -58,7 +58,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
 
     Args:
         recipe: a YAML file, a run folder (its recipe.yaml), the name of a bundled recipe, or a config. By default
-            `quickstart` if the model is a built-in one, otherwise `adapt`.
+            `quickstart` if the model is a built-in one, otherwise `adapt`; with `peft="lora"`, `adapt-lora`.
         overrides: values by name; a string is read as on the command line. `num_train_epochs`, `max_steps` and
             `train_minutes` each replace the recipe's values for the two others as well.
 
@@ -108,7 +108,11 @@ def default_recipe(overrides: Mapping[str, Any]) -> str:
 
     >>> default_recipe({}), default_recipe({"model": "google-bert/bert-base-uncased"})
     ('quickstart', 'adapt')
+    >>> default_recipe({"peft": "lora"})  # whose learning rate is that of an adapter
+    'adapt-lora'
     """
+    if overrides.get("peft") == "lora":
+        return "adapt-lora"
     return "quickstart" if overrides.get("model", "mini") in built_in_models() else "adapt"
 
 

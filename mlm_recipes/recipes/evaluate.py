@@ -14,6 +14,7 @@ from ..evaluation.before_after import State, alone
 from ..evaluation.fill_mask import fill_mask
 from ..metrics_file import EvaluationMetrics
 from ..model.loading import load_model
+from ..sources.model_folder import is_model
 from ..training.config import MLMConfig
 from ..training.trainer import MLMTrainer
 from . import run_folder
@@ -35,13 +36,12 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     """
     if recipe is None and (Path(str(overrides.get("model"))) / "recipe.yaml").exists():
         recipe = overrides["model"]  # a finished run is measured with its own recipe
-    if recipe is not None and not isinstance(recipe, MLMConfig) and (Path(recipe) / "config.json").exists():
+    if recipe is not None and not isinstance(recipe, MLMConfig) and is_model(Path(recipe)):
         overrides = {"model": str(recipe), "model_revision": None, "from_scratch": False} | overrides
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
-    config = replace(
-        read_config(recipe, overrides), report_to="none"
-    )  # the run has already sent its figures to its trackers
+    # The run has already sent its figures to its trackers. A model that is not trained needs no adapter.
+    config = replace(read_config(recipe, overrides), report_to="none", peft="none", lora_merge=None)
     refuse_resume(config, "evaluate")
     refuse_push(config, "evaluate")
     run = prepare(config)

@@ -44,10 +44,12 @@ from ..metrics_file import (
 )
 from ..model.embeddings import embedding_rows
 from ..model.loading import load_model_and_missing, starts_random
+from ..model.lora import Lora
 from ..model.positions import usable_length
 from ..report.first_screen import about_the_text
 from ..report.mixed_text import will_be_mixed
 from ..sources.credentials import without_credentials
+from ..training.adapters import add_adapter, saved_as
 from ..training.config import MLMConfig
 from ..training.mix_option import mixes_general
 from ..training.new_tokens import announcement, extend
@@ -63,7 +65,8 @@ class Run:
     """A prepared run, as `prepare` returns it.
 
     `config` is the given one, except that a file's name replaces `-` if the text came from standard input. `facts` is
-    the `corpus` entry of metrics.json. `head_initialised` names the weights that the model's checkpoint lacks.
+    the `corpus` entry of metrics.json. `head_initialised` names the weights that the model's checkpoint lacks. `lora`
+    is the adapter that was added to the model, if any.
     """
 
     config: MLMConfig
@@ -76,6 +79,12 @@ class Run:
     head_initialised: list[str]
     train_rows: Dataset | TextStream | MixedRows
     measured: Measured
+    lora: Lora | None = None
+
+    @property
+    def parameters(self) -> int:
+        """The number of the model's own parameters, without those of an adapter."""
+        return self.lora.parameters if self.lora is not None else int(self.model.num_parameters())
 
     def frozen(self, draw: int = 0) -> DataCollatorForMaskedLM:
         """Return the collator of evaluations, with one draw of their masks."""
@@ -93,8 +102,9 @@ class Run:
         elsewhere = self.config.tokenizer
         return (
             f"{about_the_text(self.facts, self.measured.held_out.repeated)} {mixed}"
-            f"{self.config.model}: {self.model.num_parameters() / 1e6:.1f}M parameters, from {start}; "
+            f"{self.config.model}: {self.parameters / 1e6:.1f}M parameters, from {start}; "
             f"{len(self.tokenizer):,} tokens in {'its vocabulary' if elsewhere is None else f'that of {elsewhere}'}."
+            + ("" if self.lora is None else f" {self.lora} {saved_as(self.config)}")
         )
 
 
@@ -191,6 +201,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         tokenizer = added.tokenizer
         if (said := announcement(added)) is not None:
             logger.info(said)
+        lora = add_adapter(config, model, tokenizer, missing, config.model)
         max_length = usable_length(config.max_length, model, default_length or config.default_length())
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
         cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
@@ -257,6 +268,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         head_initialised=missing,
         train_rows=train_rows,
         measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer, words),
+        lora=lora,
     )
 
 

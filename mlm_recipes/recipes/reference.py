@@ -45,6 +45,7 @@ _TUTORIAL = {
     "max_grad_norm": 0.0,
     "decay_bias_and_norm": True,
     "muon": False,
+    "peft": "none",
     "packing": False,
     "long_text": "truncate",
     "max_steps": -1,

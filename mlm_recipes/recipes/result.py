@@ -26,6 +26,7 @@ from ..metrics_file import (
 from ..report import last_screen, run_report, wording
 from ..report.model_card import licence_in
 from ..sources.model_folder import model_folder, source_of
+from ..training.adapters import merges
 from ..training.config import MLMConfig
 from ..training.launcher import asked_sharding
 from ..training.tolerated_failures import NotMade
@@ -79,10 +80,12 @@ def limit_of(
 ) -> MachineLimit | None:
     """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model.
 
+    None for an adapter that was merged, too: what was trained, and at what cost, is no longer to be seen.
+
     `steps` are those that computed the `tokens` in `seconds`, of `total` that were planned; `head_first` is the share
     of them in which only the head was trained.
     """
-    if asked_sharding(config):
+    if asked_sharding(config) or merges(config):
         return None
     schedule = config.probability_schedule()
     share = config.mlm_probability if schedule is None else schedule.mean(steps, total)
@@ -151,8 +154,17 @@ def metrics_of(
         "tokenizer": config.tokenizer,
         "random_weights": run.random_weights,
         "head_initialised": run.head_initialised,
-        "parameters": run.model.num_parameters(),
+        "parameters": run.parameters,
     }
+    if run.lora is not None:
+        start["trained_parameters"] = run.lora.trained
+        start["lora"] = {
+            "r": run.lora.r,
+            "alpha": run.lora.alpha,
+            "layers": len(run.lora.layers),
+            "head": [*run.lora.head],
+            "merged": merges(config),
+        }
     with not_made.noting("the command line"):
         start["command"] = command_line()
     with not_made.noting("the original model's licence"):  # the model's folder may have been removed

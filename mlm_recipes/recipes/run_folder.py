@@ -37,6 +37,8 @@ WRITTEN = (
     "metrics.json",
     "config.json",
     "model.safetensors",
+    "adapter_config.json",
+    "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
     "recipe.yaml",
@@ -44,6 +46,10 @@ WRITTEN = (
     "README.md",
     "checkpoint-*",
 )
+
+
+#: A run's model or adapter. What an earlier run left of the other kind would be read together with this one's.
+_MODEL = ("config.json", "model*.safetensors", "model.safetensors.index.json", "adapter_*")
 
 
 def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> None:
@@ -212,12 +218,16 @@ def staging(folder: Path, clear: bool = True) -> Path:
 def take_in(staged: Path, folder: Path, values: dict[str, Any]) -> list[Path]:
     """Move a completely written model and its other files from `staged` into the run's folder, and remove `staged`.
 
-    Until the folder gets its metrics.json, it holds an unfinished run with these `values`. Returns the files' new
-    paths. Raises: OSError, which says where the model is, if the files cannot be moved.
+    A model that an earlier run left there is removed. Until the folder gets its metrics.json, it holds an unfinished
+    run with these `values`. Returns the files' new paths.
+
+    Raises: OSError, which says where the model is, if the files cannot be moved.
     """
     try:
         begin(folder, values)
         moved = [folder / path.name for path in sorted(staged.iterdir())]
+        for path in sorted({path for name in _MODEL for path in folder.glob(name)}.difference(moved)):
+            path.unlink()
         for place in moved:
             os.replace(staged / place.name, place)
     except OSError as error:

@@ -16,8 +16,10 @@ from transformers.trainer_utils import HubStrategy
 from ..evaluation.before_after import State
 from ..metrics_file import Evaluation, LoggedStep, Loop, Metrics
 from ..model.freezing import frozen_facts
+from ..model.lora import merge_lora
 from ..report import wording
 from ..report.frozen_parts import frozen_parts
+from ..training.adapters import merges
 from ..training.best_model import check_measure
 from ..training.config import MLMConfig
 from ..training.early_stopping import best_evaluation, why_stopped
@@ -55,7 +57,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
 
     Args:
         recipe: a YAML file, a run folder, a bundled recipe's name, or an MLMConfig; by default `quickstart` for a
-            built-in model, `adapt` for any other model.
+            built-in model, `adapt` for any other model; `adapt-lora` with `peft="lora"`.
         overrides: any value of MLMConfig, such as `corpus="notes.txt"` or `num_train_epochs=3`.
 
     Writes the run folder: the model and its tokenizer, recipe.yaml, metrics.json, report.html, README.md. Without an
@@ -251,8 +253,11 @@ def _upload(config: MLMConfig, folder: Path) -> Upload | None:
 def _save(trainer: MLMTrainer, folder: Path, config: MLMConfig) -> list[Path]:
     """Save the model in the run's folder, and return its files; all processes call this.
 
-    It is first written to a temporary folder, so that a full disk leaves the existing files unchanged.
+    It is first written to a temporary folder, so that a full disk leaves the existing files unchanged. An adapter that
+    is to be merged is merged now, so that what is measured afterwards is what was saved.
     """
+    if merges(config):
+        merge_lora(trainer.model)
     main = trainer.is_world_process_zero()
     staged = run_folder.staging(folder, clear=main)
     trainer.save_model(str(staged))

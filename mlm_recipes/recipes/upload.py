@@ -17,6 +17,7 @@ from ..sources.escaping import first_line, shell
 _FILES = (
     *("README.md", "report.html", "metrics.json", "recipe.yaml"),
     *("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    *("adapter_config.json", "adapter_model.safetensors"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
 )
 

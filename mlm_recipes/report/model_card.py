@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import metadata_load
 
 from ..metrics_file import Metrics, TextScores, Train
+from .adapter import how_trained, is_alone
 from .before_after_table import LABELS, table_rows
 from .html import environment
 from .wording import FEW, count, headline, masked_shares, measured_tokens, note
@@ -41,6 +42,8 @@ def card(metrics: Metrics) -> str:
             text_licence=metrics["corpus"].get("licence"),
             measured=count(measured_tokens(metrics), "token"),
             masked_shares=masked_shares(metrics["train"]["history"]),
+            trained=how_trained(metrics["train"]),
+            adapter=is_alone(metrics["train"]),
         )
     )
     return str(ModelCard(f"---\n{card_data(metrics).to_yaml()}\n---\n\n{body}"))
@@ -55,11 +58,11 @@ def card_data(metrics: Metrics) -> ModelCardData:
     train, corpus = metrics["train"], metrics["corpus"]
     more: dict[str, Any] = {}
     if train.get("model_source") == "hub" and not train["random_weights"] and _HUB_ID.fullmatch(train["model"]):
-        more = {"base_model": train["model"], "base_model_relation": "finetune"}
+        more = {"base_model": train["model"], "base_model_relation": "adapter" if is_alone(train) else "finetune"}
     if corpus["source"].startswith("hub:") and _HUB_ID.fullmatch(corpus["source"].removeprefix("hub:")):
         more["datasets"] = [corpus["source"].removeprefix("hub:")]
     return ModelCardData(
-        library_name="transformers",
+        library_name="peft" if is_alone(train) else "transformers",
         pipeline_tag="fill-mask",
         license=_licence(train) or UNKNOWN,
         tags=["fill-mask", "masked-language-modeling", "mlm-recipes"],

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from ..metrics_file import CorpusFacts, MachineLimit, Metrics, Piece, Train, Word, Words
 from . import plots
+from .adapter import how_trained
 from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
 from .frozen_parts import frozen_parts, head_first
 from .html import environment
@@ -252,6 +253,8 @@ def _nothing(corpus: CorpusFacts) -> list[str]:
 def _run(train: Train) -> Iterator[Fact]:
     start = "random weights" if train["random_weights"] else "its trained weights"
     yield "model", f"{train['model']}, {count(train['parameters'], 'parameter')}, from {start}"
+    if (trained := how_trained(train)) is not None:
+        yield "trained", trained
     if train.get("head_initialised"):
         yield "weights missing from the checkpoint", ", ".join(train["head_initialised"])
     yield "training", f"{count(train['steps'], 'step')}, {train['epochs']:.3g} epochs, {duration(train['seconds'])}"

@@ -32,7 +32,7 @@ PATIENCE = 6.0  # seconds for the first answer
 # The field of MLMConfig that named it, for messages.
 _FIELD = {"model": "model", "tokenizer": "tokenizer", "dataset": "corpus"}
 _REPOSITORY = {"model": "model", "tokenizer": "model", "dataset": "dataset"}
-_WEIGHTS = "model*.safetensors"
+_WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
 _BESIDE_WEIGHTS = ("*.json", "*.txt", "*.model", "*.codes")
 
 
@@ -69,7 +69,7 @@ def fetch_tokenizer(name: str, revision: str | None = None, *, with_code: bool =
 
 @functools.cache  # a run needs its model several times
 def _fetch_model(name: str, kind: Kind, revision: str, with_code: bool) -> Path:
-    weights = [_WEIGHTS] if kind == "model" else []
+    weights = _WEIGHTS if kind == "model" else ()
     wanted = [*_BESIDE_WEIGHTS, *weights, *(["*.py"] if with_code else [])]
     info = ask(name, kind, revision)
     if info is None:

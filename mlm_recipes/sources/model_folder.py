@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Literal
 
 from ..metrics_file import ModelSource
+from .adapter_folder import holds_adapter
 from .hub import HubUnreachableError, NotOnHubError, fetch_model, fetch_tokenizer
 from .names import did_you_mean, looks_like_path
 
@@ -43,20 +43,27 @@ def model_folder(name: str | os.PathLike[str], revision: str | None = None, *, w
     `revision` is a branch, a tag or a commit on the hub; None is `main`. Only hub models have revisions. `with_code`
     also fetches its Python files.
 
-    Raises: ValueError for an unknown name, a folder without a config.json, a revision of a model that is not on the
+    The folder of an adapter holds an adapter_config.json instead of a config.json.
+
+    Raises: ValueError for an unknown name, a folder with neither, a revision of a model that is not on the
     hub, or a hub that cannot be reached; otherwise as `fetch_model`.
 
     >>> model_folder("mini").name
     'mini'
     """
     folder = find_folder("model", os.fspath(name), revision, with_code)
-    if not (folder / "config.json").exists() and Path(name).expanduser().is_dir():
+    if not is_model(folder) and Path(name).expanduser().is_dir():
         raise ValueError(
             f"model: {os.fspath(name)!r} is a folder without a config.json, so it holds no model. "
             "Accepted: a folder written by save_pretrained, such as the folder of a finished run. "
-            + (_newest_checkpoint_hint(folder) or _adapter_hint(folder) or _within_hint(folder))
+            + (_newest_checkpoint_hint(folder) or _within_hint(folder))
         )
     return folder
+
+
+def is_model(folder: Path) -> bool:
+    """Tell whether a folder holds a model or an adapter."""
+    return (folder / "config.json").exists() or holds_adapter(folder)
 
 
 def find_folder(what: What, name: str, revision: str | None, with_code: bool) -> Path:
@@ -106,23 +113,11 @@ def _accepted() -> str:
 
 
 def _newest_checkpoint_hint(folder: Path) -> str:
-    checkpoints = [path for path in folder.glob("checkpoint-*") if (path / "config.json").exists()]
+    checkpoints = [path for path in folder.glob("checkpoint-*") if is_model(path)]
     if not checkpoints:
         return ""
     newest = max(checkpoints, key=lambda path: path.stat().st_mtime)
     return f"The run may not have finished; its newest checkpoint is {newest}."
-
-
-def _adapter_hint(folder: Path) -> str:
-    """Return what to do with a folder in which peft saved an adapter, which is no model of its own."""
-    try:
-        base = json.loads((folder / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
-        return ""
-    return (
-        f"It holds an adapter of the model {str(base)!r}, which is no model of its own: merge the two with peft's "
-        "merge_and_unload, save the result with save_pretrained, and name that folder."
-    )
 
 
 def _within_hint(folder: Path) -> str:

@@ -18,11 +18,13 @@ from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.names import did_you_mean
 from . import precision
+from .adapters import check_adapter, layer_names
 from .compile_option import CompileOption, compile_option
 from .config_checks import check
 from .freezing_checks import as_number, check_checkpointing
 from .launcher import asked_sharding, take_over
 from .mix_option import mix_option
+from .options.adapter_options import AdapterOptions
 from .options.changed_defaults import ChangedDefaults
 from .options.corpus_options import CorpusOptions
 from .options.evaluation_options import EvaluationOptions
@@ -67,6 +69,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
     EvaluationOptions,
     FreezingOptions,
     OptimizerOptions,
+    AdapterOptions,
     SpeedOptions,
     MaskingOptions,
     ModelOptions,
@@ -94,7 +97,9 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         self.mix = mix_option(self.mix)
         if self.add_tokens is not None:
             self.add_tokens = read_words(self.add_tokens)  # so recipe.yaml holds the words, whatever becomes of a file
+        self.lora_target_modules = layer_names(self.lora_target_modules)
         check(self)
+        check_adapter(self)
         check_objects(self)
         schedule = self._probability_schedule()
         self.mlm_probability_end = [*schedule.shares[1:]] or None  # one number may have been given

@@ -20,6 +20,7 @@ from ..model.loading import missing_weights
 from ..model.loss import masked_lm_loss
 from ..model.positions import first_position
 from ..model.sparse_prediction import only_at
+from .adapters import add_adapter
 from .compiled_regions import CompiledRegions
 from .fast_paths import can_be_sparse, can_record, choose_layout, choose_residual
 from .head_warmup import HeadWarmUp, head_weights
@@ -60,6 +61,7 @@ class FastTrainer(SearchingTrainer):
     def use_model(self, model: Any) -> None:
         """Choose the collators and the fast paths for a model, and change its layers accordingly."""
         args, tokenizer = self.args, cast(Any, self.processing_class)
+        add_adapter(args, model, tokenizer)
         self._used, self._used_model, self._used_rows = used_values(args), model, self.train_dataset
         self._freeze(model)
         ours: Any = self._own_collator

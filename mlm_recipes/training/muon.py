@@ -32,7 +32,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         matrices: parameter groups for Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon), with
             two-dimensional parameters only. Their updates are scaled to the size of AdamW's, so that one learning rate
             suits both (Liu et al. 2025, https://arxiv.org/abs/2502.16982).
-        others: parameter groups for AdamW.
+        others: parameter groups for AdamW; may be empty.
         lr: the learning rate.
         momentum: Muon's Nesterov momentum.
         betas, eps, fused: AdamW's.
@@ -68,11 +68,13 @@ class MuonWithAdamW(torch.optim.Optimizer):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._dtype = dtype
-        self._adamw = torch.optim.AdamW(
-            [{"weight_decay": 0.0, **group} for group in others], lr, betas, eps, fused=fused
-        )
+        others = [{"weight_decay": 0.0, **group} for group in others]
+        # An adapter consists of matrices only, and torch refuses to make an optimizer of nothing.
+        self._adamw = torch.optim.AdamW(others, lr, betas, eps, fused=fused) if others else None
+        if self._adamw is not None:
+            others = self._adamw.param_groups
         matrices = [{"weight_decay": 0.0, **group, "momentum": momentum} for group in matrices]
-        super().__init__([*matrices, *self._adamw.param_groups], {"lr": lr})
+        super().__init__([*matrices, *others], {"lr": lr})
 
     @property
     def supports_found_inf(self) -> bool:
@@ -97,12 +99,15 @@ class MuonWithAdamW(torch.optim.Optimizer):
                     f"{name}: received a tensor for an optimizer without AdamW's fused kernel. Accepted: None. Next "
                     "step: create the optimizer with fused=True (optim: adamw_torch_fused)."
                 )
-            setattr(self._adamw, name, value)
+            if self._adamw is not None:
+                setattr(self._adamw, name, value)
         # Only exactly 1 counts, as in torch's fused kernels.
         skip = None if given["found_inf"] is None else given["found_inf"] == 1
         for group in self.param_groups:
             if "momentum" in group:
                 self._step_of_muon(group, skip, given["grad_scale"])
+        if self._adamw is None:
+            return loss
         # A checkpoint or a schedule may have replaced them since the last step.
         self._adamw.param_groups = [group for group in self.param_groups if "momentum" not in group]
         self._adamw.state = self.state

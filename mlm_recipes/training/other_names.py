@@ -11,6 +11,7 @@ import re
 COMMON = {
     "batch_size": "per_device_train_batch_size",
     "epochs": "num_train_epochs",
+    "lora_rank": "lora_r",
     "lr": "learning_rate",
     "mask_prob": "mlm_probability",
     "output": "output_dir",
@@ -115,7 +116,10 @@ TRANSFORMERS_4 = {
     "xpu_backend": "Write --ddp_backend.",
 }
 
-_HINTS = TRANSFORMERS_4 | RUN_MLM
+#: Of TRL, and of programs that merge adapters.
+ADAPTERS = {"use_peft": "Write --peft lora.", "merge": "Write --lora_merge."}
+
+_HINTS = TRANSFORMERS_4 | RUN_MLM | ADAPTERS
 
 
 def hint(name: str, on_command_line: bool = False) -> str:

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import Trainer
 
 from ..checkpoints import storage as checkpoints
 from ..checkpoints.tensor_files import PICKLED_ARGUMENTS
 from ..checkpoints.tokenizer_files import use_known_class
 from ..sources.escaping import first_line
+from .adapter_trainer import AdapterTrainer, saved_weights
 from .best_model import BestCheckpoint, logged_name, missing_measure, name_best
 from .callback_states import forget_lists
 from .epoch_end import EpochEnd
@@ -33,8 +33,8 @@ _BESIDES = 16 << 20
 _NOT_WRITTEN = (OSError, RuntimeError, SafetensorError)
 
 
-class RobustTrainer(Trainer):
-    """Trainer with atomic checkpoints, and a loop that stops in time.
+class RobustTrainer(AdapterTrainer):
+    """AdapterTrainer with atomic checkpoints, and a loop that stops in time.
 
     - A checkpoint is written to a temporary folder, and moved to its place when all processes have written their part
       (`mlm_recipes.checkpoints.storage`). A full disk ends the run and leaves the previous checkpoint undamaged.
@@ -132,7 +132,7 @@ class RobustTrainer(Trainer):
         if there:
             return checkpoints.size_of(there[-1])
         model: Any = self.model
-        tensors = [*model.parameters(), *model.buffers()]
+        tensors = [*saved_weights(model), *model.buffers()]
         if not self.args.save_only_model and self.optimizer is not None:
             for state in self.optimizer.state.values():
                 tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]

@@ -18,6 +18,7 @@ USED_AT_ONCE = (
     *("sparse_prediction", "cuda_graphs", "bf16_residual", "torch_compile", "bf16", "fp16", "streaming"),
     *("early_stopping_patience", "early_stopping_threshold", "masking_policy", "mask_ngram", "word_segmenter"),
     *("freeze", "head_warmup_steps", "mix"),
+    *("peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_train_head"),
 )
 
 

@@ -24,10 +24,11 @@ from ..masking.token_weights import weights_fingerprint
 from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.fit import require_fit
-from ..model.loading import load_model
+from ..model.loading import load_model_and_missing
 from ..model.longer_positions import require_positions
 from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import max_positions, usable_length
+from .adapters import add_adapter
 from .best_model import check_data, check_measure
 from .config import MLMConfig, UnknownNameError
 from .early_stopping import EarlyStopping
@@ -156,8 +157,10 @@ class MLMTrainer(OptimizingTrainer):
                 processing_class = load_or_train_tokenizer(model, texts_of(train_dataset), **args.vocabulary())
             require_mask_token(processing_class, "processing_class")
             set_seed(args.seed)  # for random weights, if the model has none
-            model = load_model(model, processing_class, **args.start())
+            name = str(model)
+            model, missing = load_model_and_missing(name, processing_class, **args.start())
             processing_class = extend(model, processing_class, args.add_tokens).tokenizer
+            add_adapter(args, model, processing_class, missing, name)
         else:
             require_encoder(model)
             elsewhere = None

@@ -38,11 +38,7 @@ def test_a_folder_without_a_model_is_refused_and_a_checkpoint_in_it_named(tmp_pa
         model_folder(run)
 
 
-def test_a_folder_of_peft_or_of_sentence_transformers_says_what_to_name(tmp_path, checkpoint):
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "some/bert"}')
-    with pytest.raises(ValueError, match=r"an adapter of the model 'some/bert'.*merge_and_unload"):
-        model_folder(tmp_path / "adapter")
+def test_a_folder_of_sentence_transformers_says_what_to_name(tmp_path, checkpoint):
     shutil.copytree(checkpoint, tmp_path / "sentences" / "0_Transformer")
     with pytest.raises(ValueError, match=r"name .*0_Transformer\."):
         model_folder(tmp_path / "sentences")

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from mlm_recipes import MLMConfig, MLMTrainer, cli
 from mlm_recipes.recipes.arguments import parse_arguments, read_config
 from mlm_recipes.training.config import field_names
-from mlm_recipes.training.other_names import COMMON, RUN_MLM, TRANSFORMERS_4, hint
+from mlm_recipes.training.other_names import ADAPTERS, COMMON, RUN_MLM, TRANSFORMERS_4, hint
 
 
 def words(text):
@@ -63,7 +63,7 @@ def test_the_table_holds_only_names_that_are_listed_and_that_no_value_has():
     assert not (set(RUN_MLM) | set(TRANSFORMERS_4) | set(COMMON)) & set(field_names())
 
 
-@pytest.mark.parametrize(("name", "said"), sorted((RUN_MLM | TRANSFORMERS_4).items()))
+@pytest.mark.parametrize(("name", "said"), sorted((RUN_MLM | TRANSFORMERS_4 | ADAPTERS).items()))
 def test_a_hint_names_values_that_exist(name, said):
     named = re.findall(r"--(\w+)", said)
     assert set(named) <= set(field_names()), name
