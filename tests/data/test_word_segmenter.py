@@ -38,7 +38,7 @@ def segment(text):
 @pytest.fixture(autouse=True)
 def known_words(monkeypatch):
     monkeypatch.setitem(SEGMENTERS, "known", Segmenter(segment, "numpy"))
-    monkeypatch.setitem(POLICIES, "words", Policy(token.choose, words=True))
+    monkeypatch.setitem(POLICIES, "words", Policy(token.choose, "each by itself, of a word", words=True))
 
 
 @pytest.fixture(scope="module")

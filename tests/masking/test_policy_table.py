@@ -78,13 +78,14 @@ def rows(corpus, tokenizer):
     return [{"input_ids": ids, "example_id": i, "epoch": 3} for i, ids in enumerate(tokenizer(texts)["input_ids"])]
 
 
-def values(name):
-    return {"masking_policy": name, "mask_replace_prob": 0.5, "random_replace_prob": 0.3, "seed": 4}
+def values(name, tokenizer):
+    found = {"masking_policy": name, "mask_replace_prob": 0.5, "random_replace_prob": 0.3, "seed": 4}
+    return found | ({"token_weights": np.linspace(1, 3, len(tokenizer))} if POLICIES[name].weights else {})
 
 
 @every
 def test_a_row_is_masked_the_same_joined_padded_alone_and_in_a_worker(name, rows, tokenizer):
-    collate = DataCollatorForMaskedLM(tokenizer, **values(name))
+    collate = DataCollatorForMaskedLM(tokenizer, **values(name, tokenizer))
     padded, joined = collate(rows), collate.changed(padding_free=True)(rows)
     starts = joined["cu_seq_lens_q"].tolist()
     other_order = [rows[i] for i in range(len(rows) - 1, -1, -1)]
@@ -108,7 +109,7 @@ def test_a_row_is_masked_the_same_joined_padded_alone_and_in_a_worker(name, rows
 @every
 def test_what_replaces_a_chosen_token_is_in_the_proportions_asked_for(name, rows, tokenizer):
     ids = [row | {"example_id": i, "epoch": epoch} for epoch in range(8) for i, row in enumerate(rows)]
-    batch = DataCollatorForMaskedLM(tokenizer, **values(name))(ids)
+    batch = DataCollatorForMaskedLM(tokenizer, **values(name, tokenizer))(ids)
     chosen = batch["labels"] != -100
     seen, label = batch["input_ids"][chosen], batch["labels"][chosen]
     # A run of at most a dozen pieces is decided on at once.
@@ -118,12 +119,12 @@ def test_what_replaces_a_chosen_token_is_in_the_proportions_asked_for(name, rows
     assert not torch.isin(label, torch.tensor(tokenizer.all_special_ids)).any()
     assert (
         batch["input_ids"][~chosen]
-        == DataCollatorForMaskedLM(tokenizer, **values(name) | {"mlm_probability": 1e-12})(ids)["input_ids"][~chosen]
+        == DataCollatorForMaskedLM(tokenizer, **values(name, tokenizer) | {"mlm_probability": 1e-12})(ids)["input_ids"][~chosen]
     ).all()
 
 
 @every
 def test_evaluation_masks_the_same_tokens_whatever_training_does(name, rows, tokenizer):
-    found, plain = (DataCollatorForMaskedLM(tokenizer, **values(each)).frozen(7)(rows) for each in (name, "token"))
+    found, plain = (DataCollatorForMaskedLM(tokenizer, **values(each, tokenizer)).frozen(7)(rows) for each in (name, "token"))
     assert found["labels"].tolist() == plain["labels"].tolist()
     assert found["input_ids"].tolist() == plain["input_ids"].tolist()
