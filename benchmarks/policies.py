@@ -66,8 +66,8 @@ def measure(recipe: str, values: dict[str, Any], seed: int, steps: int, pace: fl
     states: list[State] = []
     whole = State.of
 
-    def kept(*args: Any) -> State:
-        states.append(whole(*args))
+    def kept(*args: Any, **values: Any) -> State:
+        states.append(whole(*args, **values))
         return states[-1]
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(State, "of", kept):

@@ -60,13 +60,15 @@ def _print_evaluation(metrics: EvaluationMetrics, console: Console) -> None:
     rows: list[tuple[str, ...]] = []
     rows.append((f"held-out text of {metrics['corpus']['name']}", str(found["model"]), "word frequencies alone"))
     for name, label in LABELS.items():
-        rows.append((label.name, label.value(found[name]), label.value(alone[name]) if name in alone else ""))
+        if name in found:  # text without spaces has no words
+            rows.append((label.name, label.value(found[name]), label.value(alone[name]) if name in alone else ""))
     rows.append(("masked tokens", f"{found['masked_tokens']:,} in {count(found['draws'], 'draw')}", ""))
     if found["distinct_tokens"] < FEW:
         rows.append((f"only {count(found['distinct_tokens'], 'masked token')}: a hint, not a result", "", ""))
     if "general" in found:
         rows.append((metrics["corpus"]["general"], "", ""))
-        rows += [(label.name, label.value(found["general"][name]), "") for name, label in LABELS.items()]
+        general = found["general"]
+        rows += [(label.name, label.value(general[name]), "") for name, label in LABELS.items() if name in general]
     print_table(console, rows, right=range(1, 3))
     for entry in found["fill_mask"]:
         _print_prompt(console, prompt(entry) | {"first": join_top(entry["top"])}, ("first",))

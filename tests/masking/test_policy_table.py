@@ -119,12 +119,16 @@ def test_what_replaces_a_chosen_token_is_in_the_proportions_asked_for(name, rows
     assert not torch.isin(label, torch.tensor(tokenizer.all_special_ids)).any()
     assert (
         batch["input_ids"][~chosen]
-        == DataCollatorForMaskedLM(tokenizer, **values(name, tokenizer) | {"mlm_probability": 1e-12})(ids)["input_ids"][~chosen]
+        == DataCollatorForMaskedLM(tokenizer, **values(name, tokenizer) | {"mlm_probability": 1e-12})(ids)["input_ids"][
+            ~chosen
+        ]
     ).all()
 
 
 @every
 def test_evaluation_masks_the_same_tokens_whatever_training_does(name, rows, tokenizer):
-    found, plain = (DataCollatorForMaskedLM(tokenizer, **values(each, tokenizer)).frozen(7)(rows) for each in (name, "token"))
+    found, plain = (
+        DataCollatorForMaskedLM(tokenizer, **values(each, tokenizer)).frozen(7)(rows) for each in (name, "token")
+    )
     assert found["labels"].tolist() == plain["labels"].tolist()
     assert found["input_ids"].tolist() == plain["input_ids"].tolist()

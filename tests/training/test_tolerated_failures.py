@@ -145,9 +145,9 @@ def test_a_run_finishes_if_the_last_screen_fails(flags, monkeypatch, capsys):
 def test_a_model_that_cannot_be_measured_is_saved(what, flags, monkeypatch, capsys):
     measure, measured = State.of, []
 
-    def only_once(*given):
+    def only_once(*given, **more):
         measured.append(given)
-        return measure(*given) if len(measured) == 1 else fail()
+        return measure(*given, **more) if len(measured) == 1 else fail()
 
     with monkeypatch.context() as patch:
         if what == "measure":
@@ -166,11 +166,11 @@ def test_a_model_that_cannot_be_measured_is_saved(what, flags, monkeypatch, caps
 def test_an_interrupt_while_measuring_keeps_the_model_and_the_run_can_resume(flags, values, monkeypatch, capsys):
     measure, measured = State.of, []
 
-    def interrupted(*given):
+    def interrupted(*given, **more):
         measured.append(given)
         if len(measured) == 2:
             raise KeyboardInterrupt
-        return measure(*given)
+        return measure(*given, **more)
 
     monkeypatch.setattr(State, "of", interrupted)
     assert cli.main([*flags, "--save_strategy=steps", "--save_steps=2"]) == 130
@@ -205,9 +205,9 @@ def test_earlier_results_are_removed_when_a_new_model_replaces_the_old(values, m
     assert there("metrics.json", "report.html")
     measure, measured = State.of, []
 
-    def only_once(*given):
+    def only_once(*given, **more):
         measured.append(given)
-        return measure(*given) if len(measured) == 1 else fail()
+        return measure(*given, **more) if len(measured) == 1 else fail()
 
     monkeypatch.setattr(State, "of", only_once)
     with pytest.raises(NotMadeError, match="saved in run"):
