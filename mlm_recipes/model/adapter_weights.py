@@ -46,7 +46,7 @@ def load_adapter_weights(model: Any, folder: Path) -> list[str]:
 
     held = {name.removeprefix(_PREFIX): value for name, value in load_file(folder / WEIGHTS, device="cpu").items()}
     try:
-        found = set_peft_model_state_dict(model, held, NAME)
+        found: Any = set_peft_model_state_dict(model, held, NAME)
     except (RuntimeError, KeyError) as error:
         raise _does_not_fit(folder, first_line(error)) from error
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}

@@ -102,8 +102,9 @@ def add_lora(
     head = head_parts(model, None if train_head else new_weights)
     head += [name for name in head_parts(model, new_weights) if name not in head]
     parameters = model.num_parameters()
+    scale: Any = alpha  # peft's annotation says int, its code divides
     model.add_adapter(
-        LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=layers, modules_to_save=head or None),
+        LoraConfig(r=r, lora_alpha=scale, lora_dropout=dropout, target_modules=layers, modules_to_save=head or None),
         NAME,
     )
     config = model.peft_config[NAME]
