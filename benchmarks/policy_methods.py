@@ -17,10 +17,31 @@ PRETRAINING: dict[str, dict[str, Any]] = {
     "span": {"masking_policy": "span"},
     "informative": {"masking_policy": "informative"},
     "linear 30% to 15%": {"mlm_probability": 0.3, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15},
-    "steps 30%, 15%, 5%": {"mlm_probability": 0.3, "mlm_probability_schedule": "step"},
+    "steps 30%, 15%, 5%": {
+        "mlm_probability": 0.3,
+        "mlm_probability_schedule": "step",
+        "mlm_probability_end": [0.15, 0.05],
+    },
 }
 
 #: Ways to adapt, for a model that was trained. The first one is the quickstart.
 ADAPTING: dict[str, dict[str, Any]] = {
-    "quickstart": {},
+    "quickstart": {},  # Muon at 1e-3, 40% masked, everything trained
+    "token 15%": {"mlm_probability": 0.15},
+    "token 25%": {"mlm_probability": 0.25},
+    "linear 50% to 15%": {"mlm_probability": 0.5, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15},
+    "whole_word": {"masking_policy": "whole_word"},
+    "span": {"masking_policy": "span"},
+    "exact_count": {"masking_policy": "exact_count"},
+    "informative": {"masking_policy": "informative"},
+    "80/10/10": {"mask_replace_prob": 0.8, "random_replace_prob": 0.1},
+    "LoRA": {"peft": "lora", "muon": False, "learning_rate": 3e-3, "adam_epsilon": 1e-8},
+    "freeze embeddings": {"freeze": "embeddings"},
+    "freeze lower-2": {"freeze": "lower-2"},
+    "layer-wise decay 0.8": {"layerwise_lr_decay": 0.8},
+    "1-sqrt decay": {
+        "lr_scheduler_type": "warmup_stable_decay",
+        "lr_scheduler_kwargs": {"decay_type": "1-sqrt"},
+    },
+    "mix general 10%": {"mix": {"general": 0.1}},
 }
