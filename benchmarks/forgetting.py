@@ -82,7 +82,7 @@ class Pull(TrainerCallback):
 def importance(run: Run, text: Path) -> dict[str, torch.Tensor]:
     """Return the empirical Fisher information of each weight on a text, whose mean over all weights is 1."""
     rows = to_rows(load_mixed(str(text)).rows, run.tokenizer, run.max_length, **run.config.rows())
-    collator = run.collator().frozen(seed=1)
+    collator = run.frozen()
     found = {name: torch.zeros_like(weight) for name, weight in run.model.named_parameters()}
     run.model.eval()
     for batch in DataLoader(rows, batch_size=1, collate_fn=collator):
