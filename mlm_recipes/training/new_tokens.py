@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..data.added_words import AddedWords, add_words, ids_alone
 from ..model.fit import require_fit
 from ..model.token_rows import add_token_rows, token_rows
+from ..report.wording import count
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +32,16 @@ def extend(model: Any, tokenizer: Any, words: Sequence[str] | None) -> AddedWord
     return added
 
 
-def announcement(added: AddedWords) -> str | None:
-    """Return how many words were added, and how many were tokens already; None if none were given."""
+def announcement(added: AddedWords, freeze: str = "none") -> str | None:
+    """Return how many words were added, and how many were tokens already; None if none were given.
+
+    `freeze` is the config's: each part of a model that it can name has the embeddings, and the new rows with them.
+    """
     if not added.pieces and not added.known:
         return None
     said = f"{len(added.pieces):,} words are new tokens; their rows start as the mean of their pieces' rows."
+    if added.pieces and freeze != "none":
+        said += f" The embeddings' rows stay so, since freeze {freeze!r} freezes them."
     if added.known:
         some = ", ".join(added.known[:3]) + (", ..." if len(added.known) > 3 else "")
         said += f" {len(added.known):,} of add_tokens are tokens already ({some})."
@@ -72,11 +78,23 @@ class NewTokensFirst(TrainerCallback):
     ) -> None:
         """Remember the rows that stay; a checkpoint of this phase has them unchanged."""
         self._active = state.global_step < self.steps
+        if self._active:
+            self._say(state.max_steps)
         self._weights = token_rows(self.model)
         self._others = [weight for weight in self.model.parameters() if all(weight is not row for row in self._weights)]
         self._new = torch.zeros(len(self._weights[0]), dtype=torch.bool, device=self._weights[0].device)
         self._new[self.ids] = True
         self._kept = [weight.detach().clone() for weight in self._weights] if self._active else []
+
+    def _say(self, steps: int) -> None:
+        rows = f"Only the rows of {len(self.ids):,} new tokens are trained in"
+        if self.steps < steps:
+            logger.info("%s the first %s.", rows, count(self.steps, "step").removeprefix("1 "))
+        else:
+            logger.warning(
+                "train_new_tokens_first: received %d, and the run has %d steps. %s all of them. Lower it to train the "
+                "other weights too.", self.steps, steps, rows
+            )  # fmt: skip
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
