@@ -103,6 +103,16 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     return MLMConfig(**_convert(values | given))
 
 
+def trained_model(folder: str | Path) -> dict[str, Any]:
+    """Return the values that make a run's recipe begin with the model in a folder, whose tokenizer is there too.
+
+    >>> trained_model("runs/dna")["tokenizer_type"]  # no other one is trained
+    'wordpiece'
+    """
+    default = MLMConfig.__dataclass_fields__["tokenizer_type"].default
+    return {"model": str(folder), "model_revision": None, "from_scratch": False, "tokenizer_type": default}
+
+
 def default_recipe(overrides: Mapping[str, Any]) -> str:
     """Return the name of the recipe that is used if none is named.
 
