@@ -16,18 +16,24 @@ from ..report.wording import count
 
 logger = logging.getLogger(__name__)
 
+#: The attribute of a model object that names the words that it got rows for, by id. A copy has it too.
+_ADDED = "_added_by_mlm_recipes"
+
 
 def extend(model: Any, tokenizer: Any, words: Sequence[str] | None) -> AddedWords:
     """Return the tokenizer with more words, and give the model a row for each new one; the given tokenizer stays.
 
-    Words that are tokens already are left out, so doing it twice is doing it once. Raises: ValueError as `add_words`.
+    Words that are tokens already are left out, so doing it twice is doing it once; a model object keeps the rows that
+    it got for a word, also if it comes with the tokenizer of before.
+
+    Raises: ValueError as `add_words`, and for a model object whose row is another new word's.
     """
     if not words:
         return AddedWords(tokenizer, {}, [])
     added = add_words(tokenizer, words)
     if added.pieces:
         usable = _without_unknown(added, tokenizer)
-        add_token_rows(model, usable)
+        add_token_rows(model, {index: usable[index] for index in _without_row(model, added)})
         require_fit(model, added.tokenizer)
     return added
 
@@ -54,6 +60,22 @@ def _without_unknown(added: AddedWords, before: Any) -> dict[int, list[int]]:
     known = {index: [piece for piece in pieces if piece != unknown] for index, pieces in added.pieces.items()}
     every = sorted(before.get_vocab().values()) if not all(known.values()) else []
     return {index: pieces or every for index, pieces in known.items()}
+
+
+def _without_row(model: Any, added: AddedWords) -> list[int]:
+    """Return the ids of the new words that the model has no row for yet, and note that it has one from now on."""
+    words = dict(zip(added.pieces, added.tokenizer.convert_ids_to_tokens([*added.pieces]), strict=True))
+    there = vars(model).setdefault(_ADDED, {})
+    for index, word in words.items():
+        if there.get(index, word) != word:
+            raise ValueError(
+                f"add_tokens: received a model object whose row {index} is that of {there[index]!r}, with a tokenizer "
+                f"that would get {word!r} there. Accepted: the tokenizer with the words that the model has. Pass "
+                "processing_class=trainer.processing_class of the trainer that added them, or load the model again."
+            )
+    missing = [index for index in words if index not in there]
+    there.update(words)
+    return missing
 
 
 class NewTokensFirst(TrainerCallback):

@@ -165,3 +165,17 @@ def test_what_is_set_later_and_would_change_nothing_is_refused(later, tokenizer)
         setattr(run.args, name, value)
         with pytest.raises(ValueError, match=rf"^{name}: received .* in trainer\.args"):
             run.train()
+
+
+def test_an_object_keeps_its_trained_rows_with_the_tokenizer_of_before(tokenizer):
+    model = make_model("bert", tokenizer)
+    args = MLMConfig(output_dir="run", add_tokens=WORDS, max_steps=1, use_cpu=True, save_strategy="no")
+    MLMTrainer(model, args, train_dataset=TEXTS, processing_class=tokenizer).train()
+    trained = snapshot(model)
+    MLMTrainer(model, args, train_dataset=TEXTS, processing_class=tokenizer)
+    for name, weight in snapshot(model).items():
+        assert torch.equal(weight, trained[name]), name
+    with pytest.raises(ValueError, match=r"whose row \d+ is that of 'hegemonikon', .* would get 'apatheia' there"):
+        extend(model, tokenizer, ["apatheia"])
+    third = extend(model, extend(model, tokenizer, WORDS).tokenizer, ["apatheia"])
+    assert len(third.pieces) == 1
