@@ -46,6 +46,8 @@ def announcement(added: AddedWords, freeze: str = "none") -> str | None:
     if not added.pieces and not added.known:
         return None
     said = f"{len(added.pieces):,} words are new tokens; their rows start as the mean of their pieces' rows."
+    if len(added.pieces) == 1:
+        said = "1 word is a new token; its rows start as the mean of its pieces' rows."
     if added.pieces and freeze != "none":
         said += f" The embeddings' rows stay so, since freeze {freeze!r} freezes them."
     if added.known:
@@ -109,13 +111,13 @@ class NewTokensFirst(TrainerCallback):
         self._kept = [weight.detach().clone() for weight in self._weights] if self._active else []
 
     def _say(self, steps: int) -> None:
-        rows = f"Only the rows of {len(self.ids):,} new tokens are trained in"
+        rows = f"Only the rows of {count(len(self.ids), 'new token')} are trained in"
         if self.steps < steps:
             logger.info("%s the first %s.", rows, count(self.steps, "step").removeprefix("1 "))
         else:
             logger.warning(
-                "train_new_tokens_first: received %d, and the run has %d steps. %s all of them. Lower it to train the "
-                "other weights too.", self.steps, steps, rows
+                "train_new_tokens_first: received %d, and the run has %s. %s all of them. Lower it to train the other "
+                "weights too.", self.steps, count(steps, "step"), rows
             )  # fmt: skip
 
     def on_step_begin(
