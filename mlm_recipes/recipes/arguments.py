@@ -26,12 +26,13 @@ _RENAMED = {
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
 
-#: Values that describe one particular corpus, model, tokenizer, measure or schedule.
+#: Values that describe one particular corpus, model, tokenizer, measure, policy or schedule.
 _DESCRIBED_BY = {
     "corpus": ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split"),
     "tokenizer": ("tokenizer_revision",),
     "model": ("model_revision", "tokenizer", "tokenizer_revision", "trust_remote_code"),
     "metric_for_best_model": ("greater_is_better",),
+    "masking_policy": ("mask_ngram",),
     "mlm_probability_schedule": ("mlm_probability_end", "mlm_probability_boundaries"),
 }
 
@@ -85,7 +86,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     for name, its in _DESCRIBED_BY.items():
         if (
             name in given
-        ):  # the recipe's values describe its own corpus, model, measure or schedule, not the one given here
+        ):  # the recipe's values describe its own corpus, model, measure, policy or schedule, not the one given here
             given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
         return dataclasses.replace(recipe, **_convert(given))

@@ -274,7 +274,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
 
 def _evaluating(config: MLMConfig, tokenizer: Any, max_length: int) -> DataCollatorForMaskedLM:
     """Return a collator for evaluations only; they do not mask by the config's policy, which may need to know more."""
-    return DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking() | {"masking_policy": "token"})
+    return DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.evaluation_masking())
 
 
 def _cut_counts(max_length: int, parts: list[dict[str, int]] | None) -> CutCounts:
