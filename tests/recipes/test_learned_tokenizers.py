@@ -18,7 +18,8 @@ def run(tmp_path_factory):
     text = "\n".join("".join(draw.choices("ACGT", k=draw.randrange(30, 60))) for _ in range(40))
     (folder / "dna.txt").write_text(text + "\n", "utf-8")
     return train(
-        "pretrain", model="mini-random", masking_policy="ngram", mask_ngram=2, corpus=str(folder / "dna.txt"), tokenizer_type="kmer", kmer_length=3,
+        "pretrain", model="mini-random", corpus=str(folder / "dna.txt"), tokenizer_type="kmer", kmer_length=3,
+        masking_policy="ngram", mask_ngram=2,
         output_dir=str(folder / "run"), max_steps=1, per_device_train_batch_size=4, save_strategy="no", eval_draws=1,
         general_corpus="none", pseudo_perplexity_tokens=50, prompts_compared=3,
     )  # fmt: skip
