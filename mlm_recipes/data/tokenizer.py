@@ -81,7 +81,7 @@ def find_tokenizer(
         )
         raise ValueError(
             f"tokenizer_type: received {tokenizer_type!r}, and {whose}. Accepted: a type for random weights without a "
-            "--tokenizer, which learn their tokenizer from the text. Leave it out, or pass --from_scratch."
+            "--tokenizer, which learn their tokenizer from the text. Pass --tokenizer_type wordpiece or --from_scratch."
         )
     if tokenizer is not None:
         trusted = remote_code.trust_in(str(tokenizer), trust_remote_code, str(name))

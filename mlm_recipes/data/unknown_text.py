@@ -82,9 +82,11 @@ class _Vocabulary:
             parts = [[word] if self._lacks_all_of(word) else [c for c in word if not self.has(c)] for word in words]
             return [part for found in parts for part in found if _counted(part)]
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        left = [*text]
-        for index, (start, end) in zip(found["input_ids"], found["offset_mapping"], strict=True):
-            if index != self.tokenizer.unk_token_id:
+        left, tokens = [*text], self.tokenizer.convert_ids_to_tokens(found["input_ids"])
+        for token, (start, end) in zip(tokens, found["offset_mapping"], strict=True):
+            if token != self.tokenizer.unk_token:
+                if text[start : start + len(token)].lower() == token.lower():
+                    end = max(end, start + len(token))  # the offsets of an overlapping k-mer are its first letter's
                 left[start:end] = " " * (end - start)
         return [piece for piece in "".join(left).split() if _counted(piece)]
 

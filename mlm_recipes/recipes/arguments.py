@@ -26,12 +26,13 @@ _RENAMED = {
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
 
-#: Values that describe one particular corpus, model, tokenizer, measure or schedule.
+#: Values that describe one particular corpus, model, tokenizer, measure, policy or schedule.
 _DESCRIBED_BY = {
     "corpus": ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split"),
     "tokenizer": ("tokenizer_revision",),
     "model": ("model_revision", "tokenizer", "tokenizer_revision", "trust_remote_code"),
     "metric_for_best_model": ("greater_is_better",),
+    "masking_policy": ("mask_ngram",),
     "mlm_probability_schedule": ("mlm_probability_end", "mlm_probability_boundaries"),
 }
 
@@ -85,7 +86,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     for name, its in _DESCRIBED_BY.items():
         if (
             name in given
-        ):  # the recipe's values describe its own corpus, model, measure or schedule, not the one given here
+        ):  # the recipe's values describe its own corpus, model, measure, policy or schedule, not the one given here
             given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
         return dataclasses.replace(recipe, **_convert(given))
@@ -101,6 +102,16 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
             "NAME if you trust that model."
         )
     return MLMConfig(**_convert(values | given))
+
+
+def trained_model(folder: str | Path) -> dict[str, Any]:
+    """Return the values that make a run's recipe begin with the model in a folder, whose tokenizer is there too.
+
+    >>> trained_model("runs/dna")["tokenizer_type"]  # no other one is trained
+    'wordpiece'
+    """
+    default = MLMConfig.__dataclass_fields__["tokenizer_type"].default
+    return {"model": str(folder), "model_revision": None, "from_scratch": False, "tokenizer_type": default}
 
 
 def default_recipe(overrides: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from ..sources.model_folder import is_model
 from ..training.config import MLMConfig
 from ..training.trainer import MLMTrainer
 from . import run_folder
-from .arguments import read_config
+from .arguments import read_config, trained_model
 from .prepare import prepare
 from .result import RunResult, refuse_push, refuse_resume, warn_of_other_words
 
@@ -37,7 +37,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     if recipe is None and (Path(str(overrides.get("model"))) / "recipe.yaml").exists():
         recipe = overrides["model"]  # a finished run is measured with its own recipe
     if recipe is not None and not isinstance(recipe, MLMConfig) and is_model(Path(recipe)):
-        overrides = {"model": str(recipe), "model_revision": None, "from_scratch": False} | overrides
+        overrides = trained_model(recipe) | overrides
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
     # The run has already sent its figures to its trackers. A model that is not trained needs no adapter.

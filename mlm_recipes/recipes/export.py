@@ -32,7 +32,7 @@ from ..model.onnx_export import (
 from ..model.rounding_bounds import rounding_bound, summed_terms
 from ..model.sample_rows import padded
 from ..report.terminal import table
-from .arguments import read_config
+from .arguments import read_config, trained_model
 from .prepare import prepare
 from .run_folder import versions
 
@@ -213,7 +213,7 @@ def _held_out(run: Path, tokenizer: Any, prompts: str | Path | None) -> _Held:
         texts = [prompt.text for prompt in Prompts.read(prompts, tokenizer.mask_token).candidates]
         return _Held(_prompt_batches(texts, tokenizer), "given prompts", true=False)
     if (run / "recipe.yaml").is_file():
-        values = {"model": str(run), "model_revision": None, "from_scratch": False, "general_corpus": "none"}
+        values = trained_model(run) | {"general_corpus": "none"}
         values |= {"tokenizer": None, "tokenizer_revision": None, "report_to": "none", "use_cpu": True, "mix": None}
         try:
             config = read_config(run, values)

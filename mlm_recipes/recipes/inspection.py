@@ -119,6 +119,9 @@ def inspect_corpus(
     if config.mix:
         logger.info("mix is left out: only the corpus is inspected, and steps on it alone are timed.")
         config = replace(config, mix=None)
+    if config.streaming:
+        logger.info("streaming is left out: all of the text is read and tokenized before anything is shown.")
+        config = replace(config, streaming=False)
     subject = Subject.of(config)
     lengths, text = text_facts(subject)
     rows = row_facts(subject)

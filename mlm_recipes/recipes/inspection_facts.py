@@ -95,7 +95,7 @@ class Subject:
         if self.tokenizer.mask_token_id is None:
             return None
         try:
-            values = self.config.masking() | {"masking_policy": "token"}  # as evaluations mask, whatever training does
+            values = self.config.evaluation_masking()
             return DataCollatorForMaskedLM(self.tokenizer, max_length=self.max_length, **values)
         except ValueError as error:
             self.problems.append(str(error))

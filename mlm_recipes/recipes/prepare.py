@@ -199,7 +199,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
         added, original = extend(model, tokenizer, config.add_tokens), tokenizer
         tokenizer = added.tokenizer
-        if (said := announcement(added)) is not None:
+        if (said := announcement(added, config.freeze)) is not None:
             logger.info(said)
         lora = add_adapter(config, model, tokenizer, missing, config.model)
         max_length = usable_length(config.max_length, model, default_length or config.default_length())
@@ -274,7 +274,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
 
 def _evaluating(config: MLMConfig, tokenizer: Any, max_length: int) -> DataCollatorForMaskedLM:
     """Return a collator for evaluations only; they do not mask by the config's policy, which may need to know more."""
-    return DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.masking() | {"masking_policy": "token"})
+    return DataCollatorForMaskedLM(tokenizer, max_length=max_length, **config.evaluation_masking())
 
 
 def _cut_counts(max_length: int, parts: list[dict[str, int]] | None) -> CutCounts:

@@ -59,11 +59,12 @@ def _one_step(bench: Bench, batch: int = BATCH, **changes: Any) -> tuple[float, 
     """Return the loss and the gradient of one step with four examples, in micro-batches of `batch`.
 
     It is computed in float32 without dropout, so that only an error causes a difference, and with enough masks for a
-    loss.
+    loss; and not as one of the first steps, if these train only a part of what the others do.
     """
+    all_weights: dict[str, Any] = {"head_warmup_steps": 0.0, "train_new_tokens_first": None}
     trainer = bench.trainer(
         per_device_train_batch_size=batch, gradient_accumulation_steps=BATCH // batch, max_steps=1, bf16=False,
-        fp16=False, mlm_probability=max(0.15, bench.run.config.mlm_probability), **changes,
+        fp16=False, mlm_probability=max(0.15, bench.run.config.mlm_probability), **all_weights | changes,
     )  # fmt: skip
     kept, model = _KeepGradient(), cast(Any, trainer.model)
     trainer.add_callback(kept)

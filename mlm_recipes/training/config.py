@@ -163,6 +163,10 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         batches = ("padding", "pad_to_multiple_of", "loss_on", "static_masks", "seed")
         return {name: getattr(self, name) for name in tokens + batches}
 
+    def evaluation_masking(self) -> dict[str, Any]:
+        """Return the same for a collator of evaluations only, which do not mask by the config's policy."""
+        return self.masking() | {"masking_policy": "token", "mask_ngram": None}
+
     def probability_schedule(self) -> ProbabilitySchedule | None:
         """Return the share of the tokens that each step masks, or None if it does not change."""
         return None if self.mlm_probability_schedule == "constant" else self._probability_schedule()

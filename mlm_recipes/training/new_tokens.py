@@ -12,30 +12,44 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from ..data.added_words import AddedWords, add_words, ids_alone
 from ..model.fit import require_fit
 from ..model.token_rows import add_token_rows, token_rows
+from ..report.wording import count
 
 logger = logging.getLogger(__name__)
+
+#: The attribute of a model object that names the words that it got rows for, by id. A copy has it too.
+_ADDED = "_added_by_mlm_recipes"
 
 
 def extend(model: Any, tokenizer: Any, words: Sequence[str] | None) -> AddedWords:
     """Return the tokenizer with more words, and give the model a row for each new one; the given tokenizer stays.
 
-    Words that are tokens already are left out, so doing it twice is doing it once. Raises: ValueError as `add_words`.
+    Words that are tokens already are left out, so doing it twice is doing it once; a model object keeps the rows that
+    it got for a word, also if it comes with the tokenizer of before.
+
+    Raises: ValueError as `add_words`, and for a model object whose row is another new word's.
     """
     if not words:
         return AddedWords(tokenizer, {}, [])
     added = add_words(tokenizer, words)
     if added.pieces:
         usable = _without_unknown(added, tokenizer)
-        add_token_rows(model, usable)
+        add_token_rows(model, {index: usable[index] for index in _without_row(model, added)})
         require_fit(model, added.tokenizer)
     return added
 
 
-def announcement(added: AddedWords) -> str | None:
-    """Return how many words were added, and how many were tokens already; None if none were given."""
+def announcement(added: AddedWords, freeze: str = "none") -> str | None:
+    """Return how many words were added, and how many were tokens already; None if none were given.
+
+    `freeze` is the config's: each part of a model that it can name has the embeddings, and the new rows with them.
+    """
     if not added.pieces and not added.known:
         return None
     said = f"{len(added.pieces):,} words are new tokens; their rows start as the mean of their pieces' rows."
+    if len(added.pieces) == 1:
+        said = "1 word is a new token; its rows start as the mean of its pieces' rows."
+    if added.pieces and freeze != "none":
+        said += f" The embeddings' rows stay so, since freeze {freeze!r} freezes them."
     if added.known:
         some = ", ".join(added.known[:3]) + (", ..." if len(added.known) > 3 else "")
         said += f" {len(added.known):,} of add_tokens are tokens already ({some})."
@@ -48,6 +62,22 @@ def _without_unknown(added: AddedWords, before: Any) -> dict[int, list[int]]:
     known = {index: [piece for piece in pieces if piece != unknown] for index, pieces in added.pieces.items()}
     every = sorted(before.get_vocab().values()) if not all(known.values()) else []
     return {index: pieces or every for index, pieces in known.items()}
+
+
+def _without_row(model: Any, added: AddedWords) -> list[int]:
+    """Return the ids of the new words that the model has no row for yet, and note that it has one from now on."""
+    words = dict(zip(added.pieces, added.tokenizer.convert_ids_to_tokens([*added.pieces]), strict=True))
+    there = vars(model).setdefault(_ADDED, {})
+    for index, word in words.items():
+        if there.get(index, word) != word:
+            raise ValueError(
+                f"add_tokens: received a model object whose row {index} is that of {there[index]!r}, with a tokenizer "
+                f"that would get {word!r} there. Accepted: the tokenizer with the words that the model has. Pass "
+                "processing_class=trainer.processing_class of the trainer that added them, or load the model again."
+            )
+    missing = [index for index in words if index not in there]
+    there.update(words)
+    return missing
 
 
 class NewTokensFirst(TrainerCallback):
@@ -72,11 +102,23 @@ class NewTokensFirst(TrainerCallback):
     ) -> None:
         """Remember the rows that stay; a checkpoint of this phase has them unchanged."""
         self._active = state.global_step < self.steps
+        if self._active:
+            self._say(state.max_steps)
         self._weights = token_rows(self.model)
         self._others = [weight for weight in self.model.parameters() if all(weight is not row for row in self._weights)]
         self._new = torch.zeros(len(self._weights[0]), dtype=torch.bool, device=self._weights[0].device)
         self._new[self.ids] = True
         self._kept = [weight.detach().clone() for weight in self._weights] if self._active else []
+
+    def _say(self, steps: int) -> None:
+        rows = f"Only the rows of {count(len(self.ids), 'new token')} are trained in"
+        if self.steps < steps:
+            logger.info("%s the first %s.", rows, count(self.steps, "step").removeprefix("1 "))
+        else:
+            logger.warning(
+                "train_new_tokens_first: received %d, and the run has %s. %s all of them. Lower it to train the other "
+                "weights too.", self.steps, count(steps, "step"), rows
+            )  # fmt: skip
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -24,6 +24,9 @@ _PER_TRIAL = {
     *("freeze", "layerwise_lr_decay", "head_warmup_steps"),
 }
 
+#: Those of them that are lists, for which a number may be given.
+_LISTS = ("mlm_probability_end", "mlm_probability_boundaries")
+
 
 class SearchingTrainer(ResumableTrainer, ABC):
     """ResumableTrainer that calls `model_init` for each run and for each trial of a `hyperparameter_search`.
@@ -130,7 +133,7 @@ class SearchingTrainer(ResumableTrainer, ABC):
         self._config_of_search = self.args
         try:
             return super().hyperparameter_search(
-                None if hp_space is None else lambda trial: _checked(hp_space(trial)),
+                None if hp_space is None else lambda trial: self._as_they_are(_checked(hp_space(trial))),
                 compute_objective or _loss,
                 n_trials,
                 direction,
@@ -141,6 +144,20 @@ class SearchingTrainer(ResumableTrainer, ABC):
             self.hp_search_backend = None
             self.args, self._config_of_search = self._config_of_search, None
             self._train_batch_size = self.args.train_batch_size
+
+    def _as_they_are(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return a trial's values such that upstream sets them; it makes each the type of the value in `args`.
+
+        That fails for None, for a number in place of a list, and for `auto` in place of a number, so there is no value.
+        """
+        found = {
+            name: [value] if name in _LISTS and isinstance(value, int | float) else value
+            for name, value in values.items()
+        }
+        for name, value in found.items():
+            if name in own_fields() and (value is None or value == "auto" or isinstance(value, list)):
+                setattr(self.args, name, None)
+        return found
 
 
 def _model(made: Any) -> PreTrainedModel:

@@ -17,7 +17,7 @@ USED_AT_ONCE = (
     *("padding", "pad_to_multiple_of", "max_length", "packing", "long_text", "stride", "padding_free"),
     *("sparse_prediction", "cuda_graphs", "bf16_residual", "torch_compile", "bf16", "fp16", "streaming"),
     *("early_stopping_patience", "early_stopping_threshold", "masking_policy", "mask_ngram", "word_segmenter"),
-    *("freeze", "head_warmup_steps", "mix"),
+    *("freeze", "head_warmup_steps", "mix", "add_tokens", "train_new_tokens_first", "extend_positions"),
     *("peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules", "lora_train_head"),
 )
 

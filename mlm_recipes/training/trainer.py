@@ -324,7 +324,7 @@ class MLMTrainer(OptimizingTrainer):
         if not needs_weights(self.args):
             return values
         if rows is None or self._own_collator is not None:
-            return values | {"masking_policy": "token"}
+            return self.args.evaluation_masking()
         if self._weighted is None or self._weighted[0] is not rows:
 
             def sample() -> Any:

@@ -503,3 +503,10 @@ def test_help_lists_the_arguments(capsys):
     shown = capsys.readouterr().out
     for flag in ("[CORPUS]", "--recipe", "--output FILE", "--no_timing", "--mlm_probability"):
         assert flag in shown
+
+
+def test_a_stream_is_inspected_as_a_whole(small, caplog):
+    with caplog.at_level("INFO", "mlm_recipes"):
+        found = inspect_corpus(**small | {"streaming": True})  # timed too
+    assert "streaming is left out: all of the text is read" in caplog.text
+    assert found.ok

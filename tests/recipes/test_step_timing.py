@@ -79,6 +79,15 @@ def test_real_steps_are_timed_and_leave_no_files(tokenizer, rows, tmp_path, monk
     assert len(time_steps(make_bert(tokenizer), config, rows, tokenizer, 1, 3)) == 1
 
 
+@pytest.mark.parametrize("first", [{"head_warmup_steps": 9}, {"add_tokens": ["zzword"], "train_new_tokens_first": 9}])
+def test_steps_that_train_only_a_part_are_not_timed(tokenizer, rows, tmp_path, first):
+    model = make_bert(tokenizer)
+    before = model.bert.encoder.layer[0].attention.self.query.weight.detach().clone()
+    args = MLMConfig(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=2, learning_rate=1e-2, **first)
+    time_steps(model, args, rows, tokenizer, 1, 1)
+    assert not torch.equal(model.bert.encoder.layer[0].attention.self.query.weight, before)
+
+
 def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_machine, caplog):
     caplog.set_level("INFO")
     run = train("adapt", train_minutes=0.11, per_device_train_batch_size=16, **values)

@@ -71,6 +71,17 @@ def test_a_loss_divided_per_micro_batch_is_detected(bench, monkeypatch):
     assert not any(measured(verification_checks.accumulation(bench)).values())
 
 
+@pytest.mark.parametrize("first", [{"head_warmup_steps": 2}, {"add_tokens": ["zzword"], "train_new_tokens_first": 2}])
+def test_the_step_that_is_verified_trains_all_weights(values, tmp_path, first):
+    config = verification_bench.cut_down(read_config("adapt", values | first), tmp_path)
+    bench = verification_bench.Bench.of(config)
+    _, gradient = verification_checks._one_step(bench)
+    given = (gradient != 0).sum()
+    _, usual = verification_checks._one_step(bench, head_warmup_steps=0.0, train_new_tokens_first=None)
+    assert given == (usual != 0).sum() > 0.5 * len(usual)
+    assert torch.equal(gradient, usual)
+
+
 def test_a_changed_head_is_detected(bench, monkeypatch):
     assert len(measured(verification_checks.fast_paths(bench))) == 4
     assert all(measured(verification_checks.fast_paths(bench)).values())

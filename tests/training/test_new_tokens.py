@@ -12,7 +12,7 @@ from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.model.embeddings import embedding_rows
 from mlm_recipes.model.fit import require_fit
 from mlm_recipes.model.token_rows import add_token_rows, token_rows
-from mlm_recipes.training.new_tokens import extend
+from mlm_recipes.training.new_tokens import announcement, extend
 
 WORDS = ["hegemonikon", "oikeiosis"]
 TEXTS = ["the hegemonikon of the soul and oikeiosis is a hegemonikon", "to be or not to be the oikeiosis"] * 4
@@ -99,6 +99,14 @@ def test_a_resumed_run_has_the_same_words_and_phase(tokenizer):
         ({"train_new_tokens_first": 2}, "train_new_tokens_first: received 2 without add_tokens"),
         ({"train_new_tokens_first": 0, "add_tokens": ["logoi"]}, "train_new_tokens_first: received 0"),
         ({"add_tokens": ["two words"]}, "without spaces"),
+        (
+            {"train_new_tokens_first": 2, "add_tokens": ["logoi"], "freeze": "embeddings"},
+            "train_new_tokens_first: received 2 with freeze 'embeddings', which freezes these rows",
+        ),
+        (
+            {"train_new_tokens_first": 2, "add_tokens": ["logoi"], "head_warmup_steps": 3},
+            "train_new_tokens_first: received 2 with head_warmup_steps 3.0, which freezes these rows in the first",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(values, says):
@@ -127,3 +135,47 @@ def test_a_word_of_unknown_characters_starts_as_the_mean_of_all_rows(tokenizer):
     assert added.pieces == {1000: [100]}
     weight = model.get_input_embeddings().weight
     torch.testing.assert_close(weight[1000], weight[:1000].mean(dim=0))
+
+
+@pytest.mark.parametrize(
+    ("steps", "says"),
+    [
+        (2, "Only the rows of 2 new tokens are trained in the first 2 steps."),
+        (5, "received 5, and the run has 5 steps. Only the rows of 2 new tokens are trained in all of them."),
+    ],
+)
+def test_a_run_says_when_only_the_new_rows_are_trained(steps, says, tokenizer, caplog):
+    with caplog.at_level("INFO", "mlm_recipes"):
+        trainer(tokenizer, train_new_tokens_first=steps).train()
+    assert says in caplog.text
+
+
+@pytest.mark.parametrize(("freeze", "says"), [("none", False), ("body", True), ("lower-1", True)])
+def test_new_rows_that_are_frozen_are_named(freeze, says, tokenizer):
+    added = extend(make_model("bert", tokenizer), tokenizer, WORDS)
+    assert (f"rows stay so, since freeze {freeze!r} freezes them" in announcement(added, freeze)) is says
+
+
+@pytest.mark.parametrize(
+    "later", [{"train_new_tokens_first": 1}, {"add_tokens": ["zzword"]}, {"extend_positions": 4096}]
+)
+def test_what_is_set_later_and_would_change_nothing_is_refused(later, tokenizer):
+    run = trainer(tokenizer)
+    for name, value in later.items():
+        setattr(run.args, name, value)
+        with pytest.raises(ValueError, match=rf"^{name}: received .* in trainer\.args"):
+            run.train()
+
+
+def test_an_object_keeps_its_trained_rows_with_the_tokenizer_of_before(tokenizer):
+    model = make_model("bert", tokenizer)
+    args = MLMConfig(output_dir="run", add_tokens=WORDS, max_steps=1, use_cpu=True, save_strategy="no")
+    MLMTrainer(model, args, train_dataset=TEXTS, processing_class=tokenizer).train()
+    trained = snapshot(model)
+    MLMTrainer(model, args, train_dataset=TEXTS, processing_class=tokenizer)
+    for name, weight in snapshot(model).items():
+        assert torch.equal(weight, trained[name]), name
+    with pytest.raises(ValueError, match=r"whose row \d+ is that of 'hegemonikon', .* would get 'apatheia' there"):
+        extend(model, tokenizer, ["apatheia"])
+    third = extend(model, extend(model, tokenizer, WORDS).tokenizer, ["apatheia"])
+    assert len(third.pieces) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -112,6 +113,29 @@ def test_each_trial_is_a_run_of_its_own(tokenizer, stub, tmp_path):
         assert contract["values"].items() >= values.items()
         assert contract["facts"]["masking"]["mlm_probability"] == values.get("mlm_probability", 0.4)
     alone.train(resume_from_checkpoint=str(tmp_path / "out/run-2/checkpoint-2"))  # it is this run, and complete
+
+
+@pytest.mark.parametrize(
+    ("config", "trial"),
+    [
+        ({"mlm_probability_schedule": "linear", "mlm_probability_end": 0.1}, {"mlm_probability_end": 0.2}),
+        ({}, {"mlm_probability_schedule": "linear", "mlm_probability_end": 0.2}),
+        (
+            {"mlm_probability_schedule": "linear", "mlm_probability_end": 0.1},
+            {"mlm_probability_schedule": "constant", "mlm_probability_end": None},
+        ),
+        ({"head_warmup_steps": 1}, {"head_warmup_steps": "0.5"}),
+        ({"freeze": "body", "muon": True}, {"freeze": "lower-1", "layerwise_lr_decay": 0.5}),
+    ],
+)
+def test_a_trial_may_have_a_value_of_another_type(tokenizer, stub, monkeypatch, config, trial):
+    monkeypatch.setattr("test_searching_trainer.SPACE", [trial])
+    trainer = make(tokenizer, lambda: make_bert(tokenizer), **config)
+    (found,) = trainer.hyperparameter_search(lambda trial: trial.params, n_trials=1, backend="optuna")
+    alone = make(tokenizer, lambda: make_bert(tokenizer), output_dir="alone", **config | trial)
+    alone.train()
+    assert torch.equal(found.weights, weights(alone))
+    alone.check_resume(Path("out/run-0/checkpoint-2"))  # it is this run
 
 
 def test_what_was_found_can_be_set_and_trained(tokenizer, stub):
