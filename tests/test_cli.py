@@ -51,6 +51,7 @@ def test_the_command_the_module_and_no_argument_say_the_same():
     assert first == run(sys.executable, "-m", "mlm_recipes", "--help").stdout == run(MLM_RECIPES).stdout
 
 
+@pytest.mark.slow
 @installed
 def test_train_then_evaluate_fill_and_report(short_text, capsys):
     done = run(MLM_RECIPES, "train", "--corpus", short_text, *QUICK)

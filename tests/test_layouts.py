@@ -51,6 +51,7 @@ def in_two_processes(folder, *arguments):
     return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
+@pytest.mark.slow
 def test_accumulation_and_two_processes_are_the_run_of_one(data, tmp_path):
     """The short form of what follows, for the default suite."""
     begun, alone = make_model("bert", data[1]), train(*data, make_model("bert", data[1]), (8, 1))

@@ -86,6 +86,7 @@ def test_a_sequential_order_spreads_the_texts_evenly():
         assert abs(((window >= 70) & (window < 79)).sum() - 4) <= 1
 
 
+@pytest.mark.slow
 @given(
     own=st.lists(st.integers(3, 60), min_size=1, max_size=40),
     others=st.lists(

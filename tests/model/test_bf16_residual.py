@@ -176,6 +176,7 @@ def test_a_tensor_without_data_has_no_autocast():
     assert LayerNorm(4, device="meta")(torch.zeros(2, 4, device="meta")).dtype is torch.float32
 
 
+@pytest.mark.slow
 def test_it_compiles_as_one_graph():
     plain, x = trained_norms(LayerNorm(32)), torch.randn(8, 32).bfloat16()
     compiled = torch.compile(plain, backend="aot_eager", fullgraph=True)

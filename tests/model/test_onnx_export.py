@@ -24,6 +24,8 @@ from mlm_recipes.model.onnx_export import (
 )
 from mlm_recipes.sources.missing_packages import MissingPackageError
 
+pytestmark = pytest.mark.slow  # each trains or exports a model
+
 NAMES = ["input_ids", "attention_mask"]
 INSTALLED = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not INSTALLED, reason="the packages of the extra onnx are not installed")

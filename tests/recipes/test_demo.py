@@ -67,6 +67,7 @@ def test_the_answers_equal_those_of_fill(playground, run):
     assert before != after
 
 
+@pytest.mark.slow
 def test_examples_are_the_held_out_prompts_with_their_answers(playground, run):
     entries = json.loads((run / "metrics.json").read_text("utf-8"))["before"]["fill_mask"]
     assert len(playground.examples) == len(entries) >= 5

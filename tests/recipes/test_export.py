@@ -14,6 +14,8 @@ from mlm_recipes.model.onnx_export import onnx_logits
 from mlm_recipes.recipes import export as module
 from mlm_recipes.recipes.export import export
 
+pytestmark = pytest.mark.slow  # each trains or exports a model
+
 INSTALLED = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(not INSTALLED, reason="the packages of the extra onnx are not installed")
 

@@ -23,6 +23,8 @@ from mlm_recipes.recipes import upload
 from mlm_recipes.recipes.demo import Playground
 from mlm_recipes.report.run_report import write
 
+pytestmark = pytest.mark.slow  # each trains or exports a model
+
 pytest.importorskip("peft")
 
 SHORT = {

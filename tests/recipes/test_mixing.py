@@ -42,6 +42,7 @@ def ids(rows):
     return {tuple(each) for each in rows["input_ids"]}
 
 
+@pytest.mark.slow
 def test_the_run_says_what_was_mixed_in(run):
     metrics = run.metrics
     metrics_schema.check(metrics)

@@ -104,6 +104,7 @@ def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_m
     assert again.metrics["after"]["loss"] == run.metrics["after"]["loss"]
 
 
+@pytest.mark.slow
 def test_a_timed_run_equals_its_recipes_bit_for_bit(values):
     """With dropout, to show that the random numbers of timed steps have no effect."""
     run = train("adapt", train_minutes=0.001, max_steps=2, output_dir="timed", **values)

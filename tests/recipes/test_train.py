@@ -120,6 +120,7 @@ def test_the_model_loads_in_transformers_pipeline(run):
     assert [(g["token_str"], pytest.approx(g["score"], rel=bound)) for g in guesses] == ours[0]
 
 
+@pytest.mark.slow
 def test_evaluating_the_run_repeats_its_after_measures(run):
     again = evaluate(run.output_dir)
     assert measures(again.metrics["evaluation"]) == measures(
@@ -211,6 +212,7 @@ def test_adapting_and_pretraining_start_from_the_right_weights(checkpoint, short
     assert json.loads((scratch.output_dir / "config.json").read_text())["vocab_size"] == 300
 
 
+@pytest.mark.slow
 def test_the_recipe_for_a_gpu_trains_on_a_cpu_too(checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text), "max_length": 64, "general_corpus": "none"}
     metrics = train("adapt-gpu", max_steps=2, per_device_train_batch_size=4, **values).metrics
@@ -263,6 +265,7 @@ def test_the_reference_counts_whole_epochs(short_text, checkpoint):
         reference(model=str(checkpoint), corpus=str(short_text), num_train_epochs=0.5)
 
 
+@pytest.mark.slow
 def test_a_config_object_is_a_recipe(checkpoint, short_text):
     config = MLMConfig(model=str(checkpoint), corpus=str(short_text), max_steps=1, save_strategy="no", output_dir="out")
     result = train(config, max_steps=2)

@@ -82,6 +82,7 @@ def test_the_step_that_is_verified_trains_all_weights(values, tmp_path, first):
     assert torch.equal(gradient, usual)
 
 
+@pytest.mark.slow
 def test_a_changed_head_is_detected(bench, monkeypatch):
     assert len(measured(verification_checks.fast_paths(bench))) == 4
     assert all(measured(verification_checks.fast_paths(bench)).values())

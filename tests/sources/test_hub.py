@@ -221,6 +221,7 @@ def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
     assert not torch.equal(pinned, newest)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_is_fetched_without_weights_and_is_not_taken_for_a_model(hub, client, offline, files):
     commit = hub.commit("model", "someone/words", files)
     folder = client("fetch_tokenizer('someone/words')")

@@ -73,6 +73,7 @@ class TestWithPeft:
         config = read_config(None, {"peft": "lora"})
         assert (config.peft, config.muon, config.model) == ("lora", False, "mini")
 
+    @pytest.mark.slow
     def test_the_quickstart_trains_an_adapter_if_asked_to(self, short_text):
         values = {"train_minutes": 0.01, "max_steps": 3, "max_length": 32, "general_corpus": "none", "eval_draws": 1}
         values |= {"pseudo_perplexity_tokens": 50, "prompts_compared": 6, "use_cpu": True}

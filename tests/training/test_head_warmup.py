@@ -58,6 +58,7 @@ def test_the_first_steps_are_those_of_a_frozen_body(tokenizer):
     assert not torch.equal(weights(warm), weights(make_trainer(tokenizer, NUMBERED, **values)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("muon", [True, False])
 @pytest.mark.parametrize("saved", [2, 4])  # before the boundary and after it
 def test_a_resumed_run_is_the_uninterrupted_one(tokenizer, tmp_path, saved, muon):

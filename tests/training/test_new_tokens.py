@@ -73,6 +73,7 @@ def test_nothing_but_the_new_rows_moves_until_the_phase_ends(values, tokenizer):
     assert len(moved) == len(start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_resumed_run_is_the_same(step, tokenizer):
     whole = trainer(tokenizer, train_new_tokens_first=3)

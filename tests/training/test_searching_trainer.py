@@ -97,6 +97,7 @@ def test_a_run_with_model_init_is_resumed_exactly(tokenizer):
     assert torch.equal(weights(again), weights(whole))
 
 
+@pytest.mark.slow
 def test_each_trial_is_a_run_of_its_own(tokenizer, stub, tmp_path):
     trainer = make(tokenizer, lambda: make_bert(tokenizer))
     config = trainer.args

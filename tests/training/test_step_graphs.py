@@ -86,6 +86,7 @@ def test_a_run_is_the_same_with_recordings(tokenizer, recorder, changes):
     assert_close(weights(recorded), weights(plain), 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [64, 2])
 def test_a_masked_share_that_changes_brings_more_shapes_up_to_the_limit(tokenizer, recorder, monkeypatch, most):
     """The shapes of both phases are recorded, or what comes after the limit is computed as usual."""
