@@ -24,7 +24,7 @@ class CompileOption(NamedTuple):
 
 
 def compile_option(
-    given: Any, backend: str | None, mode: str | None, environment: Mapping[str, str] = os.environ
+    given: Any, backend: str | None, mode: str | None, environment: Mapping[str, str] | None = None
 ) -> CompileOption:
     """Return what was requested, given the values of `torch_compile`, `torch_compile_backend`, `torch_compile_mode`.
 
@@ -40,6 +40,7 @@ def compile_option(
     >>> compile_option("auto", None, None, {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"})
     CompileOption(asked=True, backend='inductor', mode=None)
     """
+    environment = os.environ if environment is None else environment
     asked = _WORDS.get(str(given).lower())
     if asked is None:
         raise ValueError(

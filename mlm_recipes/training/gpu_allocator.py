@@ -10,7 +10,7 @@ from collections.abc import MutableMapping
 _NAMES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
 
 
-def use_expandable_segments(environment: MutableMapping[str, str] = os.environ) -> None:
+def use_expandable_segments(environment: MutableMapping[str, str] | None = None) -> None:
     """Ask torch for expandable segments on CUDA, unless the environment asks for something else.
 
     Without them each shape of a batch may get memory of its own, whose gaps no other shape fits into
@@ -22,5 +22,6 @@ def use_expandable_segments(environment: MutableMapping[str, str] = os.environ) 
     >>> environment in ({"PYTORCH_ALLOC_CONF": "expandable_segments:True"}, {})
     True
     """
+    environment = os.environ if environment is None else environment
     if sys.platform == "linux" and not any(name in environment for name in _NAMES):
         environment[_NAMES[0]] = "expandable_segments:True"

@@ -26,7 +26,7 @@ _REFUSED = {
 }
 
 
-def asks_for(name: str, environment: Mapping[str, str] = os.environ) -> bool:
+def asks_for(name: str, environment: Mapping[str, str] | None = None) -> bool:
     """Tell whether the launcher has switched something on.
 
     >>> asks_for("ACCELERATE_USE_FSDP", {"ACCELERATE_USE_FSDP": "true"}), asks_for("ACCELERATE_USE_FSDP", {})
@@ -34,7 +34,7 @@ def asks_for(name: str, environment: Mapping[str, str] = os.environ) -> bool:
     >>> asks_for("PARALLELISM_CONFIG_TP_SIZE", {"PARALLELISM_CONFIG_TP_SIZE": "1"})
     False
     """
-    value = environment.get(name, "").strip().lower()
+    value = (os.environ if environment is None else environment).get(name, "").strip().lower()
     if name.endswith("_SIZE"):
         return value not in ("", "0", "1")
     return value in ("1", "true", "t", "yes", "y", "on")
