@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,30 +96,16 @@ def _why_off(option: str, said: list[str]) -> str:
     return f"no: {found[0]}" if found else "no"
 
 
-def padding_free(encoder: Encoder, folder: str) -> str:
-    """Join a batch's rows; the loss must be that of padded rows."""
+def _same_loss(option: str, encoder: Encoder, folder: str) -> str:
+    """Train with and without a fast path, if the model can have it; every step's loss must be the same."""
     with _said() as said:
-        joined = encoder.trainer(folder)
-    if not joined.padding_free:
-        return _why_off("padding_free", said)
-    padded = encoder.trainer(folder, padding_free=False)
-    joined.train()
-    padded.train()
-    for one, other in zip(_losses(joined), _losses(padded), strict=True):
-        assert abs(one - other) < 1e-4 * other, f"losses {one} and {other}"
-    return "yes"
-
-
-def sparse_prediction(encoder: Encoder, folder: str) -> str:
-    """Compute the head at masked positions only; the loss must be that of all positions."""
-    with _said() as said:
-        sparse = encoder.trainer(folder)
-    if not sparse.sparse_prediction:
-        return _why_off("sparse_prediction", said)
-    dense = encoder.trainer(folder, sparse_prediction=False)
-    sparse.train()
-    dense.train()
-    for one, other in zip(_losses(sparse), _losses(dense), strict=True):
+        fast = encoder.trainer(folder)
+    if not getattr(fast, option):
+        return _why_off(option, said)
+    plain = encoder.trainer(folder, **{option: False})
+    fast.train()
+    plain.train()
+    for one, other in zip(_losses(fast), _losses(plain), strict=True):
         assert abs(one - other) < 1e-4 * other, f"losses {one} and {other}"
     return "yes"
 
@@ -172,8 +159,8 @@ def lora(encoder: Encoder, folder: str) -> str:
 #: The columns of the table, and what answers each.
 CHECKS: dict[str, Callable[[Encoder, str], str]] = {
     "trains": trains,
-    "padding_free": padding_free,
-    "sparse_prediction": sparse_prediction,
+    "padding_free": partial(_same_loss, "padding_free"),
+    "sparse_prediction": partial(_same_loss, "sparse_prediction"),
     "whole_word": whole_word,
     "exact resume": resume,
     "two processes": two_processes,

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from . import __version__
 from .report.printing import say, take_any_letter
@@ -244,25 +245,16 @@ def _inspect(rest: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         _print_values("inspect")
         return 0
-    corpus = {"corpus": rest.pop(0)} if rest and (rest[0] == "-" or not rest[0].startswith("-")) else {}
     parser = argparse.ArgumentParser(prog="mlm-recipes inspect", add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
     parser.add_argument("--output")
     parser.add_argument("--no_timing", action="store_true")
-    own, rest = parser.parse_known_args(rest)
-    _quiet_libraries()
-    from .recipes.arguments import parse_arguments
+    own, values = _with_corpus(parser, rest)
     from .recipes.inspection import inspect_corpus, refuse_to_replace
 
-    values = parse_arguments(rest)
-    if corpus and "corpus" in values:
-        raise ValueError(
-            f"corpus: received {corpus['corpus']!r} and --corpus {values['corpus']!r}. Accepted: one of them. Leave "
-            "the other out."
-        )
     if own.output is not None:
         refuse_to_replace(own.output)  # checked before the work starts
-    result = inspect_corpus(own.recipe, timing=not own.no_timing, **values, **corpus)
+    result = inspect_corpus(own.recipe, timing=not own.no_timing, **values)
     print(_shown(f"\n{result}\n\nAll figures are in {result.write(own.output)}"))
     return 0 if result.ok else 1
 
@@ -271,19 +263,32 @@ def _vocab(rest: list[str]) -> int:
     if "-h" in rest or "--help" in rest:
         _print_values("vocab")
         return 0
-    corpus = {"corpus": rest.pop(0)} if rest and (rest[0] == "-" or not rest[0].startswith("-")) else {}
     parser = argparse.ArgumentParser(prog="mlm-recipes vocab", add_help=False, allow_abbrev=False)
     parser.add_argument("--recipe")
     parser.add_argument("--output")
     parser.add_argument("--add", type=int, default=500)
     parser.add_argument("--at_least", type=int, default=3)
+    own, values = _with_corpus(parser, rest)
+    from .recipes.vocabulary_proposal import propose_vocabulary
+
+    print(_shown(f"\n{propose_vocabulary(**vars(own), **values)}"))
+    return 0
+
+
+def _with_corpus(parser: argparse.ArgumentParser, rest: list[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """Return the parser's own flags, and the values of a run; the first word may be the corpus."""
+    corpus = {"corpus": rest.pop(0)} if rest and (rest[0] == "-" or not rest[0].startswith("-")) else {}
     own, rest = parser.parse_known_args(rest)
     _quiet_libraries()
     from .recipes.arguments import parse_arguments
-    from .recipes.vocabulary_proposal import propose_vocabulary
 
-    print(_shown(f"\n{propose_vocabulary(**vars(own), **{**parse_arguments(rest), **corpus})}"))
-    return 0
+    values = parse_arguments(rest)
+    if corpus and "corpus" in values:
+        raise ValueError(
+            f"corpus: received {corpus['corpus']!r} and --corpus {values['corpus']!r}. Accepted: one of them. Leave "
+            "the other out."
+        )
+    return own, values | corpus
 
 
 def _fill(options: argparse.Namespace) -> None:

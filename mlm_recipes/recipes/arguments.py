@@ -84,9 +84,8 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
     if given.get("train_minutes") is not None and "max_steps" not in given:
         given["max_steps"] = -1
     for name, its in _DESCRIBED_BY.items():
-        if (
-            name in given
-        ):  # the recipe's values describe its own corpus, model, measure, policy or schedule, not the one given here
+        # The recipe's values describe its own corpus, model, measure, policy or schedule, not the one given here.
+        if name in given:
             given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
         return dataclasses.replace(recipe, **_convert(given))

@@ -114,3 +114,8 @@ def test_what_cannot_be_is_refused(values, says, short_text):
     with pytest.raises(ValueError, match=says):
         propose_vocabulary(corpus=str(short_text), **values)
     assert not Path("runs").exists()
+
+
+def test_a_corpus_that_is_given_twice_is_refused(capsys):
+    assert cli.main(["vocab", "meditations", "--corpus", "meditations"]) == 2
+    assert "corpus: received 'meditations' and --corpus 'meditations'" in capsys.readouterr().err
