@@ -5,7 +5,8 @@ time under each policy, probability and schedule. `policies.py adapt --text a.tx
 minute under each method. `--only NAME` runs some of them.
 
 Equal time is a number of steps: before anything is trained, each method's steps are timed turn by turn with the others,
-and the time is divided by the median, so that a disturbance during a run changes no result. Every model is measured on
+and the time is divided by the median, so that a disturbance during a run changes no result. A method's cost, compared with the
+others', is the median over the texts. Every model is measured on
 the same masked tokens: uniform, 15%, frozen, and one at a time for pseudo-perplexity. A difference is paired, paragraph
 by paragraph, with the first method's; its interval is a bootstrap over paragraphs, whose sums are added over the seeds.
 A run that is in the JSON already is not repeated.
@@ -59,6 +60,26 @@ def seconds_a_step(recipe: str, methods: dict[str, dict[str, Any]], turns: int) 
             config = read_config(recipe, {**methods[name], "max_length": run.max_length})
             times[name] += time_steps(copy.deepcopy(run.model), config, run.train_rows, run.tokenizer, 1, 3, quiet=True)
     return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def steady(pace: dict[str, float]) -> dict[str, float]:
+    """Return the seconds of a step with less noise: a method's cost, compared with the others', is the same on all texts.
+
+    Example: at {"a x": 1.0, "a y": 2.0, "b x": 3.0, "b y": 6.6}, x costs 0.65 of the middle of a text's methods, y 1.35.
+    """
+    texts: dict[str, dict[str, float]] = {}
+    for key, seconds in pace.items():
+        text, method = key.split(" ", 1)
+        texts.setdefault(text, {})[method] = seconds
+    middle = {text: statistics.median(methods.values()) for text, methods in texts.items()}
+    cost = {
+        method: statistics.median(
+            methods[method] / middle[text] for text, methods in texts.items() if method in methods
+        )
+        for methods in texts.values()
+        for method in methods
+    }
+    return {f"{text} {method}": middle[text] * cost[method] for text, methods in texts.items() for method in methods}
 
 
 def measure(recipe: str, values: dict[str, Any], seed: int, steps: int, pace: float) -> dict[str, Any]:
@@ -135,7 +156,7 @@ def main() -> None:
     parser.add_argument("--text", action="append", required=True, help="a file, or a known corpus; may be repeated")
     parser.add_argument("--held-out", help="pretrain: a text that is not trained on")
     parser.add_argument("--minutes", type=float, default=None, help="of each run (pretrain: 2, adapt: 1)")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many runs of each; 0 only times their steps")
     parser.add_argument("--turns", type=int, default=3, help="how often each method's steps are timed")
     parser.add_argument("--only", action="append", help="a method; may be repeated")
     add_output_argument(parser)
@@ -156,18 +177,26 @@ def main() -> None:
             runs = {name: values_of(options.part, methods[name], text, options.held_out) for name in new}
             timed = seconds_a_step(recipe, runs, options.turns)
             pace |= {f"{named} {name}": seconds for name, seconds in timed.items()}
+            write_result(options.output, f"policies-{options.part}", {**known, "minutes": minutes, "seconds": pace})
+    even = steady(pace)
     for seed in range(options.seeds):
         for text in options.text:
             for name, method in methods.items():
                 identity = {"text": Path(text).stem, "method": name, "seed": seed}
                 if any(identity.items() <= row.items() for row in rows):
                     continue
-                seconds = pace[f"{identity['text']} {name}"]
+                seconds = even[f"{identity['text']} {name}"]
                 steps = max(1, round(minutes * 60 / seconds))
                 values = values_of(options.part, method, text, options.held_out)
                 rows.append({**identity, "values": method, **measure(recipe, values, seed, steps, seconds)})
                 print(identity, {key: rows[-1][key] for key in ("steps", "seconds", "loss")}, flush=True)
-                measured = {"minutes": minutes, "seconds": pace, "table": differences(rows, first), "rows": rows}
+                measured = {
+                    "minutes": minutes,
+                    "seconds": pace,
+                    "steady": even,
+                    "table": differences(rows, first),
+                    "rows": rows,
+                }
                 write_result(options.output, f"policies-{options.part}", measured)
     print("| text | method | loss | better by | accuracy | pseudo-perplexity | forgotten | tokens/s | steps |")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")

@@ -15,7 +15,7 @@ PRETRAINING: dict[str, dict[str, Any]] = {
     "exact_count": {"masking_policy": "exact_count"},
     "whole_word": {"masking_policy": "whole_word"},
     "span": {"masking_policy": "span"},
-    "informative": {"masking_policy": "informative"},
+    "informative": {"masking_policy": "informative", "general_corpus": "general-english"},
     "linear 30% to 15%": {"mlm_probability": 0.3, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15},
     "steps 30%, 15%, 5%": {
         "mlm_probability": 0.3,
