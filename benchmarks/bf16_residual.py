@@ -23,7 +23,7 @@ from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, load_model, load_tok
 from mlm_recipes.data.rows import pack
 from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
 from mlm_recipes.masking.collator import DataCollatorForMaskedLM
-from mlm_recipes.training.progress import TrainingProgress
+from mlm_recipes.training.callbacks.progress import TrainingProgress
 
 #: A batch of 4 rows of 64 tokens, packed: so small that all runs take about half an hour on one core.
 ROWS, LENGTH = 4, 64

@@ -83,7 +83,7 @@ def our_rows(path: str, packed: bool, processes: int | None) -> tuple[Any, Any, 
     from mlm_recipes import DataCollatorForMaskedLM, load_corpus, load_tokenizer
     from mlm_recipes.data.rows import to_rows
     from mlm_recipes.data.rows_of_epoch import RowsOfEpoch
-    from mlm_recipes.training.example_order import EpochSampler
+    from mlm_recipes.training.batches.example_order import EpochSampler
 
     tokenizer = load_tokenizer(MODEL)
     rows = to_rows(load_corpus(path)["train"], tokenizer, LENGTH, packing=packed, num_proc=processes)

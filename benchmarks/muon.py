@@ -16,8 +16,8 @@ from unittest import mock
 import torch
 from result_file import add_output_argument, write_result
 
-from mlm_recipes.training import muon
-from mlm_recipes.training.orthogonal import orthogonal
+from mlm_recipes.training.optimization import muon
+from mlm_recipes.training.optimization.orthogonal import orthogonal
 
 #: Of a layer: mini is a ModernBERT, the others are BERTs.
 LAYERS = {

@@ -35,7 +35,7 @@ from transformers import (
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
 from mlm_recipes.report.terminal import table
-from mlm_recipes.training.processes import leave_process_group
+from mlm_recipes.training.distributed.processes import leave_process_group
 
 STEPS, BATCH, PARAGRAPHS, LENGTH, RATE = 12, 16, 75, 64, 1e-3
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

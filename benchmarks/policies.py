@@ -5,11 +5,11 @@ time under each policy, probability and schedule. `policies.py adapt --text a.tx
 minute under each method. `--only NAME` runs some of them.
 
 Equal time is a number of steps: before anything is trained, each method's steps are timed turn by turn with the others,
-and the time is divided by the median, so that a disturbance during a run changes no result. A method's cost, compared with the
-others', is the median over the texts. Every model is measured on
-the same masked tokens: uniform, 15%, frozen, and one at a time for pseudo-perplexity. A difference is paired, paragraph
-by paragraph, with the first method's; its interval is a bootstrap over paragraphs, whose sums are added over the seeds.
-A run that is in the JSON already is not repeated.
+and the time is divided by the median, so that a disturbance during a run changes no result. A method's cost, compared
+with the others', is the median over the texts. Every model is measured on the same masked tokens: uniform, 15%, frozen,
+and one at a time for pseudo-perplexity. A difference is paired, paragraph by paragraph, with the first method's; its
+interval is a bootstrap over paragraphs, whose sums are added over the seeds. A run that is in the JSON already is not
+repeated.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def seconds_a_step(recipe: str, methods: dict[str, dict[str, Any]], turns: int) 
 
 
 def steady(pace: dict[str, float]) -> dict[str, float]:
-    """Return the seconds of a step with less noise: a method's cost, compared with the others', is the same on all texts.
+    """Return the seconds of a step with less noise: a method costs, compared with the others, the same on all texts.
 
-    Example: at {"a x": 1.0, "a y": 2.0, "b x": 3.0, "b y": 6.6}, x costs 0.65 of the middle of a text's methods, y 1.35.
+    Example: at {"a x": 1.0, "a y": 2.0, "b x": 3.0, "b y": 6.6}, x costs 0.65 of a text's median and y 1.35.
     """
     texts: dict[str, dict[str, float]] = {}
     for key, seconds in pace.items():
@@ -73,9 +73,7 @@ def steady(pace: dict[str, float]) -> dict[str, float]:
         texts.setdefault(text, {})[method] = seconds
     middle = {text: statistics.median(methods.values()) for text, methods in texts.items()}
     cost = {
-        method: statistics.median(
-            methods[method] / middle[text] for text, methods in texts.items() if method in methods
-        )
+        method: statistics.median(of[method] / middle[text] for text, of in texts.items() if method in of)
         for methods in texts.values()
         for method in methods
     }

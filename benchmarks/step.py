@@ -51,7 +51,7 @@ from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.sparse_prediction import only_at
 from mlm_recipes.sources.model_folder import model_folder
-from mlm_recipes.training.cpu_allocator import kept_memory
+from mlm_recipes.training.speed.cpu_allocator import kept_memory
 
 BATCH, LENGTH, VOCABULARY = 16, 512, 30522
 SIZES = ("mini", "6x384", "bert-base")

@@ -39,7 +39,7 @@ from mlm_recipes.masking.batch_layout import without_mask
 from mlm_recipes.masking.batch_plan import masked_positions
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.sparse_prediction import only_at
-from mlm_recipes.training.progress import TrainingProgress
+from mlm_recipes.training.callbacks.progress import TrainingProgress
 
 RATE = 1e-3
 

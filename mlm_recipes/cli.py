@@ -21,9 +21,9 @@ from .sources.credentials import without_credentials
 from .sources.escaping import first_line, terminal
 from .sources.missing_packages import missing_package
 from .sources.names import did_you_mean
-from .training import tolerated_failures
-from .training.gpu_allocator import use_expandable_segments
-from .training.tolerated_failures import NotMadeError
+from .training.faults import tolerated_failures
+from .training.faults.tolerated_failures import NotMadeError
+from .training.speed.gpu_allocator import use_expandable_segments
 
 EXAMPLES = """\
 examples:
@@ -102,12 +102,12 @@ def _run(given: list[str], tracebacks: bool) -> int:
             say(f"mlm-recipes: error: {_shown(told)}", error=True)
         return tolerated_failures.EXIT_CODE if isinstance(error, NotMadeError) else 2
     except KeyboardInterrupt as interrupt:
-        said = str(interrupt)  # set by mlm_recipes.training.stop_signals.Interrupted: a checkpoint was saved
+        said = str(interrupt)  # set by mlm_recipes.training.faults.stop_signals.Interrupted: a checkpoint was saved
         if os.environ.get("RANK", "0") == "0":
             say(f"mlm-recipes: {said or 'interrupted'}", error=True)
         if not said:
             return 130
-        from .training.stop_signals import EXIT_CODE
+        from .training.faults.stop_signals import EXIT_CODE
 
         return EXIT_CODE
     finally:
@@ -130,7 +130,7 @@ def _for_the_user(error: Exception) -> str | None:
         missing = missing_package(error, "this command", "Accepted: values for which no other package is needed.")
         return None if missing is None else str(missing)
     if isinstance(error, RuntimeError) and "torch" in sys.modules:
-        from .training.out_of_memory import is_out_of_memory
+        from .training.faults.out_of_memory import is_out_of_memory
 
         if is_out_of_memory(error):
             return (
@@ -435,6 +435,6 @@ def _shown(what: object) -> str:
 
 def _leave_process_group() -> None:
     if "torch" in sys.modules:
-        from .training.processes import leave_process_group
+        from .training.distributed.processes import leave_process_group
 
         leave_process_group()

@@ -45,8 +45,8 @@ from transformers import (  # noqa: E402
 
 from mlm_recipes import DataCollatorForMaskedLM, load_corpus, train_tokenizer  # noqa: E402
 from mlm_recipes.checkpoints.storage import MANIFEST, commit  # noqa: E402
-from mlm_recipes.training import precision  # noqa: E402
-from mlm_recipes.training.stop_signals import SIGNALS  # noqa: E402
+from mlm_recipes.training.faults.stop_signals import SIGNALS  # noqa: E402
+from mlm_recipes.training.speed import precision  # noqa: E402
 
 # The tests' bounds are float32's, whatever this machine is fast at; those of bf16 ask for it.
 precision.has_fast_bf16 = lambda use_cpu: False

@@ -15,8 +15,8 @@ from same_run import PROPORTIONAL_STEPS, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, train_tokenizer
 from mlm_recipes.masking.batch_layout import count_examples
-from mlm_recipes.training.gradient_exchange import GradientExchange
-from mlm_recipes.training.processes import leave_process_group
+from mlm_recipes.training.distributed.gradient_exchange import GradientExchange
+from mlm_recipes.training.distributed.processes import leave_process_group
 
 #: Of each layout: the architecture, and what differs in its config.
 LAYOUTS = {
@@ -158,7 +158,7 @@ def in_two_processes(folder: Path) -> None:
     # Injected as it is, nothing needs to be freed.
     with (
         mock.patch.object(GradientExchange, "finish", observed),
-        mock.patch("mlm_recipes.training.out_of_memory.clear_device_cache"),
+        mock.patch("mlm_recipes.training.faults.out_of_memory.clear_device_cache"),
     ):
         for steps in (1, 2):
             found[steps] = results(train(rows, tokenizer, "padding-free", bucket=0.01, **layout(steps)))

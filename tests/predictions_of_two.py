@@ -36,6 +36,6 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     (place / f"predicted-{os.environ['RANK']}.json").write_text(json.dumps(evaluate(place)), encoding="utf-8")
 
-    from mlm_recipes.training.processes import leave_process_group
+    from mlm_recipes.training.distributed.processes import leave_process_group
 
     leave_process_group()

@@ -11,7 +11,7 @@ from datasets import IterableDataset
 from same_run import flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, train_tokenizer
-from mlm_recipes.training.processes import gathered, leave_process_group
+from mlm_recipes.training.distributed.processes import gathered, leave_process_group
 
 #: Of 21 rows in steps of eight, an epoch has three steps, of eight, eight and five rows.
 ROWS, A_STEP, STEPS, TOKENS = 21, 8, 8, 60

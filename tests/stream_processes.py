@@ -13,7 +13,7 @@ from same_run import PROPORTIONAL_STEPS, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, TextStream, load_corpus, train_tokenizer
 from mlm_recipes.data.streams import HeldOut
-from mlm_recipes.training.processes import leave_process_group
+from mlm_recipes.training.distributed.processes import leave_process_group
 
 UNUSED = Path(tempfile.gettempdir()) / "unused"
 #: Of 40 paragraphs in blocks of 7 some are held out, some give several rows; the nine steps go into the third epoch.

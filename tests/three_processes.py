@@ -9,8 +9,8 @@ import torch.distributed as dist
 from same_run import assert_close, gradient_bound
 from torch.nn.parallel import DistributedDataParallel
 
-from mlm_recipes.training.gradient_exchange import GradientExchange, average_gradients
-from mlm_recipes.training.processes import leave_process_group
+from mlm_recipes.training.distributed.gradient_exchange import GradientExchange, average_gradients
+from mlm_recipes.training.distributed.processes import leave_process_group
 
 
 class Model(torch.nn.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus
-from mlm_recipes.training.processes import leave_process_group
+from mlm_recipes.training.distributed.processes import leave_process_group
 
 #: In batches of two, three batches: two processes have four, and accelerate repeats rows.
 PARAGRAPHS, BATCH = 5, 2

@@ -10,7 +10,7 @@ from conftest import make_model
 from two_processes import rows_and_tokenizer, train
 
 from mlm_recipes import mix_rows
-from mlm_recipes.training.processes import leave_process_group
+from mlm_recipes.training.distributed.processes import leave_process_group
 
 
 def mixture():

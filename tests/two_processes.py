@@ -13,7 +13,7 @@ from same_run import PROPORTIONAL_STEPS, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, tokenize, train_tokenizer
 from mlm_recipes.masking import batch_plan
-from mlm_recipes.training.processes import leave_process_group
+from mlm_recipes.training.distributed.processes import leave_process_group
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "modernbert", "mpnet")
 STEPS = 12

@@ -14,7 +14,7 @@ from .mixed_rows import MixedOrder
 
 
 class RowsOfEpoch(torch.utils.data.Dataset[Any]):
-    """Rows by the keys of `mlm_recipes.training.example_order.EpochSampler`, each with its `epoch` for the collator.
+    """Rows by the keys of `EpochSampler` (training/batches/example_order.py), each with its `epoch` for the collator.
 
     The key contains the epoch, because nothing else reaches a data set in the memory of a worker process. A key of -1
     gives None: no example. With `plain`, rows have only the columns of these names. With `limits`, each row is checked

@@ -26,7 +26,7 @@ from ..model.loading import load_model_and_missing, starts_random
 from ..model.padding_free import use_padding_free
 from ..model.positions import max_positions, usable_length
 from ..training.config import MLMConfig
-from ..training.new_tokens import extend
+from ..training.optimization.new_tokens import extend
 from .prepare import load_text
 from .vocabulary_fit import no_known_token
 

@@ -14,8 +14,8 @@ from ..data.mixed_text import load_mixed
 from ..data.rows import to_rows
 from ..evaluation.word_frequencies import token_counts
 from ..metrics_file import MixedText
+from ..training.batches.mix_option import GENERAL
 from ..training.config import MLMConfig
-from ..training.mix_option import GENERAL
 from .vocabulary_fit import known_tokens
 
 

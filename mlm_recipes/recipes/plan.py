@@ -13,8 +13,8 @@ import yaml
 from ..checkpoints.resume_contract import find_checkpoint, resume_request, saved_values
 from ..checkpoints.storage import list_checkpoints, newest_whole
 from ..training.config import MLMConfig
-from ..training.processes import from_main
-from ..training.torchrun_restarts import restarted
+from ..training.distributed.processes import from_main
+from ..training.distributed.torchrun_restarts import restarted
 from . import run_folder
 from .arguments import read_config, recipe_path
 

@@ -49,11 +49,11 @@ from ..model.positions import usable_length
 from ..report.first_screen import about_the_text
 from ..report.mixed_text import will_be_mixed
 from ..sources.credentials import without_credentials
-from ..training.adapters import add_adapter, saved_as
+from ..training.batches.mix_option import mixes_general
 from ..training.config import MLMConfig
-from ..training.mix_option import mixes_general
-from ..training.new_tokens import announcement, extend
-from ..training.processes import from_main
+from ..training.distributed.processes import from_main
+from ..training.optimization.adapters import add_adapter, saved_as
+from ..training.optimization.new_tokens import announcement, extend
 from .mixing import mixed_rows
 from .vocabulary_fit import count_unknown, known_tokens, require_known
 

@@ -15,7 +15,7 @@ from ..evaluation.token_results import TokenResults, evaluate_tokens
 from ..metrics_file import Metrics
 from ..model.sparse_prediction import unsupported
 from ..training.config import MLMConfig
-from ..training.tolerated_failures import NotMade
+from ..training.faults.tolerated_failures import NotMade
 from . import reference_loop, run_folder
 from .arguments import read_config
 from .plan import output_folder

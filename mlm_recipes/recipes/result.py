@@ -26,10 +26,10 @@ from ..metrics_file import (
 from ..report import last_screen, run_report, wording
 from ..report.model_card import licence_in
 from ..sources.model_folder import model_folder, source_of
-from ..training.adapters import merges
 from ..training.config import MLMConfig
-from ..training.launcher import asked_sharding
-from ..training.tolerated_failures import NotMade
+from ..training.distributed.launcher import asked_sharding
+from ..training.faults.tolerated_failures import NotMade
+from ..training.optimization.adapters import merges
 from . import run_folder
 from .prepare import Run
 from .run_facts import command_line, device_name, machine_limit, peak_memory

@@ -26,7 +26,7 @@ from ..metrics_file import Metrics
 from ..report import run_report
 from ..report.unexpected_error import happening_in
 from ..training.config import own_fields
-from ..training.processes import all_or_none
+from ..training.distributed.processes import all_or_none
 
 logger = logging.getLogger(__name__)
 

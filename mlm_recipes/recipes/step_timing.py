@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..training.callbacks.progress import TrainingProgress
 from ..training.config import MLMConfig
-from ..training.processes import from_main
-from ..training.progress import TrainingProgress
+from ..training.distributed.processes import from_main
 from ..training.short_run import cut_short
 from ..training.trainer import MLMTrainer
 

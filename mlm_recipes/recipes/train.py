@@ -19,15 +19,15 @@ from ..model.freezing import frozen_facts
 from ..model.lora import merge_lora
 from ..report import wording
 from ..report.frozen_parts import frozen_parts
-from ..training.adapters import merges
-from ..training.best_model import check_measure
+from ..training.batches.mixed_order import mixed_in
+from ..training.callbacks.best_model import check_measure
+from ..training.callbacks.early_stopping import best_evaluation, why_stopped
+from ..training.callbacks.trackers import Trackers, refuse_missing
 from ..training.config import MLMConfig
-from ..training.early_stopping import best_evaluation, why_stopped
-from ..training.mixed_order import mixed_in
-from ..training.optimizers import refuse_unusable
-from ..training.processes import all_or_none, from_main
-from ..training.tolerated_failures import NotMade
-from ..training.trackers import Trackers, refuse_missing
+from ..training.distributed.processes import all_or_none, from_main
+from ..training.faults.tolerated_failures import NotMade
+from ..training.optimization.adapters import merges
+from ..training.optimization.optimizers import refuse_unusable
 from ..training.trainer import MLMTrainer
 from . import run_folder
 from .plan import RunPlan, plan_run
@@ -75,7 +75,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
 
     Raises: ValueError or FileNotFoundError for errors that the caller can fix; FileExistsError if `output_dir`
     contains a file that a run would overwrite, unless `overwrite` is set; NotMadeError
-    (mlm_recipes.training.tolerated_failures) if the trained model could not be measured.
+    (mlm_recipes.training.faults.tolerated_failures) if the trained model could not be measured.
     """
     plan = plan_run(recipe, overrides)
     refuse_missing(plan.config.report_to)

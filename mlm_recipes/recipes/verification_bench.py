@@ -12,9 +12,9 @@ from datasets import Dataset
 
 from ..data.mixed_rows import MixedRows
 from ..model.rounding_bounds import rounding_bound, summed_terms
+from ..training.batches.mixed_order import all_rows
+from ..training.callbacks.progress import TrainingProgress
 from ..training.config import MLMConfig
-from ..training.mixed_order import all_rows
-from ..training.progress import TrainingProgress
 from ..training.short_run import cut_short
 from ..training.trainer import MLMTrainer
 from .prepare import Run, prepare

@@ -18,7 +18,7 @@ from ..masking.batch_layout import labelled
 from ..model.exact_float32 import exact_float32
 from ..model.positions import max_positions
 from ..model.rows_of_one_length import row_multiple
-from ..training.example_order import NO_EXAMPLE
+from ..training.batches.example_order import NO_EXAMPLE
 from .verification_bench import BATCH, Bench
 
 

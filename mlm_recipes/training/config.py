@@ -17,13 +17,14 @@ from ..masking.probability_schedule import ProbabilitySchedule, probability_sche
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.names import did_you_mean
-from . import precision
-from .adapters import check_adapter, layer_names
-from .compile_option import CompileOption, compile_option
-from .config_checks import check
-from .freezing_checks import as_number, check_checkpointing
-from .launcher import asked_sharding, take_over
-from .mix_option import mix_option
+from .batches.mix_option import mix_option
+from .checks.config_checks import check
+from .checks.freezing_checks import as_number, check_checkpointing
+from .checks.other_names import hint
+from .checks.refused_values import check_objects, refused
+from .distributed.launcher import asked_sharding, take_over
+from .distributed.torchrun_restarts import rejoin_process_group
+from .optimization.adapters import check_adapter, layer_names
 from .options.adapter_options import AdapterOptions
 from .options.changed_defaults import ChangedDefaults
 from .options.corpus_options import CorpusOptions
@@ -33,9 +34,8 @@ from .options.masking_options import MaskingOptions
 from .options.model_options import ModelOptions
 from .options.optimizer_options import OptimizerOptions
 from .options.speed_options import SpeedOptions
-from .other_names import hint
-from .refused_values import check_objects, refused
-from .torchrun_restarts import rejoin_process_group
+from .speed import precision
+from .speed.compile_option import CompileOption, compile_option
 
 # Values that describe where and how a run is started, not the run itself. recipe.yaml omits them, so that it can be run
 # anywhere.

@@ -18,9 +18,9 @@ from ..data.rows import NumberedRows, has_labels, with_example_id
 from ..data.streams import RowStream, TextStream
 from ..data.text_checks import only_text, require_text
 from ..masking.row_columns import OURS
+from .checks.config_checks import check
 from .config import MLMConfig
-from .config_checks import check
-from .processes import from_main
+from .distributed.processes import from_main
 
 logger = logging.getLogger(__name__)
 

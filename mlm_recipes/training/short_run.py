@@ -7,7 +7,7 @@ from typing import Any
 
 from ..checkpoints.value_kinds import METRIC_DRIVEN
 from .config import MLMConfig
-from .schedules import is_wsd, without_counts
+from .optimization.schedules import is_wsd, without_counts
 
 #: The values of a run that leaves nothing behind: it saves, sends and shows nothing, and resumes no other run.
 _WITHOUT_TRACE: dict[str, Any] = {

@@ -28,12 +28,19 @@ from ..model.loading import load_model_and_missing
 from ..model.longer_positions import require_positions
 from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import max_positions, usable_length
-from .adapters import add_adapter
-from .best_model import check_data, check_measure
+from .batches.informative_weights import informative_weights, needs_weights
+from .batches.mixed_order import all_rows, check_mixed, own_rows, text_of
+from .callbacks.best_model import check_data, check_measure
+from .callbacks.early_stopping import EarlyStopping
+from .callbacks.progress import TrainingProgress
+from .callbacks.trackers import refuse_missing
+from .callbacks.user_metrics import check_user_metrics
+from .checks.freezing_checks import refuse_own_optimizer
+from .checks.overridden import refuse_never_called
+from .checks.set_later import refuse_stream
 from .config import MLMConfig, UnknownNameError
-from .early_stopping import EarlyStopping
-from .freezing_checks import refuse_own_optimizer
-from .informative_weights import informative_weights, needs_weights
+from .distributed.launcher import refuse_alone
+from .distributed.processes import from_main
 from .inputs import (
     check_stream,
     collator_of_labelled,
@@ -42,18 +49,11 @@ from .inputs import (
     texts_of,
     token_rows,
 )
-from .launcher import refuse_alone
-from .mixed_order import all_rows, check_mixed, own_rows, text_of
-from .new_tokens import extend, new_tokens_first
-from .optimizers import refuse_unusable
-from .optimizing_trainer import OptimizingTrainer
-from .overridden import refuse_never_called
-from .precision import refuse_fp16_on_cpu, warn_of_slow_bf16
-from .processes import from_main
-from .progress import TrainingProgress
-from .set_later import refuse_stream
-from .trackers import refuse_missing
-from .user_metrics import check_user_metrics
+from .optimization.adapters import add_adapter
+from .optimization.new_tokens import extend, new_tokens_first
+from .optimization.optimizers import refuse_unusable
+from .speed.precision import refuse_fp16_on_cpu, warn_of_slow_bf16
+from .trainers.optimizing_trainer import OptimizingTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ class MLMTrainer(OptimizingTrainer):
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train as EvaluatingTrainer does, on the `train_dataset` and with the `args` that the trainer has now.
 
-        Raises: ValueError for what was set since and cannot be used (`mlm_recipes.training.set_later`).
+        Raises: ValueError for what was set since and cannot be used (`mlm_recipes.training.checks.set_later`).
         """
         self._use_rows_now()
         self.refuse_what_was_set_later()

@@ -28,9 +28,10 @@ from mlm_recipes.data.corpus_name import resolve
 from mlm_recipes.data.paragraphs import stream_paragraphs
 from mlm_recipes.data.streams import START, HeldOut, blocks, rows_of
 from mlm_recipes.recipes.prepare import prepare
-from mlm_recipes.training import streamed_rows, trainer
-from mlm_recipes.training.example_order import EpochSampler
-from mlm_recipes.training.streamed_rows import StreamedRows, StreamState
+from mlm_recipes.training import trainer
+from mlm_recipes.training.batches import streamed_rows
+from mlm_recipes.training.batches.example_order import EpochSampler
+from mlm_recipes.training.batches.streamed_rows import StreamedRows, StreamState
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from same_run import loss_bound
 from mlm_recipes import DataCollatorForMaskedLM, train_tokenizer
 from mlm_recipes.evaluation.token_results import TokenResults, evaluate_tokens
 from mlm_recipes.evaluation.word_likelihood import MeasuredWords, choose_words, mask_words, without_tokens
-from mlm_recipes.training.new_tokens import extend
+from mlm_recipes.training.optimization.new_tokens import extend
 
 TEXTS = ["The hegemonikon, of the soul is (good).", "Oikeiosis is a word: hegemonikon", "\u4eba to", "  to  be  "]
 

@@ -5,8 +5,8 @@ import yaml
 
 from mlm_recipes import MLMConfig
 from mlm_recipes.recipes.arguments import bundled_recipes, parse_arguments, read_config
+from mlm_recipes.training.checks.other_names import COMMON
 from mlm_recipes.training.config import PLACE, field_names
-from mlm_recipes.training.other_names import COMMON
 
 
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))

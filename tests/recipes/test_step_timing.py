@@ -114,7 +114,7 @@ def test_a_timed_run_equals_its_recipes_bit_for_bit(values):
 
 
 def test_a_warning_is_logged_once_with_several_trainers(values, monkeypatch, caplog):
-    monkeypatch.setattr("mlm_recipes.training.precision.has_fast_bf16", lambda use_cpu: False)
+    monkeypatch.setattr("mlm_recipes.training.speed.precision.has_fast_bf16", lambda use_cpu: False)
     train("adapt", train_minutes=0.001, max_steps=2, bf16=True, **values)
     assert caplog.text.count("bf16 is on") == 1
 

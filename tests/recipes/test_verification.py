@@ -13,7 +13,7 @@ from mlm_recipes.recipes import verification, verification_bench, verification_c
 from mlm_recipes.recipes.arguments import read_config
 from mlm_recipes.recipes.verification import VerifyResult
 from mlm_recipes.recipes.verification_checks import Check
-from mlm_recipes.training.example_order import EpochSampler
+from mlm_recipes.training.batches.example_order import EpochSampler
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_loss_divided_per_micro_batch_is_detected(bench, monkeypatch):
         return torch.nn.functional.cross_entropy(outputs.logits[0], labels[labels != -100])
 
     assert all(measured(verification_checks.accumulation(bench)).values())
-    monkeypatch.setattr("mlm_recipes.training.fast_trainer.masked_lm_loss", mean_of_means)
+    monkeypatch.setattr("mlm_recipes.training.trainers.fast_trainer.masked_lm_loss", mean_of_means)
     # Trainer.__init__ takes the function from kwargs before the module's default, as here.
     assert not any(measured(verification_checks.accumulation(bench)).values())
 
@@ -87,7 +87,7 @@ def test_a_changed_head_is_detected(bench, monkeypatch):
     assert len(measured(verification_checks.fast_paths(bench))) == 4
     assert all(measured(verification_checks.fast_paths(bench)).values())
     monkeypatch.setattr(
-        "mlm_recipes.training.fast_trainer.only_at", lambda model, positions: only_at(model, positions.roll(1))
+        "mlm_recipes.training.trainers.fast_trainer.only_at", lambda model, positions: only_at(model, positions.roll(1))
     )
     found = measured(verification_checks.fast_paths(bench))
     assert not any(ok for name, ok in found.items() if name.startswith("head"))
@@ -108,7 +108,7 @@ def test_attention_across_sequences_is_detected(bench, monkeypatch):
 
 def test_a_model_that_attends_to_padding_is_detected(bench, monkeypatch):
     """This is detected even if the trainer's own check of the model does not find it."""
-    monkeypatch.setattr("mlm_recipes.training.fast_paths.dependence", lambda *args: None)
+    monkeypatch.setattr("mlm_recipes.training.speed.fast_paths.dependence", lambda *args: None)
     assert all(measured(verification_checks.padding(bench)).values())
     forward = bench.run.model.forward
     bench.run.model.forward = lambda attention_mask=None, **inputs: forward(**inputs)

@@ -87,7 +87,7 @@ def test_a_schedule_of_the_masked_share_in_all_its_forms(flags, end, boundaries,
 
 def test_bf16_is_the_default_on_fast_hardware(monkeypatch):
     for fast in (True, False):
-        monkeypatch.setattr("mlm_recipes.training.precision.has_fast_bf16", lambda use_cpu, fast=fast: fast)
+        monkeypatch.setattr("mlm_recipes.training.speed.precision.has_fast_bf16", lambda use_cpu, fast=fast: fast)
         assert MLMConfig().to_recipe()["bf16"] is fast
         assert MLMConfig(bf16=not fast).bf16 is not fast
         assert MLMConfig(fp16=True).bf16 is False

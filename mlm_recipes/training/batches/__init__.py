@@ -1,0 +1,1 @@
+"""Which rows each step reads, in which order, and the share of each that is masked."""

@@ -1,0 +1,128 @@
+"""The examples and the dropout noise of each optimizer step, as a function of the seed and the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from ...masking.random_keys import dropout_seed, order_keys
+
+#: Stands for no example, if a process has one fewer than another.
+NO_EXAMPLE = -1
+
+
+STRATEGIES = ("random", "sequential", "group_by_length")
+
+
+class EpochSampler(torch.utils.data.Sampler[int]):
+    """Yield every example once per epoch, in an order that depends only on the seed and the epoch.
+
+    Args:
+        num_examples: the number of examples.
+        seed: the seed of the order.
+        strategy: `random`, `sequential`, or `group_by_length` (transformers' own grouping; needs `lengths`).
+        global_batch_size: examples per optimizer step, over all its micro-batches and processes. However they are
+            split, step k sees the same examples: 1 x 16, 2 x 8 by accumulation, or 8 in each of two processes.
+        drop_last: drop the examples at the end that do not fill a global batch.
+        multiple_of: fill the end with `NO_EXAMPLE` up to a multiple of this: the examples of a micro-batch times the
+            processes. Then every process takes the same number of batches, and no example is repeated.
+        lengths: returns the number of tokens in each example of an epoch.
+
+    Yields `epoch * num_examples + index`, for `mlm_recipes.data.rows_of_epoch.RowsOfEpoch` to look up.
+
+    >>> sampler = EpochSampler(5, seed=0, multiple_of=4)
+    >>> list(sampler)
+    [3, 0, 1, 4, 2, -1, -1, -1]
+    >>> sampler.set_epoch(1)
+    >>> list(sampler)
+    [5, 7, 6, 8, 9, -1, -1, -1]
+    """
+
+    def __init__(
+        self,
+        num_examples: int,
+        seed: int,
+        *,
+        strategy: str = "random",
+        global_batch_size: int = 1,
+        drop_last: bool = False,
+        multiple_of: int = 1,
+        lengths: Callable[[int], Sequence[int]] | None = None,
+    ) -> None:
+        assert strategy in STRATEGIES, strategy
+        assert (lengths is not None) == (strategy == "group_by_length")
+        self.num_examples = num_examples
+        self.seed = seed
+        self.strategy = strategy
+        self.global_batch_size = global_batch_size
+        self.kept = num_examples - num_examples % global_batch_size if drop_last else num_examples
+        self.filled = -(-self.kept // multiple_of) * multiple_of
+        self.lengths = lengths
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.filled
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.epoch * self.num_examples
+        yield from (first + index for index in self._order()[: self.kept])
+        yield from [NO_EXAMPLE] * (self.filled - self.kept)
+
+    def _order(self) -> list[int]:
+        if self.strategy == "sequential":
+            return list(range(self.num_examples))
+        keys = order_keys(self.seed, self.epoch, np.arange(self.num_examples))
+        if self.lengths is None:
+            return np.argsort(keys, kind="stable").tolist()
+        generator = torch.Generator().manual_seed(int(keys[0]))
+        return get_length_grouped_indices(self.lengths(self.epoch), self.global_batch_size, generator=generator)
+
+
+class StepSeeds(TrainerCallback):
+    """Set the sampler's epoch, and seed torch's generators for every step, differently in each process.
+
+    A step's dropout is then a function of (seed, step, process). Nothing between two steps, such as an evaluation, a
+    checkpoint or the start of a worker, can change it, and a resumed run does not need to restore it.
+
+    The epoch is set here because accelerate's loaders do not set it on a sampler under both a BatchSamplerShard and a
+    SkipBatchSampler, after a resume inside an epoch with several processes (seen in accelerate 1.15).
+    """
+
+    def __init__(self) -> None:
+        self.sampler: EpochSampler | None = None
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Set the sampler's epoch."""
+        if self.sampler is not None:
+            self.sampler.set_epoch(int(state.epoch or 0))
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Seed the random numbers of the step."""
+        seed_step(dropout_seed(args.seed, state.global_step, args.process_index), args.device)
+
+
+def seed_step(seed: int, device: torch.device) -> None:
+    """Seed torch's generators of the CPU and of one device, as `torch.manual_seed` does for all devices.
+
+    That takes a millisecond for the kinds of device that a machine does not have.
+
+    >>> seed_step(3, torch.device("cpu"))
+    >>> torch.initial_seed()
+    3
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)

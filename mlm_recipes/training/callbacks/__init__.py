@@ -1,0 +1,1 @@
+"""What accompanies a run: progress, trackers, early stopping, the best model, counts."""

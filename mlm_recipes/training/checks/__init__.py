@@ -1,0 +1,1 @@
+"""What is refused before a run, and how it is said."""

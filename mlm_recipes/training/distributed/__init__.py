@@ -1,0 +1,1 @@
+"""What processes that train together must know of one another."""

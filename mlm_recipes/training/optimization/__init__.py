@@ -1,0 +1,1 @@
+"""What changes the weights: optimizers, learning rates, schedules, and which parts of a model learn."""

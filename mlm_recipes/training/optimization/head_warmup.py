@@ -1,0 +1,99 @@
+"""Trains only a new head in a run's first steps, so that its random values do not spoil what the model knows."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ...report.frozen_parts import head_first
+
+logger = logging.getLogger(__name__)
+
+#: With `auto`, the share of the steps in which only a new head is trained.
+AUTO_SHARE = 0.1
+
+
+def warmup_steps(asked: float | str, head_is_new: bool, steps: int) -> int:
+    """Return in how many of a run's steps only the head is trained.
+
+    Args:
+        asked: a number, below 1 a share of the steps, or `auto`.
+        head_is_new: whether weights of the head are missing from the model's checkpoint, for `auto`.
+        steps: those of the run.
+
+    >>> warmup_steps("auto", True, 130), warmup_steps("auto", False, 130), warmup_steps(0.5, False, 9)
+    (13, 0, 5)
+    """
+    share = (AUTO_SHARE if head_is_new else 0.0) if isinstance(asked, str) else asked
+    return min(steps, math.ceil(share * steps) if share < 1 else int(share))
+
+
+def head_weights(names: Iterable[str], model: Any) -> list[str]:
+    """Return those of a model's weights that are not of its body.
+
+    >>> from transformers import BertConfig, BertForMaskedLM
+    >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    >>> model = BertForMaskedLM(BertConfig(vocab_size=50, **size))
+    >>> head_weights(["bert.embeddings.LayerNorm.bias", "cls.predictions.bias"], model)
+    ['cls.predictions.bias']
+    """
+    body = {id(weight) for weight in model.base_model.parameters()}
+    return [name for name, weight in model.named_parameters() if name in set(names) and id(weight) not in body]
+
+
+class HeadWarmUp(TrainerCallback):
+    """Freeze all but the head in a run's first steps: linear probing, then fine-tuning (Kumar et al. 2022).
+
+    In these steps nothing is computed backward through the body, the gradient's norm is the head's, and the optimizer
+    neither changes the body nor has a state for it. Whether a step is one of them depends on its number alone, so a run
+    that is resumed continues as it would have. The paper (arXiv:2202.10054) explains why: gradients of a random head
+    distort the features below it.
+
+    With several processes, DDP searches for the parameters without a gradient in each step of the run.
+
+    Args:
+        model: before DDP wraps it. A head's matrix that is the embeddings' belongs to the body.
+        asked: the config's `head_warmup_steps`.
+        head_is_new: whether weights of the head are missing from the model's checkpoint.
+
+    Raises: ValueError for a model that does not tell its head from the rest.
+    """
+
+    def __init__(self, model: Any, asked: float | str, head_is_new: bool) -> None:
+        if model.base_model is model:
+            raise ValueError(
+                f"head_warmup_steps: received {asked!r}, and {type(model).__name__} does not tell its head from the "
+                "rest. Accepted: 0 for this model. Leave it out."
+            )
+        self._asked, self._head_is_new = asked, head_is_new
+        self._body = [weight for weight in model.base_model.parameters() if weight.requires_grad]
+
+    def steps_of(self, state: TrainerState) -> int:
+        """Return the number of steps in which only the head is trained."""
+        return warmup_steps(self._asked, self._head_is_new, state.max_steps)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Say in which steps only the head is trained."""
+        steps = self.steps_of(state)
+        if state.global_step < steps:
+            logger.info(head_first(steps))
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Freeze the body in the first steps, and train it from then on."""
+        self._train_body(state.global_step >= self.steps_of(state))
+
+    def restore(self) -> None:
+        """Let the body learn again, however the run ended."""
+        self._train_body(True)
+
+    def _train_body(self, trained: bool) -> None:
+        for weight in self._body:
+            weight.requires_grad_(trained)

@@ -1,0 +1,1 @@
+"""What makes a step fast, when it can be used, and what it costs."""

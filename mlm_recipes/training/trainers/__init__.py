@@ -1,0 +1,1 @@
+"""What MLMTrainer is made of: transformers' Trainer, extended by one concern a class."""

@@ -1,0 +1,327 @@
+"""`ResumableTrainer`: orders the examples by the seed, and resumes a run exactly."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Container
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import TrainerState
+from transformers.trainer_utils import TrainOutput
+
+from ...checkpoints.resume_contract import ResumeContract, find_checkpoint, refuse_to_replace, resume_request
+from ...checkpoints.storage import newest_whole
+from ...checkpoints.tensor_files import require_tensors_only
+from ...data.all_ids import read_completely
+from ...data.id_limits import IdLimits
+from ...data.rows import NumberedRows
+from ...data.rows_of_epoch import AllBut, RowsOfEpoch
+from ...data.streams import START, TextStream, TokenRow, blocks
+from ...masking.collator import DataCollatorForMaskedLM
+from ...metrics_file import Resumed
+from ...model.renamed_weights import load_renamed
+from ..batches.example_order import NO_EXAMPLE, EpochSampler, StepSeeds
+from ..batches.loader_workers import end_workers
+from ..batches.mixed_order import all_rows, lengths_of, order_of
+from ..batches.scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
+from ..batches.streamed_rows import StreamedRows, StreamState
+from ..callbacks.best_model import check_early_stopping_callbacks, name_best
+from ..callbacks.callback_states import restore_states
+from ..callbacks.early_stopping import had_stopped
+from ..config import MLMConfig, own_fields
+from ..distributed.processes import from_main
+from ..faults.nonfinite import SkippedSteps
+from ..speed.cpu_allocator import kept_memory
+from .guarded_trainer import GuardedTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class ResumableTrainer(GuardedTrainer, ABC):
+    """GuardedTrainer whose examples in each step depend only on the seed, so that a run can be resumed exactly.
+
+    A subclass returns from `identity` what a resumed run must have in common with the interrupted one.
+    """
+
+    args: MLMConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._step_seeds = StepSeeds()
+        self._contract = ResumeContract(  # args may be replaced
+            lambda: self.args.to_recipe(),
+            self.identity,
+            lambda: {name: item.default for name, item in own_fields().items()},
+        )
+        self._stream = StreamState()
+        self._stream_start = START
+        self._train_loader: Any = None
+        self._absent: list[str] = []  # weights that were not in a checkpoint by their names
+        self._shares = ScheduledShares()
+        self.add_callback(self._step_seeds)
+        self.add_callback(self._contract)
+        self.add_callback(self._shares)
+        if isinstance(self.train_dataset, TextStream):
+            self.add_callback(self._stream)
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return what identifies this run, besides the config's values, as plain data."""
+
+    @abstractmethod
+    def limits_of(self, rows: str) -> IdLimits:
+        """Return which rows the model accepts; `rows` is the data set's name, for messages."""
+
+    @abstractmethod
+    def stream_rows(self, texts: list[str]) -> list[TokenRow]:
+        """Return the rows of some of a stream's paragraphs."""
+
+    def collate_for_training(self) -> Any:
+        """Return the collator of training batches."""
+        return self.data_collator
+
+    def plain_columns(self) -> Container[str]:
+        """Return which columns of a row are given to a collator that is not this library's.
+
+        A collator of transformers would pass every other column to the model, so it gets those that it or the model
+        knows. The caller's own may need any.
+        """
+        if not str(getattr(self.data_collator, "__module__", "")).startswith("transformers."):
+            return AllBut("cut_off", "epoch", "example_id")
+        return self.model_columns() | {"special_tokens_mask", "offset_mapping"}
+
+    def model_columns(self) -> frozenset[str]:
+        """Return the names of the columns that the model takes, with those of labels."""
+        self._set_signature_columns_if_needed()
+        names: frozenset[str] = frozenset(self._signature_columns or ())
+        # A forward that passes its arguments on does not say which; these do no harm.
+        return names if "input_ids" in names else names | {"input_ids", "attention_mask", "token_type_ids", "labels"}
+
+    @property
+    def epochs(self) -> float:
+        """The number of epochs completed; a stream counts how many times its end was reached."""
+        return self._stream.place.epoch if isinstance(self.train_dataset, TextStream) else self.state.epoch or 0.0
+
+    @property
+    def resumed(self) -> list[Resumed]:
+        """An entry for each time this run was resumed: the step it continued from, and the values that changed."""
+        return self._contract.resumed
+
+    def check_resume(self, checkpoint: Path) -> tuple[str, int]:
+        """Return a description of the permitted differences from a checkpoint's run, and the number of steps left.
+
+        Raises: ValueError if this is a different run, or one that ends before the checkpoint, or if reading the
+        checkpoint could run code (`mlm_recipes.checkpoints.tensor_files`).
+        """
+        require_tensors_only(checkpoint)
+        changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
+        step = self.resumed[-1]["step"]
+        total = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
+        if step > total:
+            raise ValueError(
+                f"resume_from_checkpoint: {str(checkpoint)!r} was saved after {step} steps, and the run has only "
+                f"{total}. Accepted: a run with at least as many steps. Choose an earlier checkpoint, or raise "
+                "max_steps or num_train_epochs."
+            )
+        return changed, total - step
+
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train, or resume a run from a checkpoint: its path, its run folder, or True for the newest one.
+
+        "auto" resumes from the newest one if there is any. The default is `args.resume_from_checkpoint`.
+
+        On a CPU, a resumed run ends with the same weights as an uninterrupted one, bit for bit.
+
+        Raises: FileNotFoundError if there is no checkpoint; ValueError if it belongs to another run
+        (`mlm_recipes.checkpoints.value_kinds` lists which values must stay the same, and which may change).
+        """
+        if self.args.train_minutes is not None:
+            raise ValueError(
+                f"train_minutes: received {self.args.train_minutes:g}. Accepted here: None, since the number of steps "
+                "is chosen before a trainer is created. Pass max_steps, or call mlm_recipes.train(train_minutes=...)."
+            )
+        if resume_from_checkpoint is None:
+            resume_from_checkpoint = self.args.resume_from_checkpoint
+        asked = resume_request(resume_from_checkpoint)
+        if asked == "auto":
+            newest = from_main(lambda: newest_whole(Path(str(self.args.output_dir))))
+            asked = False if newest is None else str(newest)
+        check_early_stopping_callbacks(self.args, self.callback_handler.callbacks)
+        self._best.beside = None
+        if asked is False:
+            if self.args.save_strategy != "no":
+                from_main(lambda: refuse_to_replace(str(self.args.output_dir)))
+            self._contract.resumed, self._skipped.steps, self._stream_start = [], [], START
+            return self._train(None, *args, **kwargs)
+        checkpoint = from_main(lambda: find_checkpoint(asked, str(self.args.output_dir)))
+        changed, left = self.check_resume(checkpoint)
+        if changed:
+            logger.warning("Resuming with changed values: %s.", changed)
+        if not isinstance(self.data_collator, DataCollatorForMaskedLM):
+            logger.warning(
+                "%s draws its masks from a generator, so the resumed run will have different masks from the "
+                "interrupted one; with DataCollatorForMaskedLM it has the same.", type(self.data_collator).__name__
+            )  # fmt: skip
+        self._skipped.steps = SkippedSteps.saved_in(checkpoint)
+        self._best.beside = checkpoint.parent
+        stopped = from_main(lambda: had_stopped(checkpoint, self.callback_handler.callbacks))
+        if left and stopped:
+            logger.warning(
+                "%s is of a run that had stopped early, so nothing is left to train. To go on, raise "
+                "early_stopping_patience (with change_on_resume).", checkpoint,
+            )  # fmt: skip
+        if not left or stopped:  # upstream would take one more step (transformers 5.23)
+            self._load_from_checkpoint(str(checkpoint))
+            self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+            self._load_callback_state()
+            name_best(self.state, Path(str(self.args.output_dir)), checkpoint.parent)
+            if self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None:
+                self._load_best_model()
+            return TrainOutput(self.state.global_step, 0.0, {})
+        if isinstance(self.train_dataset, TextStream):
+            self._stream_start = StreamState.saved_in(checkpoint)
+        return self._train(str(checkpoint), *args, **kwargs)
+
+    def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        try:
+            with kept_memory() if self.args.device.type == "cpu" else nullcontext():
+                return super().train(*args, **kwargs)
+        finally:
+            end_workers(self._train_loader)
+
+    def _load_callback_state(self) -> None:
+        ours = (ResumeContract, SkippedSteps, StreamState)  # each reads its own state
+        restore_states(self.callback_handler.callbacks, cast(Any, self.state.stateful_callbacks), ours)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_renamed(self.model if model is None else model, resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        self._load_renamed(self.model, str(self.state.best_model_checkpoint))
+
+    def _load_renamed(self, model: Any, checkpoint: str) -> None:
+        absent, self._absent = self._absent, []
+        if absent:
+            load_renamed(model, checkpoint, absent)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # A tied weight is stored once, under its other name; upstream reports it missing at every resume
+        # (https://github.com/huggingface/transformers/issues/27972).
+        tied = getattr(self.model, "all_tied_weights_keys", {})
+        self._absent = [name for name in load_result.missing_keys if name not in tied]
+        if not self._absent:
+            super()._issue_warnings_after_load(load_result._replace(missing_keys=[]))
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader[Any]:
+        """Return the training batches, in an order that is a function of the seed and the global batch size."""
+        if self.train_dataset is None:
+            return super().get_train_dataloader()  # which raises the error
+        args = self.args
+        rows: Any = self.train_dataset
+        ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
+        if isinstance(rows, TextStream):
+            return self._loader(self._streamed(rows, plain=None if ours else self.plain_columns()), None)
+        # Other collators support neither epochs nor missing examples; accelerate then repeats some at the end.
+        if not ours and isinstance(rows, NumberedRows):
+            rows = rows.rows
+        self._step_seeds.sampler = self.epoch_sampler(rows, args.world_size if ours else 1)
+        if not self._step_seeds.sampler:
+            raise ValueError(
+                f"dataloader_drop_last: received True, and {len(rows)} rows do not fill one step of "
+                f"{self.get_total_train_batch_size(args)}. Accepted: more text, a smaller "
+                "--per_device_train_batch_size, or --dataloader_drop_last false."
+            )
+        # The rest of rows that are slow to get, of which only some were checked before training.
+        order, rows = order_of(rows, args), all_rows(rows)
+        limits = None if read_completely(rows) else self.limits_of("train_dataset")
+        keyed = RowsOfEpoch(rows, None if ours else self.plain_columns(), limits, order)
+        return self._loader(keyed, self._step_seeds.sampler)
+
+    def _loader(
+        self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None
+    ) -> torch.utils.data.DataLoader[Any]:
+        """Return batches of `rows` in the sampler's order, or in theirs without one; each process gets its part."""
+        args = self.args
+        keys: torch.utils.data.Sampler[int] | None = sampler
+        self._shares.schedule = args.probability_schedule()
+        if self._shares.schedule is not None:
+            require_schedulable(args, self.data_collator, self.train_dataset)
+            places = range(len(cast(Any, rows)))  # of a stream
+            keys = ScheduledSampler(sampler or places, self.get_total_train_batch_size(args), self._shares)
+            rows = ScheduledRows(rows)
+        loader = torch.utils.data.DataLoader(
+            rows,
+            batch_size=self._train_batch_size,
+            sampler=keys,
+            collate_fn=self.collate_for_training(),
+            num_workers=args.dataloader_num_workers or 0,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+            in_order=args.dataloader_in_order,
+            worker_init_fn=self._signals.in_workers,
+        )
+        self._train_loader = self.accelerator.prepare(loader)
+        if self._shares.schedule is not None:
+            self._shares.total = self.set_initial_training_values(args, self._train_loader)[-1]
+        return self._train_loader
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log as GuardedTrainer does, and with a step's loss the share of the tokens that it masked, if it changes."""
+        if self._shares.schedule is not None and "learning_rate" in logs:
+            logs = logs | {"mlm_probability": self._shares(self.state.global_step - 1)}
+        super().log(logs, *args, **kwargs)
+
+    def _streamed(self, stream: TextStream, plain: Container[str] | None) -> StreamedRows:
+        """Return the rows of all steps by position: with n rows per step, those of step k start at k * n."""
+        args = self.args
+        assert isinstance(args, MLMConfig)
+        size, seed = args.stream_buffer, args.seed if args.data_seed is None else args.data_seed
+        shuffle = str(args.train_sampling_strategy) == "random"
+        self._stream.rows_a_step = self.get_total_train_batch_size(args)
+        self._stream.rows = StreamedRows(
+            lambda place: blocks(stream, self.stream_rows, size=size, seed=seed, shuffle=shuffle, start=place),
+            length=args.max_steps * self._stream.rows_a_step,
+            processes=args.world_size,
+            known=self._stream_start,
+            plain=plain,
+        )
+        return self._stream.rows
+
+    def epoch_sampler(self, rows: Any, processes: int) -> EpochSampler:
+        """Return the order of `rows`, extended so that each of `processes` takes the same number of batches."""
+        args, strategy = self.args, str(self.args.train_sampling_strategy)
+        return EpochSampler(
+            len(rows),
+            args.seed if args.data_seed is None else args.data_seed,
+            strategy=strategy,
+            global_batch_size=self.get_total_train_batch_size(args),
+            drop_last=args.dataloader_drop_last,
+            multiple_of=self._train_batch_size * processes if processes > 1 else 1,
+            lengths=lengths_of(rows, args) if strategy == "group_by_length" else None,
+        )
+
+    def examples_of(self, step: int, micro_batch: int) -> str:
+        """Return, for a message, which examples a micro-batch of a step, counted from 0, has in this process."""
+        args, size = self.args, self._train_batch_size
+        accumulation = args.gradient_accumulation_steps
+        if isinstance(self.train_dataset, TextStream) or self._step_seeds.sampler is None:
+            return super().examples_of(step, micro_batch)
+        sampler, rows = self._step_seeds.sampler, cast(Any, self.train_dataset)
+        batches = -(-len(sampler) // (size * args.world_size))  # per epoch, in each process
+        batch = step % -(-batches // accumulation) * accumulation + micro_batch
+        first = (batch * args.world_size + args.process_index) * size
+        keys = [key for key in list(sampler)[first : first + size] if key != NO_EXAMPLE]
+        places, order = [key % sampler.num_examples for key in keys], order_of(rows, args)
+        if order is not None:
+            places, rows = [row for _, row in order(divmod(key, len(order)) for key in keys)], all_rows(rows)
+        ids = [rows[place].get("example_id", place) if hasattr(rows[place], "get") else place for place in places]
+        shown = ", ".join(str(example) for example in ids[:16])
+        return f"example_id {shown}{', ...' if len(ids) > 16 else ''}"
