@@ -74,7 +74,7 @@ def layer_names(value: str | list[str] | None) -> str:
 def merges(config: Any) -> bool:
     """Tell whether `train` saves the merged model: as `lora_merge` says, by default unless the model is a hub's.
 
-    >>> from .config import MLMConfig
+    >>> from mlm_recipes import MLMConfig
     >>> merges(MLMConfig(model="mini", use_cpu=True))
     False
     """
