@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+
+from .line_file import read_lines
 
 
 def read_words(given: str | Sequence[str]) -> list[str]:
@@ -30,19 +31,8 @@ def read_words(given: str | Sequence[str]) -> list[str]:
 
 
 def _in_file(name: str) -> list[str]:
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"add_tokens: {name!r} is not a file (looked in {Path.cwd()}). Accepted: a text file with one word per "
-            "line. `mlm-recipes vocab CORPUS --model MODEL --add 500` writes one."
-        )
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"add_tokens: {name!r} is not UTF-8 ({error.reason} at byte {error.start}). Accepted: text in UTF-8. Save "
-            "it in that encoding."
-        ) from error
+    advice = "`mlm-recipes vocab CORPUS --model MODEL --add 500` writes one."
+    lines = read_lines(name, "add_tokens", "a text file with one word per line", advice)
     words = [f" {line}".split(" #")[0].strip() for line in lines]
     if not any(words):
         raise ValueError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from ..data.line_file import read_lines
 from ..metrics_file import Chosen, FilledPrompt, TokenProbability
 from ..model.embeddings import embedding_rows
 from .fill_mask import Prompt, answer_id, choose_prompts, likeliest, mask_probabilities
@@ -30,19 +31,8 @@ class Prompts:
 
         Raises: FileNotFoundError or ValueError.
         """
-        path = Path(path).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"prompts: {str(path)!r} is not a file (looked in {Path.cwd()}). Accepted: a text file with one "
-                'sentence per line, such as "The [MASK] of man." Check the path, or leave --prompts out.'
-            )
-        try:
-            lines = path.read_text("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"prompts: {str(path)!r} is not UTF-8 ({error.reason} at byte {error.start}). Accepted: text in UTF-8. "
-                "Save it in that encoding."
-            ) from error
+        contents = 'a text file with one sentence per line, such as "The [MASK] of man"'
+        lines = read_lines(path, "prompts", contents, "Check the path, or leave --prompts out.")
         found = []
         for number, line in enumerate(lines, start=1):
             sentence = line.strip().replace("[MASK]", mask_token)
