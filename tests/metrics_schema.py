@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import types
@@ -41,9 +42,14 @@ def schema() -> dict[str, Any]:
 
 def check(metrics: Mapping[str, Any], kind: str = "Metrics") -> None:
     """Raise jsonschema.ValidationError for metrics that, as JSON, are not what the committed schema says."""
+    _validator(kind).validate(json.loads(json.dumps(metrics, allow_nan=False)))
+
+
+@functools.cache
+def _validator(kind: str) -> jsonschema.Draft202012Validator:
     committed = json.loads(PATH.read_text("utf-8")) | {"$ref": f"#/$defs/{kind}"}
     jsonschema.Draft202012Validator.check_schema(committed)
-    jsonschema.Draft202012Validator(committed).validate(json.loads(json.dumps(metrics, allow_nan=False)))
+    return jsonschema.Draft202012Validator(committed)
 
 
 def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:

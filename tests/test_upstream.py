@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -31,6 +32,8 @@ DOCUMENTED = {
 
 # Classes that are made to be filled in: their methods are the documented way.
 TO_FILL_IN = (TrainerCallback, ExportableState, torch.autograd.Function, torch.nn.Module, torch.optim.Optimizer)
+
+GETTERS = ("getattr", "hasattr", "setattr")
 
 # Of Python's named tuples.
 PYTHONS = {"_asdict", "_replace"}
@@ -92,11 +95,18 @@ def set_by(cls: type, name: str) -> bool:
     return False
 
 
+@functools.cache
 def source(cls: type) -> str:
     try:
         return inspect.getsource(cls)
     except (OSError, TypeError):  # written in C++
         return ""
+
+
+@functools.cache
+def own_attributes(cls: type) -> set[str]:
+    """Return the names that a class's own source reads or sets of `self`."""
+    return set(re.findall(r"self\.(\w+)", source(cls)))
 
 
 def parameters(thing: object) -> list[inspect.Parameter]:
@@ -158,13 +168,31 @@ TREES = {
 }
 
 
+def is_set_of_self(node: ast.AST) -> bool:
+    """Tell whether an expression is `self.name` on the left of an assignment."""
+    return (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    )
+
+
+def is_operator(node: ast.Attribute) -> bool:
+    """Tell whether an expression is `torch.ops.library.name`."""
+    of = node.value
+    return (
+        isinstance(of, ast.Attribute) and isinstance(of.value, ast.Attribute) and ast.unparse(of.value) == "torch.ops"
+    )
+
+
 def names_of_ours() -> set[str]:
     """Return what the package itself defines, or gives to its own objects."""
     found: set[str] = set()
     for node in (node for tree in TREES.values() for node in ast.walk(tree)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+        elif is_set_of_self(node):
             found.add(node.attr)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             found.add(node.id)
@@ -183,10 +211,9 @@ def undocumented_names(tree: ast.Module, ours: set[str]) -> set[str]:
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
-            operator = re.fullmatch(r"torch\.ops\.\w+\.\w+", ast.unparse(node))
-            if operator or (is_private(node.attr) and node.attr not in ours):
+            if is_operator(node) or (is_private(node.attr) and node.attr not in ours):
                 found.add(node.attr)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in GETTERS:
             name = node.args[1]
             if isinstance(name, ast.Constant) and is_private(name.value) and name.value not in ours:
                 found.add(name.value)
@@ -261,16 +288,12 @@ def test_what_is_replaced_is_in_the_table_and_takes_what_upstream_passes(ours, t
 
 @pytest.mark.parametrize("cls", sorted({ours for ours, _, _ in REPLACED}, key=lambda cls: cls.__name__))
 def test_no_attribute_of_ours_has_a_name_that_upstream_has_taken(cls):
-    own = {
-        node.attr
-        for node in ast.walk(ast.parse(inspect.getsource(cls)))
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
-    }
+    own = {node.attr for node in ast.walk(ast.parse(inspect.getsource(cls))) if is_set_of_self(node)}
     bases = [base for base in cls.__mro__ if base.__module__.partition(".")[0] in UPSTREAM]
     module = cls.__module__.removeprefix("mlm_recipes.").replace(".", "/")
     meant = {row.name for row in ROWS if module in row.modules}
     for name in sorted(set(filter(is_private, own)) - meant):
-        taken = [base for base in bases if name in vars(base) or re.search(rf"self\.{name}\b", source(base))]
+        taken = [base for base in bases if name in vars(base) or name in own_attributes(base)]
         assert not taken, f"{taken[0].__module__}.{taken[0].__name__} has a {name} too, which {cls.__name__} overwrites"
 
 

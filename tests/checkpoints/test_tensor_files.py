@@ -64,7 +64,7 @@ def begun(checkpoint, short_text, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("make", [by_torch, by_pickle])
+@pytest.mark.parametrize("make", [by_torch, pytest.param(by_pickle, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", FILES)
 def test_a_malicious_pickle_is_not_run(name, make, begun, capsys, tmp_path):
     shutil.copytree(begun, "run")

@@ -131,6 +131,7 @@ TEXTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(TEXTS)
 def test_the_first_of_each_group_represents_it(texts):
     groups = near_duplicate_groups(texts)

@@ -246,6 +246,7 @@ def test_each_paragraph_is_read_once_per_epoch(data):
     assert fingerprint <= 1000
 
 
+@pytest.mark.slow
 def test_accumulation_changes_nothing(data):
     whole = train(*data)
     assert_same_run(train(*data, (4, 3))[:2], whole[:2], make_bert(data[1]), STEPS)
@@ -270,6 +271,7 @@ def test_a_stream_resumed_at_any_step_ends_with_the_same_bits(data, tmp_path):
         assert torch.equal(weights, whole[1]), step
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_tokenize_earlier_blocks(data, tmp_path, monkeypatch):
     """The rows would be the same if the run started over, so the tests above cannot detect that."""
     train(*data, folder=tmp_path)

@@ -101,6 +101,7 @@ def test_the_history_contains_the_steps(run):
     )
 
 
+@pytest.mark.slow
 def test_a_single_model_has_the_same_measures(run):
     found = evaluate(run.output_dir).metrics["evaluation"]
     after = run.metrics["after"]

@@ -308,7 +308,7 @@ def trained(model, tokenizer, rows, **changes):
     return trainer, flat_weights(model)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+@pytest.mark.parametrize("architecture", ["bert", pytest.param("roberta", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("changes", [{}, {CHECKPOINTING: True, "gradient_accumulation_steps": 2}])
 def test_a_run_is_the_same_with_and_without_it(tokenizer, rows, changes, architecture):
     joined, weights = trained(make_model(architecture, tokenizer), tokenizer, rows, **changes)

@@ -76,6 +76,7 @@ def test_examples_are_the_held_out_prompts_with_their_answers(playground, run):
         assert mask_words(sentence, [place]) == entry["prompt"]
 
 
+@pytest.mark.slow
 def test_the_original_word_is_marked(playground):
     masked = playground.fill(f"The {MASK} of man.", [1])
     guess = re.search(r'<th scope="row">([a-z]+)</th>', masked).group(1)

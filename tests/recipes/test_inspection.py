@@ -168,6 +168,7 @@ def test_with_a_schedule_the_share_without_a_mask_is_that_of_the_run(small):
     assert said in " ".join(str(falling).split())
 
 
+@pytest.mark.slow
 def test_held_out_masked_tokens_equal_those_of_the_evaluation(checkpoint, short_text):
     values = {"model": str(checkpoint), "corpus": str(short_text)}
     found = inspect_corpus(timing=False, **values).facts["masking"]["held_out_masked_tokens"]

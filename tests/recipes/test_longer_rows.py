@@ -43,6 +43,7 @@ def test_the_run_is_measured_again_with_its_own_recipe(run):
     assert again["evaluation"]["loss"] == run.metrics["after"]["loss"]
 
 
+@pytest.mark.slow
 def test_it_is_resumed_and_repeated_bit_for_bit(run, tmp_path):
     repeated = train(run.output_dir / "recipe.yaml", output_dir=str(tmp_path / "again"))
     resumed = train(

@@ -72,6 +72,7 @@ def test_the_recipe_repeats_the_run(run, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_the_finished_model_is_measured_on_the_same_half(run):
     """The other half was trained on."""
     found = evaluate(model=str(run.output_dir)).metrics["evaluation"]["general"]

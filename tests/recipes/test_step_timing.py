@@ -113,6 +113,7 @@ def test_a_timed_run_equals_its_recipes_bit_for_bit(values):
     assert (run.output_dir / "model.safetensors").read_bytes() == (again.output_dir / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_warning_is_logged_once_with_several_trainers(values, monkeypatch, caplog):
     monkeypatch.setattr("mlm_recipes.training.speed.precision.has_fast_bf16", lambda use_cpu: False)
     train("adapt", train_minutes=0.001, max_steps=2, bf16=True, **values)
@@ -129,6 +130,7 @@ def test_a_run_stopped_before_its_first_step_leaves_nothing(values, monkeypatch,
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_max_steps_limits_the_chosen_steps(values, slow_machine, caplog):
     caplog.set_level("INFO")
     run = train("adapt", train_minutes=10, max_steps=3, **values)

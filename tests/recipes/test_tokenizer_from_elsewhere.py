@@ -103,6 +103,7 @@ def test_a_pointer_of_git_lfs_is_no_vocabulary(bare):
         load_tokenizer(bare)
 
 
+@pytest.mark.slow
 def test_the_tokenizer_from_elsewhere_travels_with_the_run(bare, checkpoint, short_text, caplog):
     run = train("adapt", model="bare", tokenizer="words", corpus=str(short_text), output_dir="run", **SHORT)
     values = {"corpus": str(short_text), "general_corpus": "none"} | {n: SHORT[n] for n in SHORT if "step" not in n}

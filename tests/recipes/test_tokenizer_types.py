@@ -25,6 +25,7 @@ def run(tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_run_is_measured_again_with_its_own_tokenizer(run):
     again = evaluate(run.output_dir).metrics
     assert again["evaluation"]["loss"] == run.metrics["after"]["loss"]

@@ -409,7 +409,7 @@ def test_standard_input_is_saved_so_that_the_run_can_be_repeated(checkpoint, sho
 @pytest.mark.parametrize(
     ("steps", "says"),
     [
-        (1, r"has diverged, and nothing was saved.*Lower --learning_rate"),
+        pytest.param(1, r"has diverged, and nothing was saved.*Lower --learning_rate", marks=pytest.mark.slow),
         (
             4,
             r"at step 2 .*not finite: nan in process 0 \(example_id 48, .*no checkpoint has been saved yet",

@@ -61,6 +61,7 @@ def measured(checks):
     return {check.name: check.ok for check in checks}
 
 
+@pytest.mark.slow
 def test_a_loss_divided_per_micro_batch_is_detected(bench, monkeypatch):
     def mean_of_means(outputs, labels, num_items_in_batch=None):
         return torch.nn.functional.cross_entropy(outputs.logits[0], labels[labels != -100])

@@ -44,6 +44,7 @@ def test_what_is_proposed_is_what_is_saved(runs, short_text, checkpoint):
     assert not only & set(words)
 
 
+@pytest.mark.slow
 def test_the_recipe_holds_the_words_and_repeats_the_run(runs):
     proposal, _, run = runs
     recipe = yaml.safe_load((run.output_dir / "recipe.yaml").read_text("utf-8"))

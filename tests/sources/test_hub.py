@@ -387,6 +387,7 @@ def test_a_stream_downloads_nothing(hub, client, home):
     assert "has the splits train, test, not 'valid'" in client("twice('someone/stream', split='valid')")
 
 
+@pytest.mark.slow
 def test_a_data_set_with_another_sha256_or_cut_is_refused_and_fetched_again(hub, client, home):
     hub.commit("dataset", "someone/wrong", {"train.jsonl": jsonl("a", "b"), "test.jsonl": jsonl("c" * 1000)})
     hub.cut["test.jsonl"] = 500

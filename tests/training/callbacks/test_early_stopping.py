@@ -55,7 +55,7 @@ class Counts(TrainerCallback, ExportableState):
     ("changes", "stopped"),
     [
         ({"early_stopping_patience": 2}, 5),
-        ({"early_stopping_patience": 1}, 4),
+        pytest.param({"early_stopping_patience": 1}, 4, marks=pytest.mark.slow),
         ({"early_stopping_patience": 2, "early_stopping_threshold": 0.5}, 4),  # from 2.0 to 1.9 is not enough
         ({"early_stopping_patience": 2, "metric_for_best_model": "perplexity"}, 5),
         ({"early_stopping_patience": 2, "metric_for_best_model": "accuracy"}, 3),  # which never rises
@@ -87,7 +87,7 @@ def test_a_second_run_of_a_trainer_counts_anew(tokenizer, losses):
         assert trainer.train().global_step == 5
 
 
-@pytest.mark.parametrize("kind", ["config", "transformers"])
+@pytest.mark.parametrize("kind", ["config", pytest.param("transformers", marks=pytest.mark.slow)])
 def test_the_count_survives_an_interruption(tokenizer, losses, kind, signals_as_ever):
     values = EACH_STEP | {"save_steps": 50, "metric_for_best_model": "loss"}
 
@@ -145,6 +145,7 @@ def test_what_callbacks_of_the_callers_remember_is_restored(tokenizer, restores)
     assert mine.seen == 3  # the object that was given, with its own argument
 
 
+@pytest.mark.slow
 def test_two_callbacks_of_one_class_each_get_their_own_state_back(tokenizer):
     values = EACH_STEP | {"save_steps": 1, "max_steps": 4}
 
@@ -171,6 +172,7 @@ def test_a_callback_can_be_added_when_a_run_is_resumed(tokenizer):
     assert added.seen == 1
 
 
+@pytest.mark.slow
 def test_the_result_says_that_it_stopped_early(checkpoint, short_text):
     result = train(
         "adapt", model=str(checkpoint), corpus=str(short_text), general_corpus="none", max_steps=9, use_cpu=True,

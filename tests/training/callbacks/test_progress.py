@@ -44,6 +44,7 @@ def test_the_duration_is_printed_after_a_few_steps(train, capsys):
     assert shown[-1].startswith("epoch 30/30  step 60/60  loss ")
 
 
+@pytest.mark.slow
 def test_the_duration_is_not_printed_twice_nor_for_three_steps(train, capsys):
     train(60, told=True)
     train(3)

@@ -18,7 +18,16 @@ def state_of(model):
 
 
 @pytest.mark.parametrize("part", ["embeddings", "lower-1", "body"])
-@pytest.mark.parametrize("more", [{}, {"muon": True}, {"bf16": True}, {CHECKPOINTING: True}, {"padding_free": False}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"muon": True},
+        *(
+            pytest.param(values, marks=pytest.mark.slow)
+            for values in ({}, {"bf16": True}, {CHECKPOINTING: True}, {"padding_free": False})
+        ),
+    ],
+)
 def test_frozen_weights_stay_and_the_others_learn(tokenizer, part, more):
     trainer = make_trainer(tokenizer, NUMBERED, max_steps=2, save_strategy="no", **FROZEN | {"freeze": part} | more)
     assert trainer.padding_free == more.get("padding_free", True)

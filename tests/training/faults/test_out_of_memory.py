@@ -49,7 +49,13 @@ def run(*command, **environment):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "padding-free",
+        *(pytest.param(layout, marks=pytest.mark.slow) for layout in LAYOUTS if layout != "padding-free"),
+    ],
+)
 def test_an_injected_oom_does_not_change_the_run(tokenizer, many_rows, layout, caplog):
     """In the forward and the backward pass of a middle layer, at a random step; 1 x 16, and 4 x 4 by accumulation."""
     whole = train(many_rows, tokenizer, layout)

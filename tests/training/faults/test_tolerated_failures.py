@@ -51,6 +51,7 @@ def said_of(what, shown):
     return line
 
 
+@pytest.mark.slow
 def test_optional_metrics_that_fail_are_the_only_ones_missing(flags, monkeypatch, capsys):
     pieces = {
         (result_module, "machine_limit"): "the machine's limit",
@@ -78,6 +79,7 @@ def test_optional_metrics_that_fail_are_the_only_ones_missing(flags, monkeypatch
     assert "README.md." in shown.out
 
 
+@pytest.mark.slow
 def test_pages_that_cannot_be_drawn_are_drawn_later(flags, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr("mlm_recipes.report.plots._svg", fail)  # of report.html
@@ -94,6 +96,7 @@ def test_pages_that_cannot_be_drawn_are_drawn_later(flags, monkeypatch, capsys):
     assert there("report.html", "README.md")
 
 
+@pytest.mark.slow
 def test_measurements_are_kept_if_the_comparison_fails(flags, monkeypatch, capsys):
     monkeypatch.setattr("mlm_recipes.evaluation.before_after.gain", fail)
     assert cli.main(flags) == 3
@@ -119,7 +122,7 @@ def test_a_failed_upload_loses_nothing(flags, monkeypatch, capsys):
     assert there("metrics.json", "report.html", "README.md", *MODEL)
 
 
-@pytest.mark.parametrize("event", ["on_log", "on_train_end"])
+@pytest.mark.parametrize("event", ["on_log", pytest.param("on_train_end", marks=pytest.mark.slow)])
 def test_a_tracker_that_fails_gets_no_more_events(event, flags, monkeypatch, capsys):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     from transformers.integrations import TensorBoardCallback
@@ -134,6 +137,7 @@ def test_a_tracker_that_fails_gets_no_more_events(event, flags, monkeypatch, cap
     assert ("not_made" in run_report.read_metrics("run")) is (event != "on_train_end")  # it closes after metrics.json
 
 
+@pytest.mark.slow
 def test_a_run_finishes_if_the_last_screen_fails(flags, monkeypatch, capsys):
     monkeypatch.setattr(last_screen, "summary", fail)
     assert cli.main(flags) == 3
@@ -141,7 +145,7 @@ def test_a_run_finishes_if_the_last_screen_fails(flags, monkeypatch, capsys):
     assert there("metrics.json", "report.html", *MODEL)
 
 
-@pytest.mark.parametrize("what", ["measure", "metrics"])
+@pytest.mark.parametrize("what", ["measure", pytest.param("metrics", marks=pytest.mark.slow)])
 def test_a_model_that_cannot_be_measured_is_saved(what, flags, monkeypatch, capsys):
     measure, measured = State.of, []
 
@@ -216,6 +220,7 @@ def test_earlier_results_are_removed_when_a_new_model_replaces_the_old(values, m
     assert there(*MODEL)
 
 
+@pytest.mark.slow
 def test_the_loop_by_hand_is_as_careful(checkpoint, short_text, monkeypatch, caplog):
     monkeypatch.setitem(run_report.FILES, "report.html", fail)
     monkeypatch.setattr(run_folder, "versions", fail)

@@ -102,7 +102,9 @@ def _fnet_trainer(tokenizer, rows, model=None, **changes):
     ("layout", "said"),
     [
         ({}, "padding_free is off: FNetForMaskedLM has its own attention, which cannot be replaced. FNetForMaskedLM: "),
-        ({"padding_free": False}, "FNetForMaskedLM: padding changes a row's result, by"),
+        pytest.param(
+            {"padding_free": False}, "FNetForMaskedLM: padding changes a row's result, by", marks=pytest.mark.slow
+        ),
         ({"pad_to_multiple_of": 8}, "so rows of one length, in multiples of 8, pass through it together, in training"),
         (
             {"padding": "max_length", "max_length": 40},

@@ -73,7 +73,10 @@ def losses(trainer):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"gradient_accumulation_steps": 2}, {"optim": "adamw_torch"}, {"muon": True}],
+    [
+        {"gradient_accumulation_steps": 2},
+        *(pytest.param(values, marks=pytest.mark.slow) for values in ({}, {"optim": "adamw_torch"}, {"muon": True})),
+    ],
     ids=str,
 )
 def test_a_run_is_the_same_with_recordings(tokenizer, recorder, changes):

@@ -46,8 +46,10 @@ def spoil_gradient(model):
     handle = model.get_output_embeddings().weight.register_hook(lambda grad: (handle.remove(), grad * torch.nan)[1])
 
 
-@pytest.mark.parametrize("act", [spoil(torch.nan), spoil(torch.inf), spoil_gradient])
-@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+@pytest.mark.parametrize(
+    "act", [spoil(torch.nan), pytest.param(spoil(torch.inf), marks=pytest.mark.slow), spoil_gradient]
+)
+@pytest.mark.parametrize("max_grad_norm", [1.0, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_a_number_that_is_not_finite_stops_the_run_before_the_update(tokenizer, act, max_grad_norm):
     until = make_trainer(tokenizer, NUMBERED, "until", max_steps=4, lr_scheduler_type="constant")
     until.train()
@@ -163,9 +165,14 @@ def test_nothing_is_saved_with_a_step_that_is_not_finite(tokenizer):
     "changes",
     [
         {"gradient_accumulation_steps": 2, "eval_strategy": "steps", "eval_steps": 3, "max_grad_norm": 1e9},
-        {"logging_steps": 4, "eval_strategy": "epoch", "max_grad_norm": 1e9},
-        {"logging_strategy": "epoch", "save_strategy": "epoch", "optim": "adamw_torch"},
-        {"muon": True, "max_grad_norm": 1e9},
+        *(
+            pytest.param(values, marks=pytest.mark.slow)
+            for values in (
+                {"logging_steps": 4, "eval_strategy": "epoch", "max_grad_norm": 1e9},
+                {"logging_strategy": "epoch", "save_strategy": "epoch", "optim": "adamw_torch"},
+                {"muon": True, "max_grad_norm": 1e9},
+            )
+        ),
         {"logging_first_step": True, "logging_steps": 5, "max_grad_norm": 0.0, "save_strategy": "no"},
     ],
 )

@@ -29,7 +29,10 @@ def receive(number):
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGUSR1))],
+)
 def test_a_signal_stops_the_run_after_its_step_and_nothing_is_lost(tokenizer, number):
     whole = make_trainer(tokenizer, NUMBERED, "whole")
     whole.train()
@@ -210,7 +213,8 @@ def files_of_at_most(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("kilobytes", [1, 100, 200, 400])  # the tokenizer, the weights, the optimizer do not fit
+# The tokenizer, the weights, the optimizer do not fit.
+@pytest.mark.parametrize("kilobytes", [200, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 100, 400))])
 def test_a_full_disk_ends_the_run_with_the_previous_checkpoint_intact(tokenizer, kilobytes):
     sizes = {}
 

@@ -120,12 +120,12 @@ def test_each_trial_is_a_run_of_its_own(tokenizer, stub, tmp_path):
     ("config", "trial"),
     [
         ({"mlm_probability_schedule": "linear", "mlm_probability_end": 0.1}, {"mlm_probability_end": 0.2}),
-        ({}, {"mlm_probability_schedule": "linear", "mlm_probability_end": 0.2}),
+        pytest.param({}, {"mlm_probability_schedule": "linear", "mlm_probability_end": 0.2}, marks=pytest.mark.slow),
         (
             {"mlm_probability_schedule": "linear", "mlm_probability_end": 0.1},
             {"mlm_probability_schedule": "constant", "mlm_probability_end": None},
         ),
-        ({"head_warmup_steps": 1}, {"head_warmup_steps": "0.5"}),
+        pytest.param({"head_warmup_steps": 1}, {"head_warmup_steps": "0.5"}, marks=pytest.mark.slow),
         ({"freeze": "body", "muon": True}, {"freeze": "lower-1", "layerwise_lr_decay": 0.5}),
     ],
 )
