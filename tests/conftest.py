@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 from gpu_visibility import hide_gpus, why_skipped
 
@@ -45,6 +46,7 @@ from transformers import (  # noqa: E402
 
 from mlm_recipes import DataCollatorForMaskedLM, load_corpus, train_tokenizer  # noqa: E402
 from mlm_recipes.checkpoints.storage import MANIFEST, commit  # noqa: E402
+from mlm_recipes.report import plots  # noqa: E402
 from mlm_recipes.training.faults.stop_signals import SIGNALS  # noqa: E402
 from mlm_recipes.training.speed import precision  # noqa: E402
 
@@ -90,6 +92,17 @@ def _own_log():
     yield
     log.handlers[:] = before
     log.setLevel(level)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _plots_without_drawing(request):
+    """Drawing a plot takes a tenth of a second: the default suite does it in the tests of the report only."""
+    if "not slow" not in request.config.option.markexpr or request.path.parent.name == "report":
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "_svg", lambda name, title, draw: ElementTree.Element("svg", {"aria-label": title}))
+        yield
 
 
 @pytest.fixture
