@@ -24,6 +24,7 @@ from ..training.callbacks.best_model import check_measure
 from ..training.callbacks.early_stopping import best_evaluation, why_stopped
 from ..training.callbacks.trackers import Trackers, refuse_missing
 from ..training.config import MLMConfig
+from ..training.distributed.failing_together import go_alone
 from ..training.distributed.processes import all_or_none, from_main
 from ..training.faults.tolerated_failures import NotMade
 from ..training.optimization.adapters import merges
@@ -162,6 +163,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
             after = State.of(run.measured, run.model, trainer.token_results)
         refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
         # From here on the processes do nothing together, so that a failure in one does not make the others wait for it.
+        go_alone()
         with not_made.trained():
             trainer.log(after.logged)
             trackers.log("after", after.measures)
