@@ -88,7 +88,7 @@ class Fellows:
         if (failure := self.told()) is not None:
             return failure
         if silent is None:
-            return lost([self.meeting.processes[0]], SILENCE, "the store of this run, with its launcher, is there")
+            return lost([self.meeting.processes[0]], SILENCE, "nor from its launcher, which keeps the run's store")
         if silent:
             return self.tell(lost(silent, SILENCE))
         return self.tell(_late(self.meeting.me, self.seconds)) if _timed_out(error) else None
@@ -99,6 +99,8 @@ class Fellows:
         Under the launcher of a process that has told it, that one has printed it.
         """
         me, failed = self.meeting.me, self.meeting.processes[failure.rank]
+        if failed == me:  # it was thought to be lost, and is not
+            return True
         if failed.launcher == me.launcher and not failure.lost:
             return False
         here = [each for each in self.meeting.processes if each.launcher == me.launcher and each != failed]
@@ -115,9 +117,14 @@ class Fellows:
 
     def leave(self) -> None:
         """Say that this process ends; the main one first waits for the others to say so."""
+        if self.signs.ended:
+            return
         deadline = time.monotonic() + _LAST
         if self.meeting.me.rank == 0:
-            while self.signs.asked(self.signs.others_left) is False and time.monotonic() < deadline:
+            failure = self.told()
+            lost = failure.rank if failure is not None and failure.lost else None
+            others = [each for each in self.meeting.processes[1:] if each.rank != lost]
+            while self.signs.asked(lambda: self.signs.have_left(others)) is False and time.monotonic() < deadline:
                 time.sleep(PERIOD / 4)
             time.sleep(PERIOD / 2)  # their launchers have to notice
         self.signs.end()
@@ -177,9 +184,10 @@ def watch(meeting: Meeting, seconds: float) -> None:
 
 
 def end_with(end: Callable[[str | None, int, Callable[[], None]], None]) -> None:
-    """Let the failure of another process end this one: `end` is called with what to print, if anything, the code, and
-    what to call after printing. It is called in a thread, while the main one may wait for that process, and must not
-    return.
+    """Let the failure of another process end this one.
+
+    `end` is called with what to print, if anything, the exit code, and what to call between the two. It is called in a
+    thread, since the main one may wait for the process that failed, and must not return.
     """
     _end[:] = [end]
 
@@ -206,9 +214,9 @@ def lost(silent: list[Process], seconds: float, more: str = "") -> Failure:
     named = " and ".join(map(str, silent))
     return Failure(
         silent[0].rank,
-        f"processes: no answer from {named}: no sign of life for {seconds:g} s{f' ({more})' if more else ''}. Accepted: "
-        "all processes until the end. It was killed, is frozen, or cannot be reached: the log of that machine may say "
-        "why (often a lack of memory). Resume the run with --resume_from_checkpoint true.",
+        f"processes: no answer from {named}: no sign of life for {seconds:g} s{f' ({more})' if more else ''}. "
+        "Accepted: all processes until the end. It was killed, is frozen, or cannot be reached: its machine's log may "
+        "say why (often a lack of memory). Resume the run with --resume_from_checkpoint true.",
         2,
         lost=True,
     )

@@ -21,6 +21,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+_c10d: Any = dist  # its stores have no type annotations
+
 #: Seconds between two looks at the store.
 _PAUSE = 0.05
 
@@ -117,13 +119,12 @@ def _launcher_keeps_the_store(environment: Mapping[str, str]) -> bool:
 
 
 def _connected(host: str, port: int, serves: bool, seconds: float) -> Any:
-    kind: Any = dist.TCPStore  # without annotations
     patience = timedelta(seconds=seconds)
-    return kind(host, port, is_master=serves, timeout=patience, wait_for_workers=False, multi_tenant=serves)
+    return _c10d.TCPStore(host, port, is_master=serves, timeout=patience, wait_for_workers=False, multi_tenant=serves)
 
 
 def _under(store: Any, start: int) -> Any:
-    return dist.PrefixStore(f"mlm-recipes-start-{start}", store)
+    return _c10d.PrefixStore(f"mlm-recipes-start-{start}", store)
 
 
 def _gather(store: Any, card: list[str], size: int, seconds: float) -> tuple[int, list[list[str]]]:

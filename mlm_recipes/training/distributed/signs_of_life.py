@@ -21,6 +21,9 @@ PERIOD = 1.0
 #: Seconds after which a process that gives no sign is called silent, once something has failed.
 SILENCE = 5.0
 
+#: Seconds that the store may take to answer.
+_PATIENCE = 30.0
+
 _LEFT = "left"
 
 
@@ -31,10 +34,11 @@ class SignsOfLife:
     """
 
     def __init__(self, meeting: Meeting, check: Callable[[], None]) -> None:
-        self.meeting, self.store = meeting, meeting.again(SILENCE)
+        self.meeting, self.store = meeting, meeting.again(_PATIENCE)
         self._check = check
         self._stop = threading.Event()
         self._changed: dict[int, tuple[str, float]] = {}
+        self._looked = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
         self.store.set(_key(meeting.me), "0")
 
@@ -51,9 +55,9 @@ class SignsOfLife:
             self._thread.join(PERIOD)
         self.asked(lambda: self.store.set(_key(self.meeting.me), _LEFT))
 
-    def others_left(self) -> bool:
-        """Return whether all others have left."""
-        return {*self._signs([each for each in self.meeting.processes if each != self.meeting.me])} <= {_LEFT}
+    def have_left(self, processes: Sequence[Process]) -> bool:
+        """Return whether these have left."""
+        return {*self._signs(processes)} <= {_LEFT}
 
     @property
     def ended(self) -> bool:
@@ -70,8 +74,11 @@ class SignsOfLife:
     def silent_for(self, seconds: float, processes: Sequence[Process]) -> list[Process]:
         """Return those of `processes` whose sign has not changed for so long, as far as earlier calls have seen."""
         now = time.monotonic()
+        if now - self._looked > SILENCE:  # this process itself was stopped, perhaps together with the others
+            self._changed.clear()
+        self._looked = now
         for process, sign in zip(processes, self._signs(processes), strict=True):
-            if self._changed.get(process.rank, ("", 0.0))[0] != sign:
+            if process.rank not in self._changed or self._changed[process.rank][0] != sign:
                 self._changed[process.rank] = sign, now
         found = [(process, *self._changed[process.rank]) for process in processes]
         return [process for process, sign, since in found if sign != _LEFT and now - since > seconds]

@@ -44,5 +44,5 @@ def join_process_group(backend: str | None, seconds: int, sharded: bool = False)
     watch(meeting, float(seconds))
     size = len(meeting.processes)
     if size > 1 and backend is not None and not (sharded and meeting.start == 1):
-        store, patience = dist.PrefixStore("group", meeting.store), timedelta(seconds=seconds)
-        dist.init_process_group(backend, store=store, rank=meeting.me.rank, world_size=size, timeout=patience)
+        rank, patience = meeting.me.rank, timedelta(seconds=seconds)
+        dist.init_process_group(backend, store=meeting.store, rank=rank, world_size=size, timeout=patience)

@@ -13,7 +13,13 @@ import torch
 from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from ...checkpoints.resume_contract import ResumeContract, find_checkpoint, refuse_to_replace, resume_request
+from ...checkpoints.resume_contract import (
+    ResumeContract,
+    find_checkpoint,
+    refuse_to_replace,
+    resume_request,
+    saved_terms,
+)
 from ...checkpoints.storage import newest_whole
 from ...checkpoints.tensor_files import require_tensors_only
 from ...data.all_ids import read_completely
@@ -25,6 +31,7 @@ from ...masking.collator import DataCollatorForMaskedLM
 from ...metrics_file import Resumed
 from ...model.renamed_weights import load_renamed
 from ..batches.example_order import NO_EXAMPLE, EpochSampler, StepSeeds
+from ..batches.kept_batch import LAYOUT, follow, only_processes_differ
 from ..batches.loader_workers import end_workers
 from ..batches.mixed_order import all_rows, lengths_of, order_of
 from ..batches.scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
@@ -52,8 +59,11 @@ class ResumableTrainer(GuardedTrainer, ABC):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._step_seeds = StepSeeds()
+        self._given_layout = {name: getattr(self.args, name) for name in LAYOUT}
+        if self.args.global_batch_size is not None:
+            self._follow(self.args.global_batch_size)
         self._contract = ResumeContract(  # args may be replaced
-            lambda: self.args.to_recipe(),
+            lambda: self.args.to_recipe() | self._given_layout,
             self.identity,
             lambda: {name: item.default for name, item in own_fields().items()},
         )
@@ -118,6 +128,9 @@ class ResumableTrainer(GuardedTrainer, ABC):
         checkpoint could run code (`mlm_recipes.checkpoints.tensor_files`).
         """
         require_tensors_only(checkpoint)
+        saved = saved_terms(checkpoint)
+        if saved is not None and only_processes_differ(saved["values"], self.args) and not self.is_deepspeed_enabled:
+            self._follow(saved["facts"]["global batch"])
         changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
         step = self.resumed[-1]["step"]
         total = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
@@ -128,6 +141,11 @@ class ResumableTrainer(GuardedTrainer, ABC):
                 "max_steps or num_train_epochs."
             )
         return changed, total - step
+
+    def _follow(self, global_batch: int) -> None:
+        """Let steps have so many examples, with the processes that there are."""
+        self.args = follow(self.args, global_batch)
+        self._train_batch_size = self.args.train_batch_size
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, or resume a run from a checkpoint: its path, its run folder, or True for the newest one.
