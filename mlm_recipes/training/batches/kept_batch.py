@@ -9,8 +9,14 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-#: What divides a global batch over micro-batches, besides the number of processes.
+#: What divides a global batch, besides the number of processes: the config's values by name.
+Layout = dict[str, int]
 LAYOUT = ("per_device_train_batch_size", "gradient_accumulation_steps")
+
+
+def layout_of(args: Any) -> Layout:
+    """Return a config's values that divide a batch."""
+    return {name: getattr(args, name) for name in LAYOUT}
 
 
 def layout(global_batch: int, micro_batch: int, processes: int) -> tuple[int, int]:
@@ -58,4 +64,4 @@ def follow(args: Any, global_batch: int) -> Any:
 
 def only_processes_differ(values: Mapping[str, Any], args: Any) -> bool:
     """Tell whether a config divides a batch as the saved `values` of its run do, so that only the processes differ."""
-    return all(values.get(name) == getattr(args, name) for name in LAYOUT)
+    return layout_of(args).items() <= values.items()

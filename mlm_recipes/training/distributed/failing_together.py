@@ -170,7 +170,7 @@ def own_failure(message: str, code: int) -> tuple[str | None, int]:
         return f"process {rank} on {socket.gethostname()}: {message}", code
     fellows = _fellows[0]
     if fellows.signs.ended:  # it works alone, and the others need not know
-        return (message if rank == 0 else None), code
+        return (message if rank == 0 else f"{fellows.meeting.me}: {message}"), code
     fellows.ending.acquire()
     named = f"{fellows.meeting.me}: {message}"
     fellows.tell(Failure(rank, named, code))

@@ -31,7 +31,7 @@ from ...masking.collator import DataCollatorForMaskedLM
 from ...metrics_file import Resumed
 from ...model.renamed_weights import load_renamed
 from ..batches.example_order import NO_EXAMPLE, EpochSampler, StepSeeds
-from ..batches.kept_batch import LAYOUT, follow, only_processes_differ
+from ..batches.kept_batch import Layout, follow, layout_of, only_processes_differ
 from ..batches.loader_workers import end_workers
 from ..batches.mixed_order import all_rows, lengths_of, order_of
 from ..batches.scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
@@ -59,11 +59,11 @@ class ResumableTrainer(GuardedTrainer, ABC):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._step_seeds = StepSeeds()
-        self._given_layout = {name: getattr(self.args, name) for name in LAYOUT}
+        self._divided: tuple[Layout, Layout] | None = None  # the config's layout of a batch, and what it became
         if self.args.global_batch_size is not None:
             self._follow(self.args.global_batch_size)
         self._contract = ResumeContract(  # args may be replaced
-            lambda: self.args.to_recipe() | self._given_layout,
+            self._values_as_given,
             self.identity,
             lambda: {name: item.default for name, item in own_fields().items()},
         )
@@ -144,8 +144,17 @@ class ResumableTrainer(GuardedTrainer, ABC):
 
     def _follow(self, global_batch: int) -> None:
         """Let steps have so many examples, with the processes that there are."""
-        self.args = follow(self.args, global_batch)
-        self._train_batch_size = self.args.train_batch_size
+        given, self.args = layout_of(self.args), follow(self.args, global_batch)
+        if layout_of(self.args) != given:
+            self._divided = given, layout_of(self.args)
+            self._train_batch_size = self.args.train_batch_size
+
+    def _values_as_given(self) -> dict[str, Any]:
+        """Return the config's values for a checkpoint, from which any number of processes may go on."""
+        values = self.args.to_recipe()
+        if self._divided is not None and layout_of(self.args) == self._divided[1]:
+            values |= self._divided[0]
+        return values
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, or resume a run from a checkpoint: its path, its run folder, or True for the newest one.
@@ -162,6 +171,8 @@ class ResumableTrainer(GuardedTrainer, ABC):
                 f"train_minutes: received {self.args.train_minutes:g}. Accepted here: None, since the number of steps "
                 "is chosen before a trainer is created. Pass max_steps, or call mlm_recipes.train(train_minutes=...)."
             )
+        if self.args.global_batch_size is not None:
+            self._follow(self.args.global_batch_size)  # args may be other ones by now
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         asked = resume_request(resume_from_checkpoint)

@@ -142,7 +142,7 @@ def test_a_process_that_ends_by_itself_is_not_ended(fellows, monkeypatch):
 def test_who_works_alone_tells_nobody(fellows, monkeypatch):
     this_is(fellows[1], monkeypatch)
     failing_together.go_alone()
-    assert own_failure("the pages", 3) == (None, 3)
+    assert own_failure("the pages", 3) == ("process 1 on red: the pages", 3)
     assert fellows[0].told() is None
 
 
