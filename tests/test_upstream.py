@@ -33,7 +33,7 @@ DOCUMENTED = {
 TO_FILL_IN = (TrainerCallback, ExportableState, torch.autograd.Function, torch.nn.Module, torch.optim.Optimizer)
 
 # Of Python's named tuples.
-PYTHONS = {"_asdict", "_replace"}
+PYTHONS = {"_exit", "_asdict", "_replace"}
 
 
 class Row(NamedTuple):

@@ -16,10 +16,10 @@ from same_run import PROPORTIONAL_STEPS
 
 pytestmark = pytest.mark.slow
 
-STEPS = 60
+STEPS = 300
 RUN = {
     "max_steps": STEPS, "max_length": 32, "general_corpus": "none", "max_eval_samples": 4, "save_strategy": "steps",
-    "save_steps": 10, "save_total_limit": 2, "per_device_train_batch_size": 4, "bf16": "false", **PROPORTIONAL_STEPS,
+    "save_steps": 20, "save_total_limit": 2, "per_device_train_batch_size": 4, "bf16": "false", **PROPORTIONAL_STEPS,
 }  # fmt: skip
 
 
@@ -58,14 +58,14 @@ class Launchers:
         return found
 
     def wait_for(self, name):
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 400
         while not Path("out", name).exists():
             assert time.monotonic() < deadline, self.said(0)
             assert self.processes[0].poll() is None, self.said(0)
             time.sleep(0.05)
 
     def end(self):
-        return [process.wait(timeout=240) for process in self.processes]
+        return [process.wait(timeout=400) for process in self.processes]
 
     def said(self, host):
         return self.logs[host].read_text()
@@ -75,27 +75,27 @@ class Launchers:
 
 
 @pytest.fixture
-def launched():
+def launched(checkpoint):
     started = []
-    yield lambda *args, **values: started.append(Launchers(*args, **values)) or started[-1]
+    yield lambda *args, **values: started.append(Launchers(*args, model=checkpoint, **values)) or started[-1]
     for each in started:
         for process in each.processes:
-            process.kill()
-            process.wait()
+            process.terminate()  # it ends its own process too
+            process.wait(timeout=60)
 
 
-def undisturbed(corpus):
+def undisturbed(corpus, model):
     """Train in one process with the global batch of two, and return the weights."""
     command = [sys.executable, "-m", "mlm_recipes", "train", "--corpus", str(corpus)]
-    values = flags(output_dir="plain", per_device_train_batch_size=8, save_strategy="no")
+    values = flags(model=model, output_dir="plain", per_device_train_batch_size=8, save_strategy="no")
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([*command, *values], env=env, check=True, timeout=240, capture_output=True)
+    subprocess.run([*command, *values], env=env, check=True, timeout=400, capture_output=True)
     return load_file("plain/model.safetensors")
 
 
-def assert_undisturbed(corpus):
+def assert_undisturbed(corpus, model):
     found = load_file("out/model.safetensors")
-    assert max(float((found[name] - weight).abs().max()) for name, weight in undisturbed(corpus).items()) < 1e-6
+    assert max(float((found[name] - weight).abs().max()) for name, weight in undisturbed(corpus, model).items()) < 1e-6
 
 
 def test_a_text_that_one_machine_lacks_ends_both(launched, short_text, tmp_path):
@@ -109,8 +109,8 @@ def test_a_text_that_one_machine_lacks_ends_both(launched, short_text, tmp_path)
 
 
 def test_a_frozen_process_ends_the_others_within_ddp_timeout(launched, short_text):
-    both = launched([short_text] * 2, "--nnodes", "2", ddp_timeout=10, max_steps=5000)
-    both.wait_for("checkpoint-20")
+    both = launched([short_text] * 2, "--nnodes", "2", ddp_timeout=10, max_steps=50000)
+    both.wait_for("checkpoint-40")
     frozen = both.worker(1)
     os.kill(frozen, signal.SIGSTOP)
     try:
@@ -121,24 +121,24 @@ def test_a_frozen_process_ends_the_others_within_ddp_timeout(launched, short_tex
         os.kill(frozen, signal.SIGKILL)
 
 
-def test_a_process_that_dies_costs_one_restart(launched, short_text):
+def test_a_process_that_dies_costs_one_restart(launched, short_text, checkpoint):
     """The launchers then hold different counts of restarts; there is only one to spare."""
     both = launched([short_text] * 2, "--nnodes", "2", "--max-restarts", "1")
-    both.wait_for("checkpoint-20")
+    both.wait_for("checkpoint-40")
     os.kill(both.worker(1), signal.SIGKILL)
     assert both.end() == [0, 0], both.said(0)
     assert both.said(0).count("was started before; resuming from") == 1
-    assert_undisturbed(short_text)
+    assert_undisturbed(short_text, checkpoint)
 
 
-def test_a_run_outlives_the_loss_of_a_machine(launched, short_text):
+def test_a_run_outlives_the_loss_of_a_machine(launched, short_text, checkpoint):
     both = launched(
         [short_text] * 2, "--nnodes", "1:2", "--max-restarts", "3", "--rdzv_conf", "last_call_timeout=3"
     )  # fmt: skip
-    both.wait_for("checkpoint-20")
+    both.wait_for("checkpoint-40")
     worker = both.worker(1)
     both.processes[1].kill()
     os.kill(worker, signal.SIGKILL)
     assert both.end() == [0, -signal.SIGKILL], both.said(0)
     assert "1 process: gradient_accumulation_steps 2; the global batch of 8 is as before." in both.said(0)
-    assert_undisturbed(short_text)
+    assert_undisturbed(short_text, checkpoint)
