@@ -14,7 +14,12 @@ import pytest
 from safetensors.torch import load_file
 from same_run import PROPORTIONAL_STEPS
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not Path("/proc/self/task").exists(), reason="a launcher's processes are found in Linux's /proc"
+    ),
+]
 
 STEPS = 300
 RUN = {
