@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -94,24 +94,64 @@ def _run(given: list[str], tracebacks: bool) -> int:
             return own(given[1:]) if own is not None else _recipe_verb(given[0], given[1:])
         return verb.run(verb) or 0
     except Exception as error:
-        if tracebacks:
-            raise
-        if (told := _for_the_user(error)) is None:
-            return _unexpected(error, given)
-        if os.environ.get("RANK", "0") == "0":  # only the main process reports
-            say(f"mlm-recipes: error: {_shown(told)}", error=True)
-        return tolerated_failures.EXIT_CODE if isinstance(error, NotMadeError) else 2
+        return _failed(error, given, tracebacks)
     except KeyboardInterrupt as interrupt:
         said = str(interrupt)  # set by mlm_recipes.training.faults.stop_signals.Interrupted: a checkpoint was saved
-        if os.environ.get("RANK", "0") == "0":
-            say(f"mlm-recipes: {said or 'interrupted'}", error=True)
         if not said:
-            return 130
+            told, code = _told_to_all("interrupted", 130)
+            if told is not None:
+                say(f"mlm-recipes: {told}", error=True)
+            return code
+        if os.environ.get("RANK", "0") == "0":
+            say(f"mlm-recipes: {said}", error=True)
         from .training.faults.stop_signals import EXIT_CODE
 
         return EXIT_CODE
     finally:
         _leave_process_group()
+
+
+def _failed(error: Exception, given: Sequence[str], tracebacks: bool) -> int:
+    """Print an error, tell the other processes of it, if there are any, and return the exit code."""
+    told = None if isinstance(error, NotMadeError) else _caused_elsewhere(error)
+    if told is None:
+        message, code = _for_the_user(error), 2
+        if isinstance(error, NotMadeError):
+            code = tolerated_failures.EXIT_CODE
+        if message is None:
+            message, code = _unexpected(error, given, write=not tracebacks), 1
+        told = _told_to_all(message, code)
+    if tracebacks:
+        raise error
+    if told[0] is not None:
+        say(f"mlm-recipes: error: {_shown(told[0])}", error=True)
+    if _several():
+        from .training.distributed.failing_together import leave
+
+        leave()
+    return told[1]
+
+
+def _caused_elsewhere(error: BaseException) -> tuple[str | None, int] | None:
+    """Return what this process prints of another one's failure, and its exit code; None if the error is its own."""
+    if not _several():
+        return None
+    from .training.distributed.failing_together import caused_elsewhere
+
+    return caused_elsewhere(error)
+
+
+def _told_to_all(message: str, code: int) -> tuple[str | None, int]:
+    """Tell the other processes of this one's error; return what it prints, and its exit code."""
+    if not _several():
+        return message, code
+    from .training.distributed.failing_together import own_failure
+
+    return own_failure(message, code)
+
+
+def _several() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _for_the_user(error: Exception) -> str | None:
@@ -140,8 +180,8 @@ def _for_the_user(error: Exception) -> str | None:
     return None
 
 
-def _unexpected(error: Exception, given: Sequence[str]) -> int:
-    """Keep the traceback of an error that nobody expected, say where it is, and return the exit code.
+def _unexpected(error: Exception, given: Sequence[str], write: bool) -> str:
+    """Keep the traceback of an error that nobody expected, if asked to `write` it, and return a sentence about it.
 
     Every process does this, since one may fail alone.
     """
@@ -152,9 +192,7 @@ def _unexpected(error: Exception, given: Sequence[str]) -> int:
 
         with suppress(OSError):
             get_error_handler().record_exception(error)
-    rank = "" if os.environ.get("WORLD_SIZE", "1") == "1" else f"process {os.environ.get('RANK')}: "
-    say(f"mlm-recipes: error: {rank}{_shown(sentence(error, keep(error, given)))}", error=True)
-    return 1
+    return sentence(error, keep(error, given) if write else None)
 
 
 @contextmanager
@@ -229,6 +267,8 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
     recipe = [rest.pop(0)] if rest and not rest[0].startswith("-") else []  # otherwise the function's default
     for name in recipe:
         refuse_value_name(name)
+    if _several():
+        _end_with_the_others()
     result = getattr(mlm_recipes, verb)(*recipe, **parse_arguments(rest))
     if os.environ.get("RANK", "0") != "0":
         return 0  # nothing to show; an error code would end the main process, which may still be working
@@ -239,6 +279,19 @@ def _recipe_verb(verb: str, rest: list[str]) -> int:
     with lacking.noting("the last screen", f"Its figures are in {result.output_dir / 'metrics.json'}."):
         say(f"\n{_shown(result)}")
     return tolerated_failures.EXIT_CODE if lacking.entries or result.not_made else 0
+
+
+def _end_with_the_others() -> None:
+    """Let the failure of another process end this one."""
+    from .training.distributed.failing_together import end_with
+
+    def end(message: str | None, code: int, leave: Callable[[], None]) -> None:
+        if message is not None:
+            say(f"mlm-recipes: error: {_shown(message)}", error=True)
+        leave()
+        os._exit(code)  # the main thread waits for the other process, and runs no Python
+
+    end_with(end)
 
 
 def _inspect(rest: list[str]) -> int:

@@ -66,7 +66,8 @@ def test_every_link_and_every_file_named_is_there(path):
 def test_every_flag_and_target_named_is_there(path):
     text = path.read_text("utf-8")
     launchers = {"nproc_per_node", "config_file", "cpu", "num_processes", "max-restarts", "signals-to-handle"}
-    launchers |= {"rdzv_backend", "signal", "requeue"}  # the last two are SLURM's
+    launchers |= {"nnodes", "rdzv_backend", "rdzv_endpoint", "rdzv_id"}
+    launchers |= {"signal", "requeue"}  # SLURM's
     launchers |= {"logdir", "float32", "minutes"}  # TensorBoard's; benchmarks/step.py's; benchmarks/gpu.py's
     launchers |= {"rm", "build-arg"}  # docker's
     launchers |= {"mixed_precision", "dynamo_backend", "use_fsdp"}  # accelerate's

@@ -36,7 +36,7 @@ TO_FILL_IN = (TrainerCallback, ExportableState, torch.autograd.Function, torch.n
 GETTERS = ("getattr", "hasattr", "setattr")
 
 # Of Python's named tuples.
-PYTHONS = {"_asdict", "_replace"}
+PYTHONS = {"_exit", "_asdict", "_replace"}
 
 
 class Row(NamedTuple):

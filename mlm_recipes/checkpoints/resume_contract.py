@@ -94,8 +94,13 @@ def refuse_to_replace(output_dir: str | Path) -> None:
 
 def saved_values(checkpoint: Path) -> dict[str, Any]:
     """Return the config values that a checkpoint was saved with; empty if it does not record them."""
-    contract = _saved_contract(_saved_state(checkpoint))
-    return {} if contract is None else contract["values"]
+    terms = saved_terms(checkpoint)
+    return {} if terms is None else terms["values"]
+
+
+def saved_terms(checkpoint: Path) -> dict[str, Any] | None:
+    """Return the `values` and `facts` that define a checkpoint's run; None if it does not record them."""
+    return _saved_contract(_saved_state(checkpoint))
 
 
 def _saved_state(checkpoint: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ ALLOWED = frozenset(
         *("corpus", "extend_positions", "general_corpus", "max_length", "mix", "num_proc", "train_minutes", *READING),
         *("tokenizer", "tokenizer_revision", "tokenizer_type", "kmer_length", "add_tokens"),
         *("validation_corpus", "validation_fraction", "vocab_size"),
-        *("gradient_accumulation_steps", "per_device_train_batch_size"),
+        *("global_batch_size", "gradient_accumulation_steps", "per_device_train_batch_size"),
     }
 )
 

@@ -19,11 +19,13 @@ from ..model.freezing import frozen_facts
 from ..model.lora import merge_lora
 from ..report import wording
 from ..report.frozen_parts import frozen_parts
+from ..training.batches.kept_batch import LAYOUT
 from ..training.batches.mixed_order import mixed_in
 from ..training.callbacks.best_model import check_measure
 from ..training.callbacks.early_stopping import best_evaluation, why_stopped
 from ..training.callbacks.trackers import Trackers, refuse_missing
 from ..training.config import MLMConfig
+from ..training.distributed.failing_together import go_alone
 from ..training.distributed.processes import all_or_none, from_main
 from ..training.faults.tolerated_failures import NotMade
 from ..training.optimization.adapters import merges
@@ -129,13 +131,16 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
     trainer.progress.told = timed
     if checkpoint is not None:
         trainer.check_resume(checkpoint)  # train() does this too, but only after files have been written
+    recipe = config.to_recipe()
+    config = _as_divided(config, trainer)
+    run = replace(run, config=config)
     abandoned = plan.abandoned(folder, changed=bool(checkpoint and trainer.resumed[-1]["changed"]))
     if trainer.is_world_process_zero():
         run_folder.remove_checkpoints(folder, abandoned)
         if plan.continues:
-            trainer.add_callback(run_folder.RecipeWithCheckpoint(folder, config.to_recipe()))
+            trainer.add_callback(run_folder.RecipeWithCheckpoint(folder, recipe))
         else:
-            run_folder.begin(folder, config.to_recipe())
+            run_folder.begin(folder, recipe)
         resuming = f" Resuming from {checkpoint}." if checkpoint else ""
         logger.info("%s %s%s", run.announcement(), plan_of(config), resuming)
     frozen = None if config.freeze == "none" else frozen_facts(run.model, config.freeze)
@@ -155,13 +160,14 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
         best = best_evaluation(trainer.args, trainer.state)
         stopped = why_stopped(trainer.callback_handler.callbacks, trainer.args, trainer.state)
         # Nothing that can fail comes before this. From here on, the model is in the run's folder on the disk.
-        saved = _save(trainer, folder, config)
+        saved = _save(trainer, folder, config, recipe)
         with not_made.trained():
             real, padding = trainer.accelerator.reduce(trainer.token_counter.counts().to(config.device)).tolist()
             logger.info("Measuring the model after training.")
             after = State.of(run.measured, run.model, trainer.token_results)
         refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
         # From here on the processes do nothing together, so that a failure in one does not make the others wait for it.
+        go_alone()
         with not_made.trained():
             trainer.log(after.logged)
             trackers.log("after", after.measures)
@@ -219,6 +225,17 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
     return result_of(metrics, folder, not_made)
 
 
+def _as_divided(config: MLMConfig, trainer: MLMTrainer) -> MLMConfig:
+    """Return the config with the trainer's micro-batches, which follow from the number of processes.
+
+    The recipe keeps the config's own, with which any number of processes makes the same run.
+    """
+    divided = copy.copy(config)
+    for name in LAYOUT:
+        setattr(divided, name, getattr(trainer.args, name))
+    return divided
+
+
 def _logged_step(entry: dict[str, float]) -> LoggedStep:
     """Return metrics.json's entry for a step that Trainer logged."""
     found: LoggedStep = {"step": int(entry["step"]), "loss": entry["loss"], "learning_rate": entry["learning_rate"]}
@@ -250,7 +267,7 @@ def _upload(config: MLMConfig, folder: Path) -> Upload | None:
     )
 
 
-def _save(trainer: MLMTrainer, folder: Path, config: MLMConfig) -> list[Path]:
+def _save(trainer: MLMTrainer, folder: Path, config: MLMConfig, recipe: dict[str, Any]) -> list[Path]:
     """Save the model in the run's folder, and return its files; all processes call this.
 
     It is first written to a temporary folder, so that a full disk leaves the existing files unchanged. An adapter that
@@ -261,4 +278,4 @@ def _save(trainer: MLMTrainer, folder: Path, config: MLMConfig) -> list[Path]:
     main = trainer.is_world_process_zero()
     staged = run_folder.staging(folder, clear=main)
     trainer.save_model(str(staged))
-    return all_or_none(lambda: run_folder.take_in(staged, folder, config.to_recipe()) if main else [])
+    return all_or_none(lambda: run_folder.take_in(staged, folder, recipe) if main else [])

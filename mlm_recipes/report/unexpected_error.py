@@ -66,21 +66,24 @@ Please report it to the maintainers, with that file; --traceback shows it here.
     if kept is not None:
         where = f"The traceback is in {kept}.{_REPORT}"
     whose = "This is probably a fault of mlm-recipes, not yours."
-    if _lost_another(error):
+    if lost_another(error):
         whose = "Another process of this run has probably failed before; its own error says why."
         where = where.replace(_REPORT, "")
     return f"{said}. {whose} {where}"
 
 
-def _lost_another(error: BaseException) -> bool:
-    """Tell whether an error is only that another process cannot be reached: torch's own, or gloo's.
+def lost_another(error: BaseException | None) -> bool:
+    """Tell whether an error, or what it came from, is only that another process cannot be reached: torch's, or gloo's.
 
-    >>> _lost_another(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
+    >>> lost_another(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
     True
     """
+    if error is None:
+        return False
     named = type(error).__name__ in ("DistBackendError", "DistNetworkError", "DistStoreError")
     said = str(error) if isinstance(error, RuntimeError) else ""
-    return named or "Connection closed by peer" in said or "gloo/" in said
+    here = named or "Connection closed by peer" in said or "gloo/" in said
+    return here or lost_another(error.__cause__ or error.__context__)
 
 
 def _text(error: BaseException, arguments: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from .checks.freezing_checks import as_number, check_checkpointing
 from .checks.other_names import hint
 from .checks.refused_values import check_objects, refused
 from .distributed.launcher import asked_sharding, take_over
-from .distributed.torchrun_restarts import rejoin_process_group
+from .distributed.torchrun_restarts import join_process_group
 from .optimization.adapters import check_adapter, layer_names
 from .options.adapter_options import AdapterOptions
 from .options.changed_defaults import ChangedDefaults
@@ -152,7 +152,8 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
 
     @cached_property
     def _setup_devices(self) -> torch.device:  # where TrainingArguments joins the process group
-        rejoin_process_group(self.ddp_backend or ("gloo" if self.use_cpu else "nccl"), self.ddp_timeout)
+        usual = "gloo" if self.use_cpu else "nccl" if torch.cuda.is_available() else None
+        join_process_group(self.ddp_backend or usual, self.ddp_timeout, sharded=asked_sharding(self) is not None)
         device = super()._setup_devices
         # Before 5.18, transformers cannot load an optimizer's state onto "cpu:1", so several processes cannot resume.
         return torch.device("cpu") if device.type == "cpu" else device

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -161,7 +162,7 @@ def test_torchrun_learns_of_it(monkeypatch, tmp_path, capsys):
     recorded = json.loads((tmp_path / "agent" / "error.json").read_text())
     assert "object has no attribute 'lorem'" in recorded["message"]["message"]
     assert only_file(Path.cwd()).stem.endswith("-rank3")
-    assert capsys.readouterr().err.startswith("mlm-recipes: error: process 3: AttributeError")
+    assert capsys.readouterr().err.startswith(f"mlm-recipes: error: process 3 on {gethostname()}: AttributeError")
 
 
 SCRIPT = """

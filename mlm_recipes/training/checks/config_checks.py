@@ -112,6 +112,7 @@ def check(config: Any) -> None:
             "plain cross-entropy of masked tokens. Leave it out."
         )
 
+    _check_global_batch(config)
     check_asked(config)
     require_name(config.trust_remote_code)
     _check_words(config)
@@ -121,6 +122,28 @@ def check(config: Any) -> None:
     check_mix(config)
     _check_positions(config)
     check_vocabulary(config)
+
+
+def _check_global_batch(config: Any) -> None:
+    batch, steps = config.global_batch_size, config.gradient_accumulation_steps
+    if batch is None:
+        return
+    if batch < 1:
+        raise ValueError(
+            f"global_batch_size: received {batch}. Accepted: 1 or more rows, or no value, for what the other values "
+            "make. Leave it out."
+        )
+    if steps > 1 and batch % (config.per_device_train_batch_size * steps):
+        raise ValueError(
+            f"global_batch_size: received {batch} with gradient_accumulation_steps {steps} of "
+            f"{config.per_device_train_batch_size} rows. Accepted: a multiple of these {steps} times "
+            f"{config.per_device_train_batch_size}. Leave gradient_accumulation_steps out: it follows."
+        )
+    if asked_sharding(config) == "DeepSpeed":
+        raise ValueError(
+            f"global_batch_size: received {batch} with DeepSpeed. Accepted: none, since DeepSpeed's file decides on "
+            "accumulation. Leave one of them out."
+        )
 
 
 def _check_stream(config: Any) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+
+from .failing_together import go_alone, patience
 
 T = TypeVar("T")
 
@@ -124,6 +125,7 @@ def leave_process_group() -> None:
 
     >>> leave_process_group()
     """
+    go_alone()
     if dist.is_available() and dist.is_initialized():
         _group.cache_clear()
         gc.collect()
@@ -133,8 +135,7 @@ def leave_process_group() -> None:
 @cache
 def _group(world: Any) -> Any:
     """Return a group of all processes that can send objects in CPU memory, which NCCL's group cannot."""
-    # The others wait while the main process reads; if it dies, the connection breaks, and they notice immediately.
-    return dist.new_group(backend="gloo", timeout=timedelta(days=7))
+    return dist.new_group(backend="gloo", timeout=patience())
 
 
 def _attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:

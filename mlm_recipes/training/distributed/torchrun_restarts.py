@@ -1,36 +1,48 @@
-"""Processes that torchrun has restarted: they form a process group under keys of their own."""
+"""Processes that torchrun has restarted, and the process group that the processes of each start form."""
 
 from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import Any
 
 import torch.distributed as dist
 
+from .failing_together import watch
+from .meeting import meet, met, started_together
+
 
 def restarted() -> bool:
-    """Tell whether torchrun (`--max-restarts`) has restarted this process.
+    """Tell whether torchrun has started the processes of this run before: `--max-restarts`, or a machine came or left.
+
+    All processes get the same answer, although torchrun's own count differs between its launchers.
 
     >>> restarted()
     False
     """
+    meeting = met()
+    if meeting is not None:
+        return meeting.start > 1
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
-def rejoin_process_group(backend: str, timeout: int) -> None:
-    """Create the process group if torchrun has restarted this process; otherwise do nothing.
+def join_process_group(backend: str | None, seconds: int, sharded: bool = False) -> None:
+    """Meet the other processes of this start, if there are any, and form the process group with them.
 
-    torchrun keeps its store across restarts, with the addresses of processes that are gone (torch 2.13,
-    `--rdzv_backend c10d`), and gloo then waits for them. Here each restart has a key prefix of its own. `timeout` is
-    in seconds.
+    Here, because transformers does not pass `ddp_timeout` on for a CPU (5.23), and because torchrun's store keeps the
+    addresses of processes that are gone, for which gloo would wait (torch 2.13).
+
+    Args:
+        backend: torch's name of the group's backend, such as gloo; None: leave the group to accelerate.
+        seconds: how long to wait for another process, here and whenever the processes do something together.
+        sharded: leave the group of the first start to FSDP or DeepSpeed, which choose its backend.
+
+    Raises: NotMetError if some do not come.
     """
-    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    if not (restarted() and shared) or dist.is_initialized():
+    if dist.is_initialized() or not started_together():
         return
-    address, port, size = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), int(os.environ["WORLD_SIZE"])
-    patience = timedelta(seconds=timeout)
-    c10d: Any = dist  # its stores have no type annotations
-    store = c10d.TCPStore(address, port, size, is_master=False, timeout=patience)
-    mine = c10d.PrefixStore(f"restart-{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    dist.init_process_group(backend, store=mine, rank=int(os.environ["RANK"]), world_size=size, timeout=patience)
+    meeting = meet(float(seconds))
+    watch(meeting, float(seconds))
+    size = len(meeting.processes)
+    if size > 1 and backend is not None and not (sharded and meeting.start == 1):
+        rank, patience = meeting.me.rank, timedelta(seconds=seconds)
+        dist.init_process_group(backend, store=meeting.store, rank=rank, world_size=size, timeout=patience)

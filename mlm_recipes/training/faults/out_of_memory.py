@@ -216,8 +216,6 @@ def _whole(
             f"per_device_train_batch_size: received {size}, which does not fit into memory ({first_line(error)}) and "
             f"is not computed in parts: {reason}. Accepted: a batch that fits. {smaller if size > 1 else _SMALLER}"
         )
-        if args.process_index:  # it may fail alone, and the command line reports only the main process's errors
-            logger.error(message)
         raise MemoryError(message) from error
 
 

@@ -79,10 +79,7 @@ class NotMade:
                 logger.error("%s; the rest of the run was interrupted. %s", where, measure)
             raise
         except Exception as error:
-            said = f"{where}, but the rest of the run failed: {why(error)}. {measure}"
-            if not self._main:  # it may fail alone, and the command line reports only the main process's errors
-                _say(said)
-            raise NotMadeError(said) from error
+            raise NotMadeError(f"{where}, but the rest of the run failed: {why(error)}. {measure}") from error
 
 
 def why(error: BaseException) -> str:

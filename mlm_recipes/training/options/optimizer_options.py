@@ -43,3 +43,11 @@ class OptimizerOptions:
         default=0.0,
         metadata={"help": "By how much the measure must improve on its best value for an evaluation to count as one."},
     )
+    global_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "The number of rows in a training step over all processes; gradient_accumulation_steps then "
+            "follows from it and from the number of processes, so that both may change. By default "
+            "per_device_train_batch_size x gradient_accumulation_steps x the processes that a run starts with."
+        },
+    )

@@ -13,7 +13,13 @@ import torch
 from transformers import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from ...checkpoints.resume_contract import ResumeContract, find_checkpoint, refuse_to_replace, resume_request
+from ...checkpoints.resume_contract import (
+    ResumeContract,
+    find_checkpoint,
+    refuse_to_replace,
+    resume_request,
+    saved_terms,
+)
 from ...checkpoints.storage import newest_whole
 from ...checkpoints.tensor_files import require_tensors_only
 from ...data.all_ids import read_completely
@@ -25,6 +31,7 @@ from ...masking.collator import DataCollatorForMaskedLM
 from ...metrics_file import Resumed
 from ...model.renamed_weights import load_renamed
 from ..batches.example_order import NO_EXAMPLE, EpochSampler, StepSeeds
+from ..batches.kept_batch import Layout, follow, layout_of, only_processes_differ
 from ..batches.loader_workers import end_workers
 from ..batches.mixed_order import all_rows, lengths_of, order_of
 from ..batches.scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
@@ -52,8 +59,11 @@ class ResumableTrainer(GuardedTrainer, ABC):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._step_seeds = StepSeeds()
+        self._divided: tuple[Layout, Layout] | None = None  # the config's layout of a batch, and what it became
+        if self.args.global_batch_size is not None:
+            self._follow(self.args.global_batch_size)
         self._contract = ResumeContract(  # args may be replaced
-            lambda: self.args.to_recipe(),
+            self._values_as_given,
             self.identity,
             lambda: {name: item.default for name, item in own_fields().items()},
         )
@@ -118,6 +128,9 @@ class ResumableTrainer(GuardedTrainer, ABC):
         checkpoint could run code (`mlm_recipes.checkpoints.tensor_files`).
         """
         require_tensors_only(checkpoint)
+        saved = saved_terms(checkpoint)
+        if saved is not None and only_processes_differ(saved["values"], self.args) and not self.is_deepspeed_enabled:
+            self._follow(saved["facts"]["global batch"])
         changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
         step = self.resumed[-1]["step"]
         total = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
@@ -128,6 +141,20 @@ class ResumableTrainer(GuardedTrainer, ABC):
                 "max_steps or num_train_epochs."
             )
         return changed, total - step
+
+    def _follow(self, global_batch: int) -> None:
+        """Let steps have so many examples, with the processes that there are."""
+        given, self.args = layout_of(self.args), follow(self.args, global_batch)
+        if layout_of(self.args) != given:
+            self._divided = given, layout_of(self.args)
+            self._train_batch_size = self.args.train_batch_size
+
+    def _values_as_given(self) -> dict[str, Any]:
+        """Return the config's values for a checkpoint, from which any number of processes may go on."""
+        values = self.args.to_recipe()
+        if self._divided is not None and layout_of(self.args) == self._divided[1]:
+            values |= self._divided[0]
+        return values
 
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, or resume a run from a checkpoint: its path, its run folder, or True for the newest one.
@@ -144,6 +171,8 @@ class ResumableTrainer(GuardedTrainer, ABC):
                 f"train_minutes: received {self.args.train_minutes:g}. Accepted here: None, since the number of steps "
                 "is chosen before a trainer is created. Pass max_steps, or call mlm_recipes.train(train_minutes=...)."
             )
+        if self.args.global_batch_size is not None:
+            self._follow(self.args.global_batch_size)  # args may be other ones by now
         if resume_from_checkpoint is None:
             resume_from_checkpoint = self.args.resume_from_checkpoint
         asked = resume_request(resume_from_checkpoint)

@@ -1,0 +1,84 @@
+"""A process that gives no sign of life is named, and one that has left is not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch.distributed as dist
+
+from mlm_recipes.training.distributed import signs_of_life
+from mlm_recipes.training.distributed.meeting import Meeting, Process, _under
+from mlm_recipes.training.distributed.signs_of_life import SignsOfLife
+
+EVERYONE = (Process(0, "red", "0", 0), Process(1, "red", "0", 1), Process(2, "blue", "1", 0))
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Three processes of one meeting, in threads, that give signs much more often."""
+    monkeypatch.setattr(signs_of_life, "PERIOD", 0.02)
+    monkeypatch.setattr(signs_of_life, "SILENCE", 0.5)
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    address = ("127.0.0.1", server.port)
+    found = [SignsOfLife(Meeting(address, _under(server, 1), 1, EVERYONE, me), lambda: None) for me in EVERYONE]
+    yield found
+    for each in found:
+        each._stop.set()
+
+
+def freeze(process):
+    process._stop.set()
+    process._thread.join()
+
+
+def test_the_silent_one_is_named(processes):
+    for each in processes:
+        each.begin()
+    freeze(processes[2])
+    assert processes[0].look_round(lambda: None) == [EVERYONE[2]]
+
+
+def test_one_that_has_left_is_not_silent(processes):
+    for each in processes:
+        each.begin()
+    processes[2].end()
+    assert processes[0].look_round(lambda: None) == []
+    assert processes[0].have_left([EVERYONE[2]])
+    assert not processes[0].have_left(EVERYONE)
+
+
+def test_looking_ends_when_enough_is_known(processes):
+    began = time.monotonic()
+    assert processes[0].look_round(lambda: "a failure that was told") == [EVERYONE[1], EVERYONE[2]]
+    assert time.monotonic() - began < signs_of_life.SILENCE
+
+
+def test_silence_is_counted_from_the_last_sign(processes):
+    watching, frozen, alive = processes
+    alive.begin()
+    assert watching.silent_for(0.2, EVERYONE[1:]) == []
+    found, deadline = [], time.monotonic() + 10
+    while not found and time.monotonic() < deadline:
+        time.sleep(0.05)
+        found = watching.silent_for(0.2, EVERYONE[1:])
+    assert found == [EVERYONE[1]]
+    frozen.begin()
+    frozen.end()
+    assert watching.silent_for(0.0, EVERYONE[1:2]) == []
+
+
+def test_a_process_that_was_stopped_itself_accuses_nobody(processes):
+    watching = processes[0]
+    watching.silent_for(0.2, EVERYONE[1:])
+    watching._looked -= 60
+    watching._changed = {rank: (sign, since - 60) for rank, (sign, since) in watching._changed.items()}
+    assert watching.silent_for(0.2, EVERYONE[1:]) == []
+
+
+def test_a_store_that_is_gone_is_no_error(processes):
+    def fail():
+        raise dist.DistNetworkError("Broken pipe")
+
+    assert processes[0].asked(fail) is None
+    assert processes[0].asked(lambda: 3) == 3
