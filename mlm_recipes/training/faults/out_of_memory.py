@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -64,8 +64,8 @@ class MicroBatchParts(TrainerCallback):
     ) -> None:
         """Restore the number of parts that an interrupted run had."""
         kept: Any = state.stateful_callbacks
-        fits = kept.get(_KEPT_AS, args.per_device_train_batch_size)
-        while self._examples(args) > fits:
+        fits = kept.get(_KEPT_AS, _size(args))
+        while self._fitting(args) > fits:
             self.parts *= 2
 
     def on_step_begin(
@@ -171,21 +171,28 @@ class MicroBatchParts(TrainerCallback):
             loss = self._attempt(compute, model, self._micro_batches)
             (worst,) = highest(self._failed)
         kept: Any = state.stateful_callbacks
-        kept[_KEPT_AS] = self._examples(args)
+        kept[_KEPT_AS] = self._fitting(args)
         if args.process_index == 0:
             logger.warning(
                 "Out of memory in step %d: from now on a micro-batch is %s instead of %d, accumulated %d times "
                 "instead of %d. The global batch and the result stay the same.",
                 state.global_step + 1,
-                count(self._examples(args), "row"),
-                -(-args.per_device_train_batch_size // before),
+                count(self._fitting(args), "row" if cast(Any, args).tokens_per_batch is None else "token"),
+                -(-_size(args) // before),
                 args.gradient_accumulation_steps * self.parts,
                 args.gradient_accumulation_steps * before,
             )
         return loss
 
-    def _examples(self, args: TrainingArguments) -> int:
-        return -(-args.per_device_train_batch_size // self.parts)
+    def _fitting(self, args: TrainingArguments) -> int:
+        return -(-_size(args) // self.parts)
+
+
+def _size(args: Any) -> int:
+    """Return the rows of a micro-batch, or about how many tokens it has, if that is what its step has a number of."""
+    if args.tokens_per_batch is None:
+        return int(args.per_device_train_batch_size)
+    return -(-args.tokens_per_batch // (args.gradient_accumulation_steps * args.world_size))
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -209,11 +216,14 @@ def _whole(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        size, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
+        name, size, steps = "per_device_train_batch_size", _size(args), args.gradient_accumulation_steps
         times = next((n for n in range(2, size + 1) if size % n == 0), 1)  # keeps the global batch
         smaller = f"Pass --per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}."
+        if cast(Any, args).tokens_per_batch is not None:  # more micro-batches have fewer tokens each
+            name, size = "tokens_per_batch", cast(Any, args).tokens_per_batch
+            smaller = f"Pass --gradient_accumulation_steps {2 * steps}, which divides the same step further."
         message = (
-            f"per_device_train_batch_size: received {size}, which does not fit into memory ({first_line(error)}) and "
+            f"{name}: received {size}, which does not fit into memory ({first_line(error)}) and "
             f"is not computed in parts: {reason}. Accepted: a batch that fits. {smaller if size > 1 else _SMALLER}"
         )
         if args.process_index:  # it may fail alone, and the command line reports only the main process's errors

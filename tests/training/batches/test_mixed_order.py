@@ -124,6 +124,7 @@ def test_the_share_holds_in_each_step_on_average(strategy):
     trainer = MLMTrainer.__new__(MLMTrainer)
     trainer.args = MLMConfig(per_device_train_batch_size=16, train_sampling_strategy=strategy, use_cpu=True, seed=5)
     trainer._train_batch_size, trainer.get_total_train_batch_size = 16, lambda args: 16
+    trainer.data_collator = None
     sampler, order, shares = trainer.epoch_sampler(rows, 1), rows.order(5, strategy == "random"), []
     lengths = np.array([len(ids) for ids in rows.rows["input_ids"]])
     for epoch in range(100):
