@@ -15,7 +15,9 @@ import numpy as np
 Places = list[int]
 
 
-def deal(lengths: Sequence[int], hands: int, most: int | None = None) -> list[Places]:
+def deal(
+    lengths: Sequence[int], hands: int, most: int | None = None, before: Sequence[int] | None = None
+) -> list[Places]:
     """Divide rows into `hands` of about equally many tokens; return the places of each one's rows, ascending.
 
     The longest row that is left goes to the hand with the fewest tokens that has room: "longest processing time first"
@@ -26,6 +28,7 @@ def deal(lengths: Sequence[int], hands: int, most: int | None = None) -> list[Pl
         lengths: the number of tokens of each row.
         hands: the number of parts.
         most: the most rows in one; by default any number.
+        before: the tokens that each hand has already; by default none.
 
     With `most`, it divided rows of 16 x 8 paragraphs better than the largest differencing method of Karmarkar and Karp
     (1982) with equal numbers, 1.003 to 1.016 as the ratio of the most tokens to the mean (docs/LOG.md).
@@ -37,7 +40,8 @@ def deal(lengths: Sequence[int], hands: int, most: int | None = None) -> list[Pl
     """
     assert most is None or len(lengths) <= hands * most
     dealt: list[Places] = [[] for _ in range(hands)]
-    loads = [(0, hand) for hand in range(hands)]
+    loads = [(load, hand) for hand, load in enumerate(before or [0] * hands)]
+    heapq.heapify(loads)
     for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
         load, hand = heapq.heappop(loads)
         dealt[hand].append(place)

@@ -36,6 +36,10 @@ class RankLoads:
         self._loads = loads if anew else self._loads + loads
         self._steps[step] = [*self._loads.max(1).tolist(), self._loads[0].sum()]
 
+    def of_last(self) -> list[int]:
+        """Return the tokens that each process has been dealt of the last step so far."""
+        return self._loads[0].tolist()
+
     def facts(self, steps: range) -> Balance | None:
         """Return what metrics.json says of these steps: the sum of the most tokens, divided by that of the means.
 

@@ -36,7 +36,7 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         plain: give rows only the columns of these names, as lists, for a collator that is not this library's.
         rows_a_step: the rows of an optimizer step, over all its micro-batches and processes.
         loads: records how evenly each step's tokens are dealt, and says whether they are dealt by length; a stream's
-            rows are dealt so micro-batch by micro-batch, since no more of them are known.
+            rows are dealt so micro-batch by micro-batch, since no more of them are in memory.
 
     >>> from mlm_recipes.data.streams import TextStream, blocks
     >>> stream, make_rows = TextStream(lambda: "abcde"), lambda texts: [{"input_ids": [ord(text)]} for text in texts]
@@ -89,11 +89,11 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         opened, self._opened = self._opened, []
         parts = in_order(len(rows), self._processes)
         if self.loads is not None:
-            lengths = [len(row["input_ids"]) for row in rows]
-            dealt = deal(lengths, self._processes, batch) if self.loads.by_length else parts
+            lengths, (step, within) = [len(row["input_ids"]) for row in rows], divmod(position, self._rows_a_step)
+            before = self.loads.of_last() if within else None
+            dealt = deal(lengths, self._processes, batch, before) if self.loads.by_length else parts
             now, plain = ([sum(lengths[place] for place in part) for part in each] for each in (dealt, parts))
-            step, within = divmod(position, self._rows_a_step)
-            self.loads.add(step, now, plain, anew=within == 0)
+            self.loads.add(step, now, plain, anew=not within)
             parts = dealt
         return [(opened, [rows[place] for place in part]) for part in parts]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
@@ -159,10 +159,10 @@ class MicroBatchParts(TrainerCallback):
             self._exchange.end()
         while worst != _FITS:
             if worst == _ONE_EXAMPLE:
+                name, size = _asked(args)
                 raise MemoryError(
-                    f"per_device_train_batch_size: received {args.per_device_train_batch_size}, but not even a single "
-                    f"row fits into memory ({self._error or 'in another process'}). Accepted: rows that fit. "
-                    + _SMALLER
+                    f"{name}: received {size}, but not even a single row fits into memory "
+                    f"({self._error or 'in another process'}). Accepted: rows that fit. {_SMALLER}"
                 )
             self.parts *= 2
             _free(model)
@@ -177,7 +177,7 @@ class MicroBatchParts(TrainerCallback):
                 "Out of memory in step %d: from now on a micro-batch is %s instead of %d, accumulated %d times "
                 "instead of %d. The global batch and the result stay the same.",
                 state.global_step + 1,
-                count(self._fitting(args), "row" if cast(Any, args).tokens_per_batch is None else "token"),
+                count(self._fitting(args), "row" if _asked(args)[0] == "per_device_train_batch_size" else "token"),
                 -(-_size(args) // before),
                 args.gradient_accumulation_steps * self.parts,
                 args.gradient_accumulation_steps * before,
@@ -188,11 +188,17 @@ class MicroBatchParts(TrainerCallback):
         return -(-_size(args) // self.parts)
 
 
+def _asked(args: Any) -> tuple[str, int]:
+    """Return the option that decides the size of a micro-batch, and its value."""
+    name = "per_device_train_batch_size" if args.tokens_per_batch is None else "tokens_per_batch"
+    return name, getattr(args, name)
+
+
 def _size(args: Any) -> int:
-    """Return the rows of a micro-batch, or about how many tokens it has, if that is what its step has a number of."""
-    if args.tokens_per_batch is None:
-        return int(args.per_device_train_batch_size)
-    return -(-args.tokens_per_batch // (args.gradient_accumulation_steps * args.world_size))
+    """Return the rows of a micro-batch; if steps have a number of tokens, about how many of these."""
+    name, size = _asked(args)
+    parts = args.gradient_accumulation_steps * args.world_size if name == "tokens_per_batch" else 1
+    return -(-size // parts)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -216,15 +222,14 @@ def _whole(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        name, size, steps = "per_device_train_batch_size", _size(args), args.gradient_accumulation_steps
+        (name, size), steps = _asked(args), args.gradient_accumulation_steps
         times = next((n for n in range(2, size + 1) if size % n == 0), 1)  # keeps the global batch
-        smaller = f"Pass --per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}."
-        if cast(Any, args).tokens_per_batch is not None:  # more micro-batches have fewer tokens each
-            name, size = "tokens_per_batch", cast(Any, args).tokens_per_batch
-            smaller = f"Pass --gradient_accumulation_steps {2 * steps}, which divides the same step further."
+        smaller = f"--per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}"
+        if name == "tokens_per_batch":  # those of a step, whatever the number of micro-batches
+            smaller = f"--gradient_accumulation_steps {2 * steps}"
         message = (
-            f"{name}: received {size}, which does not fit into memory ({first_line(error)}) and "
-            f"is not computed in parts: {reason}. Accepted: a batch that fits. {smaller if size > 1 else _SMALLER}"
+            f"{name}: received {size}, which does not fit into memory ({first_line(error)}) and is not computed in "
+            f"parts: {reason}. Accepted: a batch that fits. {f'Pass {smaller}.' if size > 1 else _SMALLER}"
         )
         if args.process_index:  # it may fail alone, and the command line reports only the main process's errors
             logger.error(message)

@@ -249,12 +249,16 @@ class ResumableTrainer(GuardedTrainer, ABC):
         limits = None if read_completely(rows) else self.limits_of("train_dataset")
         keyed = RowsOfEpoch(rows, None if ours else self.plain_columns(), limits, order)
         sampler = self._step_seeds.sampler
-        if are_dealt(rows, args, self.data_collator, args.world_size):
-            rows_each = self._train_batch_size if args.tokens_per_batch is None else None
-            accumulation = args.gradient_accumulation_steps
-            self._batches = StepBatches(sampler, args.world_size, accumulation, rows_each, args.balance_lengths)
-            self.rank_loads = self._batches.loads
+        self._batches = self.step_batches(rows, sampler, args.world_size, args.gradient_accumulation_steps)
+        self.rank_loads = None if self._batches is None else self._batches.loads
         return self._loader(keyed, sampler)
+
+    def step_batches(self, rows: Any, sampler: EpochSampler, processes: int, micro_batches: int) -> StepBatches | None:
+        """Return who computes which rows of each step; None if they are dealt in their order, without asking."""
+        if not are_dealt(rows, self.args, self.data_collator, processes):
+            return None
+        size = self._train_batch_size if self.args.tokens_per_batch is None else None
+        return StepBatches(sampler, processes, micro_batches, size, self.args.balance_lengths)
 
     def _loader(
         self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None
