@@ -175,11 +175,15 @@ class Recommended(Advised):
 
 
 class Timing(TypedDict):
-    """`time`: what the first steps took on this machine."""
+    """`time`: what the first steps took on this machine.
+
+    `batch`: the rows of a step; with `tokens_per_batch` their mean, and `batch_tokens` is the mean of its tokens.
+    """
 
     seconds_per_step: float
     steps_timed: list[float]
     batch: int
+    batch_tokens: NotRequired[int]
     micro_batches: int
     precision: Literal["bf16", "fp16", "float32"]
     device: str

@@ -489,6 +489,18 @@ class MixedIn(TypedDict):
     times_read: float
 
 
+class Balance(TypedDict):
+    """`train.balance`: how evenly the tokens of each step were divided among several processes.
+
+    `by_length`: whether the rows were dealt by their lengths. `max_to_mean`: the tokens of the busiest process in each
+    step, added up, divided by the sum of the means; `in_order`: the same if the rows had been dealt in their order.
+    """
+
+    by_length: bool
+    max_to_mean: float
+    in_order: float
+
+
 class MachineLimit(TypedDict):
     """The rate of operations that training needed at least, and the rate that this machine reaches."""
 
@@ -586,6 +598,7 @@ class Loop(TypedDict):
     frozen: NotRequired[Frozen]
     head_warmup_steps: NotRequired[int]
     mixed: NotRequired[list[MixedIn]]
+    balance: NotRequired[Balance]
 
 
 class Measuring(TypedDict):

@@ -37,6 +37,7 @@ FIXED = frozenset(
         "static_masks",
         "stream_buffer",
         "streaming",
+        "tokens_per_batch",
         "train_new_tokens_first",
         "train_sampling_strategy",
         "word_segmenter",
@@ -77,6 +78,7 @@ ALLOWED = frozenset(
         *("tokenizer", "tokenizer_revision", "tokenizer_type", "kmer_length", "add_tokens"),
         *("validation_corpus", "validation_fraction", "vocab_size"),
         *("global_batch_size", "gradient_accumulation_steps", "per_device_train_batch_size"),
+        "balance_lengths",  # who computes a row, as the number of processes
     }
 )
 

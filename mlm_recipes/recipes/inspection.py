@@ -20,6 +20,7 @@ from ..inspection_file import (
     InspectionFacts,
     MeasuredFacts,
     Recommended,
+    RowCounts,
     Timing,
 )
 from ..masking.random_keys import Ints
@@ -31,7 +32,7 @@ from ..training.config import MLMConfig
 from . import run_folder
 from .arguments import default_recipe, read_config
 from .inspection_facts import WHOLE, Subject, duplicates, row_facts, text_facts
-from .step_timing import fit, time_steps
+from .step_timing import batch_size, fit, smallest_batch, time_steps, with_batch_size
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ def inspect_corpus(
         "problems": subject.problems,
         "warnings": advice.warnings(measured),
         "recommended": _recommended(subject, measured, lengths),
-        "time": _time(subject, rows["rows"]["train"]) if timing and not subject.problems else None,
+        "time": _time(subject, rows["rows"]) if timing and not subject.problems else None,
         "seconds": time.monotonic() - started,
         "versions": run_folder.versions(),
     }
@@ -178,28 +179,32 @@ def _recommended(subject: Subject, facts: MeasuredFacts, lengths: Ints) -> Recom
     }
 
 
-def _time(subject: Subject, examples: int) -> Timing:
+def _time(subject: Subject, counts: RowCounts) -> Timing:
     """Time the run's own first steps; with `train_minutes`, with the batch size that a run would choose."""
     config, rows = replace(subject.config, max_length=subject.max_length), subject.corpus["train"]
     timed: list[float] = []
+    smallest = smallest_batch(config, subject.max_length, counts["train_tokens"] / counts["train"])
 
     def time_step(batch: int) -> float:
-        values = replace(config, per_device_train_batch_size=batch)
+        values = with_batch_size(config, batch)
         said = bool(timed)  # the first trainer has already warned
         timed[:] = time_steps(subject.model, values, rows, subject.tokenizer, _WARM_UP, _TIMED, quiet=said)
         return median(timed)
 
-    run_steps, rows_a_step = config.max_steps, config.per_device_train_batch_size
+    run_steps, asked = config.max_steps, batch_size(config)
     if config.train_minutes is not None:
-        plan = fit(config.train_minutes, run_steps, rows_a_step, time_step)
-        run_steps, rows_a_step = plan.steps, plan.batch
+        plan = fit(config.train_minutes, run_steps, asked, time_step, smallest)
+        run_steps, asked = plan.steps, plan.batch
     else:
-        time_step(rows_a_step)
-    step, batch = median(timed), rows_a_step * config.gradient_accumulation_steps
+        time_step(asked)
+    step, batch, examples = median(timed), asked * config.gradient_accumulation_steps, counts["train"]
     steps = max(1, examples // batch) if config.dataloader_drop_last else -(-examples // batch)
+    if config.tokens_per_batch is not None:
+        steps = -(-counts["train_tokens"] // asked)
+        batch = round(examples / steps)
     if run_steps < 1:
         run_steps = math.ceil(steps * config.num_train_epochs)
-    return {
+    timing: Timing = {
         "seconds_per_step": step,
         "steps_timed": timed,
         "batch": batch,
@@ -212,3 +217,6 @@ def _time(subject: Subject, examples: int) -> Timing:
         "steps_of_the_run": run_steps,
         "seconds_of_the_run": run_steps * step,
     }
+    if config.tokens_per_batch is not None:
+        timing["batch_tokens"] = round(counts["train_tokens"] / steps)
+    return timing

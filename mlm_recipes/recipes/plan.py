@@ -21,7 +21,7 @@ from .arguments import read_config, recipe_path
 logger = logging.getLogger(__name__)
 
 #: The values that `train_minutes` sets in a run's recipe.
-_LENGTH = ("train_minutes", "max_steps", "per_device_train_batch_size")
+_LENGTH = ("train_minutes", "max_steps", "per_device_train_batch_size", "tokens_per_batch")
 
 #: transformers' placeholder for an output_dir that is not set.
 _NOT_NAMED = "trainer_output"

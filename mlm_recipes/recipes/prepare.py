@@ -50,6 +50,7 @@ from ..report.first_screen import about_the_text
 from ..report.mixed_text import will_be_mixed
 from ..sources.credentials import without_credentials
 from ..training.batches.mix_option import mixes_general
+from ..training.batches.token_steps import steps_of_tokens
 from ..training.config import MLMConfig
 from ..training.distributed.processes import from_main
 from ..training.optimization.adapters import add_adapter, saved_as
@@ -96,7 +97,9 @@ class Run:
         batch = self.config.per_device_train_batch_size * self.config.gradient_accumulation_steps
         steps, epochs = self.config.max_steps, self.config.num_train_epochs
         if "mixed" in self.facts and steps > 0:
-            epochs = steps * batch * self.config.world_size / len(rows)
+            of_tokens = steps_of_tokens(rows, self.config)
+            an_epoch = len(rows) / (batch * self.config.world_size) if of_tokens is None else of_tokens.steps
+            epochs = steps / an_epoch
         mixed = "".join(f"{sentence} " for sentence in will_be_mixed(self.facts, epochs))
         start = "random weights" if self.random_weights else "its trained weights"
         elsewhere = self.config.tokenizer

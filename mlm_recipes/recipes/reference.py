@@ -59,6 +59,7 @@ _TUTORIAL = {
     "bf16": False,
     "fp16": False,
     "streaming": False,
+    "tokens_per_batch": None,
     "train_new_tokens_first": None,
     "report_to": [],
 }

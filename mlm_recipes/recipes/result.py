@@ -26,6 +26,7 @@ from ..metrics_file import (
 from ..report import last_screen, run_report, wording
 from ..report.model_card import licence_in
 from ..sources.model_folder import model_folder, source_of
+from ..training.batches.token_steps import TokenSteps
 from ..training.config import MLMConfig
 from ..training.distributed.launcher import asked_sharding
 from ..training.faults.tolerated_failures import NotMade
@@ -93,12 +94,17 @@ def limit_of(
     return machine_limit(run.model, tokens, share * tokens, seconds, config.world_size, dtype, head_first)
 
 
-def plan_of(config: MLMConfig) -> str:
-    """Return a sentence that describes the planned training: how long, on what, and how much is masked."""
+def plan_of(config: MLMConfig, of_tokens: TokenSteps | None = None) -> str:
+    """Return a sentence that describes the planned training: how long, on what, and how much is masked.
+
+    `of_tokens`: how an epoch is divided, if its steps have a number of tokens.
+    """
     length = wording.count(config.max_steps, "step") if config.max_steps > 0 else f"{config.num_train_epochs:g} epochs"
     if config.early_stopping_patience is not None:
         length = f"at most {length}"
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    batch = f"{config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size}"
+    if of_tokens is not None:
+        batch = f"about {of_tokens.tokens:,} tokens ({wording.count(of_tokens.steps, 'step')} an epoch)"
     precision = "bf16" if config.bf16 else "fp16" if config.fp16 else "float32"
     schedule = config.probability_schedule()
     masked = f"{config.mlm_probability:.0%} of the tokens masked"

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,26 +73,53 @@ def _hushed() -> Iterator[None]:
         ours.setLevel(before)
 
 
+def batch_size(config: MLMConfig) -> int:
+    """Return the size of a step that `with_batch_size` changes: its tokens if it has a number, else rows per process.
+
+    >>> batch_size(MLMConfig(use_cpu=True)), batch_size(MLMConfig(use_cpu=True, tokens_per_batch=4096))
+    (16, 4096)
+    """
+    return config.per_device_train_batch_size if config.tokens_per_batch is None else config.tokens_per_batch
+
+
+def with_batch_size(config: MLMConfig, batch: int, **changes: Any) -> MLMConfig:
+    """Return the config with steps of another size, and further changes."""
+    unit = "per_device_train_batch_size" if config.tokens_per_batch is None else "tokens_per_batch"
+    return replace(config, **changes | {unit: batch})
+
+
+def smallest_batch(config: MLMConfig, longest_row: int, mean_row: float) -> int:
+    """Return the size of the smallest steps that still help: of SMALLEST rows per process, by their mean tokens.
+
+    >>> smallest_batch(MLMConfig(use_cpu=True, tokens_per_batch=4096), longest_row=512, mean_row=124.2)
+    993
+    """
+    if config.tokens_per_batch is None:
+        return SMALLEST
+    return max(longest_row, int(SMALLEST * config.world_size * mean_row))
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What fits into a time: a number of `steps` of `batch` rows in each process, `seconds_per_step` each."""
+    """What fits into a time: a number of `steps`, `seconds_per_step` each, of `batch` rows per process, or tokens."""
 
     steps: int
     batch: int
     seconds_per_step: float
 
 
-def fit(minutes: float, at_most: int, batch: int, time_step: Callable[[int], float]) -> Plan:
+def fit(minutes: float, at_most: int, batch: int, time_step: Callable[[int], float], smallest: int = SMALLEST) -> Plan:
     """Return the number of steps, and the batch size, that fit into a time.
 
     If fewer than FEWEST steps of the requested batch fit (the paragraphs are long, or the machine is slow), the batch
-    is made smaller until they fit, down to SMALLEST rows: the same tokens in more steps.
+    is made smaller until they fit, down to the smallest: the same tokens in more steps.
 
     Args:
         minutes: the time.
         at_most: the most steps to take; -1 for no limit.
-        batch: the rows of a step in each process.
-        time_step: returns the seconds that a step with this number of rows takes.
+        batch: the rows of a step in each process, or all its tokens.
+        time_step: returns the seconds that a step with this number of them takes.
+        smallest: the fewest of them that still help.
 
     >>> fit(1, at_most=130, batch=32, time_step=lambda rows: 0.01 * rows)
     Plan(steps=130, batch=32, seconds_per_step=0.32)
@@ -101,9 +128,9 @@ def fit(minutes: float, at_most: int, batch: int, time_step: Callable[[int], flo
     """
     enough = FEWEST if at_most < 1 else min(FEWEST, at_most)
     seconds = time_step(batch)
-    while (steps := int(60 * minutes / seconds)) < enough and batch > SMALLEST:
+    while (steps := int(60 * minutes / seconds)) < enough and batch > smallest:
         # A step's fixed cost does not shrink with its rows, so it is timed again, and may shrink further.
-        batch = max(SMALLEST, min(batch - 1, math.ceil(batch * steps / enough)))
+        batch = max(smallest, min(batch - 1, math.ceil(batch * steps / enough)))
         seconds = time_step(batch)
     return Plan(max(1, steps if at_most < 1 else min(steps, at_most)), batch, seconds)
 

@@ -20,7 +20,8 @@ from ..model.lora import merge_lora
 from ..report import wording
 from ..report.frozen_parts import frozen_parts
 from ..training.batches.kept_batch import LAYOUT
-from ..training.batches.mixed_order import mixed_in
+from ..training.batches.mixed_order import lengths_of, mixed_in
+from ..training.batches.token_steps import steps_of_tokens
 from ..training.callbacks.best_model import check_measure
 from ..training.callbacks.early_stopping import best_evaluation, why_stopped
 from ..training.callbacks.trackers import Trackers, refuse_missing
@@ -45,7 +46,7 @@ from .result import (
     result_of,
     warn_of_other_words,
 )
-from .step_timing import fit, time_steps
+from .step_timing import SMALLEST, batch_size, fit, smallest_batch, time_steps, with_batch_size
 from .upload import Upload
 
 logger = logging.getLogger(__name__)
@@ -98,20 +99,24 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
 def _with_chosen_length(run: Run, minutes: float) -> Run:
     """Return the run with a number of steps and a batch size that fit into its time; recipe.yaml will record both."""
     config = run.config
-    asked = config.per_device_train_batch_size
+    asked, smallest = batch_size(config), SMALLEST
+    if config.tokens_per_batch is not None:
+        lengths = lengths_of(run.train_rows, config)(0)
+        smallest = smallest_batch(config, int(lengths.max()), float(lengths.mean()))
 
     def time_step(batch: int) -> float:
-        values = replace(config, per_device_train_batch_size=batch, max_length=run.max_length)
+        values = with_batch_size(config, batch, max_length=run.max_length)
         seconds = time_steps(copy.deepcopy(run.model), values, run.train_rows, run.tokenizer, *_TIMED, quiet=True)
         clear_device_cache(garbage_collection=True)  # the copy's memory
         return median(seconds)
 
-    chosen = fit(minutes, config.max_steps, asked, time_step)
+    chosen = fit(minutes, config.max_steps, asked, time_step, smallest)
     said = wording.how_long(chosen.steps, chosen.seconds_per_step)
     if chosen.batch < asked:
-        said += f" Batches of {chosen.batch} instead of {asked}, so that there are enough steps."
+        of_what = "" if config.tokens_per_batch is None else " tokens"
+        said += f" Batches of {chosen.batch:,} instead of {asked:,}{of_what}, so that there are enough steps."
     logger.info(said)
-    decided = replace(config, train_minutes=None, max_steps=chosen.steps, per_device_train_batch_size=chosen.batch)
+    decided = with_batch_size(config, chosen.batch, train_minutes=None, max_steps=chosen.steps)
     return replace(run, config=decided)
 
 
@@ -142,7 +147,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
         else:
             run_folder.begin(folder, recipe)
         resuming = f" Resuming from {checkpoint}." if checkpoint else ""
-        logger.info("%s %s%s", run.announcement(), plan_of(config), resuming)
+        logger.info("%s %s%s", run.announcement(), plan_of(config, steps_of_tokens(run.train_rows, config)), resuming)
     frozen = None if config.freeze == "none" else frozen_facts(run.model, config.freeze)
     if frozen is not None:
         logger.info(frozen_parts(frozen))
@@ -211,6 +216,8 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
                 loop["compilation"] = trainer.compiled.facts
             if trainer.graphs is not None:
                 loop["cuda_graphs"] = trainer.graphs.facts
+            if trainer.rank_loads is not None and (balance := trainer.rank_loads.facts(taken)) is not None:
+                loop["balance"] = balance
             if config.mix:
                 sampler = trainer.epoch_sampler(run.train_rows, config.world_size)
                 loop["mixed"] = mixed_in(run.train_rows, sampler, trainer.args, output.global_step)

@@ -157,7 +157,9 @@ def order(bench: Bench) -> Iterator[Check]:
         batches = list(cast(Any, trainer.get_train_dataloader().batch_sampler))
         found.append(steps(batches, batch // micro))
         seen = Counter(key for part in batches for key in part)
-    shared = BatchSampler(trainer.epoch_sampler(whole.rows, processes=2), batch // 2, drop_last=False)
+    sampler = trainer.epoch_sampler(whole.rows, processes=2)
+    shared: Any = trainer.step_batches(whole.rows, sampler, processes=2, micro_batches=1)
+    shared = shared or BatchSampler(sampler, batch // 2, drop_last=False)
     each = [list(BatchSamplerShard(shared, 2, process)) for process in (0, 1)]
     found.append(steps([part for pair in zip(*each, strict=True) for part in pair], 2))
     wrong = len(whole.rows) - sum(times == 1 for times in seen.values())

@@ -198,7 +198,8 @@ def _model(facts: InspectionFacts) -> Iterator[tuple[str, str, str]]:
 def _time(time: Timing) -> Iterator[tuple[str, str, str]]:
     device = f"cpu, {wording.count(time['threads'], 'thread')}" if time["device"] == "cpu" else time["device"]
     parts = f" in {time['micro_batches']} parts" if time["micro_batches"] > 1 else ""
-    batch = f"batches of {time['batch']}{parts}, {time['precision']}, {device}"
+    rows = f"about {time['batch_tokens']:,} tokens" if "batch_tokens" in time else f"{time['batch']}"
+    batch = f"batches of {rows}{parts}, {time['precision']}, {device}"
     yield "a step", f"{time['seconds_per_step']:.2f} s", f"the median of {len(time['steps_timed'])}; {batch}"
     yield "an epoch", wording.about(time["seconds_an_epoch"]), wording.count(time["steps_an_epoch"], "step")
     yield "the recipe", wording.about(time["seconds_of_the_run"]), wording.count(time["steps_of_the_run"], "step")

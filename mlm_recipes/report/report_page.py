@@ -12,6 +12,7 @@ from .adapter import how_trained
 from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
 from .frozen_parts import frozen_parts, head_first
 from .html import environment
+from .processes import trained_by
 from .text_read import how_read
 from .wording import count, duration, headline, note, size, was_mixed
 
@@ -272,7 +273,7 @@ def _run(train: Train) -> Iterator[Fact]:
     if train.get("out_of_memory"):
         yield "out of memory", "; ".join(f"{key} {value}" for key, value in train["out_of_memory"].items())
     if train["processes"] > 1:
-        yield "processes", f"{train['processes']}"
+        yield "processes", trained_by(train["processes"], train.get("balance"))
     steps_per_second, tokens_per_second = train.get("steps_per_second"), train.get("tokens_per_second")
     speed = []
     if steps_per_second:

@@ -26,6 +26,7 @@ from .distributed.launcher import asked_sharding, take_over
 from .distributed.torchrun_restarts import join_process_group
 from .optimization.adapters import check_adapter, layer_names
 from .options.adapter_options import AdapterOptions
+from .options.batch_options import BatchOptions
 from .options.changed_defaults import ChangedDefaults
 from .options.corpus_options import CorpusOptions
 from .options.evaluation_options import EvaluationOptions
@@ -70,6 +71,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
     FreezingOptions,
     OptimizerOptions,
     AdapterOptions,
+    BatchOptions,
     SpeedOptions,
     MaskingOptions,
     ModelOptions,

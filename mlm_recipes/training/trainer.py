@@ -307,12 +307,18 @@ class MLMTrainer(OptimizingTrainer):
             for name, value in model.config.to_dict().items()
             if not name.startswith("_") and not name.endswith("_token_id") and name not in _NOT_SHAPE
         }
-        return text | {
-            "global batch": self.get_total_train_batch_size(self.args),
-            "masking": masking,
-            "vocabulary": vocabulary_fingerprint(cast(Any, self.processing_class)),
-            "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
-        }
+        # A number of tokens is a value of its own, the same for any number of processes.
+        by_tokens = self.args.tokens_per_batch is not None
+        batch = {} if by_tokens else {"global batch": self.get_total_train_batch_size(self.args)}
+        return (
+            text
+            | batch
+            | {
+                "masking": masking,
+                "vocabulary": vocabulary_fingerprint(cast(Any, self.processing_class)),
+                "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
+            }
+        )
 
     def masking_values(self) -> dict[str, Any]:
         """Return the collator's arguments: those of the config, and the weights of the training rows if it needs them.

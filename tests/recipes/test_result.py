@@ -4,6 +4,7 @@ import pytest
 
 from mlm_recipes import MLMConfig
 from mlm_recipes.recipes.result import plan_of
+from mlm_recipes.training.batches.token_steps import TokenSteps
 
 
 @pytest.mark.parametrize(
@@ -19,3 +20,10 @@ from mlm_recipes.recipes.result import plan_of
 )
 def test_the_first_screen_says_how_tokens_are_masked(values, said):
     assert said in plan_of(MLMConfig(use_cpu=True, **values))
+
+
+def test_the_first_screen_says_what_a_step_of_so_many_tokens_really_has():
+    config = MLMConfig(use_cpu=True, num_train_epochs=2, tokens_per_batch=4096)
+    assert plan_of(config, TokenSteps(steps=7, tokens=3900)).startswith(
+        "Training for 2 epochs in batches of about 3,900 tokens (7 steps an epoch), learning rate"
+    )

@@ -104,6 +104,25 @@ def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_m
     assert again.metrics["after"]["loss"] == run.metrics["after"]["loss"]
 
 
+def test_a_run_of_so_many_tokens_takes_the_steps_that_fit(values, slow_machine, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    sizes = []
+
+    def seconds(model, config, rows, tokenizer, warm_up, steps, quiet):
+        sizes.append(config.tokens_per_batch)
+        return [1 + config.tokens_per_batch / 1000] * steps
+
+    monkeypatch.setattr(train_module, "time_steps", seconds)
+    run = train("adapt", train_minutes=0.11, tokens_per_batch=1000, **values)
+    assert sizes[0] == 1000
+    assert 8 * 10 < sizes[1] < 8 * 32, "eight rows of the mean length"
+    assert f"Batches of {sizes[1]} instead of 1,000 tokens, so that there are enough steps." in caplog.text
+    recipe = read_config(run.output_dir)
+    assert (recipe.train_minutes, recipe.tokens_per_batch) == (None, sizes[1])
+    assert recipe.max_steps == run.metrics["train"]["steps"] == int(6.6 / (1 + sizes[1] / 1000))
+    assert "in batches of about " in caplog.text
+
+
 @pytest.mark.slow
 def test_a_timed_run_equals_its_recipes_bit_for_bit(values):
     """With dropout, to show that the random numbers of timed steps have no effect."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from ...masking.random_keys import dropout_seed, order_keys
+from ...masking.random_keys import Ints, dropout_seed, order_keys
+from .token_budget import step_starts, steps_an_epoch
 
 #: Stands for no example, if a process has one fewer than another.
 NO_EXAMPLE = -1
@@ -31,7 +33,9 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         drop_last: drop the examples at the end that do not fill a global batch.
         multiple_of: fill the end with `NO_EXAMPLE` up to a multiple of this: the examples of a micro-batch times the
             processes. Then every process takes the same number of batches, and no example is repeated.
-        lengths: returns the number of tokens in each example of an epoch.
+        lengths: returns the number of tokens in each example of an epoch, int64.
+        tokens_per_batch: about how many tokens a step has, instead of `global_batch_size` examples; needs `lengths`
+            (`mlm_recipes.training.batches.token_budget`).
 
     Yields `epoch * num_examples + index`, for `mlm_recipes.data.rows_of_epoch.RowsOfEpoch` to look up.
 
@@ -41,6 +45,9 @@ class EpochSampler(torch.utils.data.Sampler[int]):
     >>> sampler.set_epoch(1)
     >>> list(sampler)
     [5, 7, 6, 8, 9, -1, -1, -1]
+    >>> sampler = EpochSampler(5, seed=0, tokens_per_batch=12, lengths=lambda epoch: np.array([5, 9, 3, 12, 7]))
+    >>> [step.tolist() for step in sampler.steps()]
+    [[3], [0, 1], [4, 2]]
     """
 
     def __init__(
@@ -52,10 +59,17 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         global_batch_size: int = 1,
         drop_last: bool = False,
         multiple_of: int = 1,
-        lengths: Callable[[int], Sequence[int]] | None = None,
+        lengths: Callable[[int], Ints] | None = None,
+        tokens_per_batch: int | None = None,
     ) -> None:
         assert strategy in STRATEGIES, strategy
-        assert (lengths is not None) == (strategy == "group_by_length")
+        assert lengths is not None or (strategy != "group_by_length" and tokens_per_batch is None)
+        self.tokens_per_batch = tokens_per_batch
+        steps = None
+        if lengths is not None and tokens_per_batch is not None:
+            steps = steps_an_epoch(lengths(0), tokens_per_batch)
+            # Without a rest that could be dropped, and without places to fill: steps have any number of rows.
+            global_batch_size, drop_last, multiple_of = max(1, num_examples // steps), False, 1
         self.num_examples = num_examples
         self.seed = seed
         self.strategy = strategy
@@ -63,6 +77,8 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         self.kept = num_examples - num_examples % global_batch_size if drop_last else num_examples
         self.filled = -(-self.kept // multiple_of) * multiple_of
         self.lengths = lengths
+        #: The number of optimizer steps, the same in every epoch.
+        self.steps_an_epoch = -(-self.filled // global_batch_size) if steps is None else steps
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -77,14 +93,25 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         yield from (first + index for index in self._order()[: self.kept])
         yield from [NO_EXAMPLE] * (self.filled - self.kept)
 
+    def steps(self) -> Iterator[Ints]:
+        """Yield the keys of each optimizer step of the epoch, those that stand for no example included."""
+        keys = np.array(list(self), dtype=np.int64)
+        if self.lengths is not None and self.tokens_per_batch is not None:
+            starts = step_starts(self.lengths(self.epoch)[keys % self.num_examples], self.steps_an_epoch)
+        else:
+            starts = np.append(np.arange(0, len(keys), self.global_batch_size), len(keys))
+        for first, end in pairwise(starts):
+            yield keys[first:end]
+
     def _order(self) -> list[int]:
         if self.strategy == "sequential":
             return list(range(self.num_examples))
         keys = order_keys(self.seed, self.epoch, np.arange(self.num_examples))
-        if self.lengths is None:
+        if self.lengths is None or self.strategy == "random":
             return np.argsort(keys, kind="stable").tolist()
         generator = torch.Generator().manual_seed(int(keys[0]))
-        return get_length_grouped_indices(self.lengths(self.epoch), self.global_batch_size, generator=generator)
+        lengths = self.lengths(self.epoch).tolist()
+        return get_length_grouped_indices(lengths, self.global_batch_size, generator=generator)
 
 
 class StepSeeds(TrainerCallback):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from ...data.all_ids import fingerprint
 from ...data.columns import list_lengths
 from ...data.id_limits import IdLimits
 from ...data.mixed_rows import MixedOrder, MixedRows
+from ...data.row_lengths import row_lengths
+from ...masking.random_keys import Ints
 from ...metrics_file import MixedIn
 from .example_order import NO_EXAMPLE, EpochSampler
 
@@ -45,14 +48,13 @@ def own_rows(rows: Any) -> Any:
     return rows.rows.select(range(rows.own)) if isinstance(rows, MixedRows) else rows
 
 
-def lengths_of(rows: Any, args: Any) -> Callable[[int], Sequence[int]]:
-    """Return a function of the epoch that returns the number of tokens at each of its places."""
-    order = order_of(rows, args)
+def lengths_of(rows: Any, args: Any) -> Callable[[int], Ints]:
+    """Return a function of the epoch that returns the number of tokens at each of its places; it reads all rows."""
+    found, order = row_lengths(all_rows(rows)), order_of(rows, args)
     if order is None:
-        lengths = [len(row["input_ids"]) for row in rows]
-        return lambda epoch: lengths
-    found, there = list_lengths(rows.rows, "input_ids"), order
-    return lru_cache(maxsize=1)(lambda epoch: found[there.rows(epoch)].tolist())
+        return lambda epoch: found
+    there = order
+    return lru_cache(maxsize=1)(lambda epoch: found[there.rows(epoch)])
 
 
 def text_of(rows: Any, limits: IdLimits) -> str:
@@ -76,12 +78,10 @@ def mixed_in(rows: Any, sampler: EpochSampler, args: Any, steps: int) -> list[Mi
     order = order_of(rows, args)
     if order is None:
         return []
-    steps_per_epoch = -(-len(sampler) // sampler.global_batch_size)
     times = np.zeros(len(rows.rows), dtype=np.int64)
-    for epoch in range(-(-steps // steps_per_epoch)):
+    for epoch in range(-(-steps // sampler.steps_an_epoch)):
         sampler.set_epoch(epoch)
-        first = (steps - epoch * steps_per_epoch) * sampler.global_batch_size
-        keys = np.array(list(sampler)[:first])
+        keys = np.concatenate([*islice(sampler.steps(), steps - epoch * sampler.steps_an_epoch)])
         np.add.at(times, order.rows(epoch)[keys[keys != NO_EXAMPLE] % len(rows)], 1)
     tokens = times * list_lengths(rows.rows, "input_ids")
     return [

@@ -17,6 +17,8 @@ from transformers.trainer_callback import ExportableState
 from ...data.rows_of_epoch import only_columns
 from ...data.streams import START, Place, TokenRow
 from ..distributed.processes import dealt_by_main
+from .dealing import deal, in_order
+from .rank_loads import RankLoads
 
 T = TypeVar("T")
 
@@ -32,6 +34,9 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         processes: the number of processes, which take batches in turn, in the order of their ranks.
         known: a place to start from, for positions after it.
         plain: give rows only the columns of these names, as lists, for a collator that is not this library's.
+        rows_a_step: the rows of an optimizer step, over all its micro-batches and processes.
+        loads: records how evenly each step's tokens are dealt, and says whether they are dealt by length; a stream's
+            rows are dealt so micro-batch by micro-batch, since no more of them are in memory.
 
     >>> from mlm_recipes.data.streams import TextStream, blocks
     >>> stream, make_rows = TextStream(lambda: "abcde"), lambda texts: [{"input_ids": [ord(text)]} for text in texts]
@@ -47,8 +52,11 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         processes: int,
         known: Place = START,
         plain: Container[str] | None = None,
+        rows_a_step: int = 1,
+        loads: RankLoads | None = None,
     ) -> None:
         self._open_at, self._length, self._processes, self._plain = open_at, length, processes, plain
+        self._rows_a_step, self.loads = rows_a_step, loads
         self._places = [START, known]  # known to every process: any may have to save one
         self._opened: list[Place] = []  # those that the other processes do not know yet
         self._rows: Iterator[TokenRow] = iter(())
@@ -79,7 +87,15 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
         rows = list(itertools.islice(self._rows, batch * self._processes))
         self._next = position + len(rows)
         opened, self._opened = self._opened, []
-        return [(opened, rows[first : first + batch]) for first in range(0, len(rows), batch)]
+        parts = in_order(len(rows), self._processes)
+        if self.loads is not None:
+            lengths, (step, within) = [len(row["input_ids"]) for row in rows], divmod(position, self._rows_a_step)
+            before = self.loads.of_last() if within else None
+            dealt = deal(lengths, self._processes, batch, before) if self.loads.by_length else parts
+            now, plain = ([sum(lengths[place] for place in part) for part in each] for each in (dealt, parts))
+            self.loads.add(step, now, plain, anew=not within)
+            parts = dealt
+        return [(opened, [rows[place] for place in part]) for part in parts]
 
     def _from(self, start: Place) -> Iterator[TokenRow]:
         for place, rows in one_ahead(self._open_at(start)):

@@ -14,6 +14,7 @@ from ..batches.example_order import STRATEGIES
 from ..batches.mix_option import check_mix
 from ..callbacks.best_model import check_asked
 from ..distributed.launcher import asked_sharding
+from .batch_checks import check_batches
 from .freezing_checks import check_freezing
 from .vocabulary_checks import check_vocabulary
 
@@ -122,6 +123,7 @@ def check(config: Any) -> None:
     check_mix(config)
     _check_positions(config)
     check_vocabulary(config)
+    check_batches(config)
 
 
 def _check_global_batch(config: Any) -> None:

@@ -64,8 +64,8 @@ class MicroBatchParts(TrainerCallback):
     ) -> None:
         """Restore the number of parts that an interrupted run had."""
         kept: Any = state.stateful_callbacks
-        fits = kept.get(_KEPT_AS, args.per_device_train_batch_size)
-        while self._examples(args) > fits:
+        fits = kept.get(_KEPT_AS, _size(args))
+        while self._fitting(args) > fits:
             self.parts *= 2
 
     def on_step_begin(
@@ -159,10 +159,10 @@ class MicroBatchParts(TrainerCallback):
             self._exchange.end()
         while worst != _FITS:
             if worst == _ONE_EXAMPLE:
+                name, size = _asked(args)
                 raise MemoryError(
-                    f"per_device_train_batch_size: received {args.per_device_train_batch_size}, but not even a single "
-                    f"row fits into memory ({self._error or 'in another process'}). Accepted: rows that fit. "
-                    + _SMALLER
+                    f"{name}: received {size}, but not even a single row fits into memory "
+                    f"({self._error or 'in another process'}). Accepted: rows that fit. {_SMALLER}"
                 )
             self.parts *= 2
             _free(model)
@@ -171,21 +171,34 @@ class MicroBatchParts(TrainerCallback):
             loss = self._attempt(compute, model, self._micro_batches)
             (worst,) = highest(self._failed)
         kept: Any = state.stateful_callbacks
-        kept[_KEPT_AS] = self._examples(args)
+        kept[_KEPT_AS] = self._fitting(args)
         if args.process_index == 0:
             logger.warning(
                 "Out of memory in step %d: from now on a micro-batch is %s instead of %d, accumulated %d times "
                 "instead of %d. The global batch and the result stay the same.",
                 state.global_step + 1,
-                count(self._examples(args), "row"),
-                -(-args.per_device_train_batch_size // before),
+                count(self._fitting(args), "row" if _asked(args)[0] == "per_device_train_batch_size" else "token"),
+                -(-_size(args) // before),
                 args.gradient_accumulation_steps * self.parts,
                 args.gradient_accumulation_steps * before,
             )
         return loss
 
-    def _examples(self, args: TrainingArguments) -> int:
-        return -(-args.per_device_train_batch_size // self.parts)
+    def _fitting(self, args: TrainingArguments) -> int:
+        return -(-_size(args) // self.parts)
+
+
+def _asked(args: Any) -> tuple[str, int]:
+    """Return the option that decides the size of a micro-batch, and its value."""
+    name = "per_device_train_batch_size" if args.tokens_per_batch is None else "tokens_per_batch"
+    return name, getattr(args, name)
+
+
+def _size(args: Any) -> int:
+    """Return the rows of a micro-batch; if steps have a number of tokens, about how many of these."""
+    name, size = _asked(args)
+    parts = args.gradient_accumulation_steps * args.world_size if name == "tokens_per_batch" else 1
+    return -(-size // parts)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -209,12 +222,14 @@ def _whole(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        size, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
+        (name, size), steps = _asked(args), args.gradient_accumulation_steps
         times = next((n for n in range(2, size + 1) if size % n == 0), 1)  # keeps the global batch
-        smaller = f"Pass --per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}."
+        smaller = f"--per_device_train_batch_size {size // times} --gradient_accumulation_steps {steps * times}"
+        if name == "tokens_per_batch":  # those of a step, whatever the number of micro-batches
+            smaller = f"--gradient_accumulation_steps {2 * steps}"
         message = (
-            f"per_device_train_batch_size: received {size}, which does not fit into memory ({first_line(error)}) and "
-            f"is not computed in parts: {reason}. Accepted: a batch that fits. {smaller if size > 1 else _SMALLER}"
+            f"{name}: received {size}, which does not fit into memory ({first_line(error)}) and is not computed in "
+            f"parts: {reason}. Accepted: a batch that fits. {f'Pass {smaller}.' if size > 1 else _SMALLER}"
         )
         raise MemoryError(message) from error
 

@@ -64,7 +64,8 @@ class CompiledRegions(TrainerCallback):
         if asked is False or (asked == "auto" and args.device.type != "cuda"):
             logger.debug("torch_compile is off: it is %s, on %s.", asked, args.device.type)
             return
-        rows = self._sample(args.per_device_train_batch_size)
+        micro_batches = args.gradient_accumulation_steps * args.world_size
+        rows = self._sample(max(1, self._trainer.get_total_train_batch_size(args) // micro_batches))
         why = self._why_not(args, state, model, rows)
         if why is None:
             started = time.perf_counter()

@@ -34,7 +34,9 @@ from ..batches.example_order import NO_EXAMPLE, EpochSampler, StepSeeds
 from ..batches.kept_batch import Layout, follow, layout_of, only_processes_differ
 from ..batches.loader_workers import end_workers
 from ..batches.mixed_order import all_rows, lengths_of, order_of
+from ..batches.rank_loads import RankLoads
 from ..batches.scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
+from ..batches.step_batches import StepBatches, are_dealt, require_dealable
 from ..batches.streamed_rows import StreamedRows, StreamState
 from ..callbacks.best_model import check_early_stopping_callbacks, name_best
 from ..callbacks.callback_states import restore_states
@@ -72,6 +74,9 @@ class ResumableTrainer(GuardedTrainer, ABC):
         self._train_loader: Any = None
         self._absent: list[str] = []  # weights that were not in a checkpoint by their names
         self._shares = ScheduledShares()
+        #: How evenly the tokens of a step were divided among several processes; None if that was not recorded.
+        self.rank_loads: RankLoads | None = None
+        self._batches: StepBatches | None = None  # of the last loader, if it deals them itself
         self.add_callback(self._step_seeds)
         self.add_callback(self._contract)
         self.add_callback(self._shares)
@@ -254,6 +259,8 @@ class ResumableTrainer(GuardedTrainer, ABC):
         args = self.args
         rows: Any = self.train_dataset
         ours = isinstance(self.data_collator, DataCollatorForMaskedLM)
+        self._batches = self.rank_loads = None
+        require_dealable(args, self.data_collator)
         if isinstance(rows, TextStream):
             return self._loader(self._streamed(rows, plain=None if ours else self.plain_columns()), None)
         # Other collators support neither epochs nor missing examples; accelerate then repeats some at the end.
@@ -270,13 +277,23 @@ class ResumableTrainer(GuardedTrainer, ABC):
         order, rows = order_of(rows, args), all_rows(rows)
         limits = None if read_completely(rows) else self.limits_of("train_dataset")
         keyed = RowsOfEpoch(rows, None if ours else self.plain_columns(), limits, order)
-        return self._loader(keyed, self._step_seeds.sampler)
+        sampler = self._step_seeds.sampler
+        self._batches = self.step_batches(rows, sampler, args.world_size, args.gradient_accumulation_steps)
+        self.rank_loads = None if self._batches is None else self._batches.loads
+        return self._loader(keyed, sampler)
+
+    def step_batches(self, rows: Any, sampler: EpochSampler, processes: int, micro_batches: int) -> StepBatches | None:
+        """Return who computes which rows of each step; None if they are dealt in their order, without asking."""
+        if not are_dealt(rows, self.args, self.data_collator, processes):
+            return None
+        size = self._train_batch_size if self.args.tokens_per_batch is None else None
+        return StepBatches(sampler, processes, micro_batches, size, self.args.balance_lengths)
 
     def _loader(
         self, rows: torch.utils.data.Dataset[Any], sampler: EpochSampler | None
     ) -> torch.utils.data.DataLoader[Any]:
         """Return batches of `rows` in the sampler's order, or in theirs without one; each process gets its part."""
-        args = self.args
+        args, batches = self.args, self._batches
         keys: torch.utils.data.Sampler[int] | None = sampler
         self._shares.schedule = args.probability_schedule()
         if self._shares.schedule is not None:
@@ -284,10 +301,12 @@ class ResumableTrainer(GuardedTrainer, ABC):
             places = range(len(cast(Any, rows)))  # of a stream
             keys = ScheduledSampler(sampler or places, self.get_total_train_batch_size(args), self._shares)
             rows = ScheduledRows(rows)
+            if batches is not None:
+                batches.share = self._shares
+        of_batches: Any = {"batch_size": self._train_batch_size, "sampler": keys}
         loader = torch.utils.data.DataLoader(
             rows,
-            batch_size=self._train_batch_size,
-            sampler=keys,
+            **(of_batches if batches is None else {"batch_sampler": batches}),
             collate_fn=self.collate_for_training(),
             num_workers=args.dataloader_num_workers or 0,
             pin_memory=args.dataloader_pin_memory,
@@ -315,18 +334,23 @@ class ResumableTrainer(GuardedTrainer, ABC):
         size, seed = args.stream_buffer, args.seed if args.data_seed is None else args.data_seed
         shuffle = str(args.train_sampling_strategy) == "random"
         self._stream.rows_a_step = self.get_total_train_batch_size(args)
+        if are_dealt(stream, args, self.data_collator, args.world_size):
+            self.rank_loads = RankLoads(args.world_size, args.balance_lengths)
         self._stream.rows = StreamedRows(
             lambda place: blocks(stream, self.stream_rows, size=size, seed=seed, shuffle=shuffle, start=place),
             length=args.max_steps * self._stream.rows_a_step,
             processes=args.world_size,
             known=self._stream_start,
             plain=plain,
+            rows_a_step=self._stream.rows_a_step,
+            loads=self.rank_loads,
         )
         return self._stream.rows
 
     def epoch_sampler(self, rows: Any, processes: int) -> EpochSampler:
         """Return the order of `rows`, extended so that each of `processes` takes the same number of batches."""
         args, strategy = self.args, str(self.args.train_sampling_strategy)
+        with_lengths = strategy == "group_by_length" or are_dealt(rows, args, self.data_collator, processes)
         return EpochSampler(
             len(rows),
             args.seed if args.data_seed is None else args.data_seed,
@@ -334,8 +358,16 @@ class ResumableTrainer(GuardedTrainer, ABC):
             global_batch_size=self.get_total_train_batch_size(args),
             drop_last=args.dataloader_drop_last,
             multiple_of=self._train_batch_size * processes if processes > 1 else 1,
-            lengths=lengths_of(rows, args) if strategy == "group_by_length" else None,
+            lengths=lengths_of(rows, args) if with_lengths else None,
+            tokens_per_batch=args.tokens_per_batch,
         )
+
+    def get_total_train_batch_size(self, args: Any) -> int:
+        """Return the rows of a step over all processes; with `tokens_per_batch`, about how many they are."""
+        sampler = self._step_seeds.sampler
+        if args.tokens_per_batch is not None and sampler is not None:
+            return sampler.global_batch_size
+        return super().get_total_train_batch_size(args)
 
     def examples_of(self, step: int, micro_batch: int) -> str:
         """Return, for a message, which examples a micro-batch of a step, counted from 0, has in this process."""
@@ -343,12 +375,18 @@ class ResumableTrainer(GuardedTrainer, ABC):
         accumulation = args.gradient_accumulation_steps
         if isinstance(self.train_dataset, TextStream) or self._step_seeds.sampler is None:
             return super().examples_of(step, micro_batch)
-        sampler, rows = self._step_seeds.sampler, cast(Any, self.train_dataset)
+        sampler = self._step_seeds.sampler
+        if self._batches is not None:
+            return self._named(self._batches.of_process(step, micro_batch, args.process_index))
         batches = -(-len(sampler) // (size * args.world_size))  # per epoch, in each process
         batch = step % -(-batches // accumulation) * accumulation + micro_batch
         first = (batch * args.world_size + args.process_index) * size
-        keys = [key for key in list(sampler)[first : first + size] if key != NO_EXAMPLE]
-        places, order = [key % sampler.num_examples for key in keys], order_of(rows, args)
+        return self._named(list(sampler)[first : first + size])
+
+    def _named(self, keys: list[int]) -> str:
+        assert self._step_seeds.sampler is not None
+        rows, keys = cast(Any, self.train_dataset), [key for key in keys if key != NO_EXAMPLE]
+        places, order = [key % self._step_seeds.sampler.num_examples for key in keys], order_of(rows, self.args)
         if order is not None:
             places, rows = [row for _, row in order(divmod(key, len(order)) for key in keys)], all_rows(rows)
         ids = [rows[place].get("example_id", place) if hasattr(rows[place], "get") else place for place in places]

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import chain
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ def steps(sampler, batch, accumulation, processes):
 def make(n, batch, accumulation, processes, **changes):
     values = {"seed": 3, "global_batch_size": batch * accumulation * processes, "multiple_of": batch * processes}
     if changes.get("strategy") == "group_by_length":
-        values["lengths"] = lambda epoch: [1 + (i * 7) % 13 for i in range(n)]
+        values["lengths"] = lambda epoch: 1 + np.arange(n) * 7 % 13
     return EpochSampler(n, **(values | changes))
 
 

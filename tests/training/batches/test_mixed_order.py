@@ -86,6 +86,19 @@ def test_a_step_has_the_same_rows_and_masks_however_it_is_split(tokenizer, strat
     assert len(different) > 40, "rows are masked in the same way twice"  # of 51, for rows of two tokens are there too
 
 
+def test_a_step_of_so_many_tokens_has_the_same_rows_and_masks_however_it_is_split(tokenizer):
+    """The epochs have other rows, with other tokens, and the same number of steps."""
+    one, other = (
+        batches(trainer_of(tokenizer, tokens_per_batch=60, gradient_accumulation_steps=accumulation, **PADDED))
+        for accumulation in (1, 3)
+    )
+    assert one == other
+    tokens = [sum(len(ids) for ids, _ in step) for step in one]
+    epochs = np.array(tokens).reshape(3, -1).sum(1)
+    assert len(set(epochs)) > 1
+    assert epochs[0] / 60 <= len(one) / 3 < epochs[0] / 60 + 1
+
+
 def test_rows_of_similar_length_are_grouped_in_each_epoch(tokenizer):
     rows = mix_rows(rows_of(40, 0, 60), {"a": (rows_of(60, 1, 60), 0.4)})
     trainer = trainer_of(tokenizer, rows=rows, train_sampling_strategy="group_by_length")
@@ -124,6 +137,7 @@ def test_the_share_holds_in_each_step_on_average(strategy):
     trainer = MLMTrainer.__new__(MLMTrainer)
     trainer.args = MLMConfig(per_device_train_batch_size=16, train_sampling_strategy=strategy, use_cpu=True, seed=5)
     trainer._train_batch_size, trainer.get_total_train_batch_size = 16, lambda args: 16
+    trainer.data_collator = None
     sampler, order, shares = trainer.epoch_sampler(rows, 1), rows.order(5, strategy == "random"), []
     lengths = np.array([len(ids) for ids in rows.rows["input_ids"]])
     for epoch in range(100):

@@ -7,7 +7,10 @@ import time
 
 import pytest
 
-from mlm_recipes.training.batches.streamed_rows import one_ahead
+from mlm_recipes import TextStream
+from mlm_recipes.data.streams import blocks
+from mlm_recipes.training.batches.rank_loads import RankLoads
+from mlm_recipes.training.batches.streamed_rows import StreamedRows, one_ahead
 
 
 def until(condition):
@@ -62,3 +65,29 @@ def test_what_is_never_reached_is_never_reported():
     ahead = one_ahead(things())
     assert next(ahead) == 1
     ahead.close()
+
+
+@pytest.mark.parametrize(
+    ("by_length", "dealt", "busiest"),
+    [
+        (True, [[[30, 1, 1], [2, 2, 2]], [[1, 1, 2], [20, 2, 2]]], 36),
+        (False, [[[30, 1, 1], [2, 2, 2]], [[20, 1, 1], [2, 2, 2]]], 54),
+    ],
+    ids=["by length", "in order"],
+)
+def test_a_stream_is_dealt_by_length_and_by_what_the_step_has_dealt_before(by_length, dealt, busiest):
+    """Two micro-batches of three rows for each of two processes in a step; the second's long row is the other's."""
+    lengths = [30, 1, 1, 2, 2, 2, 20, 1, 1, 2, 2, 2]
+    stream, loads = TextStream(lambda: map(str, lengths)), RankLoads(2, by_length)
+
+    def make_rows(texts):
+        return [{"input_ids": [7] * int(text)} for text in texts]
+
+    rows = StreamedRows(
+        lambda place: blocks(stream, make_rows, size=20, seed=0, shuffle=False, start=place),
+        length=24, processes=2, rows_a_step=12, loads=loads,
+    )  # fmt: skip
+    found = [[[len(row["input_ids"]) for row in mine] for _, mine in rows._deal(at, 3)] for at in (0, 6, 12, 18)]
+    assert found == dealt + dealt, "the text begins again, and so does the step"
+    mean = sum(lengths) / 2
+    assert loads.facts(range(2)) == {"by_length": by_length, "max_to_mean": busiest / mean, "in_order": 54 / mean}

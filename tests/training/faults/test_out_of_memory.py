@@ -169,6 +169,21 @@ def test_parts_double_until_they_fit_and_are_kept_for_a_resumed_run(tokenizer, m
     assert smaller.trainer.micro_batch_parts == 2  # 5 rows fitted
 
 
+def test_a_step_of_so_many_tokens_is_computed_in_parts_that_fit(tokenizer, many_rows, tmp_path, caplog):
+    values = {"tokens_per_batch": 160, "output_dir": str(tmp_path), "save_strategy": "steps", "save_steps": 1}
+    layout = "padding-free and sparse"
+    whole = train(many_rows, tokenizer, layout, **values | {"save_strategy": "no"})
+    found = train(many_rows, tokenizer, layout, LittleMemory(6, since=1), **values)
+    assert found.trainer.micro_batch_parts == 2
+    begun = make_model(LAYOUTS[layout][0], tokenizer)
+    assert_same_run((found.logged, found.weights), (whole.logged, whole.weights), begun, STEPS)
+    assert "now on a micro-batch is 80 tokens instead of 160, accumulated 2 times instead of 1" in caplog.text
+    again = train(many_rows, tokenizer, layout, **values, resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert again.trainer.micro_batch_parts == 2, "it knew that 80 tokens fit"
+    with pytest.raises(MemoryError, match=r"^tokens_per_batch: received 160, but not even a single row"):
+        train(many_rows, tokenizer, layout, LittleMemory(0), **values | {"output_dir": str(tmp_path / "none")})
+
+
 def test_a_single_row_that_does_not_fit_is_a_clear_error(tokenizer, many_rows):
     with pytest.raises(MemoryError, match=r"received 16, but not even a single row .*could not create a primitive"):
         train(many_rows, tokenizer, "padding-free", LittleMemory(0))
