@@ -13,8 +13,8 @@ from ...sources.remote_code import require_name
 from ..batches.example_order import STRATEGIES
 from ..batches.mix_option import check_mix
 from ..callbacks.best_model import check_asked
-from ..distributed.launcher import asked_sharding
 from .freezing_checks import check_freezing
+from .fsdp_checks import check_fsdp
 from .vocabulary_checks import check_vocabulary
 
 #: Values of transformers that a run cannot use, and why.
@@ -96,11 +96,6 @@ def check(config: Any) -> None:
             f"{', '.join(STRATEGIES)}. With these, a step has the same examples on any number of processes. Choose one "
             "of them."
         )
-    if config.muon and asked_sharding(config):
-        raise ValueError(
-            f"muon: received True with {asked_sharding(config)}. Accepted: True without it, since Muon needs complete "
-            "weight matrices, which it splits. Leave one of them out."
-        )
     if config.muon and config.optim not in ("adamw_torch", "adamw_torch_fused"):
         raise ValueError(
             f"muon: received True with optim {str(config.optim)!r}. Accepted: adamw_torch or adamw_torch_fused, since "
@@ -118,6 +113,7 @@ def check(config: Any) -> None:
     _check_stream(config)
     _check_schedule(config)
     check_freezing(config)
+    check_fsdp(config)
     check_mix(config)
     _check_positions(config)
     check_vocabulary(config)

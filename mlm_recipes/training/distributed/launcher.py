@@ -105,20 +105,12 @@ def sharding(accelerator: Any, config: Any) -> str | None:
     """Return what splits the model over the processes, FSDP or DeepSpeed, or None.
 
     Raises: ValueError if that was asked for and does not happen, since accelerate then starts plain processes without
-    saying so, each with the whole model; or if the model could not be saved at the end.
+    saying so, each with the whole model.
     """
     asked, kind = asked_sharding(config), accelerator.distributed_type
     there = {DistributedType.FSDP: "FSDP", DistributedType.DEEPSPEED: "DeepSpeed"}.get(kind)
     if asked is not None and there != asked:
         raise _whole_model(config, asked, f"on {accelerator.device.type.upper()} devices")
-    plugin = getattr(accelerator.state, "fsdp_plugin", None)
-    if plugin is not None and "FULL_STATE_DICT" not in str(plugin.state_dict_type):
-        raise ValueError(
-            f"fsdp_config: received the state_dict_type {getattr(plugin.state_dict_type, 'name', None)}. Accepted: "
-            "FULL_STATE_DICT, since with sharded files no model would be saved at the end, nor could a run resume. "
-            "Set fsdp_config to {state_dict_type: FULL_STATE_DICT}, or with `accelerate launch` pass "
-            "--fsdp_state_dict_type FULL_STATE_DICT."
-        )
     return there
 
 

@@ -21,7 +21,8 @@ from ..callbacks.epoch_end import EpochEnd
 from ..distributed.processes import all_or_none, from_main, gathered
 from ..faults.out_of_memory import MicroBatchParts
 from ..faults.stop_signals import Interrupted, StopSignals
-from .adapter_trainer import AdapterTrainer, saved_weights
+from .adapter_trainer import saved_weights
+from .sharded_trainer import ShardedTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ _BESIDES = 16 << 20
 _NOT_WRITTEN = (OSError, RuntimeError, SafetensorError)
 
 
-class RobustTrainer(AdapterTrainer):
-    """AdapterTrainer with atomic checkpoints, and a loop that stops in time.
+class RobustTrainer(ShardedTrainer):
+    """ShardedTrainer with atomic checkpoints, and a loop that stops in time.
 
     - A checkpoint is written to a temporary folder, and moved to its place when all processes have written their part
       (`mlm_recipes.checkpoints.storage`). A full disk ends the run and leaves the previous checkpoint undamaged.
