@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
-from conftest import make_model
+from conftest import make_bert, make_model
 from same_run import PROPORTIONAL_STEPS
 from small_run import NUMBERED
+from transformers import AlbertConfig, AlbertForMaskedLM, set_seed
 from two_processes import rows_and_tokenizer
 
 from mlm_recipes import MLMConfig, MLMTrainer
@@ -40,11 +41,25 @@ def as_if_on_accelerators() -> None:
     AcceleratorState.__init__ = init
 
 
+def model_of(name):
+    """Return a tiny model with dropout off, always with the same weights."""
+    tokenizer = rows_and_tokenizer()[1]
+    if name == "narrow":
+        return make_bert(tokenizer, intermediate_size=2)
+    if name == "albert":
+        size = {"embedding_size": 16, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+        set_seed(0)
+        return AlbertForMaskedLM(
+            AlbertConfig(vocab_size=len(tokenizer), num_hidden_layers=3, max_position_embeddings=128, **size)
+        )
+    return make_model(name if name in ("modernbert", "mpnet") else "bert", tokenizer)
+
+
 def run(folder, architecture="bert", fsdp=False, resume=None, **values):
     """Train a tiny model; return its losses and gradient norms, and its weights in one row."""
     tokenizer = rows_and_tokenizer()[1]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    model = make_model(architecture, tokenizer)
+    model = model_of(architecture)
     args = MLMConfig(
         **{
             "output_dir": str(folder), "max_steps": STEPS, "per_device_train_batch_size": 8 // processes, "seed": 1,

@@ -8,13 +8,16 @@ processes read those they need, whether they divide their weights or not.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+import torch.distributed.checkpoint
+
+dcp: Any = torch.distributed.checkpoint  # its names are not typed as exported
 
 #: The folder within a checkpoint; resume_contract.py looks for a name that begins with "optimizer".
 FOLDER = "optimizer_shards"
@@ -56,7 +59,8 @@ def save_state(checkpoint: Path, state: State, groups: list[dict[str, Any]], mai
         for key, value in values.items()
         if isinstance(value, torch.Tensor)
     }
-    dcp.save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    with _also_alone():
+        dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True))
     if main:
         plain = {
             name: {key: value for key, value in values.items() if not isinstance(value, torch.Tensor)}
@@ -79,7 +83,7 @@ def load_state(checkpoint: Path, weights: Mapping[str, torch.Tensor]) -> tuple[S
     """
     folder = checkpoint / FOLDER
     values = json.loads((folder / VALUES).read_text("utf-8"))
-    reader = HuggingFaceStorageReader(str(folder))
+    reader = dcp.HuggingFaceStorageReader(str(folder))
     saved: Mapping[str, Any] = reader.read_metadata().state_dict_metadata
     found: State = {name: dict(plain) for name, plain in values["state"].items()}
     tensors: dict[str, torch.Tensor] = {}
@@ -99,5 +103,14 @@ def load_state(checkpoint: Path, weights: Mapping[str, torch.Tensor]) -> tuple[S
             f"resume_from_checkpoint: {str(checkpoint)!r} holds the optimizer's state of {unknown[0]}, which this "
             "model does not train. Accepted: a checkpoint of the same model. Name another."
         )
-    dcp.load(tensors, storage_reader=reader)
+    with _also_alone():
+        dcp.load(tensors, storage_reader=reader)
     return found, values["groups"]
+
+
+@contextmanager
+def _also_alone() -> Iterator[None]:
+    """Silence torch's warning that a single process reads or writes, which is intended."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield

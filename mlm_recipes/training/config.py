@@ -22,7 +22,7 @@ from .checks.config_checks import check
 from .checks.freezing_checks import as_number, check_checkpointing
 from .checks.other_names import hint
 from .checks.refused_values import check_objects, refused
-from .distributed.launcher import asked_sharding, take_over
+from .distributed.launcher import take_over
 from .distributed.torchrun_restarts import rejoin_process_group
 from .optimization.adapters import check_adapter, layer_names
 from .options.adapter_options import AdapterOptions
@@ -110,8 +110,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
             self.use_cpu = True
         take_over(self)
         if self.bf16 is None:
-            elsewhere = self.fp16 or asked_sharding(self) == "DeepSpeed"  # whose file decides on the precision
-            self.bf16 = precision.has_fast_bf16(self.use_cpu) and not elsewhere
+            self.bf16 = precision.has_fast_bf16(self.use_cpu) and not self.fp16
         if self.change_on_resume is not None:
             changes: Any = self.change_on_resume
             changes = [changes] if isinstance(changes, str) else changes

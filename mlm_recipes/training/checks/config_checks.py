@@ -14,7 +14,7 @@ from ..batches.example_order import STRATEGIES
 from ..batches.mix_option import check_mix
 from ..callbacks.best_model import check_asked
 from .freezing_checks import check_freezing
-from .fsdp_checks import check_fsdp
+from .sharding_checks import check_sharding
 from .vocabulary_checks import check_vocabulary
 
 #: Values of transformers that a run cannot use, and why.
@@ -113,7 +113,7 @@ def check(config: Any) -> None:
     _check_stream(config)
     _check_schedule(config)
     check_freezing(config)
-    check_fsdp(config)
+    check_sharding(config)
     check_mix(config)
     _check_positions(config)
     check_vocabulary(config)

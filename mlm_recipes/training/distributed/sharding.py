@@ -7,6 +7,7 @@ https://arxiv.org/abs/1910.02054), in the form of torch's `fully_shard`.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,16 @@ def shard(model: Any, device: torch.device, reshard_after_forward: bool) -> None
     for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=reshard_after_forward)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
+
+
+def ignore_view_warning() -> None:
+    """Silence what torch 2.13 warns of at a sharded model's first pass, for a loss that changes no output in place.
+
+    Every linear layer's output is a view, so that it would be said in every run.
+
+    >>> ignore_view_warning()
+    """
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor", category=UserWarning)
 
 
 @contextmanager

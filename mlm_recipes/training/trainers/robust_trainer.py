@@ -245,8 +245,8 @@ class RobustTrainer(ShardedTrainer):
 
     def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
         """Return why a micro-batch cannot be computed in parts, or None if it can."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return "with FSDP and DeepSpeed several processes pass through the model together"
+        if self.is_fsdp_enabled:
+            return "with FSDP several processes pass through the model together"
         return None
 
     def training_step(

@@ -14,15 +14,13 @@ from torch.nn.modules.module import _IncompatibleKeys
 
 from ...checkpoints.sharded_states import has_shards, load_state, save_state
 from ...model.sharded_weights import copy_weights, divided_like, joined, weights_of
-from ..checks.fsdp_checks import check_plugin
+from ..checks.sharding_checks import check_plugin
+from ..distributed.launched_fsdp import USE_FSDP
 from ..distributed.sharding import is_sharded, separate_layers, shard, whole
 from .adapter_trainer import AdapterTrainer
 
 #: Upstream's names of the files in a checkpoint.
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
-
-#: The variable by which `accelerate launch` asks for FSDP.
-_BY_LAUNCHER = "ACCELERATE_USE_FSDP"
 
 
 class ShardedTrainer(AdapterTrainer):
@@ -36,12 +34,15 @@ class ShardedTrainer(AdapterTrainer):
     _is_whole = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        launched = os.environ.get(_BY_LAUNCHER)
+        launched = os.environ.get(USE_FSDP)
         super().__init__(*args, **kwargs)
         if launched is None:  # accelerate sets it, and a later run in this process would seem to be launched with FSDP
-            os.environ.pop(_BY_LAUNCHER, None)
-        if self.is_fsdp_enabled:  # upstream leaves it where it is, and it is measured before it is sharded
-            cast(Any, self.model).to(self.args.device)
+            os.environ.pop(USE_FSDP, None)
+        if self.is_fsdp_enabled:
+            model: Any = self.model
+            layers = {type(layer).__name__ for layer in separate_layers(model)}
+            check_plugin(self.accelerator.state.fsdp_plugin, layers)
+            model.to(self.args.device)  # upstream leaves it where it is, and it is measured before it is sharded
 
     @contextmanager
     def whole_model(self) -> Iterator[None]:
@@ -68,9 +69,8 @@ class ShardedTrainer(AdapterTrainer):
         model: Any = self.model
         self._placed: list[list[torch.nn.Parameter]] | None = None
         if self.is_fsdp_enabled and not is_sharded(model):
-            plugin = self.accelerator.state.fsdp_plugin
-            check_plugin(plugin, {type(layer).__name__ for layer in separate_layers(model)})
-            plugin.auto_wrap_policy = None  # accelerate would look for layers by names that sharding has changed
+            # accelerate would look for layers by names that sharding has changed.
+            self.accelerator.state.fsdp_plugin.auto_wrap_policy = None
             # For autocast: with FSDP2, accelerate 1.15 leaves that to the rounding of all weights and activations.
             self.accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
             shard(model, self.args.device, self._reshards)
@@ -146,9 +146,7 @@ class ShardedTrainer(AdapterTrainer):
             state = self._state_of_shards(folder, weights)
         else:
             state = _read(folder / _OPTIMIZER)
-            state["state"] = {
-                place: _divided(values, weights[place]) for place, values in state["state"].items()
-            }
+            state["state"] = {place: _divided(values, weights[place]) for place, values in state["state"].items()}
         optimizer.load_state_dict(state)
         cast(Any, self.lr_scheduler).load_state_dict(_read(folder / _SCHEDULER))
 

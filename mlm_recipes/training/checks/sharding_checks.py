@@ -1,4 +1,4 @@
-"""Checks what the config or the launcher asks of FSDP: what would be ignored or has not been tried is refused."""
+"""Checks how a config or the launcher asks to divide a model: what would be ignored or was not tried is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 from typing import Any
 
-from ..distributed.launcher import asked_sharding
+from ..distributed.launcher import asked_sharding, asks_for
 
 #: Optimizers whose state is known to be divided and saved as the weights are.
 _OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd")
@@ -14,8 +14,16 @@ _OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd")
 _HOW = "Set it in fsdp_config, or with `accelerate launch` as --fsdp_"
 
 
-def check_fsdp(config: Any) -> None:
-    """Raise ValueError for a value of an MLMConfig that cannot be used with FSDP."""
+def check_sharding(config: Any) -> None:
+    """Raise ValueError for DeepSpeed, and for a value of an MLMConfig that cannot be used with FSDP."""
+    if config.deepspeed or asks_for("ACCELERATE_USE_DEEPSPEED"):
+        received = repr(config.deepspeed) if config.deepspeed else "--use_deepspeed of `accelerate launch`"
+        raise ValueError(
+            f"deepspeed: received {received}. Accepted: no value. DeepSpeed's checkpoints are pickles that it reads "
+            "without a check, so no run could resume from them safely, and ZeRO-3 waits forever while one process "
+            "loads the model before the others. FSDP divides the same: pass --fsdp true instead of ZeRO-3, and "
+            "--fsdp_config '{\"reshard_after_forward\": false}' with it instead of ZeRO-1 or ZeRO-2."
+        )
     if asked_sharding(config) != "FSDP":
         return
     optim = str(getattr(config.optim, "value", config.optim))
