@@ -55,11 +55,13 @@ def model_of(name):
     return make_model(name if name in ("modernbert", "mpnet") else "bert", tokenizer)
 
 
-def run(folder, architecture="bert", fsdp=False, resume=None, **values):
-    """Train a tiny model; return its losses and gradient norms, and its weights in one row."""
+def run(folder, architecture="bert", fsdp=False, resume=None, disturbed=False, **values):
+    """Train a tiny model; return its losses and gradient norms, its weights in one row, and its loss afterwards."""
     tokenizer = rows_and_tokenizer()[1]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     model = model_of(architecture)
+    if disturbed and os.environ.get("RANK") == "1":  # as a caller's own initialisation might
+        torch.nn.init.normal_(model.get_input_embeddings().weight)
     args = MLMConfig(
         **{
             "output_dir": str(folder), "max_steps": STEPS, "per_device_train_batch_size": 8 // processes, "seed": 1,
@@ -71,7 +73,7 @@ def run(folder, architecture="bert", fsdp=False, resume=None, **values):
         model, args=args, train_dataset=NUMBERED, eval_dataset=NUMBERED[:5], processing_class=tokenizer
     )
     trainer.train(resume_from_checkpoint=resume)
-    measured = trainer.evaluate()["eval_loss"]
+    measured = float(trainer.token_results(NUMBERED[:5]).nats.mean())
     logged = [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
     weights = weights_of(trainer.model, keep=True)
     named = [weights[name] for name, _ in model.named_parameters()]

@@ -40,6 +40,6 @@ def take_fsdp(config: Any) -> None:
     if str(version) != "2":
         raise ValueError(
             f"launcher: received --fsdp_version {version}, the default of `accelerate launch`. Accepted: 2, torch's "
-            "fully_shard, since transformers drops the first version. Pass --fsdp_version 2 "
+            "fully_shard, since transformers deprecates the first version. Pass --fsdp_version 2 "
             "--fsdp_reshard_after_forward true."
         )

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import safe_open
-from torch.nn.modules.module import _IncompatibleKeys
 
 from ...checkpoints.sharded_states import has_shards, load_state, save_state
 from ...model.sharded_weights import copy_weights, divided_like, joined, weights_of
@@ -21,6 +20,13 @@ from .adapter_trainer import AdapterTrainer
 
 #: Upstream's names of the files in a checkpoint.
 _OPTIMIZER, _SCHEDULER = "optimizer.pt", "scheduler.pt"
+
+
+class _Loaded(NamedTuple):
+    """What `load_state_dict` returns."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class ShardedTrainer(AdapterTrainer):
@@ -121,7 +127,7 @@ class ShardedTrainer(AdapterTrainer):
 
     def _copy_from(self, checkpoint: Path, model: Any) -> None:
         missing, unknown = copy_weights(model, _weights_in(checkpoint))
-        self._issue_warnings_after_load(_IncompatibleKeys(missing, unknown))
+        self._issue_warnings_after_load(_Loaded(missing, unknown))
 
     # The optimizer
 

@@ -38,7 +38,10 @@ def test_a_value_that_does_not_go_with_fsdp_is_refused(values, says):
         ({"cpu_offload": True}, "^fsdp_config: received cpu_offload true"),
         ({"activation_checkpointing": True}, "received activation_checkpointing true.*--gradient_checkpointing true"),
         ({"ignored_modules": "cls.*"}, "received ignored_modules 'cls"),
-        ({"min_num_params": 5}, "received min_num_params 5. Accepted: no value, or the layers of this model: BertLayer"),
+        (
+            {"min_num_params": 5},
+            "received min_num_params 5. Accepted: no value, or the layers of this model: BertLayer",
+        ),
         ({"transformer_cls_names_to_wrap": ["BertEmbeddings"]}, r"received layers \['BertEmbeddings'\]"),
     ],
 )
@@ -63,5 +66,5 @@ def test_deepspeed_is_refused_in_one_line_that_names_fsdp(capsys, monkeypatch):
     assert said.startswith("mlm-recipes: error: deepspeed: received 'ds.json'. Accepted: no value. ")
     assert len(said.splitlines()) == 1
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(ValueError, match="^deepspeed: received --use_deepspeed of `accelerate launch`. Accepted: no"):
+    with pytest.raises(ValueError, match=r"^deepspeed: received --use_deepspeed of `accelerate launch`. Accepted: no"):
         MLMConfig(use_cpu=True)

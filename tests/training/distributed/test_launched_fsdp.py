@@ -40,5 +40,5 @@ def test_the_launchers_default_version_is_refused_before_anything_is_read(monkey
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "1")
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
-    with pytest.raises(ValueError, match="launcher: received --fsdp_version 1.* Pass --fsdp_version 2"):
+    with pytest.raises(ValueError, match=r"launcher: received --fsdp_version 1.* Pass --fsdp_version 2"):
         MLMConfig(use_cpu=True)
