@@ -27,6 +27,7 @@ DOCUMENTED = {
     *UPSTREAM,
     *("accelerate.utils", "datasets.exceptions", "huggingface_hub.constants", "huggingface_hub.errors"),
     *("huggingface_hub.hf_api", "torch.autograd.function", "torch.distributed", "torch.nn.functional"),
+    *("torch.distributed.device_mesh", "torch.distributed.fsdp", "torch.distributed.tensor"),
     *("torch.nn.parallel", "torch.optim.lr_scheduler", "torch.utils.data", "tqdm.auto", "transformers.utils"),
 }
 

@@ -18,7 +18,8 @@ def require_tensors_only(checkpoint: Path) -> None:
     torch's `weights_only=True` decides: each file is opened as Trainer will open it, but without the tensors' content,
     before the run changes anything. The weights must be safetensors.
 
-    Sharded states (FSDP, DeepSpeed) are refused: torch and DeepSpeed unpickle part of them without that check.
+    Sharded states of other programs (FSDP, DeepSpeed) are refused: torch and DeepSpeed unpickle part of them without
+    that check. Those of `mlm_recipes.checkpoints.sharded_states` contain no pickle.
     """
     what = f"resume_from_checkpoint: {str(checkpoint)!r}"
     anew = f"or start a new run from its weights, without --resume_from_checkpoint: --model {checkpoint}."
@@ -26,7 +27,7 @@ def require_tensors_only(checkpoint: Path) -> None:
     if unchecked:
         raise ValueError(
             f"{what} holds {unchecked[0].relative_to(checkpoint)}, a sharded state that is read by unpickling, which "
-            "can run code. Accepted: an unsharded state (fsdp_state_dict_type: FULL_STATE_DICT). Save one, " + anew
+            "can run code. Accepted: a checkpoint saved by MLMTrainer. Name another, " + anew
         )
     for path in sorted(path for ending in ("pt", "pth", "bin") for path in checkpoint.glob(f"*.{ending}")):
         if path.name == PICKLED_ARGUMENTS:

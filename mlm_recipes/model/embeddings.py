@@ -23,7 +23,6 @@ def embedding_rows(model: Any) -> int:
         table = model.get_input_embeddings()
     except (AttributeError, NotImplementedError):  # transformers raises one or the other, depending on its version
         table = None
-    # DeepSpeed leaves no rows in the weight of a torch.nn.Embedding, which knows its number.
     if isinstance(table, torch.nn.Embedding):
         return table.num_embeddings
     # Not a table itself: Perceiver returns its latents, which are no tokens.

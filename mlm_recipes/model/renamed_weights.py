@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from .load_report import without_load_report
+from .sharded_weights import copy_weights
 
 
 def load_renamed(model: Any, folder: str | Path, absent: Collection[str]) -> None:
@@ -33,4 +34,4 @@ def load_renamed(model: Any, folder: str | Path, absent: Collection[str]) -> Non
             f"{folder}: the checkpoint lacks weights of {type(model).__name__}: {', '.join(sorted(absent)[:3])}"
             f"{' and others' if len(absent) > 3 else ''}. Accepted: a checkpoint with all of them. Use an earlier one."
         )
-    model.load_state_dict(found.state_dict())
+    copy_weights(model, found.state_dict().items())

@@ -79,7 +79,7 @@ def refuse_push(config: MLMConfig, verb: str) -> None:
 def limit_of(
     run: Run, config: MLMConfig, tokens: int, seconds: float, steps: range, total: int, head_first: float = 0.0
 ) -> MachineLimit | None:
-    """Return how close to the machine's limit training was; None with FSDP or DeepSpeed, which split the model.
+    """Return how close to the machine's limit training was; None with FSDP, which splits the model.
 
     None for an adapter that was merged, too: what was trained, and at what cost, is no longer to be seen.
 

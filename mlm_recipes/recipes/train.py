@@ -169,7 +169,8 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
         with not_made.trained():
             real, padding = trainer.accelerator.reduce(trainer.token_counter.counts().to(config.device)).tolist()
             logger.info("Measuring the model after training.")
-            after = State.of(run.measured, run.model, trainer.token_results)
+            with trainer.whole_model():
+                after = State.of(run.measured, run.model, trainer.token_results)
         refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
         # From here on the processes do nothing together, so that a failure in one does not make the others wait for it.
         go_alone()

@@ -1,7 +1,7 @@
 """The types that a value of MLMConfig may have, and how a word of the command line becomes one of them.
 
 transformers' parser knows one type per field. Many fields have several: `fsdp` is a switch or a string, `report_to` one
-name or a list, `deepspeed` a file or an object.
+name or a list, `fsdp_config` a file or an object.
 """
 
 from __future__ import annotations

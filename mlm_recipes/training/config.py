@@ -112,8 +112,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
             self.use_cpu = True
         take_over(self)
         if self.bf16 is None:
-            elsewhere = self.fp16 or asked_sharding(self) == "DeepSpeed"  # whose file decides on the precision
-            self.bf16 = precision.has_fast_bf16(self.use_cpu) and not elsewhere
+            self.bf16 = precision.has_fast_bf16(self.use_cpu) and not self.fp16
         if self.change_on_resume is not None:
             changes: Any = self.change_on_resume
             changes = [changes] if isinstance(changes, str) else changes

@@ -13,9 +13,9 @@ from ...sources.remote_code import require_name
 from ..batches.example_order import STRATEGIES
 from ..batches.mix_option import check_mix
 from ..callbacks.best_model import check_asked
-from ..distributed.launcher import asked_sharding
 from .batch_checks import check_batches
 from .freezing_checks import check_freezing
+from .sharding_checks import check_sharding
 from .vocabulary_checks import check_vocabulary
 
 #: Values of transformers that a run cannot use, and why.
@@ -97,11 +97,6 @@ def check(config: Any) -> None:
             f"{', '.join(STRATEGIES)}. With these, a step has the same examples on any number of processes. Choose one "
             "of them."
         )
-    if config.muon and asked_sharding(config):
-        raise ValueError(
-            f"muon: received True with {asked_sharding(config)}. Accepted: True without it, since Muon needs complete "
-            "weight matrices, which it splits. Leave one of them out."
-        )
     if config.muon and config.optim not in ("adamw_torch", "adamw_torch_fused"):
         raise ValueError(
             f"muon: received True with optim {str(config.optim)!r}. Accepted: adamw_torch or adamw_torch_fused, since "
@@ -120,6 +115,7 @@ def check(config: Any) -> None:
     _check_stream(config)
     _check_schedule(config)
     check_freezing(config)
+    check_sharding(config)
     check_mix(config)
     _check_positions(config)
     check_vocabulary(config)
@@ -140,11 +136,6 @@ def _check_global_batch(config: Any) -> None:
             f"global_batch_size: received {batch} with gradient_accumulation_steps {steps} of "
             f"{config.per_device_train_batch_size} rows. Accepted: a multiple of these {steps} times "
             f"{config.per_device_train_batch_size}. Leave gradient_accumulation_steps out: it follows."
-        )
-    if asked_sharding(config) == "DeepSpeed":
-        raise ValueError(
-            f"global_batch_size: received {batch} with DeepSpeed. Accepted: none, since DeepSpeed's file decides on "
-            "accumulation. Leave one of them out."
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ...model.freezing import lower_layers
 from ..distributed.launcher import asked_sharding
 
-#: What these values change, which FSDP and DeepSpeed have divided or flattened by then.
+#: What these values change, which FSDP has divided by then.
 _NEED_WHOLE_WEIGHTS = {"freeze": "none", "layerwise_lr_decay": 1.0, "head_warmup_steps": 0.0}
 
 

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
 from ...sources.escaping import one_line, whole_message
 from ...sources.missing_packages import missing_package
 
@@ -17,7 +15,6 @@ from ...sources.missing_packages import missing_package
 _OBJECTS = {
     "accelerator_config": True,
     "activation_checkpointing_kwargs": False,
-    "deepspeed": False,  # a file too, or base64, of which DeepSpeed's own message says all
     "fsdp_config": True,
     "gradient_checkpointing_kwargs": False,
     "lr_scheduler_kwargs": False,
@@ -35,9 +32,7 @@ def check_objects(config: Any) -> None:
             continue
         text = value
         if not value.lstrip().startswith("{"):
-            if name == "deepspeed" and not Path(value).expanduser().is_file():
-                continue
-            if not may_be_file and name != "deepspeed":
+            if not may_be_file:
                 raise ValueError(f"{name}: received {value!r}. Accepted: {accepted}. Write it in braces.")
             try:
                 text = Path(value).read_text("utf-8")
@@ -62,28 +57,13 @@ def refused(config: Any) -> Iterator[None]:
     Raises: MissingPackageError, a ValueError and an ImportError, if a value needs a package that is not installed.
     """
     try:
-        with _deepspeed_forgotten(config):
-            yield
+        yield
     except ImportError as error:
         what = _blamed(config, error)
         missing = missing_package(error, f"{what}: it", "Accepted: no value, which needs no other package.")
         raise missing or ValueError(_sentence(what, error)) from error
     except (TypeError, KeyError, AttributeError, AssertionError, NotImplementedError) as error:
         raise ValueError(_sentence(_blamed(config, error), error)) from error
-
-
-@contextmanager
-def _deepspeed_forgotten(config: Any) -> Iterator[None]:
-    """Let transformers forget a DeepSpeed config that it refuses: it would ask it whenever it makes a model.
-
-    transformers holds it weakly, but the error's traceback, which a notebook keeps, holds it too.
-    """
-    try:
-        yield
-    except Exception:
-        if config.deepspeed:
-            unset_hf_deepspeed_config()
-        raise
 
 
 def _blamed(config: Any, error: BaseException) -> str:

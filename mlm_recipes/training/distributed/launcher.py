@@ -13,6 +13,7 @@ from typing import Any
 
 from accelerate.utils import DistributedType
 
+from .launched_fsdp import USE_FSDP, take_fsdp
 from .processes import several
 
 logger = logging.getLogger(__name__)
@@ -41,10 +42,8 @@ def asks_for(name: str, environment: Mapping[str, str] | None = None) -> bool:
 
 
 def asked_sharding(config: Any) -> str | None:
-    """Return what the config or the launcher asks to split the model over the processes, FSDP or DeepSpeed, or None."""
-    if config.fsdp or asks_for("ACCELERATE_USE_FSDP"):
-        return "FSDP"
-    return "DeepSpeed" if config.deepspeed or asks_for("ACCELERATE_USE_DEEPSPEED") else None
+    """Return what the config or the launcher asks to split the model over the processes: FSDP, or None."""
+    return "FSDP" if config.fsdp or asks_for(USE_FSDP) else None
 
 
 def take_over(config: Any) -> None:
@@ -56,10 +55,12 @@ def take_over(config: Any) -> None:
         if asks_for(name):
             raise ValueError(
                 f"launcher: received {name}={os.environ[name]}, which is {what} over the processes. Accepted: one "
-                "process for each device, FSDP, or DeepSpeed. Leave it out of `accelerate launch` or its config."
+                "process for each device, or FSDP. Leave it out of `accelerate launch` or its config."
             )
     if asks_for("ACCELERATE_USE_CPU"):
         config.use_cpu = True  # accelerate would use the CPU anyway, and the precision follows from that
+    if asks_for(USE_FSDP):
+        take_fsdp(config)
     _take_precision(config, os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower())
     steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if steps.isdigit() and int(steps) > 1:
@@ -102,31 +103,21 @@ def refuse_alone(config: Any) -> None:
 
 
 def sharding(accelerator: Any, config: Any) -> str | None:
-    """Return what splits the model over the processes, FSDP or DeepSpeed, or None.
+    """Return what splits the model over the processes: FSDP, or None.
 
     Raises: ValueError if that was asked for and does not happen, since accelerate then starts plain processes without
-    saying so, each with the whole model; or if the model could not be saved at the end.
+    saying so, each with the whole model.
     """
-    asked, kind = asked_sharding(config), accelerator.distributed_type
-    there = {DistributedType.FSDP: "FSDP", DistributedType.DEEPSPEED: "DeepSpeed"}.get(kind)
+    asked = asked_sharding(config)
+    there = "FSDP" if accelerator.distributed_type == DistributedType.FSDP else None
     if asked is not None and there != asked:
         raise _whole_model(config, asked, f"on {accelerator.device.type.upper()} devices")
-    plugin = getattr(accelerator.state, "fsdp_plugin", None)
-    if plugin is not None and "FULL_STATE_DICT" not in str(plugin.state_dict_type):
-        raise ValueError(
-            f"fsdp_config: received the state_dict_type {getattr(plugin.state_dict_type, 'name', None)}. Accepted: "
-            "FULL_STATE_DICT, since with sharded files no model would be saved at the end, nor could a run resume. "
-            "Set fsdp_config to {state_dict_type: FULL_STATE_DICT}, or with `accelerate launch` pass "
-            "--fsdp_state_dict_type FULL_STATE_DICT."
-        )
     return there
 
 
 def _whole_model(config: Any, asked: str, place: str) -> ValueError:
-    name = asked.lower()
-    given = getattr(config, name)
-    received = f"{given!r}" if given else f"--use_{name} of `accelerate launch`"
+    received = "--use_fsdp of `accelerate launch`" if asks_for(USE_FSDP) else repr(config.fsdp)
     return ValueError(
-        f"{name}: received {received}, {place}. Accepted: {asked} in several processes with a GPU each; here each "
+        f"fsdp: received {received}, {place}. Accepted: {asked} in several processes with a GPU each; here each "
         f"process would hold the whole model. Leave it out."
     )

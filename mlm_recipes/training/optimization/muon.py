@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...model.sharded_weights import on_whole, own_rows
 from .orthogonal import orthogonal
 
 #: The most elements of a stack. Up to four stacks exist at a time: 1.1 GB in float32. bert-base's largest shape has 28
@@ -17,7 +18,8 @@ ELEMENTS_AT_ONCE = 2**26
 class MuonWithAdamW(torch.optim.Optimizer):
     """Muon and torch's AdamW as one optimizer, each with its own parameters, both with the same learning rate.
 
-    Matrices of the same shape are updated together, except on a CPU.
+    Matrices of the same shape are updated together, except on a CPU. Those whose rows several processes share (FSDP)
+    are joined to be orthogonalized, in every process; their momentum is shared as they are.
 
     Before a step, a caller may set two attributes, as for torch's fused optimizers (torch.amp.GradScaler does), to
     float32 tensors without dimensions. The step does not wait for their values, and leaves the attributes as they are:
@@ -131,24 +133,27 @@ class MuonWithAdamW(torch.optim.Optimizer):
         skip: torch.Tensor | None,
         scale: torch.Tensor | None,
     ) -> None:
-        gradients = _stacked([matrix.grad for matrix in matrices if matrix.grad is not None])  # (n, rows, columns)
+        # Of a matrix that several processes share, all but the orthogonalization is done on this process's rows.
+        shares = [own_rows(matrix) for matrix in matrices]
+        # (n, rows, columns)
+        gradients = _stacked([own_rows(matrix.grad) for matrix in matrices if matrix.grad is not None])
         if scale is not None:
             gradients = gradients / scale.to(gradients.device, non_blocking=True)
         for matrix in matrices:
             if "momentum_buffer" not in self.state[matrix]:
                 self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
-        averages = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
+        averages = [own_rows(self.state[matrix]["momentum_buffer"]) for matrix in matrices]
         before = _stacked(averages)
         after = before.lerp(gradients, 1 - group["momentum"])
         _replace(averages, before, after, skip)
         ahead = gradients.lerp(after, group["momentum"])
         del gradients, before, after  # a stack is large
-        updates = orthogonal(ahead, self._dtype)
+        updates = on_whole(lambda whole: orthogonal(whole, self._dtype), ahead, like=matrices[0])
         del ahead
         size = 0.2 * max(matrices[0].shape) ** 0.5  # the root mean square of an AdamW update is about 0.2
-        before = _stacked(matrices)
+        before = _stacked(shares)
         after = before.mul(1 - group["lr"] * group["weight_decay"]).add_(updates, alpha=-group["lr"] * size)
-        _replace(matrices, before, after, skip)
+        _replace(shares, before, after, skip)
 
 
 def matrices_at_once(matrix: torch.Tensor) -> int:

@@ -98,8 +98,8 @@ class CompiledRegions(TrainerCallback):
 
     def _why_not(self, args: Any, state: TrainerState, model: Any, rows: list[Any]) -> str | None:
         """Return why the model is not compiled, or None if it is to be tried."""
-        if self._trainer.is_fsdp_enabled or self._trainer.is_deepspeed_enabled:
-            return "FSDP and DeepSpeed prepare each layer themselves"
+        if self._trainer.is_fsdp_enabled:
+            return "FSDP joins and divides each layer itself"
         if not find_regions(model, model.base_model):
             return f"{type(model).__name__} has no repeated layers that can be found"
         if args.torch_compile is True:

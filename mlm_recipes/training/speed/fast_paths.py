@@ -71,8 +71,8 @@ def choose_layout(
         collator: the run's, or the one that evaluates if the run has its own.
         longest: returns the most tokens that a row has.
         can_be_parted: whether the collator and the loss of training are this library's, which allow parts.
-        sharded: what splits the model over the processes, FSDP or DeepSpeed, or None. All processes then pass through
-            it together, so that none may divide its batches.
+        sharded: what splits the model over the processes, FSDP or None. All processes then pass through it together, so
+            that none may divide its batches.
         other_columns: what the model takes of the rows besides tokens.
         own_step: a method of the caller's that gets the batches, or None.
 
@@ -165,7 +165,7 @@ def can_record(args: MLMConfig, device: torch.device) -> bool:
     if args.world_size > 1:
         why = "several processes exchange their gradients during the backward pass"
     elif asked_sharding(args) or args.fp16:
-        why = "DeepSpeed, FSDP and float16 decide in each step what to compute"
+        why = "FSDP and float16 decide in each step what to compute"
     elif args.full_determinism:
         why = "full_determinism asks for the same bits, and a replay may add up in another order than the pass itself"
     elif args.gradient_checkpointing:

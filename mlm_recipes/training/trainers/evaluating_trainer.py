@@ -83,7 +83,7 @@ class EvaluatingTrainer(FastTrainer):
         Every process returns the results of all processes, in the order of the rows. Nothing is logged, and no
         callback is called.
         """
-        with self.accelerator.autocast():
+        with self.whole_model(), self.accelerator.autocast():
             mine = evaluate_tokens(
                 self.model,
                 rows,
@@ -134,7 +134,7 @@ class EvaluatingTrainer(FastTrainer):
             optimizer.eval()
         self.callback_handler.eval_dataloader = dataloader
         try:
-            with self.compute_loss_context_manager(), torch.random.fork_rng(devices=[]):
+            with self.whole_model(), self.compute_loss_context_manager(), torch.random.fork_rng(devices=[]):
                 sums = evaluate_examples(
                     self.model,
                     self._announced(batches),

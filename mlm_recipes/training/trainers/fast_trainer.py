@@ -26,6 +26,7 @@ from ..checks.overridden import overrides
 from ..checks.set_later import refuse_changed, used_values
 from ..distributed.launcher import sharding
 from ..distributed.processes import several
+from ..distributed.sharding import ignore_view_warning
 from ..distributed.unused_parameters import UnusedParameters
 from ..faults.nonfinite import poison_nonfinite
 from ..inputs import longest_row, other_columns
@@ -75,6 +76,8 @@ class FastTrainer(SearchingTrainer):
         self._own_loss = own_step or ("compute_loss_func" if self.compute_loss_func is not masked_lm_loss else None)
         parted = isinstance(self.data_collator, DataCollatorForMaskedLM) and self._own_loss is None
         sharded = sharding(self.accelerator, args)
+        if sharded and self._own_loss is None:
+            ignore_view_warning()
         self.remove_callback(UnusedParameters)
         if several() and sharded is None:
             unused = UnusedParameters(model, tokenizer, args.ddp_find_unused_parameters)

@@ -136,7 +136,7 @@ class GuardedTrainer(RobustTrainer):
     @property
     def _decides_on_device(self) -> bool:
         """Whether the optimizer itself clips, and changes nothing if `found_inf` is 1, so that nothing is read here."""
-        scaled = self.accelerator.scaler is not None or self.is_fsdp_enabled or self.is_deepspeed_enabled
+        scaled = self.accelerator.scaler is not None or self.is_fsdp_enabled
         if scaled or not reads_late(self.args.device):
             return False
         optimizer = _innermost(self.optimizer)  # torch.optim.AdamW is an Adam too

@@ -21,7 +21,8 @@ from ..callbacks.epoch_end import EpochEnd
 from ..distributed.processes import all_or_none, from_main, gathered
 from ..faults.out_of_memory import MicroBatchParts
 from ..faults.stop_signals import Interrupted, StopSignals
-from .adapter_trainer import AdapterTrainer, saved_weights
+from .adapter_trainer import saved_weights
+from .sharded_trainer import ShardedTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ _BESIDES = 16 << 20
 _NOT_WRITTEN = (OSError, RuntimeError, SafetensorError)
 
 
-class RobustTrainer(AdapterTrainer):
-    """AdapterTrainer with atomic checkpoints, and a loop that stops in time.
+class RobustTrainer(ShardedTrainer):
+    """ShardedTrainer with atomic checkpoints, and a loop that stops in time.
 
     - A checkpoint is written to a temporary folder, and moved to its place when all processes have written their part
       (`mlm_recipes.checkpoints.storage`). A full disk ends the run and leaves the previous checkpoint undamaged.
@@ -244,8 +245,8 @@ class RobustTrainer(AdapterTrainer):
 
     def why_not_splittable(self, num_items_in_batch: Any) -> str | None:
         """Return why a micro-batch cannot be computed in parts, or None if it can."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            return "with FSDP and DeepSpeed several processes pass through the model together"
+        if self.is_fsdp_enabled:
+            return "with FSDP several processes pass through the model together"
         return None
 
     def training_step(

@@ -67,8 +67,7 @@ class SearchingTrainer(ResumableTrainer, ABC):
         if first is not None:  # upstream's constructor asks
             return first
         model = _model(super().call_model_init(trial))
-        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            cast(Any, model).to(self.args.device)  # the fast paths are tried where the model will be
+        cast(Any, model).to(self.args.device)  # the fast paths are tried where the model will be
         self._train_batch_size = self.args.train_batch_size
         self._contract.forget()
         self.use_model(model)

@@ -7,36 +7,26 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate.utils import DistributedType
-from torch.distributed.fsdp import StateDictType
 
 from mlm_recipes import MLMConfig, MLMTrainer
 from mlm_recipes.training.distributed.launcher import asked_sharding, sharding
 
 
-def accelerator(kind=DistributedType.FSDP, saved=StateDictType.FULL_STATE_DICT):
-    plugin = SimpleNamespace(state_dict_type=saved) if kind == DistributedType.FSDP else None
-    state = SimpleNamespace(fsdp_plugin=plugin)
-    return SimpleNamespace(distributed_type=kind, device=torch.device("cpu"), state=state)
+def accelerator(kind=DistributedType.FSDP):
+    return SimpleNamespace(distributed_type=kind, device=torch.device("cpu"))
 
 
 def config(**values):
     return SimpleNamespace(**({"fsdp": None, "deepspeed": None} | values))
 
 
-@pytest.mark.parametrize(
-    ("name", "given", "found"),
-    [
-        ("ACCELERATE_USE_FSDP", {"fsdp": True}, "FSDP"),
-        ("ACCELERATE_USE_DEEPSPEED", {"deepspeed": {"zero_optimization": {}}}, "DeepSpeed"),
-    ],
-)
-def test_both_can_ask_to_split_the_model(monkeypatch, name, given, found):
+def test_both_can_ask_to_split_the_model(monkeypatch):
     assert asked_sharding(config()) is None
-    assert asked_sharding(config(**given)) == found
-    monkeypatch.setenv(name, "true")
-    assert asked_sharding(config()) == found
-    with pytest.raises(ValueError, match=f"muon: received True with {found}"):
-        MLMConfig(muon=True, use_cpu=True)
+    assert asked_sharding(config(fsdp=True)) == "FSDP"
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert asked_sharding(config()) == "FSDP"
+    with pytest.raises(ValueError, match="freeze: received 'body' with FSDP"):
+        MLMConfig(freeze="body", use_cpu=True)
 
 
 @pytest.mark.parametrize("by_launcher", [True, False])
@@ -59,12 +49,6 @@ def test_a_trainer_in_one_process_refuses_fsdp(monkeypatch, tiny_bert, tokenizer
     monkeypatch.delenv("ACCELERATE_USE_FSDP")
     with pytest.raises(ValueError, match="fsdp: received True, in one process"):
         MLMTrainer(tiny_bert, args=MLMConfig(use_cpu=True, fsdp=True), train_dataset=rows, processing_class=tokenizer)
-
-
-@pytest.mark.parametrize("saved", [StateDictType.SHARDED_STATE_DICT, StateDictType.LOCAL_STATE_DICT])
-def test_a_model_that_could_not_be_saved_is_refused_before_the_first_step(saved):
-    with pytest.raises(ValueError, match=f"state_dict_type {saved.name}. Accepted: FULL_STATE_DICT"):
-        sharding(accelerator(saved=saved), config(fsdp=True))
 
 
 def test_the_launchers_precision_is_the_runs_or_is_refused(monkeypatch, caplog, tiny_bert, tokenizer, rows):

@@ -117,7 +117,6 @@ def test_a_resumed_run_ends_with_the_same_weights(tiny_bert, tokenizer, rows, tm
     assert any(not torch.equal(a, b) for a, b in zip(whole.model.parameters(), tiny_bert.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("other", [{"optim": "adafactor"}, {"fsdp": True}, {"deepspeed": {"zero_optimization": {}}}])
-def test_what_muon_cannot_be_combined_with_is_refused(other):
-    with pytest.raises(ValueError, match="muon: received True with"):
-        MLMConfig(muon=True, use_cpu=True, **other)
+def test_muon_with_another_optimizer_is_refused():
+    with pytest.raises(ValueError, match="muon: received True with optim 'adafactor'"):
+        MLMConfig(muon=True, use_cpu=True, optim="adafactor")
