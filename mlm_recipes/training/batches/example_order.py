@@ -77,9 +77,9 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         yield from (first + index for index in self._order()[: self.kept])
         yield from [NO_EXAMPLE] * (self.filled - self.kept)
 
-    def _order(self) -> list[int]:
+    def _order(self) -> Sequence[int]:
         if self.strategy == "sequential":
-            return list(range(self.num_examples))
+            return range(self.num_examples)
         keys = order_keys(self.seed, self.epoch, np.arange(self.num_examples))
         if self.lengths is None:
             return np.argsort(keys, kind="stable").tolist()

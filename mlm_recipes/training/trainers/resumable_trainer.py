@@ -18,6 +18,7 @@ from ...checkpoints.storage import newest_whole
 from ...checkpoints.tensor_files import require_tensors_only
 from ...data.all_ids import read_completely
 from ...data.id_limits import IdLimits
+from ...data.prepared_rows import PreparedRows
 from ...data.rows import NumberedRows
 from ...data.rows_of_epoch import AllBut, RowsOfEpoch
 from ...data.streams import START, TextStream, TokenRow, blocks
@@ -27,6 +28,7 @@ from ...model.renamed_weights import load_renamed
 from ..batches.example_order import NO_EXAMPLE, EpochSampler, StepSeeds
 from ..batches.loader_workers import end_workers
 from ..batches.mixed_order import all_rows, lengths_of, order_of
+from ..batches.places import PlaceBatches, Places
 from ..batches.scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
 from ..batches.streamed_rows import StreamedRows, StreamState
 from ..callbacks.best_model import check_early_stopping_callbacks, name_best
@@ -255,10 +257,12 @@ class ResumableTrainer(GuardedTrainer, ABC):
             places = range(len(cast(Any, rows)))  # of a stream
             keys = ScheduledSampler(sampler or places, self.get_total_train_batch_size(args), self._shares)
             rows = ScheduledRows(rows)
+        batches: dict[str, Any] = {"batch_size": self._train_batch_size, "sampler": keys}
+        if isinstance(keys, Places):
+            batches = {"batch_sampler": PlaceBatches(keys, self._train_batch_size)}
         loader = torch.utils.data.DataLoader(
             rows,
-            batch_size=self._train_batch_size,
-            sampler=keys,
+            **batches,
             collate_fn=self.collate_for_training(),
             num_workers=args.dataloader_num_workers or 0,
             pin_memory=args.dataloader_pin_memory,
@@ -298,10 +302,11 @@ class ResumableTrainer(GuardedTrainer, ABC):
     def epoch_sampler(self, rows: Any, processes: int) -> EpochSampler:
         """Return the order of `rows`, extended so that each of `processes` takes the same number of batches."""
         args, strategy = self.args, str(self.args.train_sampling_strategy)
-        return EpochSampler(
+        of_places = isinstance(rows, PreparedRows)  # order_of says which rows are there
+        return (Places if of_places else EpochSampler)(
             len(rows),
             args.seed if args.data_seed is None else args.data_seed,
-            strategy=strategy,
+            strategy="sequential" if of_places else strategy,
             global_batch_size=self.get_total_train_batch_size(args),
             drop_last=args.dataloader_drop_last,
             multiple_of=self._train_batch_size * processes if processes > 1 else 1,
