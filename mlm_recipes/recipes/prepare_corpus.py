@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from ..data.prepared_files import (
     write_text,
 )
 from ..data.prepared_index import PreparedIndex, joined, unfinished_shares
-from ..data.prepared_plan import Plan, RowRules, Shard
+from ..data.prepared_plan import Plan, PreparedFrom, RowRules, Shard
 from ..data.rows import encoder_of
 from ..data.shard_writer import ShareWriter
 from ..data.streams import SAMPLE, TextStream
@@ -58,7 +59,7 @@ class Prepared:
         kept: how many of them were there before.
         index: the index of the whole corpus, or None as long as shares are missing.
         missing: the numbers of the missing shares.
-        model: the model, for the command that trains.
+        model: the flags that name the model, for the command that trains.
     """
 
     folder: Path
@@ -92,7 +93,7 @@ class Prepared:
         held_out = count(self.index.plan["held_out"]["paragraphs"], "held-out paragraph")
         return (
             f"{said}{whole} Beside them: {held_out}.\n"
-            f"Train on them: mlm-recipes train --corpus {self.folder} --model {self.model}"
+            f"Train on them: mlm-recipes train --corpus {shlex.quote(str(self.folder))} {self.model}"
         )
 
 
@@ -117,6 +118,10 @@ def prepare_corpus(
 
     Raises: ValueError for a folder that was begun with other values, and for values that cannot be used here;
     FileExistsError for a folder with other files; OSError if another process prepares the same share.
+
+    >>> print(prepare_corpus(corpus="meditations", model="mini", out="shards"))
+    shards: 1 shard; 487 paragraphs, 47,177 tokens in 487 rows. Beside them: 53 held-out paragraphs.
+    Train on them: mlm-recipes train --corpus shards --model mini
     """
     share, shares = _share(shard)
     if shard_characters < 1:
@@ -154,12 +159,7 @@ def prepare_corpus(
         "shares": shares,
         "dealt": text.dealt,
         "shard_characters": shard_characters,
-        "corpus": {
-            **cast(Any, text.source.facts() | text.whole.facts()),
-            "files": len(text.source.files),
-            "files_sha256": text.files_sha256(),
-            "reading": asdict(text.source.reading),
-        },
+        "corpus": _origin(text),
         "tokenizer": {
             "model": str(config.tokenizer or config.model),
             "tokens": len(extended),
@@ -187,7 +187,15 @@ def prepare_corpus(
     index = None if missing else joined(folder, plan)
     if index is not None:
         write_text(folder / INDEX, index.text())
-    return Prepared(folder, share, shares, shards, kept, index, missing, config.model)
+    named = ["--model", config.model, *(["--tokenizer", str(config.tokenizer)] if config.tokenizer else [])]
+    return Prepared(folder, share, shares, shards, kept, index, missing, shlex.join(named))
+
+
+def _origin(text: DealtText) -> PreparedFrom:
+    """Return what the plan says of the text."""
+    found: dict[str, Any] = {**text.source.facts(), **text.whole.facts()}
+    found |= {"files": len(text.source.files), "files_sha256": text.files_sha256()}
+    return cast(PreparedFrom, found | {"reading": asdict(text.source.reading)})
 
 
 class _Sample:

@@ -231,15 +231,15 @@ def test_the_command_line(text, checkpoint, capsys):
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_whole_shards_only(text, checkpoint):
-    many = "\n".join(f"{line} {number}" for number in range(400) for line in Path(text).read_text("utf-8").splitlines())
+    many = "\n".join(f"{line} {number}" for number in range(60) for line in Path(text).read_text("utf-8").splitlines())
     Path("many.txt").write_text(many, "utf-8")
     command = [
         *(sys.executable, "-m", "mlm_recipes", "prepare", "many.txt", "--model", str(checkpoint), "--out", "shards"),
-        *("--shard_characters", "40000", "--max_length", "64"),
+        *("--shard_characters", "20000", "--max_length", "64"),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not any(Path("shards").glob("share-1-of-1-00003.json")):
-        assert process.poll() is None, process.communicate()[0].decode()
+        assert process.poll() is None
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -248,7 +248,7 @@ def test_a_process_that_is_killed_leaves_whole_shards_only(text, checkpoint):
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"of which {len(there)} were there before" in done.stdout
     made = json.loads(Path("shards/index.json").read_text("utf-8"))
-    assert made["totals"]["paragraphs"] == read_index(Path("shards")).total("paragraphs") > 20_000
+    assert made["totals"]["paragraphs"] == read_index(Path("shards")).total("paragraphs") > 3_000
     assert not list(Path("shards").glob(".making*"))
 
 
