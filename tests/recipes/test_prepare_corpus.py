@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from mlm_recipes import cli, load_corpus, tokenize
+from mlm_recipes import cli, load_corpus, reference, tokenize
 from mlm_recipes.data import shard_writer
 from mlm_recipes.data.dealt_text import DealtText
 from mlm_recipes.data.prepared_index import read_index
@@ -198,6 +198,8 @@ def test_a_prepared_corpus_is_no_text(text, checkpoint):
     prepare(text, checkpoint)
     with pytest.raises(ValueError, match="is a prepared corpus, which contains rows of ids and no text"):
         load_corpus("shards")
+    with pytest.raises(ValueError, match=r"^corpus: received 'shards', a prepared corpus\. Accepted here: a text"):
+        reference("tutorial", corpus="shards", model=str(checkpoint))
     with pytest.raises(ValueError, match=r"is a prepared corpus\. Accepted: a text"):
         prepare("shards", checkpoint, out="again")
 
