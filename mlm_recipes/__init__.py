@@ -21,6 +21,7 @@ _HOME = {
     "load_model": "model.loading",
     "load_tokenizer": "data.tokenizer",
     "mix_rows": "data.mixed_rows",
+    "prepare_corpus": "recipes.prepare_corpus",
     "reference": "recipes.reference",
     "tokenize": "data.rows",
     "train": "recipes.train",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .recipes.evaluate import evaluate as evaluate
     from .recipes.evaluate import fill as fill
     from .recipes.inspection import inspect_corpus as inspect_corpus
+    from .recipes.prepare_corpus import prepare_corpus as prepare_corpus
     from .recipes.reference import reference as reference
     from .recipes.result import RunResult as RunResult
     from .recipes.train import train as train

@@ -39,6 +39,8 @@ examples:
                                                       two runs side by side
   mlm-recipes fill runs/meditations "The [MASK] of man."
   mlm-recipes demo runs/meditations                   a local page to try the model, before and after training
+  mlm-recipes prepare texts/ --model google-bert/bert-base-uncased --out shards/
+                                                      tokenize a large text once
   mlm-recipes export runs/meditations --quantize int8
                                                       as ONNX, and smaller for CPUs
   mlm-recipes train --help                            every value a recipe can set
@@ -53,6 +55,7 @@ RECIPE_VERBS = {
     "evaluate": "measure a model on held-out text",
     "inspect": "show what will happen to a text before you train on it",
     "vocab": "propose words of a text that should become tokens of a model",
+    "prepare": "tokenize a text once, into shards that runs read, on any number of machines",
     "verify": "check a recipe's numbers: accumulation, masks, evaluation, kill and resume",
 }
 
@@ -90,7 +93,7 @@ def _run(given: list[str], tracebacks: bool) -> int:
     verb = None if given[0] in RECIPE_VERBS else parser.parse_args(given)
     try:
         if verb is None:
-            own = {"inspect": _inspect, "vocab": _vocab}.get(given[0])
+            own = {"inspect": _inspect, "vocab": _vocab, "prepare": _prepare}.get(given[0])
             return own(given[1:]) if own is not None else _recipe_verb(given[0], given[1:])
         return verb.run(verb) or 0
     except Exception as error:
@@ -303,8 +306,20 @@ def _inspect(rest: list[str]) -> int:
     parser.add_argument("--output")
     parser.add_argument("--no_timing", action="store_true")
     own, values = _with_corpus(parser, rest)
+    from .data.prepared_corpus import names_prepared
     from .recipes.inspection import inspect_corpus, refuse_to_replace
 
+    if names_prepared(str(values.get("corpus", ""))):
+        if len(values) > 1 or own.recipe is not None or own.output is not None:
+            raise ValueError(
+                "inspect: received more than the name of a prepared corpus. Accepted: its name alone, since its rows "
+                "were made before. Leave the rest out."
+            )
+        from .recipes.prepared_inspection import inspect_prepared
+
+        checked = inspect_prepared(values["corpus"])
+        print(_shown(f"\n{checked}"))
+        return 0 if checked.ok else 1
     if own.output is not None:
         refuse_to_replace(own.output)  # checked before the work starts
     result = inspect_corpus(own.recipe, timing=not own.no_timing, **values)
@@ -325,6 +340,24 @@ def _vocab(rest: list[str]) -> int:
     from .recipes.vocabulary_proposal import propose_vocabulary
 
     print(_shown(f"\n{propose_vocabulary(**vars(own), **values)}"))
+    return 0
+
+
+def _prepare(rest: list[str]) -> int:
+    if "-h" in rest or "--help" in rest:
+        _print_values("prepare")
+        return 0
+    parser = argparse.ArgumentParser(prog="mlm-recipes prepare", add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe")
+    parser.add_argument("--out")
+    parser.add_argument("--shard", default="1/1")
+    parser.add_argument("--shard_characters", type=int, default=256_000_000)
+    own, values = _with_corpus(parser, rest)
+    from .recipes.prepare_corpus import prepare_corpus
+
+    if own.out is None:
+        raise ValueError("out: received nothing. Accepted: a new folder for the shards. Pass --out shards/.")
+    print(_shown(f"\n{prepare_corpus(**vars(own), **values)}"))
     return 0
 
 
@@ -433,6 +466,14 @@ def _print_values(verb: str) -> None:
         print("Proposes the words of CORPUS that would save most tokens if each were one token of --model: --add of")
         print("them (500), each in --at_least paragraphs of the training text (3). Prints a table, and writes FILE, by")
         print("default runs/CORPUS-words.txt: one word per line, for train --add_tokens FILE. Edit it as you like.")
+    elif verb == "prepare":
+        flags = "[--shard I/N] [--shard_characters N] [--recipe RECIPE]"
+        print(f"usage: mlm-recipes prepare [CORPUS] --out DIR {flags} [--name value ...]\n")
+        print("Tokenizes CORPUS for --model into shards, for `mlm-recipes train --corpus DIR`. --shard I/N: only the")
+        print(
+            "I-th of N shares, so that N machines prepare a text together; none waits for another. Run it again after"
+        )
+        print("an interruption: complete shards are kept. --shard_characters: how much text is in one (256000000).")
     else:
         print(f"usage: mlm-recipes {verb} [RECIPE] [--name value ...]\n")
         print("RECIPE: " + recipe)

@@ -145,6 +145,25 @@ class HeldOutParagraphs(TypedDict):
     held_out_not_measured: NotRequired[int]
 
 
+class PreparedShards(TypedDict):
+    """What `mlm-recipes prepare` made: the shards, and the rows and tokens to train on; the text that they were."""
+
+    shards: int
+    rows: int
+    tokens: int
+    fingerprint: str
+    text: str
+
+
+class PreparedText(TextOrigin, TableCounts, SplitRoles):
+    """A text that was tokenized beforehand; its duplicates are unknown."""
+
+    prepared: PreparedShards
+    paragraphs: int
+    words: int
+    train: int
+
+
 @final
 class LoadedCorpus(ReadCorpus, SplitCounts):
     """A corpus that was read completely and split, before it is cut into rows."""
@@ -153,6 +172,11 @@ class LoadedCorpus(ReadCorpus, SplitCounts):
 @final
 class StreamedCorpus(StreamedText, HeldOutParagraphs):
     """A corpus that is read as a stream, before its held-out text is cut into rows."""
+
+
+@final
+class PreparedCorpus(PreparedText, HeldOutParagraphs):
+    """A corpus that was tokenized beforehand, before its held-out text is cut into rows."""
 
 
 class MixedText(TextOrigin):
@@ -226,11 +250,19 @@ class StreamedCorpusFacts(StreamedText, HeldOutParagraphs, RowFacts):
     """`corpus` of a text that was read as a stream."""
 
 
-CorpusFacts = WholeCorpusFacts | StreamedCorpusFacts
+@final
+class PreparedCorpusFacts(PreparedText, HeldOutParagraphs, RowFacts):
+    """`corpus` of a text that was tokenized beforehand."""
 
 
-def with_rows(corpus: LoadedCorpus | StreamedCorpus, rows: RowFacts) -> CorpusFacts:
+CorpusFacts = WholeCorpusFacts | StreamedCorpusFacts | PreparedCorpusFacts
+
+
+def with_rows(corpus: LoadedCorpus | StreamedCorpus | PreparedCorpus, rows: RowFacts) -> CorpusFacts:
     """Return what metrics.json has under `corpus`."""
+    if "prepared" in corpus:
+        prepared: PreparedCorpusFacts = {**corpus, **rows}
+        return prepared
     if "streamed" in corpus:
         streamed: StreamedCorpusFacts = {**corpus, **rows}
         return streamed

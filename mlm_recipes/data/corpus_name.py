@@ -15,7 +15,9 @@ from ..metrics_file import SplitRole, TextOrigin
 from ..sources.credentials import without_credentials
 from ..sources.download import download, from_standard_input, is_url
 from ..sources.names import did_you_mean, looks_like_path
+from ..sources.remote_folder import is_elsewhere
 from .file_formats import find_files, name_of, path_kind, stem
+from .prepared_files import is_prepared
 from .split_files import names_of_splits, roles, split_of_saved, splits_in, validation_among
 from .text_files import SAMPLE_BY
 
@@ -226,6 +228,12 @@ def _chosen(name: str, split: str | None, found: Mapping[str, object]) -> tuple[
 def _kind_of(name: str) -> Kind:
     if name in known_corpora():
         return "known"
+    if is_elsewhere(name) or is_prepared(Path(name).expanduser()):
+        raise ValueError(
+            f"corpus: {without_credentials(name)!r} is a prepared corpus, which contains rows of ids and no text. "
+            f"Accepted here: {_accepted()}. Name the text that it was made of; `mlm-recipes train` and `evaluate` take "
+            "a prepared corpus."
+        )
     if is_url(name):
         return "address"
     if name == "-":

@@ -89,18 +89,36 @@ def pack(
     >>> len(rows), len(packed), len(packed[0]["input_ids"]), packed[0]["special_tokens_mask"][:3]
     (54, 51, 128, [1, 0, 0])
     """
-    encoder = Encoder(tokenizer, max_length, word_segmenter=word_segmenter)
-    if (len(encoder.before), len(encoder.after)) != (1, 1):
-        raise ValueError(
-            f"packing: the tokenizer adds {len(encoder.before) + len(encoder.after)} special tokens to a text. "
-            "Accepted: two, one before and one after it, as for BERT and RoBERTa. Leave out --packing."
-        )
+    encoder = encoder_of(tokenizer, max_length, packing=True, word_segmenter=word_segmenter)
 
     def encode(texts: list[str], _: Any) -> pa.Table:
         return encoder.packed(texts)
 
     packed = _map(rows, tokenizer, encode, ["pack", max_length, *_words(encoder)], 10_000, None)
     return with_example_id(packed.remove_columns("example_id"))
+
+
+def encoder_of(
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    packing: bool = False,
+    long_text: str = "split",
+    stride: int = 0,
+    word_segmenter: str = "none",
+) -> Encoder:
+    """Return what makes the rows of `to_rows`: its `packed` if `packing` is true, otherwise a call.
+
+    Raises: ValueError as `tokenize` and `pack`.
+    """
+    if not packing:
+        return Encoder(tokenizer, max_length, long_text, stride, word_segmenter)
+    encoder = Encoder(tokenizer, max_length, word_segmenter=word_segmenter)
+    if (len(encoder.before), len(encoder.after)) != (1, 1):
+        raise ValueError(
+            f"packing: the tokenizer adds {len(encoder.before) + len(encoder.after)} special tokens to a text. "
+            "Accepted: two, one before and one after it, as for BERT and RoBERTa. Leave out --packing."
+        )
+    return encoder
 
 
 def _words(encoder: Encoder) -> list[str]:

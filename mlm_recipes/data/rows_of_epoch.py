@@ -11,6 +11,7 @@ from datasets import Dataset
 from .all_ids import ids_of
 from .id_limits import IdLimits
 from .mixed_rows import MixedOrder
+from .shuffled_order import ShuffledOrder
 
 
 class RowsOfEpoch(torch.utils.data.Dataset[Any]):
@@ -18,7 +19,7 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
 
     The key contains the epoch, because nothing else reaches a data set in the memory of a worker process. A key of -1
     gives None: no example. With `plain`, rows have only the columns of these names. With `limits`, each row is checked
-    when it is read. With an `order`, `rows` are those of a `MixedRows`, and keys are places in its epochs.
+    when it is read. With an `order`, keys are places in its epochs, and it says which of the `rows` is there.
 
     >>> rows = RowsOfEpoch([{"input_ids": [101, 7, 102], "example_id": 0}, {"input_ids": [101, 102], "example_id": 1}])
     >>> rows[3 * 2 + 1]
@@ -30,7 +31,7 @@ class RowsOfEpoch(torch.utils.data.Dataset[Any]):
         rows: Sequence[Any],
         plain: Container[str] | None = None,
         limits: IdLimits | None = None,
-        order: MixedOrder | None = None,
+        order: MixedOrder | ShuffledOrder | None = None,
     ) -> None:
         self.rows = rows
         self.order = order

@@ -28,8 +28,12 @@ _WITH_THE_SAME_KEYS = 3
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mix(x: Keys) -> Keys:
-    """Return SplitMix64's output for `x`: a bijection in which each input bit flips about half of the output bits."""
+def mix(x: Keys) -> Keys:
+    """Return SplitMix64's output for `x`: a bijection in which each input bit flips about half of the output bits.
+
+    >>> mix(np.array([1], dtype=np.uint64)).tolist()
+    [6238072747940578789]
+    """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -46,9 +50,9 @@ def sequence_keys(seed: int, epoch: npt.ArrayLike, example_ids: npt.ArrayLike) -
     False
     """
     ids = np.atleast_1d(np.asarray(example_ids, dtype=np.int64)).astype(np.uint64)
-    key = _mix(np.array([seed % 2**64], dtype=np.uint64) + _GAMMA)
-    key = _mix((key ^ np.asarray(epoch, dtype=np.int64).astype(np.uint64)) + _GAMMA)
-    return _mix((key ^ ids) + _GAMMA)
+    key = mix(np.array([seed % 2**64], dtype=np.uint64) + _GAMMA)
+    key = mix((key ^ np.asarray(epoch, dtype=np.int64).astype(np.uint64)) + _GAMMA)
+    return mix((key ^ ids) + _GAMMA)
 
 
 def draw(keys: Keys, lengths: Ints, purpose: int) -> Floats:
@@ -63,11 +67,11 @@ def draw(keys: Keys, lengths: Ints, purpose: int) -> Floats:
     True
     """
     if purpose >= _WITH_THE_SAME_KEYS:
-        keys, purpose = _mix(keys ^ np.uint64(purpose)), 0
+        keys, purpose = mix(keys ^ np.uint64(purpose)), 0
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
     position = np.arange(int(lengths.sum()), dtype=np.int64) - starts
     counter = position.astype(np.uint64) * np.uint64(3) + np.uint64(purpose + 1)
-    return (_mix(np.repeat(keys, lengths) + counter * _GAMMA) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (mix(np.repeat(keys, lengths) + counter * _GAMMA) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 # These keys are computed like those for masks, with epochs that masks never use.
@@ -110,7 +114,7 @@ def hashed_rows(flat: Ints, lengths: Ints) -> Ints:
     """
     ends = np.cumsum(lengths)
     position = np.arange(len(flat)) - np.repeat(ends - lengths, lengths)
-    mixed = _mix(flat.astype(np.uint64) + (position.astype(np.uint64) + np.uint64(1)) * _GAMMA)
+    mixed = mix(flat.astype(np.uint64) + (position.astype(np.uint64) + np.uint64(1)) * _GAMMA)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     place = np.arange(1, len(lengths) + 1, dtype=np.uint64)
-    return _mix((sums[ends] - sums[ends - lengths]) + place * _GAMMA).view(np.int64)
+    return mix((sums[ends] - sums[ends - lengths]) + place * _GAMMA).view(np.int64)

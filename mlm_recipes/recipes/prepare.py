@@ -19,6 +19,7 @@ from ..data.loaded_corpus import Corpus
 from ..data.mixed_rows import MixedRows
 from ..data.mixed_text import measured_part
 from ..data.paragraphs import stream_paragraphs
+from ..data.prepared_corpus import names_prepared
 from ..data.rows import lost_and_split, to_rows
 from ..data.streams import HeldOut, TextStream, rows_of
 from ..data.text_cache import digests
@@ -37,6 +38,7 @@ from ..metrics_file import (
     FrequencyScores,
     HeldOutParagraphs,
     LoadedCorpus,
+    PreparedCorpus,
     StreamedCorpus,
     StreamedText,
     Unit,
@@ -56,6 +58,7 @@ from ..training.distributed.processes import from_main
 from ..training.optimization.adapters import add_adapter, saved_as
 from ..training.optimization.new_tokens import announcement, extend
 from .mixing import mixed_rows
+from .prepared_text import PreparedText
 from .vocabulary_fit import count_unknown, known_tokens, require_known
 
 logger = logging.getLogger(__name__)
@@ -169,11 +172,12 @@ class _Stream:
         return cls(text, corpus, {**facts, **counts}, from_main(text.first))
 
 
-def _with_what_was_piped(config: MLMConfig, facts: LoadedCorpus | StreamedCorpus) -> MLMConfig:
+def _with_what_was_piped(config: MLMConfig, facts: LoadedCorpus | StreamedCorpus | PreparedCorpus) -> MLMConfig:
     """Return the config with the file that standard input was written to, so that recipe.yaml repeats the run."""
     if config.corpus == "-":
         config = replace(config, corpus=facts["source"])
     if config.validation_corpus == "-":
+        assert "prepared" not in facts, "of which no value may say what is held out"
         config = replace(config, validation_corpus=facts["validation_corpus"]["source"])
     return config
 
@@ -187,17 +191,18 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
     Raises: ValueError or OSError if something cannot be loaded, or if the vocabulary has no token of the training text
     or of the held-out text.
     """
-    stream = _Stream.open(config) if config.streaming else None
+    from_shards = names_prepared(config.corpus)
+    stream = _Stream.open(config) if config.streaming and not from_shards else None
     with config.main_process_first(desc="loading corpus and model"):  # the others then read its cache
-        loaded = stream or load_text(config)
-        corpus, facts = (loaded.corpus, loaded.facts) if isinstance(loaded, _Stream) else (loaded, loaded.facts)
+        prepared = PreparedText.open(config) if from_shards else None
+        config = prepared.config if prepared else config
+        loaded = stream or prepared or load_text(config)
+        corpus, facts = (loaded, loaded.facts) if isinstance(loaded, Corpus) else (loaded.corpus, loaded.facts)
         config = _with_what_was_piped(config, facts)
         # Trained on the training split only: a vocabulary that includes the held-out text would flatter the result.
-        tokenizer = load_or_train_tokenizer(
-            config.model,
-            stream.sample if stream else corpus["train"]["text"],
-            **config.vocabulary(),
-        )
+        tokenizer = prepared.tokenizer() if prepared else load_or_train_tokenizer(
+            config.model, stream.sample if stream else corpus["train"]["text"], **config.vocabulary()
+        )  # fmt: skip
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
         added, original = extend(model, tokenizer, config.add_tokens), tokenizer
@@ -205,9 +210,12 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         if (said := announcement(added, config.freeze)) is not None:
             logger.info(said)
         lora = add_adapter(config, model, tokenizer, missing, config.model)
+        if prepared:
+            prepared.require_fit(tokenizer)
         max_length = usable_length(config.max_length, model, default_length or config.default_length())
         rows = {part: to_rows(corpus[part], tokenizer, max_length, **config.rows()) for part in corpus}
-        cut = _cut_counts(max_length, None if stream else [lost_and_split(part) for part in rows.values()])
+        lost = [lost_and_split(part) for part in rows.values()] + ([prepared.lost_and_split()] if prepared else [])
+        cut = _cut_counts(max_length, None if stream else lost)
         random_weights, measured = starts_random(config.model, config.from_scratch), [*corpus["validation"]["text"]]
         if config.general_corpus.lower() != "none" and not random_weights:  # random weights have nothing to forget
             source, divided = resolve(config.general_corpus, Reading(**config.reading())), mixes_general(config)
@@ -216,7 +224,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
             cut["general"] = without_credentials(config.general_corpus)
             cut["general_copies"], cut["general_not_measured"] = general.copies, 0 if divided else general.beyond
             measured += general.rows["text"]
-        train_rows = stream.text if stream else rows["train"]
+        train_rows = stream.text if stream else prepared.rows if prepared else rows["train"]
         if config.mix and not stream:
             of_text = rows["train"], measured, tokenizer, max_length, embedding_rows(model)
             train_rows, cut["mixed"] = mixed_rows(config, *of_text)
@@ -227,12 +235,15 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         prompts = Prompts.read(config.prompts, tokenizer.mask_token)
     vocabulary = embedding_rows(model)
     if stream:
-        sample = rows_of(stream.sample, tokenizer, max_length, **config.rows())
-        counts = token_counts((row["input_ids"] for row in sample), vocabulary)
+        first = rows_of(stream.sample, tokenizer, max_length, **config.rows())
+        counts = token_counts((row["input_ids"] for row in first), vocabulary)
+    elif prepared:
+        counts = prepared.rows.counts(vocabulary)
     else:
         counts = token_counts(flat_column(rows["train"], "input_ids"), vocabulary)
     of_part = {part: token_counts(flat_column(rows[part], "input_ids"), vocabulary) for part in rows if part != "train"}
-    read = [corpus["validation"]["text"], stream.sample if stream else corpus["train"]["text"]]
+    sample = stream.sample if stream else [] if prepared else corpus["train"]["text"]
+    read = [corpus["validation"]["text"], sample]
     unknown = count_unknown(read, counts + of_part["validation"], tokenizer)
     require_known("training", known_tokens(counts, tokenizer), unknown, config.model)
     require_known("held-out", known_tokens(of_part["validation"], tokenizer), unknown, config.model)

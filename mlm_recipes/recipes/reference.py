@@ -10,10 +10,12 @@ from typing import Any
 from transformers import set_seed
 
 from ..checkpoints.tokenizer_files import use_known_class
+from ..data.prepared_corpus import names_prepared
 from ..evaluation.before_after import State
 from ..evaluation.token_results import TokenResults, evaluate_tokens
 from ..metrics_file import Metrics
 from ..model.sparse_prediction import unsupported
+from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
 from ..training.faults.tolerated_failures import NotMade
 from . import reference_loop, run_folder
@@ -79,6 +81,11 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     config = read_config(recipe, overrides)
     refuse_resume(config, "reference")
     refuse_push(config, "reference")
+    if names_prepared(config.corpus):
+        raise ValueError(
+            f"corpus: received {without_credentials(config.corpus)!r}, a prepared corpus. Accepted here: a text, since "
+            "the tutorial's loop tokenizes it. Name the text, or use `mlm-recipes train`."
+        )
     for name, value in _TUTORIAL.items():
         if getattr(config, name) != value:
             raise ValueError(

@@ -20,12 +20,16 @@ def about_the_text(facts: CorpusFacts, repeated_rows: int = 0) -> str:
         size = f"{facts['paragraphs']:,} paragraphs, {facts['words']:,} words"
         train = f"{facts['train']:,} to train on, "
     first = f"{facts['name']}: {size}; {train}{facts['validation']:,} held out."
+    if "prepared" in facts:
+        made = facts["prepared"]
+        shards, rows = count(made["shards"], "shard"), count(made["rows"], "row")
+        first += f" Prepared in {shards}: {rows}, {count(made['tokens'], 'token')}."
     left_out = [*_copies(facts, repeated_rows), *_beyond(facts), *_longer(facts)]
     return " ".join(filter(None, [first, *how_read(facts), *left_out, unknown_text(facts.get("unknown"))]))
 
 
 def _copies(facts: CorpusFacts, repeated_rows: int) -> Iterator[str]:
-    if "streamed" not in facts and facts["duplicates"]:
+    if "streamed" not in facts and "prepared" not in facts and facts["duplicates"]:
         copies = f"{facts['duplicates']:,} of the paragraphs {_are(facts['duplicates'], 'a copy', 'copies')} of another"
         yield f"{copies}; --deduplicate exact keeps one of each."
     copies_held_out = facts.get("held_out_copies")

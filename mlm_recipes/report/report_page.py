@@ -203,6 +203,9 @@ def _corpus(corpus: CorpusFacts) -> Iterator[Fact]:
     else:
         yield "size", f"{count(corpus['paragraphs'], 'paragraph')}, {count(corpus['words'], 'word')}"
         yield "trained on", count(corpus["train"], "paragraph")
+    if "prepared" in corpus:
+        made = corpus["prepared"]
+        yield "prepared", f"{count(made['shards'], 'shard')}, {count(made['tokens'], 'token')}, of {made['text']}"
     for sentence in how_read(corpus):
         yield "how it was read", sentence
     other = f" of {corpus['validation_corpus']['name']}" if "validation_corpus" in corpus else ""

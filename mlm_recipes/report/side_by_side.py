@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..metrics_file import Metrics, TextChange
+from ..metrics_file import CorpusFacts, Metrics, TextChange
 from ..sources.escaping import in_all, one_line
 from . import run_report, terminal
 from .against_frequencies import knew_nothing, worse_by
@@ -22,9 +22,17 @@ from .wording import FEW, SPELLED, count, duration, measured_tokens, size
 #: Runs in one table on a terminal; further runs get tables of their own.
 _BESIDE = 4
 
+
+def _text(corpus: CorpusFacts) -> str | None:
+    """Return what identifies a text, if that is known."""
+    if "prepared" in corpus:
+        return corpus["prepared"]["fingerprint"]
+    return None if "streamed" in corpus else corpus.get("fingerprint")
+
+
 #: What must be equal if held-out figures are to be of the same tokens, and where metrics.json has it.
 _SAME: dict[str, Callable[[Metrics], str | int | None]] = {
-    "text": lambda metrics: None if "streamed" in metrics["corpus"] else metrics["corpus"].get("fingerprint"),
+    "text": lambda metrics: _text(metrics["corpus"]),
     "held-out paragraphs": lambda metrics: metrics["corpus"]["validation"],
     "maximum tokens per row": lambda metrics: metrics["corpus"]["max_length"],
     "draws of the masks": lambda metrics: metrics["change"]["held_out"]["draws"] if "change" in metrics else 1,

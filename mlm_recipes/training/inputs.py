@@ -14,6 +14,7 @@ from transformers import DataCollatorForLanguageModeling
 
 from ..data.columns import list_lengths
 from ..data.mixed_rows import MixedRows
+from ..data.prepared_rows import PreparedRows
 from ..data.rows import NumberedRows, has_labels, with_example_id
 from ..data.streams import RowStream, TextStream
 from ..data.text_checks import only_text, require_text
@@ -267,6 +268,8 @@ def longest_row(rows: Any) -> int | None:
     if isinstance(rows, dict):
         known = [longest_row(each) for each in rows.values()]
         return None if None in known else max(each or 0 for each in known)
+    if isinstance(rows, PreparedRows):
+        return rows.index.longest
     if isinstance(rows, NumberedRows | MixedRows):
         rows = rows.rows
     if isinstance(rows, Dataset):

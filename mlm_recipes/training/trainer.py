@@ -15,6 +15,7 @@ from transformers.trainer_utils import TrainOutput
 
 from ..data.all_ids import check_ids, fingerprint
 from ..data.id_limits import IdLimits
+from ..data.prepared_rows import PreparedRows
 from ..data.rows import has_column, has_labels, to_rows
 from ..data.streams import RowStream, TextStream, TokenRow, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, load_tokenizer, vocabulary_fingerprint
@@ -30,6 +31,7 @@ from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import max_positions, usable_length
 from .batches.informative_weights import informative_weights, needs_weights
 from .batches.mixed_order import all_rows, check_mixed, own_rows, text_of
+from .batches.places import check_prepared
 from .callbacks.best_model import check_data, check_measure
 from .callbacks.early_stopping import EarlyStopping
 from .callbacks.progress import TrainingProgress
@@ -152,6 +154,7 @@ class MLMTrainer(OptimizingTrainer):
         train_dataset, args = from_iterable(from_text(train_dataset, "train_dataset"), args)
         check_stream(train_dataset, args)
         check_mixed(train_dataset, args)
+        check_prepared(train_dataset, args)
         if isinstance(model, str | Path):
             if processing_class is None:
                 processing_class = load_or_train_tokenizer(model, texts_of(train_dataset), **args.vocabulary())
@@ -251,6 +254,7 @@ class MLMTrainer(OptimizingTrainer):
             return
         refuse_stream(rows, self._used_rows)
         check_mixed(rows, self.args)
+        check_prepared(rows, self.args)
         self.train_dataset = self.as_token_rows(rows, self.processing_class, "train_dataset")
         self.use_model(self.model)  # the layout of its batches depends on the rows
 
@@ -286,7 +290,7 @@ class MLMTrainer(OptimizingTrainer):
             text = {"training text": text_of(rows, self.limits_of("train_dataset"))}
             if has_labels(rows):
                 text["training labels"] = fingerprint(all_rows(rows), ids="labels")
-            if has_column(all_rows(rows), "word_ids"):
+            if has_column(all_rows(rows), "word_ids") and not isinstance(rows, PreparedRows):  # whose hash has all
                 text["training words"] = fingerprint(all_rows(rows), ids="word_ids")
         masking: Any = type(collator).__name__
         if isinstance(collator, DataCollatorForMaskedLM):

@@ -103,9 +103,9 @@ class EpochSampler(torch.utils.data.Sampler[int]):
         for first, end in pairwise(starts):
             yield keys[first:end]
 
-    def _order(self) -> list[int]:
+    def _order(self) -> Sequence[int]:
         if self.strategy == "sequential":
-            return list(range(self.num_examples))
+            return range(self.num_examples)
         keys = order_keys(self.seed, self.epoch, np.arange(self.num_examples))
         if self.lengths is None or self.strategy == "random":
             return np.argsort(keys, kind="stable").tolist()

@@ -11,6 +11,7 @@ from ...data.all_ids import count_ids
 from ...data.corpus import load_paragraphs
 from ...data.corpus_name import Reading, resolve
 from ...data.id_limits import IdLimits
+from ...data.prepared_rows import PreparedRows
 from ...data.rows import tokenize
 from ...masking.policy_table import POLICIES
 from ...masking.random_keys import Floats, Ints
@@ -66,7 +67,8 @@ def informative_weights(rows: Callable[[], Any], tokenizer: Any, config: MLMConf
 
 def _counted(rows: Any, tokenizer: Any, config: MLMConfig, limits: IdLimits) -> Floats:
     text = load_paragraphs(resolve(config.general_corpus, Reading(**config.reading())))
-    counts = _without_special(count_ids(rows, limits.ids, limits), tokenizer)
+    found = rows.counts(limits.ids) if isinstance(rows, PreparedRows) else count_ids(rows, limits.ids, limits)
+    counts = _without_special(found, tokenizer)
     general = _without_special(count_ids(tokenize(text, tokenizer), limits.ids), tokenizer)
     name = without_credentials(config.general_corpus)
     if not general.sum():

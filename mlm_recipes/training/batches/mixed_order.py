@@ -1,4 +1,4 @@
-"""Training on `MixedRows`: the order of an epoch's rows, what identifies them, and how many were read."""
+"""Training on `MixedRows` or `PreparedRows`: an epoch's order, what identifies the rows, and how many were read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from ...data.all_ids import fingerprint
 from ...data.columns import list_lengths
 from ...data.id_limits import IdLimits
 from ...data.mixed_rows import MixedOrder, MixedRows
+from ...data.prepared_rows import PreparedRows
 from ...data.row_lengths import row_lengths
+from ...data.shuffled_order import ShuffledOrder
 from ...masking.random_keys import Ints
 from ...metrics_file import MixedIn
 from .example_order import NO_EXAMPLE, EpochSampler
@@ -30,12 +32,13 @@ def check_mixed(train_dataset: Any, args: Any) -> None:
         )
 
 
-def order_of(rows: Any, args: Any) -> MixedOrder | None:
-    """Return which row each place of an epoch has, by a run's seed and its strategy; None if nothing is mixed in."""
-    if not isinstance(rows, MixedRows):
-        return None
+def order_of(rows: Any, args: Any) -> MixedOrder | ShuffledOrder | None:
+    """Return which row each place of an epoch has, by a run's seed and its strategy; None if the sampler decides."""
     seed = args.seed if args.data_seed is None else args.data_seed
-    return rows.order(seed, shuffled=str(args.train_sampling_strategy) != "sequential")
+    shuffled = str(args.train_sampling_strategy) != "sequential"
+    if isinstance(rows, PreparedRows):
+        return ShuffledOrder(len(rows), seed) if shuffled else None
+    return rows.order(seed, shuffled) if isinstance(rows, MixedRows) else None
 
 
 def all_rows(rows: Any) -> Any:
@@ -51,7 +54,7 @@ def own_rows(rows: Any) -> Any:
 def lengths_of(rows: Any, args: Any) -> Callable[[int], Ints]:
     """Return a function of the epoch that returns the number of tokens at each of its places; it reads all rows."""
     found, order = row_lengths(all_rows(rows)), order_of(rows, args)
-    if order is None:
+    if not isinstance(order, MixedOrder):
         return lambda epoch: found
     there = order
     return lru_cache(maxsize=1)(lambda epoch: found[there.rows(epoch)])
@@ -62,6 +65,8 @@ def text_of(rows: Any, limits: IdLimits) -> str:
 
     Raises: ValueError for a row outside the `limits`.
     """
+    if isinstance(rows, PreparedRows):
+        return rows.identity(limits)
     if not isinstance(rows, MixedRows):
         return f"{len(rows)} rows, {fingerprint(rows, limits=limits)}"
     own = rows.rows.select(range(rows.own))
@@ -76,7 +81,7 @@ def text_of(rows: Any, limits: IdLimits) -> str:
 def mixed_in(rows: Any, sampler: EpochSampler, args: Any, steps: int) -> list[MixedIn]:
     """Return how much of each text that is mixed in the first `steps` steps of a run read; [] without a mixture."""
     order = order_of(rows, args)
-    if order is None:
+    if not isinstance(order, MixedOrder):
         return []
     times = np.zeros(len(rows.rows), dtype=np.int64)
     for epoch in range(-(-steps // sampler.steps_an_epoch)):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...data.all_ids import read_completely
+from ...data.prepared_rows import PreparedRows
 from ...data.streams import TextStream
 from ...masking.collator import DataCollatorForMaskedLM
 from ...masking.random_keys import Ints
@@ -103,7 +104,7 @@ def are_dealt(rows: Any, args: MLMConfig, collator: Any, processes: int) -> bool
         return True
     if processes == 1 or not isinstance(collator, DataCollatorForMaskedLM) or not collator.padding_free:
         return False
-    known = isinstance(rows, TextStream) or read_completely(all_rows(rows))
+    known = isinstance(rows, TextStream) or (read_completely(all_rows(rows)) and not isinstance(rows, PreparedRows))
     if args.balance_lengths and not known:
         logger.info("balance_lengths is off: the lengths of the rows are not known before they are read.")
     return known

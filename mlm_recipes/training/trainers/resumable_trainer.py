@@ -24,6 +24,7 @@ from ...checkpoints.storage import newest_whole
 from ...checkpoints.tensor_files import require_tensors_only
 from ...data.all_ids import read_completely
 from ...data.id_limits import IdLimits
+from ...data.prepared_rows import PreparedRows
 from ...data.rows import NumberedRows
 from ...data.rows_of_epoch import AllBut, RowsOfEpoch
 from ...data.streams import START, TextStream, TokenRow, blocks
@@ -34,6 +35,7 @@ from ..batches.example_order import NO_EXAMPLE, EpochSampler, StepSeeds
 from ..batches.kept_batch import Layout, follow, layout_of, only_processes_differ
 from ..batches.loader_workers import end_workers
 from ..batches.mixed_order import all_rows, lengths_of, order_of
+from ..batches.places import PlaceBatches, Places
 from ..batches.rank_loads import RankLoads
 from ..batches.scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
 from ..batches.step_batches import StepBatches, are_dealt, require_dealable
@@ -303,10 +305,14 @@ class ResumableTrainer(GuardedTrainer, ABC):
             rows = ScheduledRows(rows)
             if batches is not None:
                 batches.share = self._shares
-        of_batches: Any = {"batch_size": self._train_batch_size, "sampler": keys}
+        of_batches: dict[str, Any] = {"batch_size": self._train_batch_size, "sampler": keys}
+        if batches is not None:
+            of_batches = {"batch_sampler": batches}
+        elif isinstance(keys, Places):
+            of_batches = {"batch_sampler": PlaceBatches(keys, self._train_batch_size)}
         loader = torch.utils.data.DataLoader(
             rows,
-            **(of_batches if batches is None else {"batch_sampler": batches}),
+            **of_batches,
             collate_fn=self.collate_for_training(),
             num_workers=args.dataloader_num_workers or 0,
             pin_memory=args.dataloader_pin_memory,
@@ -351,10 +357,11 @@ class ResumableTrainer(GuardedTrainer, ABC):
         """Return the order of `rows`, extended so that each of `processes` takes the same number of batches."""
         args, strategy = self.args, str(self.args.train_sampling_strategy)
         with_lengths = strategy == "group_by_length" or are_dealt(rows, args, self.data_collator, processes)
-        return EpochSampler(
+        of_places = isinstance(rows, PreparedRows)  # order_of says which rows are there
+        return (Places if of_places else EpochSampler)(
             len(rows),
             args.seed if args.data_seed is None else args.data_seed,
-            strategy=strategy,
+            strategy="sequential" if of_places else strategy,
             global_batch_size=self.get_total_train_batch_size(args),
             drop_last=args.dataloader_drop_last,
             multiple_of=self._train_batch_size * processes if processes > 1 else 1,
