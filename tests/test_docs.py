@@ -70,6 +70,7 @@ def test_every_flag_and_target_named_is_there(path):
     launchers = {"nproc_per_node", "config_file", "cpu", "num_processes", "max-restarts", "signals-to-handle"}
     launchers |= {"rdzv_backend", "signal", "requeue"}  # the last two are SLURM's
     launchers |= {"logdir", "float32", "minutes"}  # TensorBoard's; benchmarks/step.py's; benchmarks/gpu.py's
+    launchers |= {"machine_rank"}  # accelerate's
     launchers |= {"rm", "build-arg"}  # docker's
     launchers |= {"mixed_precision", "dynamo_backend", "use_fsdp"}  # accelerate's
     known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe", "traceback"}
