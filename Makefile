@@ -15,7 +15,7 @@ TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 WITH_GPU = PYTHONPATH="$(CURDIR)" $(or $(PYTHON_GPU),$(BIN)/python)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-gpu bench-data models policies torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint docs clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-gpu bench-data bench-scale models policies torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ bench-gpu: $(if $(PYTHON_GPU),,setup)  ## measure training steps on one GPU agai
 
 bench-data: setup  ## measure time and memory from a text of 100 MB to the first step: twenty minutes
 	@$(BIN)/python benchmarks/data.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
+
+bench-scale: setup  ## measure one to four processes, accumulation, and 1 to 100 times the text: ten minutes; draws docs/images/scale.svg
+	@$(BIN)/python benchmarks/scale.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
 
 models: $(VENV)/ready-dev  ## ask every encoder of the installed transformers what works with it: twenty minutes
 	@$(BIN)/python benchmarks/encoders.py $(ARGS)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
+from .recipes.cluster.cluster_request import add_arguments, request_of
 from .report.printing import say, take_any_letter
 from .sources.credentials import without_credentials
 from .sources.escaping import first_line, terminal
@@ -43,11 +44,15 @@ examples:
                                                       tokenize a large text once
   mlm-recipes export runs/meditations --quantize int8
                                                       as ONNX, and smaller for CPUs
+  mlm-recipes plan --params 110M --tokens 2B --gpus 8 what pretraining on GPUs would take: time, memory, cost
   mlm-recipes train --help                            every value a recipe can set
 """
 
 #: The flag of every verb, and the variable of the environment, that show an error's traceback.
 TRACEBACK, DEBUG = "--traceback", "MLM_RECIPES_DEBUG"
+
+#: What argparse keeps beside the options of `plan`.
+_NOT_OF_A_PLAN = ("json", "run", "traceback", "verb")
 
 RECIPE_VERBS = {
     "train": "train a model, and measure it before and after",
@@ -253,6 +258,10 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     verb.add_argument("--quantize", metavar="KIND", help="int8: also a smaller file for CPUs, and what it costs")
     verb.add_argument("--prompts", metavar="FILE", help="sentences with one [MASK] each, to compare on")
     verb.set_defaults(run=_export)
+    verb = verbs.add_parser("plan", help="say what pretraining on GPUs would take", allow_abbrev=False)
+    add_arguments(verb)
+    verb.add_argument("--json", action="store_true", help="print the plan as JSON")
+    verb.set_defaults(run=_plan)
     verbs.add_parser("corpora", help="list the corpora available by name").set_defaults(run=_corpora)
     verbs.add_parser("models", help="list the built-in models").set_defaults(run=_models)
     return parser, list(verbs.choices)
@@ -424,6 +433,14 @@ def _compare(options: argparse.Namespace) -> int:
         page.write_text(found.html(), encoding="utf-8")
         print(_shown(f"\nAlso written as a page: {page}"))
     return 0 if found.comparable else 1
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from .recipes.cluster.cluster_plan import plan_cluster
+
+    asked = {name: value for name, value in vars(options).items() if name not in _NOT_OF_A_PLAN}
+    plan = plan_cluster(request_of(asked))
+    print(json.dumps(plan.to_json(), indent=2) if options.json else _shown(plan))
 
 
 def _corpora(options: argparse.Namespace) -> None:

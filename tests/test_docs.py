@@ -12,6 +12,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from conftest import ROOT
 
 from mlm_recipes import cli, train
 from mlm_recipes.recipes.arguments import read_config
+from mlm_recipes.recipes.cluster.cluster_request import ClusterRequest
 from mlm_recipes.training.config import field_names
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("recipes/**/*.md")])
@@ -69,12 +71,14 @@ def test_every_flag_and_target_named_is_there(path):
     launchers |= {"nnodes", "rdzv_backend", "rdzv_endpoint", "rdzv_id"}
     launchers |= {"signal", "requeue"}  # SLURM's
     launchers |= {"logdir", "float32", "minutes"}  # TensorBoard's; benchmarks/step.py's; benchmarks/gpu.py's
+    launchers |= {"machine_rank"}  # accelerate's
     launchers |= {"rm", "build-arg"}  # docker's
     launchers |= {"mixed_precision", "dynamo_backend", "use_fsdp"}  # accelerate's
     known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe", "traceback"}
     known |= {"add", "at_least"}  # of `vocab`
     known |= {"to", "quantize"}  # of `export`
     known |= {"out", "shard", "shard_characters"}  # of `prepare`
+    known |= {item.name for item in fields(ClusterRequest)} | {"json"}  # of `plan`
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
         assert flag in known, flag
     makefile = (ROOT / "Makefile").read_text("utf-8")

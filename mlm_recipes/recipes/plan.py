@@ -1,9 +1,12 @@
-"""Decides a run's folder, the checkpoint that it resumes, and its values, before anything is loaded."""
+"""Decides a run's folder, the checkpoint that it resumes, and its values, before anything is loaded.
+
+What a run on GPUs would cost, the verb `plan`, is in `cluster/`.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,7 @@ class RunPlan:
         checkpoint: the checkpoint that it resumes, if any.
         continues: whether it resumes in the folder of the run that saved the checkpoint.
         overwrite: whether `folder` may already contain a run.
+        finished: whether `folder` holds this very run, finished, so that nothing is left to do.
     """
 
     config: MLMConfig
@@ -44,6 +48,7 @@ class RunPlan:
     checkpoint: Path | None = None
     continues: bool = False
     overwrite: bool = False
+    finished: bool = False
 
     def abandoned(self, folder: Path, changed: bool) -> list[Path]:
         """Return the checkpoints in the claimed folder that do not belong to this run and are to be removed.
@@ -70,7 +75,8 @@ def plan_run(recipe: str | Path | MLMConfig | None, overrides: Mapping[str, Any]
 
     With `resume_from_checkpoint="auto"`, and in processes that torchrun has restarted (`--max-restarts`), the run to
     resume is an unfinished one with exactly the same recipe, if there is any: the one in `output_dir`, or without that
-    the newest under runs/.
+    the newest under runs/. With `auto`, a finished run with exactly the same recipe is as good, unless `overwrite` is
+    set: a job that is queued again until it ends with 0 then ends.
 
     Raises: ValueError or FileNotFoundError for a checkpoint that cannot be resumed; FileExistsError for a folder that
     contains a different run, or a finished one, unless `overwrite` is set.
@@ -79,6 +85,10 @@ def plan_run(recipe: str | Path | MLMConfig | None, overrides: Mapping[str, Any]
     folder, overwrite = output_folder(config), config.overwrite
     asked = resume_request(config.resume_from_checkpoint)
     begun = from_main(lambda: _begun(config)) if asked == "auto" or restarted() else None
+    if begun is None and asked == "auto" and not overwrite:
+        done = from_main(lambda: _newest(config, run_folder.is_finished))
+        if done is not None:
+            return RunPlan(config, done, finished=True)
     if begun is not None:
         folder, overwrite, checkpoint = begun[0], True, begun[1]
         if config.train_minutes is not None:
@@ -112,18 +122,19 @@ def output_folder(config: MLMConfig) -> Path | None:
 
 def _begun(config: MLMConfig) -> tuple[Path, Path | None] | None:
     """Return the folder of the run that was started with these values, and its newest complete checkpoint."""
+    folder = _newest(config, run_folder.is_unfinished)
+    return None if folder is None else (folder, newest_whole(folder))
+
+
+def _newest(config: MLMConfig, is_one: Callable[[Path, Mapping[str, Any]], bool]) -> Path | None:
+    """Return the run that `is_one` with these values: in `output_dir`, or without that the newest under runs/."""
     values = config.to_recipe()
     if config.train_minutes is not None:  # the started run's recipe contains the chosen values instead
         values = {name: value for name, value in values.items() if name not in _LENGTH}
     asked = output_folder(config)
-    if asked is None:
-        runs = run_folder.find_unfinished(values)
-    else:
-        runs = [asked] if run_folder.is_unfinished(asked, values) else []
-    if not runs:
-        return None
-    folder = max(runs, key=lambda run: max(path.stat().st_mtime for path in [run / "recipe.yaml", *run.iterdir()]))
-    return folder, newest_whole(folder)
+    places = run_folder.under_runs() if asked is None else [asked]
+    runs = [place for place in places if is_one(place, values)]
+    return max(runs, key=lambda run: max(path.stat().st_mtime for path in run.iterdir()), default=None)
 
 
 def _with_length(config: MLMConfig, values: Mapping[str, Any]) -> MLMConfig:

@@ -23,6 +23,7 @@ from ..metrics_file import (
     Metrics,
     Start,
 )
+from ..metrics_file import read as read_metrics
 from ..report import last_screen, run_report, wording
 from ..report.model_card import licence_in
 from ..sources.model_folder import model_folder, source_of
@@ -212,6 +213,16 @@ def draw_pages(folder: Path, metrics: Metrics, not_made: NotMade) -> None:
 def result_of(metrics: Metrics, folder: Path, not_made: NotMade) -> RunResult[Metrics]:
     """Return the result of a run, including the names of outputs that failed."""
     return RunResult(metrics, folder, tuple(entry["what"] for entry in not_made.entries))
+
+
+def finished_result(folder: Path | None) -> RunResult[Metrics]:
+    """Return the result of a run that was finished before, from its folder, and log that nothing was left to do."""
+    assert folder is not None, "a finished run has a folder"
+    logger.info(
+        "%s holds this run, finished: nothing is left to do. To train again, pass --overwrite or another --output_dir.",
+        folder,
+    )
+    return RunResult(read_metrics(folder, "train"), folder)
 
 
 def refuse_diverged(after: State, config: MLMConfig, saved: list[Path]) -> None:

@@ -78,15 +78,30 @@ def refuse_to_overwrite(folder: str | Path | None, overwrite: bool = False) -> N
 
 def find_unfinished(values: Mapping[str, Any]) -> list[Path]:
     """Return the folders of unfinished runs under runs/ whose recipe.yaml has these values."""
-    return [path.parent for path in sorted(Path("runs").glob("*/recipe.yaml")) if is_unfinished(path.parent, values)]
+    return [folder for folder in under_runs() if is_unfinished(folder, values)]
+
+
+def under_runs() -> list[Path]:
+    """Return the folders under runs/ that have a recipe.yaml."""
+    return [path.parent for path in sorted(Path("runs").glob("*/recipe.yaml"))]
 
 
 def is_unfinished(folder: Path, values: Mapping[str, Any]) -> bool:
-    """Tell whether a folder has a recipe.yaml with these values, and no metrics.json yet.
+    """Tell whether a folder has a recipe.yaml with these values, and no metrics.json yet."""
+    return not (folder / "metrics.json").exists() and _has(folder, values)
+
+
+def is_finished(folder: Path, values: Mapping[str, Any]) -> bool:
+    """Tell whether a folder has a recipe.yaml with these values, and the metrics.json of a run that has ended."""
+    return (folder / "metrics.json").exists() and _has(folder, values)
+
+
+def _has(folder: Path, values: Mapping[str, Any]) -> bool:
+    """Tell whether a folder has a recipe.yaml with these values.
 
     A value that an earlier version did not have counts as this version's default.
     """
-    if not (folder / "recipe.yaml").is_file() or (folder / "metrics.json").exists():
+    if not (folder / "recipe.yaml").is_file():
         return False
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
     if not isinstance(recipe, dict):

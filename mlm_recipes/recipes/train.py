@@ -39,6 +39,7 @@ from .result import (
     RunResult,
     compare_states,
     draw_pages,
+    finished_result,
     limit_of,
     metrics_of,
     plan_of,
@@ -68,7 +69,8 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
 
     `resume_from_checkpoint` resumes an interrupted run in its own folder. It is a checkpoint, a run folder, or true for
     the newest checkpoint: that of `output_dir`, or of the recipe if that is a run folder, or of this corpus and model.
-    With auto, a run with exactly the same values is resumed if there is one, and started if not.
+    With auto, a run with exactly the same values is resumed if there is one, and started if not; if it is finished,
+    its result is returned.
 
     With `push_to_hub`, the finished folder is uploaded to the hub in one commit, as `hub_model_id` or under the
     folder's name.
@@ -81,6 +83,8 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     (mlm_recipes.training.faults.tolerated_failures) if the trained model could not be measured.
     """
     plan = plan_run(recipe, overrides)
+    if plan.finished:
+        return finished_result(plan.folder)
     refuse_missing(plan.config.report_to)
     refuse_unusable(plan.config)
     check_measure(plan.config)

@@ -10,7 +10,7 @@ import metrics_schema
 import pytest
 import yaml
 
-from mlm_recipes import MLMTrainer, evaluate, reference, train
+from mlm_recipes import MLMTrainer, cli, evaluate, reference, train
 from mlm_recipes.checkpoints.storage import list_checkpoints
 
 SHORT = {"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2, "max_length": 32,
@@ -212,6 +212,32 @@ def test_a_started_run_resumes_automatically(values, monkeypatch, by_torchrun, n
         assert not (folder / ".staged").exists()
         assert again.metrics["train"]["resumed"] == resumed
         assert (folder / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_with_auto_a_finished_run_is_left_alone_and_its_result_returned(values, named, monkeypatch, capsys):
+    """A job that is queued again until it ends with 0 must end."""
+    ask = values | {"resume_from_checkpoint": "auto", "max_steps": 1, "save_strategy": "no"}
+    if named:
+        ask |= {"output_dir": "mine"}
+    folder = Path("mine" if named else "runs/notes")
+    first = train("adapt", **ask)
+    before = files(folder)
+    monkeypatch.setattr("mlm_recipes.recipes.train.prepare", lambda config: pytest.fail("something was loaded"))
+    again = train("adapt", **ask)
+    assert again.output_dir == folder == first.output_dir
+    assert again.metrics == json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(first.metrics))
+    flags = [f"--{name}={value}" for name, value in ask.items()]
+    assert cli.main(["train", "adapt", *flags]) == 0
+    said = capsys.readouterr()
+    assert f"{folder} holds this run, finished: nothing is left to do." in said.out
+    assert "held-out text" in said.out  # the run's own summary
+    assert files(folder) == before
+    with pytest.raises(pytest.fail.Exception, match="something was loaded"):
+        train("adapt", **ask, overwrite=True)
+    if named:  # a folder of another run is refused, as ever
+        assert cli.main(["train", "adapt", *flags, "--seed=7"]) == 2
+        assert "'mine' already holds a finished run" in capsys.readouterr().err
 
 
 @pytest.mark.slow

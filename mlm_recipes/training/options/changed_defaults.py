@@ -48,7 +48,7 @@ class ChangedDefaults:
         default=None,
         metadata={
             "help": "Resume a run: true (from its newest checkpoint), a run folder, a checkpoint folder, or auto "
-            "(resume the run if it was started before, otherwise start it)."
+            "(resume the run if it was started before, otherwise start it; if it is finished, do nothing)."
         },
     )
     remove_unused_columns: bool = field(
