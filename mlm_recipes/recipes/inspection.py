@@ -31,6 +31,7 @@ from ..training.config import MLMConfig
 from . import run_folder
 from .arguments import default_recipe, read_config
 from .inspection_facts import WHOLE, Subject, duplicates, row_facts, text_facts
+from .probing import load_probes
 from .step_timing import fit, time_steps
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ def inspect_corpus(
         **rows,
         "duplicates": duplicates(subject.corpus),
     }
-    facts: InspectionFacts = {
+    facts: InspectionFacts = {  # type: ignore[typeddict-item]  # an optional key is added below
         **measured,
         "problems": subject.problems,
         "warnings": advice.warnings(measured),
@@ -151,6 +152,10 @@ def inspect_corpus(
         "seconds": time.monotonic() - started,
         "versions": run_folder.versions(),
     }
+    if config.probe:
+        training = subject.corpus["train"]["text"]
+        found = load_probes(config, subject.tokenizer, subject.tokenizer, subject.max_length, training, quiet=True)
+        facts["probes"] = [probe.inspected() for probe in found]
     return InspectionResult(facts)
 
 

@@ -61,6 +61,7 @@ _TUTORIAL = {
     "streaming": False,
     "train_new_tokens_first": None,
     "report_to": [],
+    "probe": None,
 }
 
 logger = logging.getLogger(__name__)

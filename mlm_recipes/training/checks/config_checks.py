@@ -15,6 +15,7 @@ from ..batches.mix_option import check_mix
 from ..callbacks.best_model import check_asked
 from ..distributed.launcher import asked_sharding
 from .freezing_checks import check_freezing
+from .probe_checks import check_probe
 from .vocabulary_checks import check_vocabulary
 
 #: Values of transformers that a run cannot use, and why.
@@ -121,6 +122,7 @@ def check(config: Any) -> None:
     check_mix(config)
     _check_positions(config)
     check_vocabulary(config)
+    check_probe(config)
 
 
 def _check_stream(config: Any) -> None:
