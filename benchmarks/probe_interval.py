@@ -56,7 +56,7 @@ def main() -> None:
     found = []
     for pair in range(options.pairs):
         found.append(excludes_zero(options.first + pair, options.texts, options.labels))
-        if (pair + 1) % 100 == 0 or pair + 1 == options.pairs:
+        if (pair + 1) % 25 == 0 or pair + 1 == options.pairs:
             accuracy, f1, right, apart = np.mean(found, axis=0)
             print(
                 f"{pair + 1:5,} pairs, {options.texts} texts, {options.labels} labels: the interval of accuracy "

@@ -143,8 +143,8 @@ def inspect_corpus(
         **rows,
         "duplicates": duplicates(subject.corpus),
     }
-    facts: InspectionFacts = {  # type: ignore[typeddict-item]  # an optional key is added below
-        **measured,
+    facts: InspectionFacts = {
+        **measured,  # type: ignore[typeddict-item]  # an optional key is added below
         "problems": subject.problems,
         "warnings": advice.warnings(measured),
         "recommended": _recommended(subject, measured, lengths),

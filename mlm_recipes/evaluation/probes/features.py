@@ -102,7 +102,8 @@ def _means(model: Any, batch: dict[str, Any], sparse: bool) -> torch.Tensor:
     one = torch.zeros(1, dtype=torch.int64, device=batch["input_ids"].device)
     with only_at(model, one) if sparse else nullcontext():
         output = model(**without_mask(batch), output_hidden_states=True)
-    shape, states = batch["input_ids"].shape, getattr(output, "hidden_states", None) or ()
+    shape = batch["input_ids"].shape
+    states: Any = getattr(output, "hidden_states", None) or ()
     # Some models have embeddings of another width than their layers.
     kept = [state for state in states if state.shape == states[-1].shape and state.shape[:2] == shape]
     if not kept:

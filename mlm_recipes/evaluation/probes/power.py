@@ -37,7 +37,7 @@ def texts_needed(change: float, disagree: float) -> int:
     """Return how many texts it takes to measure a change in four of five probes; for the arguments, see `power`.
 
     >>> texts_needed(change=0.02, disagree=0.1)
-    1961
+    1960
     """
     disagree = max(disagree, change)
     sure = _SURE * sqrt(disagree) + _NORMAL.inv_cdf(POWER) * sqrt(disagree - change**2)

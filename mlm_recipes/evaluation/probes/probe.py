@@ -146,15 +146,15 @@ class Probe:
     def change(self, before: ProbeState, after: ProbeState) -> ProbeChange:
         """Return metrics.json's entry: both states, and the paired difference between them."""
         labels, groups, fold = self.labelled.labels, self.groups, self.fold
-        one, other = before.answers.predicted, after.answers.predicted
-        old, new = (one == labels).astype(float), (other == labels).astype(float)
+        answers = before.answers.predicted, after.answers.predicted
+        old, new = ((answered == labels).astype(float) for answered in answers)
         apart = disagreement(old, new)
         share = (apart["only_before"] + apart["only_after"]) / len(labels)
-        found: ProbeChange = {  # type: ignore[typeddict-item]  # optional keys are added below
-            **self.facts(),
+        found: ProbeChange = {
+            **self.facts(),  # type: ignore[typeddict-item]  # optional keys are added below
             "folds": FOLDS,
             "accuracy": accuracy_change(old, new, groups, fold),
-            "macro_f1": macro_f1_change(labels, one, other, groups, fold),
+            "macro_f1": macro_f1_change(labels, *answers, groups, fold),
             "disagreement": apart,
             "beats_majority": [self._beats_majority(old), self._beats_majority(new)],
             "smallest_change": smallest_change(len(labels), share),
@@ -197,8 +197,8 @@ class Probe:
     def inspected(self) -> InspectedProbe:
         """Return what the probe could show of a run."""
         texts = len(self.labelled.texts)
-        found: InspectedProbe = {  # type: ignore[typeddict-item]  # an optional key is added below
-            **self.facts(),
+        found: InspectedProbe = {
+            **self.facts(),  # type: ignore[typeddict-item]  # an optional key is added below
             "disagree": USUAL_DISAGREEMENT,
             "power": power(texts, _SMALL_CHANGE, USUAL_DISAGREEMENT),
             "texts_needed": texts_needed(_SMALL_CHANGE, USUAL_DISAGREEMENT),
