@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from .metrics_file import LoadedCorpus, LostCharacters
+from .probes_file import InspectedProbe
 
 if TYPE_CHECKING:
     from typing_extensions import NotRequired  # in `typing` from Python 3.11 on
@@ -227,6 +228,7 @@ class MeasuredFacts(TextFacts, RowFacts):
 class InspectionFacts(MeasuredFacts):
     """What the file holds."""
 
+    probes: NotRequired[list[InspectedProbe]]
     problems: list[str]
     warnings: list[str]
     recommended: Recommended

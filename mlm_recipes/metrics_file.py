@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, cast, final
 
+from .probes_file import ProbeAlone, ProbeChange
+
 if TYPE_CHECKING:
     from typing_extensions import NotRequired  # in `typing` from Python 3.11 on
 
@@ -453,6 +455,7 @@ class Comparison(TypedDict):
     bands: NotRequired[list[Band]]
     pieces: NotRequired[list[Piece]]
     words: NotRequired[Words]
+    probes: NotRequired[list[ProbeChange]]
 
 
 class Resumed(TypedDict):
@@ -479,6 +482,7 @@ class Evaluation(TypedDict):
     loss: float
     accuracy: float
     perplexity: float
+    probe_accuracy: NotRequired[float]
 
 
 class BestModel(TypedDict):
@@ -679,6 +683,7 @@ class ModelAlone(ModelState):
     distinct_tokens: int
     pseudo_perplexity_sample: PseudoPerplexitySample
     word_sample: NotRequired[WordSample]
+    probes: NotRequired[list[ProbeAlone]]
 
 
 class EvaluationFacts(EvaluatedModel, ModelAlone):

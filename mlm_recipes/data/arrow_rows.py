@@ -57,6 +57,16 @@ def arrow_values(
             done += batch.num_rows
 
 
+def arrow_records(path: Path, kind: str, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield each row of a file with its number from 1, with these columns only: names, or paths into them."""
+    with _opened(path, kind) as (batches, schema):
+        tops = [top for top in dict.fromkeys(_top(schema, column) for column in columns) if top is not None]
+        done = 0
+        for batch in batches(columns=tops, batch_size=_BATCH):
+            yield from enumerate(_python(batch, path, done), start=done + 1)
+            done += batch.num_rows
+
+
 def sample_arrow(path: Path, kind: str, rows: int) -> list[dict[str, Any]]:
     """Return some rows from the beginning, the middle and the end of a file, with all columns that contain strings."""
     with _opened(path, kind, mapped=True) as (batches, schema):

@@ -6,12 +6,12 @@ import contextlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from .arrow_rows import arrow_values, sample_arrow
+from .arrow_rows import arrow_records, arrow_values, sample_arrow
 from .column_reader import ColumnReader
 from .delimited import LINES, dialect_of, told_separator
 from .delimited_rows import delimited_rows
@@ -93,6 +93,25 @@ def read_table(
             yield from reader.texts(_values(chain(first, rows), column, reader, known), where, str(path), start)
     if alone:
         reader.finish()
+
+
+def table_records(
+    path: Path, kind: str, columns: Sequence[str], encoding: str = "utf-8", encoding_errors: str = "strict"
+) -> Iterator[tuple[int, Record]]:
+    """Yield each row of a table with its number; `columns` are those that are needed, others may be absent.
+
+    For the other arguments and the errors, see `read_table`.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "notes.csv"
+    >>> _ = path.write_text("text,label\\nto be or not,1\\n")
+    >>> list(table_records(path, "csv", ["text", "label"]))
+    [(2, {'text': 'to be or not', 'label': '1'})]
+    """
+    if kind in _ARROW:
+        return arrow_records(path, kind, columns)
+    unused: Counter[str] = Counter()
+    return _rows(path, kind, columns[0], text_blocks(path, unused, encoding, encoding_errors), unused)
 
 
 def sample_table(

@@ -77,7 +77,7 @@ def paired_changes(
     assert np.array_equal(before[:, MASKED], after[:, MASKED]), "not the same masked tokens"
     measured = before[:, MASKED] > 0
     before, after = before[measured], after[measured]
-    drawn = _resampled(np.concatenate([before, after], axis=1), resamples, seed) if len(before) >= FEWEST else None
+    drawn = resampled(np.concatenate([before, after], axis=1), resamples, seed) if len(before) >= FEWEST else None
     return {name: _change(name, before.sum(axis=0), after.sum(axis=0), drawn) for name in names}
 
 
@@ -87,7 +87,7 @@ def interval_of_gain(before: Floats, after: Floats, resamples: int = 10_000, see
     The arguments and the resamples are the same as in `paired_changes`.
     """
     measured = before[:, MASKED] > 0
-    drawn = _resampled(np.concatenate([before[measured], after[measured]], axis=1), resamples, seed)
+    drawn = resampled(np.concatenate([before[measured], after[measured]], axis=1), resamples, seed)
     low, high = _interval("loss", drawn)
     return -high, -low
 
@@ -113,7 +113,7 @@ def _verdict(low: float | None, high: float | None, lower_is_better: bool) -> Ve
     return "better" if (high < 0) is lower_is_better else "worse"
 
 
-def _resampled(sums: Floats, resamples: int, seed: int) -> Floats:
+def resampled(sums: Floats, resamples: int, seed: int) -> Floats:
     """Return the sums over paragraphs drawn with replacement, shape `(resamples, columns)`."""
     generator, paragraphs, parts = np.random.default_rng(seed), len(sums), []
     for first in range(

@@ -20,6 +20,7 @@ from ..training.trainer import MLMTrainer
 from . import run_folder
 from .arguments import read_config, trained_model
 from .prepare import prepare
+from .probing import measure_probes, probes_alone, probes_of
 from .result import RunResult, refuse_push, refuse_resume, warn_of_other_words
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     refuse_resume(config, "evaluate")
     refuse_push(config, "evaluate")
     run = prepare(config)
+    run = replace(run, probes=probes_of(run))
     logger.info(run.announcement())
     with tempfile.TemporaryDirectory() as unused:  # Trainer always creates its output_dir
         args = replace(run.config, output_dir=unused)
@@ -53,6 +55,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         )
         measured = State.of(run.measured, run.model, trainer.token_results)
         warn_of_other_words(run, measured)
+        probed = measure_probes(run, trainer)
         metrics: EvaluationMetrics = {
             "corpus": run.facts,
             "evaluation": {
@@ -64,6 +67,8 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
             },
             "versions": run_folder.versions(),
         }
+        if run.probes:
+            metrics["evaluation"]["probes"] = probes_alone(run, probed)
     return RunResult(metrics)
 
 

@@ -32,6 +32,7 @@ from ..training.config import MLMConfig
 from . import run_folder
 from .arguments import default_recipe, read_config
 from .inspection_facts import WHOLE, Subject, duplicates, row_facts, text_facts
+from .probing import load_probes
 from .step_timing import batch_size, fit, smallest_batch, time_steps, with_batch_size
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def inspect_corpus(
         "duplicates": duplicates(subject.corpus),
     }
     facts: InspectionFacts = {
-        **measured,
+        **measured,  # type: ignore[typeddict-item]  # an optional key is added below
         "problems": subject.problems,
         "warnings": advice.warnings(measured),
         "recommended": _recommended(subject, measured, lengths),
@@ -152,6 +153,10 @@ def inspect_corpus(
         "seconds": time.monotonic() - started,
         "versions": run_folder.versions(),
     }
+    if config.probe:
+        training = subject.corpus["train"]["text"]
+        found = load_probes(config, subject.tokenizer, subject.tokenizer, subject.max_length, training, quiet=True)
+        facts["probes"] = [probe.inspected() for probe in found]
     return InspectionResult(facts)
 
 

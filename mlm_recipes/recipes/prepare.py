@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -26,6 +26,7 @@ from ..data.text_cache import digests
 from ..data.tokenizer import load_or_train_tokenizer
 from ..evaluation.before_after import Measured
 from ..evaluation.measured_text import MeasuredText
+from ..evaluation.probes.probe import Probe
 from ..evaluation.prompts import Prompts
 from ..evaluation.word_frequencies import token_counts, word_frequency_metrics
 from ..evaluation.word_likelihood import MeasuredWords
@@ -70,7 +71,7 @@ class Run:
 
     `config` is the given one, except that a file's name replaces `-` if the text came from standard input. `facts` is
     the `corpus` entry of metrics.json. `head_initialised` names the weights that the model's checkpoint lacks. `lora`
-    is the adapter that was added to the model, if any.
+    is the adapter that was added to the model, if any. `original_tokenizer` is the one before words were added to it.
     """
 
     config: MLMConfig
@@ -84,6 +85,8 @@ class Run:
     train_rows: Dataset | TextStream | MixedRows
     measured: Measured
     lora: Lora | None = None
+    original_tokenizer: Any = None
+    probes: list[Probe] = field(default_factory=list)
 
     @property
     def parameters(self) -> int:
@@ -283,6 +286,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         train_rows=train_rows,
         measured=Measured(texts["validation"], texts.get("general"), prompts, counts, tokenizer, words),
         lora=lora,
+        original_tokenizer=original,
     )
 
 

@@ -64,6 +64,7 @@ _TUTORIAL = {
     "tokens_per_batch": None,
     "train_new_tokens_first": None,
     "report_to": [],
+    "probe": None,
 }
 
 logger = logging.getLogger(__name__)

@@ -35,6 +35,7 @@ from ..training.trainer import MLMTrainer
 from . import run_folder
 from .plan import RunPlan, plan_run
 from .prepare import Run, prepare
+from .probing import compare_probes, measure_probes, probes_of
 from .result import (
     RunResult,
     compare_states,
@@ -89,6 +90,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     refuse_unusable(plan.config)
     check_measure(plan.config)
     run = prepare(plan.config)
+    run = replace(run, probes=probes_of(run))
     minutes = run.config.train_minutes
     if minutes is not None:
         run = _with_chosen_length(run, minutes)
@@ -138,6 +140,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
         processing_class=run.tokenizer,
     )
     trainer.progress.told = timed
+    trainer.selecting = [probe.selecting for probe in run.probes if probe.selecting is not None]
     if checkpoint is not None:
         trainer.check_resume(checkpoint)  # train() does this too, but only after files have been written
     recipe = config.to_recipe()
@@ -159,6 +162,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
     with Trackers(trainer, not_made) as trackers:
         logger.info("Measuring the model before training.")
         before = State.of(run.measured, run.model, trainer.token_results, original=True)
+        probed_before = measure_probes(run, trainer, original=True)
         warn_of_other_words(run, before)
         trainer.log(before.logged)
         trackers.log("before", before.measures)
@@ -175,6 +179,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
             logger.info("Measuring the model after training.")
             with trainer.whole_model():
                 after = State.of(run.measured, run.model, trainer.token_results)
+                probed_after = measure_probes(run, trainer)
         refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
         # From here on the processes do nothing together, so that a failure in one does not make the others wait for it.
         go_alone()
@@ -182,6 +187,11 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
             trainer.log(after.logged)
             trackers.log("after", after.measures)
             compared = compare_states(run, before, after, not_made)
+            if run.probes:
+                with not_made.noting("the comparison of the probes"):
+                    compared["probes"] = compare_probes(run, probed_before, probed_after)
+            if "probes" in compared:
+                trackers.log("probe", {probe["name"]: probe["accuracy"] for probe in compared["probes"]})
             if "gain" in compared:
                 trackers.log("gain", compared["gain"])
             taken = range(trainer.resumed[-1]["step"] if trainer.resumed else 0, output.global_step)
@@ -260,12 +270,15 @@ def _logged_step(entry: dict[str, float]) -> LoggedStep:
 
 def _evaluation(entry: dict[str, float]) -> Evaluation:
     """Return metrics.json's entry for an evaluation during training."""
-    return {
+    found: Evaluation = {
         "step": int(entry["step"]),
         "loss": entry["eval_loss"],
         "accuracy": entry["eval_accuracy"],
         "perplexity": entry["eval_perplexity"],
     }
+    if "eval_probe_accuracy" in entry:
+        found["probe_accuracy"] = entry["eval_probe_accuracy"]
+    return found
 
 
 def _upload(config: MLMConfig, folder: Path) -> Upload | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from ..inspection_file import InspectionFacts, Layout, Timing
 from ..metrics_file import TEXT_COLUMN
 from ..sources.escaping import in_all, one_line, shell
-from . import terminal, wording
+from . import probes, terminal, wording
 from .text_read import how_read
 
 #: The widest bar of the histogram, in characters.
@@ -65,6 +65,9 @@ def page(facts: InspectionFacts) -> str:
     ]
     if facts["time"]:
         parts.append(terminal.table([("time on this machine", "", ""), *_time(facts["time"])], right=range(1, 2)))
+    for probe in facts.get("probes", []):
+        said = [*probes.about_the_texts(probe, probe.get("selecting", 0)), probes.inspected(probe)]
+        parts.append(terminal.wrapped(" ".join(said)))
     parts.append(_advice(facts))
     return "\n".join(line.rstrip() for line in "\n\n".join(parts).splitlines())
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ..metrics_file import EvaluationMetrics, Metrics
 from ..sources.escaping import in_all, one_line, shell
+from . import probes
 from .against_frequencies import worse_by
 from .before_after_table import LABELS, NO_CHANGE, join_top, prompt, prompt_rows, table_rows
 from .run_report import FILES
@@ -44,6 +45,8 @@ def summary(metrics: Metrics | EvaluationMetrics, folder: Path | None = None) ->
             _print_prompt(console, row, ("before", "after"))
         console.print()
         console.print(Text(note(metrics) if "gain" in metrics else "Before and after could not be compared."))
+        for sentence in probes.sentences(metrics):
+            console.print(Text(sentence))
     if folder is not None and "evaluation" not in metrics:
         place = one_line(str(folder))
         files = [name for name in ("recipe.yaml", "metrics.json", *FILES) if (folder / name).is_file()]
@@ -73,7 +76,7 @@ def _print_evaluation(metrics: EvaluationMetrics, console: Console) -> None:
     for entry in found["fill_mask"]:
         _print_prompt(console, prompt(entry) | {"first": join_top(entry["top"])}, ("first",))
     console.print()
-    for sentence in _about_the_model(metrics):
+    for sentence in (*_about_the_model(metrics), *probes.alone(metrics)):
         console.print(Text(sentence))
 
 

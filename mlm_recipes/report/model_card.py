@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import metadata_load
 
 from ..metrics_file import Metrics, TextScores, Train
+from . import probes
 from .adapter import how_trained, is_alone
 from .before_after_table import LABELS, table_rows
 from .html import environment
@@ -44,6 +45,8 @@ def card(metrics: Metrics) -> str:
             masked_shares=masked_shares(metrics["train"]["history"]),
             trained=how_trained(metrics["train"]),
             adapter=is_alone(metrics["train"]),
+            probes=[(probe["name"], probes.rows(probe)) for probe in probes.probes_in(metrics)],
+            probe_sentences=list(probes.sentences(metrics)),
         )
     )
     return str(ModelCard(f"---\n{card_data(metrics).to_yaml()}\n---\n\n{body}"))
@@ -104,11 +107,44 @@ def _results(metrics: Metrics) -> list[EvalResult]:
     texts.append((metrics["corpus"]["name"], metrics["after"], "validation", unsure))
     if "general" in metrics["after"]:
         texts.append((metrics["corpus"]["general"], metrics["after"]["general"], "test", ""))
+    return [*_text_results(texts), *_probe_results(metrics)]
+
+
+def _probe_results(metrics: Metrics) -> list[EvalResult]:
+    """Return how well a linear classifier on the model's frozen features does each probe, by cross-validation."""
+    return [
+        EvalResult(
+            task_type="text-classification",
+            task_name="Text classification (a linear classifier on frozen features)",
+            dataset_type=_dataset_type(probe["source"], probe["name"]),
+            dataset_name=probe["name"],
+            dataset_split="cross-validation",
+            metric_type=measure,
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for probe in probes.probes_in(metrics)
+        for measure, name, value in (
+            ("accuracy", "accuracy", probe["accuracy"]["after"]),
+            ("f1", "macro-F1", probe["macro_f1"]["after"]),
+        )
+    ]
+
+
+def _dataset_type(source: str, name: str) -> str:
+    """Return the hub's name of a data set, or that of any other text in its form."""
+    on_hub = source.removeprefix("hub:").split(":")[0]
+    if source.startswith("hub:") and _HUB_ID.fullmatch(on_hub):
+        return on_hub
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "text"
+
+
+def _text_results(texts: list[tuple[str, TextScores, str, str]]) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="fill-mask",
             task_name="Masked language modelling",
-            dataset_type=re.sub(r"[^\w.-]+", "-", name).strip("-.") or "text",
+            dataset_type=_dataset_type("", name),
             dataset_name=name,
             dataset_split=split,
             metric_type=measure.replace("_", "-"),

@@ -90,7 +90,7 @@ def training_loss(history: Sequence[LoggedStep]) -> Plot | None:
         "Training loss",
         f"The loss of the training batches, each with new masks{means}: {_from_to(steps, losses)}. Do not compare it "
         "with the held-out loss: dropout is on, and the share of masked tokens may differ.",
-        _svg("training-loss", "Training loss", draw),
+        as_svg("training-loss", "Training loss", draw),
         ("step", "loss (nats)"),
         [(f"{step:,.0f}", f"{loss:.3f}") for step, loss in thinned(points, ROWS)],
     )
@@ -114,7 +114,7 @@ def learning_rate(history: Sequence[LoggedStep]) -> Plot | None:
         "Learning rate",
         f"The learning rate: {rates[0]:.3g} at step {steps[0]:,.0f}, at most {peak[1]:.3g} at step {peak[0]:,.0f}, "
         f"{rates[-1]:.3g} at step {steps[-1]:,.0f}.",
-        _svg("learning-rate", "Learning rate", draw),
+        as_svg("learning-rate", "Learning rate", draw),
         ("step", "learning rate"),
         [(f"{step:,.0f}", f"{rate:.3g}") for step, rate in thinned(points, ROWS)],
     )
@@ -138,7 +138,7 @@ def masked_share(history: Sequence[LoggedStep]) -> Plot | None:
         f"The share of the tokens that training masked: {shares[0]:.1%} at step {steps[0]:,.0f}, {shares[-1]:.1%} at "
         f"step {steps[-1]:,.0f}. It changes the task, and with it the training loss. The held-out loss is always "
         "measured with the same masks.",
-        _svg("masked-share", "Share of the tokens that training masked", draw),
+        as_svg("masked-share", "Share of the tokens that training masked", draw),
         ("step", "masked"),
         [(f"{step:,.0f}", f"{share:.1%}") for step, share in thinned(points, ROWS)],
     )
@@ -163,7 +163,7 @@ def held_out_loss(points: Sequence[tuple[float, float]]) -> Plot | None:
         "Held-out loss",
         f"The loss on the held-out text, on the same masked tokens each time (the first draw of the masks): "
         f"{_from_to(steps, losses)}; the lowest, {least[1]:.3f}, at step {least[0]:,.0f}.",
-        _svg("held-out-loss", "Held-out loss on the same masked tokens", draw),
+        as_svg("held-out-loss", "Held-out loss on the same masked tokens", draw),
         ("step", "loss (nats)"),
         [(f"{step:,.0f}", f"{loss:.3f}") for step, loss in thinned(points, ROWS)],
     )
@@ -198,7 +198,7 @@ def accuracy_by_band(bands: Sequence[Band], header: tuple[str, ...], table: list
         "Accuracy by word frequency",
         f"The share of masked tokens predicted correctly, before and after, by how often the token occurs in the "
         f"training text. {said}.",
-        _svg("accuracy-by-band", "Accuracy by word frequency", draw),
+        as_svg("accuracy-by-band", "Accuracy by word frequency", draw),
         header,
         table,
     )
@@ -240,7 +240,8 @@ def _from_to(steps: Sequence[float], values: Sequence[float]) -> str:
     return f"{values[0]:.3f} at step {steps[0]:,.0f}, {values[-1]:.3f} at step {steps[-1]:,.0f}"
 
 
-def _svg(name: str, title: str, draw: Callable[[Axes], None]) -> ElementTree.Element:
+def as_svg(name: str, title: str, draw: Callable[[Axes], None]) -> ElementTree.Element:
+    """Return what `draw` draws as an element for a page, in which its `name` is unique and its `title` is read out."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

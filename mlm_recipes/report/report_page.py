@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TypedDict
 
 from ..metrics_file import CorpusFacts, MachineLimit, Metrics, Piece, Train, Word, Words
-from . import plots
+from ..probes_file import ProbeChange
+from . import plots, probe_plot, probes
 from .adapter import how_trained
 from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
 from .frozen_parts import frozen_parts, head_first
@@ -63,6 +64,7 @@ def page(metrics: Metrics) -> str:
             only_ends=metrics["train"]["recipe"] == "train" and metrics["train"].get("evaluations") == [],
             pieces=[(part["name"], _groups(_breakdown(part))[0][1]) for part in metrics.get("pieces", [])],
             words=_words(metrics.get("words")),
+            probes=[_probe(probe, number) for number, probe in enumerate(probes.probes_in(metrics), start=1)],
             prompts=list(_prompts(metrics)),
             corpus=list(_corpus(metrics["corpus"])),
             lost=list(_lost(metrics)),
@@ -165,6 +167,28 @@ def _words(words: Words | None) -> _ShownWords | None:
         "compared": words["compared"],
         "at_least": words["at_least"],
         "lists": [found for found in lists if found[1]],
+    }
+
+
+class _ShownProbe(TypedDict):
+    """What the template shows about a probe."""
+
+    name: str
+    sentence: str
+    remarks: list[str]
+    rows: list[tuple[str, ...]]
+    facts: list[Fact]
+    plot: plots.Plot | None
+
+
+def _probe(probe: ProbeChange, number: int) -> _ShownProbe:
+    return {
+        "name": probe["name"],
+        "sentence": probes.result(probe),
+        "remarks": list(probes.remarks(probe)),
+        "rows": probes.rows(probe),
+        "facts": list(probes.details(probe)),
+        "plot": probe_plot.learning_curve(probe, f"probe-curve-{number}"),
     }
 
 

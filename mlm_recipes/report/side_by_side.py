@@ -12,7 +12,7 @@ import yaml
 
 from ..metrics_file import CorpusFacts, Metrics, TextChange
 from ..sources.escaping import in_all, one_line
-from . import run_report, terminal
+from . import probes, run_report, terminal
 from .against_frequencies import knew_nothing, worse_by
 from .before_after_table import LABELS, in_order, row_of
 from .html import environment
@@ -97,7 +97,7 @@ class RunsSideBySide:
         """Yield each table's title and its rows: a label, and a cell for each run."""
         of_text = [("Held-out text", _held_out), ("Ordinary language", _general)]
         of_text = [("Held-out text", _held_out_words)] if self.only_words else of_text
-        for title, rows in (*of_text, ("The run", _run)):
+        for title, rows in (*of_text, ("Your labels", probes.compared), ("The run", _run)):
             found = _aligned([dict(rows(run.metrics)) for run in self.runs])
             if found:
                 yield title, found

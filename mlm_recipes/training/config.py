@@ -21,6 +21,7 @@ from .batches.mix_option import mix_option
 from .checks.config_checks import check
 from .checks.freezing_checks import as_number, check_checkpointing
 from .checks.other_names import hint
+from .checks.probe_checks import probe_names
 from .checks.refused_values import check_objects, refused
 from .distributed.launcher import asked_sharding, take_over
 from .distributed.torchrun_restarts import join_process_group
@@ -99,6 +100,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         self.mix = mix_option(self.mix)
         if self.add_tokens is not None:
             self.add_tokens = read_words(self.add_tokens)  # so recipe.yaml holds the words, whatever becomes of a file
+        self.probe = probe_names(self.probe)
         self.lora_target_modules = layer_names(self.lora_target_modules)
         check(self)
         check_adapter(self)

@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl,
 
 from ...checkpoints.value_kinds import METRIC_DRIVEN
 from ...sources.names import did_you_mean
+from ..checks.probe_checks import PROBE_ACCURACY
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,8 @@ def check_measure(args: Any, eval_dataset: Any = None, open_names: str | None = 
         return
     sets = [f"{name}_" for name in eval_dataset] if isinstance(eval_dataset, Mapping) else [""]
     ours = {f"{prefix}{name}": better for prefix in sets for name, better in HIGHER_IS_BETTER.items()}
+    if args.probe:
+        ours[PROBE_ACCURACY] = True
     known = ours.get(logged_name(metric).removeprefix("eval_"))
     if known is None and open_names is None:
         names = [f"eval_{name}" for name in ours] if sets != [""] else list(ours)

@@ -20,3 +20,20 @@ def check_batches(config: Any) -> None:
             f"tokens_per_batch: received {tokens} with streaming. Accepted: no value, since it would be unknown where "
             "in the text a step begins until all before it was read, and how many steps it has. Leave one of them out."
         )
+
+
+def _check_global_batch(config: Any) -> None:
+    batch, steps = config.global_batch_size, config.gradient_accumulation_steps
+    if batch is None:
+        return
+    if batch < 1:
+        raise ValueError(
+            f"global_batch_size: received {batch}. Accepted: 1 or more rows, or no value, for what the other values "
+            "make. Leave it out."
+        )
+    if steps > 1 and batch % (config.per_device_train_batch_size * steps):
+        raise ValueError(
+            f"global_batch_size: received {batch} with gradient_accumulation_steps {steps} of "
+            f"{config.per_device_train_batch_size} rows. Accepted: a multiple of these {steps} times "
+            f"{config.per_device_train_batch_size}. Leave gradient_accumulation_steps out: it follows."
+        )

@@ -15,6 +15,7 @@ from ..batches.mix_option import check_mix
 from ..callbacks.best_model import check_asked
 from .batch_checks import check_batches
 from .freezing_checks import check_freezing
+from .probe_checks import check_probe
 from .sharding_checks import check_sharding
 from .vocabulary_checks import check_vocabulary
 
@@ -108,7 +109,6 @@ def check(config: Any) -> None:
             "plain cross-entropy of masked tokens. Leave it out."
         )
 
-    _check_global_batch(config)
     check_asked(config)
     require_name(config.trust_remote_code)
     _check_words(config)
@@ -120,23 +120,7 @@ def check(config: Any) -> None:
     _check_positions(config)
     check_vocabulary(config)
     check_batches(config)
-
-
-def _check_global_batch(config: Any) -> None:
-    batch, steps = config.global_batch_size, config.gradient_accumulation_steps
-    if batch is None:
-        return
-    if batch < 1:
-        raise ValueError(
-            f"global_batch_size: received {batch}. Accepted: 1 or more rows, or no value, for what the other values "
-            "make. Leave it out."
-        )
-    if steps > 1 and batch % (config.per_device_train_batch_size * steps):
-        raise ValueError(
-            f"global_batch_size: received {batch} with gradient_accumulation_steps {steps} of "
-            f"{config.per_device_train_batch_size} rows. Accepted: a multiple of these {steps} times "
-            f"{config.per_device_train_batch_size}. Leave gradient_accumulation_steps out: it follows."
-        )
+    check_probe(config)
 
 
 def _check_stream(config: Any) -> None:

@@ -56,3 +56,28 @@ class EvaluationOptions:
             "learning_rate max_steps."
         },
     )
+    probe: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Tables of texts with labels, such as reviews.csv: how well a linear classifier on the model's "
+            "frozen features does each task is measured before and after training. A file (CSV, TSV, JSON lines, "
+            "Parquet ...), a hub id owner/name or owner/name:configuration, or the bundled `stoic`. By default none."
+        },
+    )
+    probe_text_column: str | None = field(
+        default=None,
+        metadata={"help": "The column of a probe that contains the texts; by default it is chosen if that is clear."},
+    )
+    probe_label_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "The column of a probe that contains the labels; by default `label`, or the only one that may be."
+        },
+    )
+    max_probe_samples: int = field(
+        default=2_000,
+        metadata={
+            "help": "The most texts of a probe that are used, drawn at random; 2,000 are usually enough for a "
+            "difference of two points, and take seconds."
+        },
+    )

@@ -19,14 +19,15 @@ from ...masking.collator import DataCollatorForMaskedLM
 from ..batches.loader_workers import end_workers
 from ..callbacks.user_metrics import UserMetrics
 from ..checks.overridden import overrides
+from ..checks.probe_checks import PROBE_ACCURACY
 from ..faults.stop_signals import depends_on_metrics
-from .fast_trainer import FastTrainer
+from .probing_trainer import ProbingTrainer
 
 logger = logging.getLogger(__name__)
 
 
-class EvaluatingTrainer(FastTrainer):
-    """FastTrainer whose evaluations add up the loss of every masked token, and divide once."""
+class EvaluatingTrainer(ProbingTrainer):
+    """ProbingTrainer whose evaluations add up the loss of every masked token, and divide once."""
 
     #: The rows of token ids that the constructor made of `eval_dataset`, perhaps several sets by name.
     _eval_rows: Any
@@ -152,6 +153,8 @@ class EvaluatingTrainer(FastTrainer):
             kept = user.predictions.joined()
             predictions, labels = kept.predictions, kept.labels
             named |= user.result(kept) | {"loss": named["loss"]}  # upstream's own loss counts too
+        if self.selecting and metric_key_prefix == "eval":
+            named |= {PROBE_ACCURACY: self.probe_accuracy()}
         named = {_prefixed(name, metric_key_prefix): value for name, value in named.items()}
         examples = self.num_examples(dataloader)
         return EvalLoopOutput(predictions=predictions, label_ids=labels, metrics=named, num_samples=examples)

@@ -82,7 +82,7 @@ def test_optional_metrics_that_fail_are_the_only_ones_missing(flags, monkeypatch
 @pytest.mark.slow
 def test_pages_that_cannot_be_drawn_are_drawn_later(flags, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr("mlm_recipes.report.plots._svg", fail)  # of report.html
+        patch.setattr("mlm_recipes.report.plots.as_svg", fail)  # of report.html
         patch.setitem(run_report.FILES, "README.md", fail)
         assert cli.main(flags) == 3
     shown = capsys.readouterr()
