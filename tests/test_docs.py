@@ -73,6 +73,7 @@ def test_every_flag_and_target_named_is_there(path):
     known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe", "traceback"}
     known |= {"add", "at_least"}  # of `vocab`
     known |= {"to", "quantize"}  # of `export`
+    known |= {"on", "against", "seeds", "batch_size", "label_column"}  # of `finetune`
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
         assert flag in known, flag
     makefile = (ROOT / "Makefile").read_text("utf-8")

@@ -32,6 +32,7 @@ from .result import (
     result_of,
     warn_of_other_words,
 )
+from .similarity import refuse_similarity
 
 #: The values that the tutorial's loop has built in; a recipe with a different one is refused.
 _TUTORIAL = {
@@ -79,6 +80,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
     config = read_config(recipe, overrides)
     refuse_resume(config, "reference")
     refuse_push(config, "reference")
+    refuse_similarity(config, "reference")
     for name, value in _TUTORIAL.items():
         if getattr(config, name) != value:
             raise ValueError(
