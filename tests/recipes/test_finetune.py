@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import ROOT
 
 from mlm_recipes import finetune_file, load_model, load_tokenizer, train
 from mlm_recipes.cli import main
@@ -254,3 +256,13 @@ def test_the_loop_is_trainer_s():
     """No loss, optimizer or schedule of our own."""
     source = inspect.getsource(classifier)
     assert not [word for word in ("optim.", "backward", "compute_loss", "lr_scheduler") if word in source]
+
+
+@pytest.mark.slow
+def test_the_page_s_code_runs(run, table, tmp_path, capsys):
+    page = (ROOT / "docs/fine-tuning.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    shutil.copytree(run, tmp_path / "runs/meditations")
+    shutil.copy(table, tmp_path / "reviews.csv")
+    exec(code.replace("max_steps=300", "max_steps=1"), {})
+    assert "'verdict': " in capsys.readouterr().out
