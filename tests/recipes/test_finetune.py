@@ -92,6 +92,20 @@ def test_a_run_against_itself_differs_in_nothing(own_run, table):
     assert "No measurable change" in str(found)
 
 
+def test_after_is_the_run_s_encoder(own_run, table, monkeypatch):
+    def answer(encoder, task, *_):
+        right = np.array([int("soul" in text) for text in task.held])
+        return right if encoder.name == str(own_run) else 0 * right
+
+    monkeypatch.setattr("mlm_recipes.recipes.finetune.answers", answer)
+    found = finetune(own_run, str(table), max_steps=1)
+    accuracy, macro_f1 = found.facts["accuracy"], found.facts["macro_f1"]
+    assert (accuracy["after"], macro_f1["after"], accuracy["verdict"]) == (1, 1, "better")
+    assert accuracy["before"] == pytest.approx(found.facts["on"]["labels"]["body"] / 25)
+    assert found.facts["seeds"][0]["accuracy_after"] == found.facts["seeds"][0]["macro_f1_after"] == 1
+    assert "classifies 100.0% of 25 held-out texts correctly after this training" in " ".join(str(found).split())
+
+
 def test_other_results_are_kept_and_the_same_is_replaced(own_run, table, monkeypatch):
     monkeypatch.setattr("mlm_recipes.recipes.finetune.answers", lambda encoder, task, *_: np.zeros(len(task.held), int))
     for steps in (2, 3, 2):

@@ -12,9 +12,9 @@ from mlm_recipes.report.similarity_sentences import sentences_alone, similarity_
 
 SAME, BETTER = measure(0.41, 0.415, -0.01, 0.02, "no measurable change"), measure(0.5, 0.6, 0.05, 0.15)
 WORSE = measure(0.6, 0.5, -0.15, -0.05, "worse")
-PAIRS = {"name": "sts", "kind": "score", "pairs": 1200, "texts_in_training": 0}
+PAIRS = {"name": "sts", "kind": "score", "pairs": 1200, "leakage": {"exact": 0, "near": 0}}
 PAIRS |= {"as_is": {"spearman": SAME}, "whitened": {"spearman": BETTER}}
-SEARCH = {"name": "faq", "queries": 100, "documents": 2000, "texts_in_training": None}
+SEARCH = {"name": "faq", "queries": 100, "documents": 2000, "leakage": {"exact": None, "near": None}}
 SEARCH |= {
     "as_is": {"ndcg_at_10": SAME, "recall_at_10": WORSE},
     "whitened": {"ndcg_at_10": BETTER, "recall_at_10": SAME},
@@ -41,16 +41,16 @@ def test_of_pairs_that_match_the_average_precision_is_told():
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("exact", "near", "said"),
     [
-        (0, ""),
-        (None, ""),
-        (1, " 1 text of sts is in the training text."),
-        (7, " 7 texts of sts are in the training text."),
+        (0, 0, ""),
+        (None, None, ""),
+        (1, 0, " 1 text of sts is in the training text, or nearly."),
+        (3, 4, " 7 texts of sts are in the training text, or nearly."),
     ],
 )
-def test_what_was_trained_on_is_told(number, said):
-    (found,) = similarity_sentences({"probe_pairs": [PAIRS | {"texts_in_training": number}]})
+def test_what_was_trained_on_is_told(exact, near, said):
+    (found,) = similarity_sentences({"probe_pairs": [PAIRS | {"leakage": {"exact": exact, "near": near}}]})
     assert found.endswith(f"+0.150.{said}")
 
 
