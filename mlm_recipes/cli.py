@@ -42,6 +42,8 @@ examples:
   mlm-recipes demo runs/meditations                   a local page to try the model, before and after training
   mlm-recipes prepare texts/ --model google-bert/bert-base-uncased --out shards/
                                                       tokenize a large text once
+  mlm-recipes finetune runs/meditations --on reviews.csv
+                                                      fine-tune before and after on your labels
   mlm-recipes export runs/meditations --quantize int8
                                                       as ONNX, and smaller for CPUs
   mlm-recipes plan --params 110M --tokens 2B --gpus 8 what pretraining on GPUs would take: time, memory, cost
@@ -262,6 +264,25 @@ def _parser() -> tuple[argparse.ArgumentParser, list[str]]:
     add_arguments(verb)
     verb.add_argument("--json", action="store_true", help="print the plan as JSON")
     verb.set_defaults(run=_plan)
+    verb = verbs.add_parser(
+        "finetune", help="fine-tune a run's model before and after, and compare", allow_abbrev=False
+    )
+    verb.add_argument("folder", metavar="RUN", help="a run folder, such as runs/meditations")
+    verb.add_argument("--on", required=True, metavar="TABLE", help="texts with labels, such as reviews.csv")
+    verb.add_argument(
+        "--against", default="before", metavar="MODEL", help="before, or another model (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--seeds", type=int, default=5, help="fine-tunings of each model, 5 or more (default: %(default)s)"
+    )
+    verb.add_argument("--max_steps", type=int, help="of each fine-tuning (default: 3 epochs, at least 300 steps)")
+    verb.add_argument("--batch_size", type=int, default=16, help="texts per step (default: %(default)s)")
+    verb.add_argument("--learning_rate", type=float, help="(default: by the model's size, from 2e-5 to 3e-4)")
+    verb.add_argument("--max_length", type=int, help="tokens per text (default: 512, or what the models take)")
+    verb.add_argument("--text_column", metavar="NAME", help="the column of texts (default: chosen)")
+    verb.add_argument("--label_column", metavar="NAME", help="the column of labels (default: chosen)")
+    verb.add_argument("--encoding", default="utf-8", help="of a text file (default: %(default)s)")
+    verb.set_defaults(run=_finetune)
     verbs.add_parser("corpora", help="list the corpora available by name").set_defaults(run=_corpora)
     verbs.add_parser("models", help="list the built-in models").set_defaults(run=_models)
     return parser, list(verbs.choices)
@@ -412,6 +433,16 @@ def _export(options: argparse.Namespace) -> None:
     from .recipes.export import export
 
     print(_shown(export(options.folder, options.to, options.output, options.quantize, options.prompts)))
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    _quiet_libraries()
+    from .recipes.finetune import finetune
+
+    values = {
+        name: value for name, value in vars(options).items() if name not in ("verb", "run", "traceback", "folder")
+    }
+    say(f"\n{_shown(finetune(options.folder, **values))}")
 
 
 def _report(options: argparse.Namespace) -> None:

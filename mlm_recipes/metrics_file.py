@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, cast, final
 
-from .probes_file import ProbeAlone, ProbeChange
+from .probes_file import Leakage, ProbeAlone, ProbeChange
 
 if TYPE_CHECKING:
     from typing_extensions import NotRequired  # in `typing` from Python 3.11 on
@@ -28,6 +28,7 @@ Verdict = Literal["better", "worse", "no measurable change", "too few paragraphs
 Chosen = Literal["rose most", "fell most", "at random", "yours"]
 WhyUnknown = Literal["script", "letters", "symbols", "long words", "other"]
 ModelSource = Literal["built in", "folder", "hub"]
+PairKind = Literal["score", "match"]
 WhyColumn = Literal["named", "called text", "only column", "most characters", "as the corpus"]
 SplitRole = Literal["trained on", "held out", "not read"]
 MeasureName = Literal[
@@ -445,6 +446,57 @@ class Words(TypedDict):
     lost: list[Word]
 
 
+class WhiteningFacts(TypedDict):
+    """How many training texts whitening was fitted to, and the dimensions that it kept."""
+
+    texts: int
+    dimensions_before: int
+    dimensions_after: int
+
+
+class PairChanges(TypedDict):
+    """How well similarities rank pairs, before and after; average precision if pairs match or do not."""
+
+    spearman: Measure
+    average_precision: NotRequired[Measure]
+
+
+class SearchChanges(TypedDict):
+    """How well similarities find documents, before and after: means over the queries."""
+
+    ndcg_at_10: Measure
+    recall_at_10: Measure
+
+
+class PairProbe(TypedDict):
+    """An entry of `probe_pairs`: what changed on a file of pairs, with the encoder as it is and whitened."""
+
+    name: str
+    kind: PairKind
+    pairs: int
+    distinct_texts: int
+    leakage: Leakage
+    as_is: PairChanges
+    whitened: PairChanges
+    whitening: WhiteningFacts
+
+
+class SearchProbe(TypedDict):
+    """An entry of `probe_search`: what changed on a set of queries, with the encoder as it is and whitened.
+
+    `relevant`: the number of documents that are relevant to a query, added up.
+    """
+
+    name: str
+    queries: int
+    documents: int
+    relevant: int
+    leakage: Leakage
+    as_is: SearchChanges
+    whitened: SearchChanges
+    whitening: WhiteningFacts
+
+
 class Comparison(TypedDict):
     """Two measurements of a model and their comparison; only `before` and `after` if the comparison failed."""
 
@@ -456,6 +508,8 @@ class Comparison(TypedDict):
     pieces: NotRequired[list[Piece]]
     words: NotRequired[Words]
     probes: NotRequired[list[ProbeChange]]
+    probe_pairs: NotRequired[list[PairProbe]]
+    probe_search: NotRequired[list[SearchProbe]]
 
 
 class Resumed(TypedDict):
@@ -667,6 +721,40 @@ class Metrics(Comparison):
     not_made: NotRequired[list[Failure]]
 
 
+class PairScores(TypedDict):
+    """How well a model's similarities rank pairs."""
+
+    spearman: float
+    average_precision: NotRequired[float]
+
+
+class SearchScores(TypedDict):
+    """How well a model's similarities find documents."""
+
+    ndcg_at_10: float
+    recall_at_10: float
+
+
+class PairsAlone(TypedDict):
+    """A file of pairs, measured without a training run."""
+
+    name: str
+    kind: PairKind
+    pairs: int
+    as_is: PairScores
+    whitened: PairScores
+
+
+class SearchAlone(TypedDict):
+    """A set of queries, measured without a training run."""
+
+    name: str
+    queries: int
+    documents: int
+    as_is: SearchScores
+    whitened: SearchScores
+
+
 class EvaluatedModel(TypedDict):
     """A model that was measured."""
 
@@ -684,6 +772,8 @@ class ModelAlone(ModelState):
     pseudo_perplexity_sample: PseudoPerplexitySample
     word_sample: NotRequired[WordSample]
     probes: NotRequired[list[ProbeAlone]]
+    probe_pairs: NotRequired[list[PairsAlone]]
+    probe_search: NotRequired[list[SearchAlone]]
 
 
 class EvaluationFacts(EvaluatedModel, ModelAlone):

@@ -62,7 +62,7 @@ ALLOWED = frozenset(
         *("dataloader_multiprocessing_context", "dataloader_num_workers"),
         *("dataloader_persistent_workers", "dataloader_prefetch_factor", "length_column_name", "use_cache"),
         *("disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint", "prediction_loss_only"),
-        *("eval_draws", "prompts_compared", "pseudo_perplexity_tokens"),
+        *("eval_draws", "probe_pairs", "probe_search", "prompts_compared", "pseudo_perplexity_tokens"),
         *("eval_accumulation_steps", "eval_delay", "eval_do_concat_batches", "eval_on_start", "eval_steps"),
         *("eval_strategy", "eval_use_gather_object", "batch_eval_metrics", "bf16_full_eval", "fp16_full_eval"),
         *("include_for_metrics", "include_num_input_tokens_seen", "per_device_eval_batch_size"),

@@ -22,6 +22,7 @@ from .arguments import read_config, trained_model
 from .prepare import prepare
 from .probing import measure_probes, probes_alone, probes_of
 from .result import RunResult, refuse_push, refuse_resume, warn_of_other_words
+from .similarity import ReadProbes, Similarity
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,10 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     config = replace(read_config(recipe, overrides), report_to="none", peft="none", lora_merge=None)
     refuse_resume(config, "evaluate")
     refuse_push(config, "evaluate")
+    probes = ReadProbes.of(config)
     run = prepare(config)
     run = replace(run, probes=probes_of(run))
+    similarity = Similarity(probes, run)
     logger.info(run.announcement())
     with tempfile.TemporaryDirectory() as unused:  # Trainer always creates its output_dir
         args = replace(run.config, output_dir=unused)
@@ -56,6 +59,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         measured = State.of(run.measured, run.model, trainer.token_results)
         warn_of_other_words(run, measured)
         probed = measure_probes(run, trainer)
+        similarity.measure(trainer)
         metrics: EvaluationMetrics = {
             "corpus": run.facts,
             "evaluation": {
@@ -69,6 +73,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         }
         if run.probes:
             metrics["evaluation"]["probes"] = probes_alone(run, probed)
+        similarity.add_alone(metrics["evaluation"])
     return RunResult(metrics)
 
 

@@ -34,6 +34,7 @@ from .result import (
     result_of,
     warn_of_other_words,
 )
+from .similarity import refuse_similarity
 
 #: The values that the tutorial's loop has built in; a recipe with a different one is refused.
 _TUTORIAL = {
@@ -87,6 +88,7 @@ def reference(recipe: str | Path | MLMConfig | None = "tutorial", **overrides: A
             f"corpus: received {without_credentials(config.corpus)!r}, a prepared corpus. Accepted here: a text, since "
             "the tutorial's loop tokenizes it. Name the text, or use `mlm-recipes train`."
         )
+    refuse_similarity(config, "reference")
     for name, value in _TUTORIAL.items():
         if getattr(config, name) != value:
             raise ValueError(

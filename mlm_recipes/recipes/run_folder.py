@@ -212,7 +212,12 @@ class RecipeWithCheckpoint(TrainerCallback):
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
     """Write metrics.json, which marks the run as finished."""
-    _write(folder / "metrics.json", json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(folder / "metrics.json", metrics)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of JSON atomically."""
+    _write(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

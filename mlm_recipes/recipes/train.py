@@ -48,6 +48,7 @@ from .result import (
     result_of,
     warn_of_other_words,
 )
+from .similarity import ReadProbes, Similarity
 from .step_timing import SMALLEST, batch_size, fit, smallest_batch, time_steps, with_batch_size
 from .upload import Upload
 
@@ -89,6 +90,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     refuse_missing(plan.config.report_to)
     refuse_unusable(plan.config)
     check_measure(plan.config)
+    probes = ReadProbes.of(plan.config)
     run = prepare(plan.config)
     run = replace(run, probes=probes_of(run))
     minutes = run.config.train_minutes
@@ -97,7 +99,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     folder = run_folder.claim(plan.folder, run.facts["name"])
     try:
         with run_folder.held(folder):
-            return _train(run, plan, folder, timed=minutes is not None)
+            return _train(run, plan, folder, Similarity(probes, run), timed=minutes is not None)
     finally:
         run_folder.give_back(folder)  # if nothing was written
 
@@ -126,7 +128,7 @@ def _with_chosen_length(run: Run, minutes: float) -> Run:
     return replace(run, config=decided)
 
 
-def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metrics]:
+def _train(run: Run, plan: RunPlan, folder: Path, similarity: Similarity, timed: bool) -> RunResult[Metrics]:
     """Train and measure in the run's folder, which is reserved for this run."""
     config, checkpoint = run.config, plan.checkpoint
     upload = _upload(config, folder)
@@ -163,6 +165,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
         logger.info("Measuring the model before training.")
         before = State.of(run.measured, run.model, trainer.token_results, original=True)
         probed_before = measure_probes(run, trainer, original=True)
+        similarity.measure(trainer, original=True)
         warn_of_other_words(run, before)
         trainer.log(before.logged)
         trackers.log("before", before.measures)
@@ -180,6 +183,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
             with trainer.whole_model():
                 after = State.of(run.measured, run.model, trainer.token_results)
                 probed_after = measure_probes(run, trainer)
+                similarity.measure(trainer)
         refuse_diverged(after, config, saved if trainer.is_world_process_zero() else [])
         # From here on the processes do nothing together, so that a failure in one does not make the others wait for it.
         go_alone()
@@ -192,6 +196,8 @@ def _train(run: Run, plan: RunPlan, folder: Path, timed: bool) -> RunResult[Metr
                     compared["probes"] = compare_probes(run, probed_before, probed_after)
             if "probes" in compared:
                 trackers.log("probe", {probe["name"]: probe["accuracy"] for probe in compared["probes"]})
+            with not_made.noting("the comparison of pairs and searches"):
+                similarity.add_to(compared)
             if "gain" in compared:
                 trackers.log("gain", compared["gain"])
             taken = range(trainer.resumed[-1]["step"] if trainer.resumed else 0, output.global_step)

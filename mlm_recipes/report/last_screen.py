@@ -14,6 +14,7 @@ from . import probes
 from .against_frequencies import worse_by
 from .before_after_table import LABELS, NO_CHANGE, join_top, prompt, prompt_rows, table_rows
 from .run_report import FILES
+from .similarity_sentences import sentences_alone, similarity_sentences
 from .terminal import command, make_console, print_table, text_of
 from .unknown_words import qualification, unknown_text
 from .wording import FEW, count, note
@@ -47,6 +48,8 @@ def summary(metrics: Metrics | EvaluationMetrics, folder: Path | None = None) ->
         console.print(Text(note(metrics) if "gain" in metrics else "Before and after could not be compared."))
         for sentence in probes.sentences(metrics):
             console.print(Text(sentence))
+        for sentence in similarity_sentences(metrics):
+            console.print(Text(f"\n{sentence}"))
     if folder is not None and "evaluation" not in metrics:
         place = one_line(str(folder))
         files = [name for name in ("recipe.yaml", "metrics.json", *FILES) if (folder / name).is_file()]
@@ -76,7 +79,7 @@ def _print_evaluation(metrics: EvaluationMetrics, console: Console) -> None:
     for entry in found["fill_mask"]:
         _print_prompt(console, prompt(entry) | {"first": join_top(entry["top"])}, ("first",))
     console.print()
-    for sentence in (*_about_the_model(metrics), *probes.alone(metrics)):
+    for sentence in (*_about_the_model(metrics), *probes.alone(metrics), *sentences_alone(found)):
         console.print(Text(sentence))
 
 

@@ -16,6 +16,7 @@ from . import probes
 from .adapter import how_trained, is_alone
 from .before_after_table import LABELS, table_rows
 from .html import environment
+from .similarity_sentences import similarity_sentences
 from .wording import FEW, count, headline, masked_shares, measured_tokens, note
 
 #: The hub's name for an unknown licence (https://huggingface.co/docs/hub/repositories-licenses).
@@ -38,7 +39,7 @@ def card(metrics: Metrics) -> str:
             rows=table_rows(metrics),
             source=_source(metrics["corpus"]["source"]),
             headline=headline(metrics),
-            more=note(metrics)[len(headline(metrics)) :].strip(),
+            more=" ".join([note(metrics)[len(headline(metrics)) :].strip(), *similarity_sentences(metrics)]).strip(),
             base_licence=_licence(metrics["train"]),
             text_licence=metrics["corpus"].get("licence"),
             measured=count(measured_tokens(metrics), "token"),

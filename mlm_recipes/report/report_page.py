@@ -14,6 +14,7 @@ from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
 from .frozen_parts import frozen_parts, head_first
 from .html import environment
 from .processes import trained_by
+from .similarity_sentences import similarity_sentences
 from .text_read import how_read
 from .wording import count, duration, headline, note, size, was_mixed
 
@@ -56,7 +57,7 @@ def page(metrics: Metrics) -> str:
         .render(
             title=f"{metrics['train']['model']} on {metrics['corpus']['name']}",
             headline=said,
-            more=note(metrics)[len(said) :].strip(),
+            more=" ".join([note(metrics)[len(said) :].strip(), *similarity_sentences(metrics)]).strip(),
             table=_groups(rows(metrics)),
             measured=_measured(metrics),
             has_interval="change" in metrics,

@@ -101,6 +101,7 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
         if self.add_tokens is not None:
             self.add_tokens = read_words(self.add_tokens)  # so recipe.yaml holds the words, whatever becomes of a file
         self.probe = probe_names(self.probe)
+        self.probe_pairs, self.probe_search = probe_names(self.probe_pairs), probe_names(self.probe_search)
         self.lora_target_modules = layer_names(self.lora_target_modules)
         check(self)
         check_adapter(self)

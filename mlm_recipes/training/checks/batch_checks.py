@@ -6,7 +6,8 @@ from typing import Any
 
 
 def check_batches(config: Any) -> None:
-    """Raise ValueError for a number of tokens that no step can have, and with a stream."""
+    """Raise ValueError for a size of a step that no step can have, and for a number of tokens with a stream."""
+    _check_global_batch(config)
     tokens = config.tokens_per_batch
     if tokens is None:
         return
@@ -14,6 +15,11 @@ def check_batches(config: Any) -> None:
         raise ValueError(
             f"tokens_per_batch: received {tokens}. Accepted: at least the tokens of the longest row, or no value for "
             "steps of per_device_train_batch_size rows. Try 8192."
+        )
+    if config.global_batch_size is not None:
+        raise ValueError(
+            f"tokens_per_batch: received {tokens} with global_batch_size {config.global_batch_size}. Accepted: one of "
+            "them, since each says how much a step has. Leave the other out."
         )
     if config.streaming:
         raise ValueError(

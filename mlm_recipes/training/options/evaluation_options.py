@@ -81,3 +81,17 @@ class EvaluationOptions:
             "difference of two points, and take seconds."
         },
     )
+    probe_pairs: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Tables of pairs of texts (columns such as text1, text2 and score): how well the similarities of "
+            "the encoder's vectors rank them, before and after training. By default none."
+        },
+    )
+    probe_search: list[str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Folders with corpus.jsonl, queries.jsonl and qrels.tsv: how well the encoder's vectors find the "
+            "relevant documents, before and after training. By default none."
+        },
+    )
