@@ -73,7 +73,8 @@ def test_every_flag_and_target_named_is_there(path):
     launchers |= {"logdir", "float32", "minutes"}  # TensorBoard's; benchmarks/step.py's; benchmarks/gpu.py's
     launchers |= {"machine_rank"}  # accelerate's
     launchers |= {"rm", "build-arg"}  # docker's
-    launchers |= {"mixed_precision", "dynamo_backend", "use_fsdp"}  # accelerate's
+    launchers |= {"mixed_precision", "dynamo_backend", "use_fsdp", "fsdp_version"}  # accelerate's
+    launchers.add("fsdp_reshard_after_forward")
     known = {*field_names(), *launchers, "help", "top_k", "no_timing", "output", "recipe", "traceback"}
     known |= {"add", "at_least"}  # of `vocab`
     known |= {"to", "quantize"}  # of `export`
