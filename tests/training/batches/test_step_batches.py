@@ -23,6 +23,7 @@ from two_processes import rows_and_tokenizer
 from mlm_recipes import MLMConfig
 from mlm_recipes.training.batches.example_order import NO_EXAMPLE, STRATEGIES, EpochSampler
 from mlm_recipes.training.batches.step_batches import StepBatches
+from mlm_recipes.training.batches.token_budget import step_starts
 
 LAYOUTS = [(8, 1, 1), (4, 2, 1), (4, 1, 2), (2, 2, 2), (2, 1, 4), (1, 4, 2)]
 
@@ -119,6 +120,19 @@ def test_a_step_of_so_many_tokens_has_the_same_rows_however_it_is_split(lengths,
                 assert tokens <= 2 * longest + share
 
 
+def test_no_step_is_without_a_row_if_a_row_is_longer_than_two_shares():
+    assert step_starts([300, 300, 1], steps=3).tolist() == [0, 1, 2, 3]
+
+
+def test_each_row_is_masked_by_the_share_of_its_step_in_later_epochs_too():
+    batches = make([5, 9, 3, 12, 7], (1, 2, 1), tokens=12)
+    batches.share = lambda step: step / 10
+    for epoch in (0, 1):
+        batches.set_epoch(epoch)
+        found = [[key.share for key in batch] for batch in batches]
+        assert [shares[0] for shares in found[::2]] == [step / 10 for step in range(3 * epoch, 3 * epoch + 3)]
+
+
 def test_a_row_that_is_longer_than_a_step_is_refused():
     with pytest.raises(ValueError, match=r"received 40, and the longest row has 60 tokens.*--tokens_per_batch 960"):
         make([5, 60, 7], (1, 1, 1), tokens=40)
@@ -175,7 +189,7 @@ def test_a_run_of_so_many_tokens_resumes_exactly(tokenizer, tmp_path, step):
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
     other = make_trainer(tokenizer, NUMBERED, tmp_path / "other", **values | {"tokens_per_batch": 30})
-    with pytest.raises(ValueError, match="tokens_per_batch was 25 and is now 30"):
+    with pytest.raises(ValueError, match="belongs to another run: tokens_per_batch was 25 and is now 30"):
         other.train(resume_from_checkpoint=tmp_path / f"whole/checkpoint-{step}")
     split = make_trainer(
         tokenizer, NUMBERED, tmp_path / "split", per_device_train_batch_size=7, gradient_accumulation_steps=2, **values
