@@ -179,6 +179,16 @@ def test_the_table_of_the_bf16_residual_is_what_was_measured(monkeypatch):
     assert newest.name in page
 
 
+def test_the_tables_of_scaling_are_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    tables_of = importlib.import_module("scale").tables_of
+    newest = sorted(ROOT.glob("benchmarks/results/scale_*.json"))[-1]
+    tables = tables_of(json.loads(newest.read_text("utf-8")))
+    page = (ROOT / "docs/many-machines.md").read_text("utf-8")
+    for table in tables.split("\n\n"):
+        assert table in page, f"docs/many-machines.md should have, of {newest.name}:\n{table}"
+
+
 def test_the_figures_of_text_are_what_was_measured():
     page = (ROOT / "docs/text.md").read_text("utf-8")
     measured = json.loads(sorted(ROOT.glob("benchmarks/results/data_*.json"))[-1].read_text("utf-8"))
