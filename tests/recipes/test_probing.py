@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mlm_recipes import MLMConfig, evaluate, inspect_corpus, reference, train
+from mlm_recipes.evaluation.probes.features import layer_means
 from mlm_recipes.report.side_by_side import compare_runs
 from mlm_recipes.training.trainers import probing_trainer
 
@@ -67,18 +68,22 @@ def test_the_result_is_said_everywhere(run):
     assert "order, accuracy, 95% interval" in beside
 
 
+@pytest.mark.slow
 def test_the_recipe_repeats_the_probe_and_its_first_features_are_kept(run, monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(
-        probing_trainer, "layer_means", lambda *args, **more: calls.append(1) or probing_layer_means(*args, **more)
-    )
-    probing_layer_means = __import__("mlm_recipes.evaluation.probes.features", fromlist=["x"]).layer_means
+
+    def counted(*args, **more):
+        calls.append(1)
+        return layer_means(*args, **more)
+
+    monkeypatch.setattr(probing_trainer, "layer_means", counted)
     again = train(run.output_dir / "recipe.yaml", output_dir=str(tmp_path / "again"), use_cpu=True)
     assert len(calls) == 1  # after training: those before are on disk
     (old,), (new,) = run.metrics["probes"], again.metrics["probes"]
     assert {**old, "seconds": 0} == {**new, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_and_without_a_probe(run, checkpoint, tmp_path):
     without = train("adapt", model=str(checkpoint), output_dir=str(tmp_path / "without"), **LITTLE)
     assert "probes" not in without.metrics
@@ -86,6 +91,7 @@ def test_training_is_the_same_with_and_without_a_probe(run, checkpoint, tmp_path
     assert without.metrics["train"]["history"] == run.metrics["train"]["history"]
 
 
+@pytest.mark.slow
 def test_a_model_alone_is_measured(run, labelled):
     measured = evaluate(run.output_dir)
     metrics_schema.check(measured.metrics, "EvaluationMetrics")
@@ -96,6 +102,7 @@ def test_a_model_alone_is_measured(run, labelled):
     assert f"Classifying order: {probe['accuracy']:.1%}" in str(measured)
 
 
+@pytest.mark.slow
 def test_a_probe_selects_the_best_checkpoint_on_texts_that_are_not_measured(checkpoint, labelled, tmp_path):
     found = train(
         "adapt", model=str(checkpoint), probe=str(labelled), output_dir=str(tmp_path / "run"),
