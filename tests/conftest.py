@@ -46,7 +46,7 @@ from transformers import (  # noqa: E402
 
 from mlm_recipes import DataCollatorForMaskedLM, load_corpus, train_tokenizer  # noqa: E402
 from mlm_recipes.checkpoints.storage import MANIFEST, commit  # noqa: E402
-from mlm_recipes.report import plots  # noqa: E402
+from mlm_recipes.report import plots, probe_plot  # noqa: E402
 from mlm_recipes.training.faults.stop_signals import SIGNALS  # noqa: E402
 from mlm_recipes.training.speed import precision  # noqa: E402
 
@@ -101,7 +101,8 @@ def _plots_without_drawing(request):
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "_svg", lambda name, title, draw: ElementTree.Element("svg", {"aria-label": title}))
+        for module in (plots, probe_plot):
+            patch.setattr(module, "as_svg", lambda name, title, draw: ElementTree.Element("svg", {"aria-label": title}))
         yield
 
 

@@ -82,8 +82,9 @@ def optimizer_bytes(shape: ModelShape, muon: bool) -> float:
 def memory_by_strategy(shape: ModelShape, gpus: int, muon: bool, activations: float) -> list[GpuMemory]:
     """Return the memory for each way to spread the model over `gpus` GPUs; for one GPU there is one way.
 
-    ZeRO: Rajbhandari et al. 2020 (https://arxiv.org/abs/1910.02054). FSDP: Zhao et al. 2023
-    (https://arxiv.org/abs/2304.11277).
+    With FSDP2, weights, gradients and the optimizer's state are divided (Zhao et al. 2023,
+    https://arxiv.org/abs/2304.11277); with layers kept (`reshard_after_forward: false`), each is joined once a step, as
+    in ZeRO-2 (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054).
     """
     size, state = shape.parameters, optimizer_bytes(shape, muon)
     copies = 2 * (shape.encoder + shape.head)
@@ -93,20 +94,14 @@ def memory_by_strategy(shape: ModelShape, gpus: int, muon: bool, activations: fl
         return [GpuMemory("one GPU", 4 * size, 4 * size, state, copies, activations, plain)]
     buckets = f"{plain}; DDP's buckets, a second copy of the gradients"
     found = [GpuMemory("DDP", 4 * size, 4 * size, state, copies + 4 * size, activations, buckets)]
-    if not muon:  # ZeRO cuts parameters into flat pieces, and Muon needs whole matrices
-        held = "DeepSpeed keeps weights and gradients in bfloat16; float32 weights and AdamW's moments"
-        split = (4 * size + state) / gpus
-        found += [
-            GpuMemory("ZeRO-1", 2 * size, 2 * size, split, 0, activations, f"{held} are split over {gpus} GPUs"),
-            GpuMemory("ZeRO-2", 2 * size, 2 * size / gpus, split, 0, activations, f"{held}, and gradients, are split"),
-        ]
-    # A root group of what is not in a layer, and three layers: the one computed, the next one, one being reduced.
+    # A root group of what is not in a layer, and layers: the one computed, the next one, one being reduced.
     root, layer = size - shape.encoder, shape.encoder / shape.layers
-    gathered = 8 * root + 12 * layer
-    found.append(
-        GpuMemory(
-            "FSDP2", 4 * size / gpus, 4 * size / gpus, state / gpus, gathered, activations,
-            f"all of that is split over {gpus} GPUs; the embeddings and three layers at a time are whole, in float32",
-        )
-    )  # fmt: skip
+    divided = f"weights, gradients and {moments} are split over {gpus} GPUs"
+    for strategy, gathered, whole in (
+        ("FSDP2, layers kept", 4 * size + 4 * root + 8 * layer, "all weights are whole from forward to backward pass"),
+        ("FSDP2", 8 * root + 12 * layer, "the embeddings and three layers at a time are whole"),
+    ):
+        assumes = f"{divided}; {whole}, in float32, and 16-bit copies (autocast)"
+        of_each = 4 * size / gpus
+        found.append(GpuMemory(strategy, of_each, of_each, state / gpus, copies + gathered, activations, assumes))
     return found

@@ -38,7 +38,7 @@ def test_each_line_says_what_it_assumes_and_the_json_has_the_same_numbers(capsys
     assert lines["operations"]["value"] == pytest.approx(2e9 * (6 * 85_574_528 + 0.9 * 24_030_720 + 56_623_104))
     assert lines["time"]["value"] == pytest.approx(lines["operations"]["value"] / (0.25 * 8 * 989.4e12))
     assert lines["cost"]["value"] == pytest.approx(8 * 2.5 * lines["time with failures"]["value"] / 3600)
-    assert [each["strategy"] for each in found["memory"]] == ["DDP", "ZeRO-1", "ZeRO-2", "FSDP2"]
+    assert [each["strategy"] for each in found["memory"]] == ["DDP", "FSDP2, layers kept", "FSDP2"]
 
 
 def test_it_imports_no_torch_for_a_number_of_parameters():
@@ -65,13 +65,12 @@ def test_memory_falls_from_strategy_to_strategy_and_with_the_number_of_gpus():
     for found in (few, many):
         held = [each.total - each.activations for each in found.memory]
         assert held[0] > held[1] > held[2]
-        assert held[3] < held[0]
     for one, other in zip(few.memory[1:], many.memory[1:], strict=True):
         assert other.total < one.total
     ddp = few.memory[0]
     assert ddp.weights + ddp.gradients + ddp.optimizer == 16 * 1e9  # as ZeRO's authors count in float32
-    assert few.memory[1].weights + few.memory[1].gradients == 4e9
-    assert few.memory[1].optimizer == pytest.approx(12e9 / 8)
+    for divided in few.memory[1:]:
+        assert divided.weights + divided.gradients + divided.optimizer == pytest.approx(16e9 / 8)
 
 
 def test_the_largest_batch_is_the_largest_that_fits():
@@ -90,7 +89,7 @@ def test_options_do_what_they_say():
     usual = plan()
     assert plan(sparse_prediction=False)["operations"] > usual["operations"]
     assert plan(muon=True)["checkpoint"] < usual["checkpoint"]
-    assert [each.strategy for each in plan(muon=True).memory] == ["DDP", "FSDP2"]  # ZeRO cuts matrices into pieces
+    assert plan(muon=True).memory[2].optimizer < usual.memory[2].optimizer
     assert plan(bf16_residual=True).row_bytes < usual.row_bytes
     assert plan(gradient_checkpointing=True).row_bytes < usual.row_bytes / 3
     assert plan(gradient_accumulation_steps=4)["steps"] == pytest.approx(usual["steps"] / 4, rel=1e-3)
