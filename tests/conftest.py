@@ -94,6 +94,10 @@ def _own_log():
     log.setLevel(level)
 
 
+def _empty_plot(name, title, draw):
+    return ElementTree.Element("svg", {"aria-labelledby": f"{name}-title"})
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _plots_without_drawing(request):
     """Drawing a plot takes a tenth of a second: the default suite does it in the tests of the report only."""
@@ -102,7 +106,7 @@ def _plots_without_drawing(request):
         return
     with pytest.MonkeyPatch.context() as patch:
         for module in (plots, probe_plot):
-            patch.setattr(module, "as_svg", lambda name, title, draw: ElementTree.Element("svg", {"aria-label": title}))
+            patch.setattr(module, "as_svg", _empty_plot)
         yield
 
 

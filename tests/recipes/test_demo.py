@@ -84,6 +84,7 @@ def test_the_original_word_is_marked(playground):
     assert f'<tr class="answer"><th scope="row">{guess} \u2713</th>' in playground.fill(f"The {guess} of man.", [1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sentence", "says"),
     [
@@ -98,6 +99,7 @@ def test_a_sentence_that_cannot_be_filled_is_an_error_message(playground, senten
     assert says in page
 
 
+@pytest.mark.slow
 def test_a_token_is_never_markup(playground, monkeypatch):
     monkeypatch.setattr("mlm_recipes.recipes.demo.fill_mask", lambda *given: [[[("<img src=x>", 0.5)]]])
     page = playground.fill(f"The {MASK}", [1])
@@ -117,6 +119,7 @@ def test_random_weights_equal_those_at_the_start_of_training(short_text, tmp_pat
 # The command
 
 
+@pytest.mark.slow
 def test_without_gradio_the_error_says_what_to_install(run, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert cli.main(["demo", str(run)]) == 2

@@ -83,6 +83,7 @@ def test_a_run_is_compared_with_what_it_started_from(own_run, checkpoint, table,
         assert kind.__annotations__.keys() == found[name].keys()
 
 
+@pytest.mark.slow
 def test_a_run_against_itself_differs_in_nothing(own_run, table):
     """The same seeds, steps and texts: two equal encoders give the same answers, each time."""
     found = finetune(own_run, str(table), str(own_run), max_steps=3, learning_rate=1e-2)

@@ -104,6 +104,7 @@ def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_m
     assert again.metrics["after"]["loss"] == run.metrics["after"]["loss"]
 
 
+@pytest.mark.slow
 def test_a_run_of_so_many_tokens_takes_the_steps_that_fit(values, slow_machine, monkeypatch, caplog):
     caplog.set_level("INFO")
     sizes = []

@@ -10,6 +10,8 @@ from mlm_recipes import evaluate, inspect_corpus, train
 from mlm_recipes.recipes.arguments import read_config, trained_model
 from mlm_recipes.recipes.prepare import prepare
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -25,7 +27,6 @@ def run(tmp_path_factory):
     )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_the_run_is_measured_again_with_its_own_tokenizer(run):
     again = evaluate(run.output_dir).metrics
     assert again["evaluation"]["loss"] == run.metrics["after"]["loss"]

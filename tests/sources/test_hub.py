@@ -18,6 +18,9 @@ from conftest import make_bert
 from hub_server import Hub
 from safetensors.torch import load_file
 
+#: Each of several processes imports all that a run needs; the tests of one module share them.
+pytestmark = pytest.mark.slow
+
 ANSWER = """
 import json, logging, sys
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -189,7 +192,6 @@ def other_weights(tokenizer, tmp_path_factory):
 # Models
 
 
-@pytest.mark.slow
 def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
     hub, client, again, offline, cut_off, files, other_weights
 ):
@@ -221,7 +223,6 @@ def test_a_model_is_fetched_once_pinned_to_a_commit_and_used_offline(
     assert not torch.equal(pinned, newest)
 
 
-@pytest.mark.slow
 def test_a_tokenizer_is_fetched_without_weights_and_is_not_taken_for_a_model(hub, client, offline, files):
     commit = hub.commit("model", "someone/words", files)
     folder = client("fetch_tokenizer('someone/words')")
@@ -244,7 +245,6 @@ def test_weights_on_the_hub_without_a_tokenizer_are_refused(hub, client, files):
     assert error.endswith("--tokenizer someone/whole.")
 
 
-@pytest.mark.slow
 def test_code_is_fetched_for_a_trusted_model_only_from_the_same_commit(hub, client, files, tmp_path):
     canary = tmp_path / "canary"
     code = f"import pathlib; pathlib.Path({str(canary)!r}).touch()\nfrom transformers import BertForMaskedLM as Odd"
@@ -331,7 +331,6 @@ def test_missing_and_gated_repositories_are_refused(hub, client, files):
 # Data sets
 
 
-@pytest.mark.slow
 def test_a_data_set_is_fetched_once_pinned_to_a_commit_and_used_offline(hub, client, again, offline, cut_off):
     old = hub.commit("dataset", "someone/texts", two_configurations("old"))
     new = hub.commit("dataset", "someone/texts", two_configurations("new"))
@@ -368,7 +367,6 @@ def test_another_cached_commit_is_not_used_instead(hub, client):
     assert client("texts('someone/moving', config='plain', split='train')") == {"train": ["new train"]}
 
 
-@pytest.mark.slow
 def test_a_data_set_without_a_card_has_one_configuration(hub, client, offline):
     hub.commit("dataset", "someone/lines", {"train.jsonl": jsonl("a", "b"), "validation.jsonl": jsonl("c")})
     whole = {"train": ["a", "b"], "validation": ["c"]}
@@ -377,7 +375,6 @@ def test_a_data_set_without_a_card_has_one_configuration(hub, client, offline):
     assert offline("texts('someone/lines')") == whole
 
 
-@pytest.mark.slow
 def test_a_stream_downloads_nothing(hub, client, home):
     hub.commit("dataset", "someone/stream", {"train.jsonl": jsonl(*"ab"), "test.jsonl": jsonl("c")})
     assert client("texts('someone/stream', split='train', streaming=True)") == {"train": ["a", "b"]}
@@ -387,7 +384,6 @@ def test_a_stream_downloads_nothing(hub, client, home):
     assert "has the splits train, test, not 'valid'" in client("twice('someone/stream', split='valid')")
 
 
-@pytest.mark.slow
 def test_a_data_set_with_another_sha256_or_cut_is_refused_and_fetched_again(hub, client, home):
     hub.commit("dataset", "someone/wrong", {"train.jsonl": jsonl("a", "b"), "test.jsonl": jsonl("c" * 1000)})
     hub.cut["test.jsonl"] = 500
@@ -403,7 +399,6 @@ def test_a_data_set_with_another_sha256_or_cut_is_refused_and_fetched_again(hub,
     assert hub.fetched["train.jsonl"] == 1
 
 
-@pytest.mark.slow
 def test_a_data_set_that_cannot_be_read_says_why(hub, client):
     hub.commit("dataset", "someone/texts2", two_configurations("a"))
     hub.commit("dataset", "someone/script", {"script.py": b"import datasets"})
@@ -436,7 +431,6 @@ def test_a_data_set_that_cannot_be_read_says_why(hub, client):
 # The command line
 
 
-@pytest.mark.slow
 def test_a_run_with_hub_ids_on_the_command_line(hub, environment, tmp_path, files, short_text):
     lines = short_text.read_text("utf-8").splitlines()
     hub.commit("dataset", "someone/notes", {"train.jsonl": jsonl(*lines[:50]), "validation.jsonl": jsonl(*lines[50:])})

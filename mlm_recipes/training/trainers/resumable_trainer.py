@@ -136,8 +136,14 @@ class ResumableTrainer(GuardedTrainer, ABC):
         """
         require_tensors_only(checkpoint)
         saved = saved_terms(checkpoint)
-        if saved is not None and only_processes_differ(saved["values"], self.args) and not self.is_deepspeed_enabled:
-            self._follow(saved["facts"]["global batch"])
+        if (
+            saved is not None
+            and self.args.tokens_per_batch is None
+            and only_processes_differ(saved["values"], self.args)
+        ):
+            batch = saved["facts"].get("global batch")  # not of a run whose steps have so many tokens
+            if batch is not None:
+                self._follow(batch)
         changed = self._contract.check(checkpoint, self.args.change_on_resume or ())
         step = self.resumed[-1]["step"]
         total = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]

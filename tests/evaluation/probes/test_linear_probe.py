@@ -30,6 +30,7 @@ def test_the_layers_that_tell_are_chosen():
     assert {way for way, _ in cross_validate(features, labels, GROUPS, fold).chosen} == {2}
 
 
+@pytest.mark.slow
 def test_of_labels_at_random_nothing_is_learned():
     features, _, _ = task(ways=3)
     right = []
@@ -66,6 +67,7 @@ def test_a_label_that_only_one_fold_has_is_no_error():
     assert (cross_validate(features, labels, np.where(np.arange(120) < 3, 0, GROUPS), fold).predicted >= 0).all()
 
 
+@pytest.mark.slow
 def test_the_curve_rises_and_draws_the_same_labels_for_other_features():
     features, labels, fold = task(kinds=3, apart=0.8)
     points = learning_curve(features, labels, GROUPS, fold)

@@ -106,11 +106,11 @@ def test_the_global_batch_can_be_stated(tokenizer, tmp_path):
     [
         ({"global_batch_size": 0}, "received 0. Accepted: 1 or more"),
         ({"global_batch_size": 30, "gradient_accumulation_steps": 4}, "received 30 with gradient_accumulation_steps 4"),
-        ({"global_batch_size": 32, "deepspeed": "ds.json"}, "received 32 with DeepSpeed"),
+        ({"global_batch_size": 32, "tokens_per_batch": 512}, "received 512 with global_batch_size 32"),
     ],
 )
 def test_a_global_batch_that_cannot_be_is_refused(values, said):
-    with pytest.raises(ValueError, match=f"^global_batch_size: {said}"):
+    with pytest.raises(ValueError, match=f"_batch(_size)?: {said}"):
         MLMConfig(use_cpu=True, **values)
 
 
