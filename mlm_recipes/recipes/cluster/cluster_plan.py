@@ -84,7 +84,7 @@ def plan_cluster(request: ClusterRequest) -> ClusterPlan:
 
     >>> plan = plan_cluster(ClusterRequest(tokens=2e9, gpus=8, params=110e6))
     >>> round(plan["time"] / 60), round(plan["steps"]), [each.strategy for each in plan.memory]
-    (10, 15259, ['DDP', 'FSDP2, layers kept', 'FSDP2'])
+    (10, 15259, ['DDP', 'FSDP2 kept', 'FSDP2'])
     """
     accelerator = find_accelerator(request.gpu)
     if request.model is not None:

@@ -98,7 +98,7 @@ def memory_by_strategy(shape: ModelShape, gpus: int, muon: bool, activations: fl
     root, layer = size - shape.encoder, shape.encoder / shape.layers
     divided = f"weights, gradients and {moments} are split over {gpus} GPUs"
     for strategy, gathered, whole in (
-        ("FSDP2, layers kept", 4 * size + 4 * root + 8 * layer, "all weights are whole from forward to backward pass"),
+        ("FSDP2 kept", 4 * size + 4 * root + 8 * layer, "all weights are whole from forward to backward pass"),
         ("FSDP2", 8 * root + 12 * layer, "the embeddings and three layers at a time are whole"),
     ):
         assumes = f"{divided}; {whole}, in float32, and 16-bit copies (autocast)"
