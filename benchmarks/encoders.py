@@ -1,8 +1,8 @@
 """Which encoders of the installed transformers can be trained, and what works with each: `make models`.
 
 Every class that AutoModelForMaskedLM knows is built small, with random weights, and asked in a process of its own, by
-this library's own loader and trainer. The table goes to benchmarks/results and, as Markdown, to the terminal;
-docs/encoders.md shows it.
+this library's own loader and trainer. The table goes to benchmarks/results, row by row, and as Markdown to the
+terminal. A row that is in the day's JSON already is not asked again, unless --only names it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from encoder_checks import CHECKS, check
 from encoder_configs import masked_lm_types
-from result_file import write_result
+from result_file import result_path, write_result
 
 #: Seconds that one encoder may take.
 _LIMIT = 300
@@ -66,15 +66,19 @@ def main() -> None:
     if options.into is not None:
         options.into.write_text(json.dumps(check(options.only[0])), encoding="utf-8")
         return
+    folder = options.output or (None if options.only else Path(__file__).parent / "results")
     rows: dict[str, dict[str, str]] = {}
+    if folder is not None and (path := result_path(folder, "encoders")).exists():
+        rows = json.loads(path.read_text("utf-8"))["rows"]  # of today: what was interrupted goes on
     for model_type in options.only or masked_lm_types():
+        if model_type in rows and model_type not in (options.only or ()):
+            continue
         started = time.monotonic()
         rows[model_type] = ask(model_type)
         print(f"{model_type:22} {time.monotonic() - started:4.0f} s  {rows[model_type]}", flush=True)
+        if folder is not None:
+            write_result(folder, "encoders", {"rows": dict(sorted(rows.items()))})
     print(table(rows))
-    folder = options.output or (None if options.only else Path(__file__).parent / "results")
-    if folder is not None:
-        write_result(folder, "encoders", {"rows": rows})
 
 
 if __name__ == "__main__":
