@@ -153,6 +153,7 @@ def test_named_values_take_effect(tokenizer, numbered, begun, tmp_path):
 PLATEAU = {"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "steps", "eval_steps": 1}
 
 
+@pytest.mark.slow
 def test_a_schedule_that_follows_the_measured_loss_can_only_be_made_longer(tokenizer, numbered, begun, tmp_path):
     make_trainer(tokenizer, numbered, tmp_path, **PLATEAU).train()
     names = ["learning_rate", "lr_scheduler_type", "eval_steps", "eval_strategy", "metric_for_best_model",
@@ -177,6 +178,7 @@ def test_changing_which_model_is_kept_must_be_named(tokenizer, numbered, begun, 
         ).train(begun[0] / "checkpoint-2")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_nested_value_is_named_as_a_whole(tokenizer, numbered, tmp_path):
     values = {"lr_scheduler_type": "cosine_with_restarts", "max_steps": 4}
     make_trainer(tokenizer, numbered, tmp_path, lr_scheduler_kwargs={"num_cycles": 1}, **values).train()

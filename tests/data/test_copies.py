@@ -79,6 +79,7 @@ def test_at_most_so_many_are_measured_in_the_order_of_the_text(tmp_path):
     assert set(one["text"][:]) < set(measured_once(rows, 30, seed=0).rows["text"][:])
 
 
+@pytest.mark.slow
 def test_copies_decide_neither_the_loss_nor_the_interval(tmp_path, notice, checkpoint):
     """The text and the ordinary language: `evaluate` and `train` measure the same rows."""
     found = []

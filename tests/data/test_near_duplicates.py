@@ -143,6 +143,7 @@ def test_the_first_of_each_group_represents_it(texts):
     assert (again == np.arange(len(again))).all(), "the kept rows still have near duplicates"
 
 
+@pytest.mark.slow
 @given(TEXTS, st.data())
 def test_a_copy_is_always_in_the_group_of_the_original(texts, data):
     texts = [*texts, SIXTY]

@@ -215,6 +215,7 @@ def test_a_text_too_small_to_hold_anything_out_is_an_error():
 # Training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["sequential", "random"])
 def test_a_streamed_run_equals_one_that_reads_the_whole_text(data, strategy):
     """In the text's order with any blocks, or shuffled in one. 40 paragraphs in steps of ten: two epochs and a step."""

@@ -70,6 +70,7 @@ def test_a_trained_tokenizer_knows_the_most_tokens_of_its_model(tmp_path):
     assert BertTokenizer.from_pretrained(tmp_path).model_max_length == 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mini", "mini-random"])
 def test_what_a_run_saves_has_a_class_that_transformers_4_knows(model, tmp_path):
     texts = ["to be or not to be that is the question"] * 4

@@ -235,6 +235,7 @@ def test_the_cache_distinguishes_segmenters_and_their_versions(chinese, monkeypa
     assert tokenize(rows, chinese, 64, word_segmenter="known")._fingerprint != first._fingerprint
 
 
+@pytest.mark.slow
 def test_several_processes_find_the_same_words(chinese):
     rows = Dataset.from_dict({"text": [TEXT, TEXT[9:40]]})
     one, two = (tokenize(rows, chinese, 64, num_proc=n, word_segmenter="known") for n in (1, 2))

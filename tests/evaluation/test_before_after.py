@@ -131,6 +131,7 @@ def test_a_single_model_has_the_same_measures(run):
     assert set(found) == set(after) | documented
 
 
+@pytest.mark.slow
 def test_the_users_prompts_are_filled_before_and_after(tmp_path, checkpoint, short_text, monkeypatch):
     told, log = [], MLMTrainer.log
     monkeypatch.setattr(MLMTrainer, "log", lambda self, logs, *more: told.append(logs) or log(self, logs, *more))

@@ -47,12 +47,14 @@ def test_workers_that_stay_draw_new_masks_in_each_pass(tokenizer):
     assert batches(loader(tokenizer, **values)) == first
 
 
+@pytest.mark.slow
 def test_a_pass_that_was_not_finished_counts_as_one(tokenizer):
     runs = [batches(loader(tokenizer, workers=2), passes=1, torch_seed=seed, peek=True) for seed in (0, 1)]
     assert runs[0] == runs[1]
     assert runs[0] == batches(loader(tokenizer, workers=2))[6:]
 
 
+@pytest.mark.slow
 def test_seeding_torch_before_each_pass_does_not_repeat_the_masks(tokenizer):
     whole = loader(tokenizer, workers=2)
     found = [batches(whole, passes=1, torch_seed=0) for _ in range(3)]
@@ -112,6 +114,7 @@ def test_an_accelerate_loop_repeats_itself(tokenizer):
     assert len(set(runs[0])) == 12
 
 
+@pytest.mark.slow
 def test_plain_trainer_repeats_itself(tokenizer):
     def losses(seed):
         args = TrainingArguments(

@@ -194,6 +194,7 @@ def test_a_base_that_the_model_does_not_read_is_refused():
             extend_positions(model, 64)
 
 
+@pytest.mark.slow
 def test_load_model_extends_what_it_loads(checkpoint, tokenizer, caplog):
     before = tokenizer.model_max_length
     try:

@@ -334,6 +334,7 @@ def test_train_minutes_is_reported_in_steps(checkpoint, short_text, monkeypatch)
 # Recommendations
 
 
+@pytest.mark.slow
 def test_wrapped_lines_are_recognised(checkpoint):
     text = (ROOT / "mlm_recipes/bundled/corpora/meditations.txt").read_text("utf-8").splitlines()[:80]
     Path("whole.txt").write_text("\n".join(text), encoding="utf-8")
@@ -358,6 +359,7 @@ def test_short_paragraphs_and_few_masks_give_warnings(small, tmp_path):
     assert found["warnings"][0].startswith("Every row is shorter than three tokens")
 
 
+@pytest.mark.slow
 def test_a_normal_text_has_no_warnings():
     found = inspect_corpus(corpus="meditations", timing=False)
     assert (found.facts["warnings"], found.ok) == ([], True)

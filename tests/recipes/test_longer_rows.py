@@ -22,6 +22,7 @@ def run(tmp_path_factory, checkpoint, short_text):
     return train("adapt", model=str(checkpoint), corpus=str(short_text), output_dir=str(folder), **VALUES)
 
 
+@pytest.mark.slow
 def test_rows_are_as_long_as_the_model_now_takes(run):
     assert run.metrics["corpus"]["max_length"] == 600
     config = read_config(run.output_dir, {})

@@ -120,6 +120,7 @@ def test_a_shard_that_lost_a_part_is_made_again(text, checkpoint):
     assert contents("shards") == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [1, 4])
 def test_shares_of_several_machines_become_one_corpus(text, checkpoint, files, monkeypatch):
     monkeypatch.setattr("mlm_recipes.data.dealt_text.DEALT_TOGETHER", 7)

@@ -88,6 +88,7 @@ def test_steps_that_train_only_a_part_are_not_timed(tokenizer, rows, tmp_path, f
     assert not torch.equal(model.bert.encoder.layer[0].attention.self.query.weight, before)
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_steps_that_fit_and_its_recipe_repeats_it(values, slow_machine, caplog):
     caplog.set_level("INFO")
     run = train("adapt", train_minutes=0.11, per_device_train_batch_size=16, **values)

@@ -406,6 +406,7 @@ def test_standard_input_is_saved_so_that_the_run_can_be_repeated(checkpoint, sho
     assert again.metrics["after"] == run.metrics["after"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "says"),
     [

@@ -94,6 +94,7 @@ def test_a_changed_head_is_detected(bench, monkeypatch):
     assert not any(ok for name, ok in found.items() if name.startswith("head"))
 
 
+@pytest.mark.slow
 def test_attention_across_sequences_is_detected(bench, monkeypatch):
     """This is detected even if the trainer's own check of the model does not find it."""
 
@@ -116,6 +117,7 @@ def test_a_model_that_attends_to_padding_is_detected(bench, monkeypatch):
     assert not any(measured(verification_checks.padding(bench)).values())
 
 
+@pytest.mark.slow
 def test_masks_that_depend_on_the_batch_are_detected(bench, monkeypatch):
     assert all(measured(verification_checks.masks(bench)).values())
     keys = DataCollatorForMaskedLM._keys

@@ -40,6 +40,7 @@ def only_file(folder):
     return path
 
 
+@pytest.mark.slow
 def test_an_error_in_a_run_is_kept_in_its_folder(monkeypatch, capsys, short_text):
     monkeypatch.setattr(MLMTrainer, "train", fail)
     assert cli.main(["train", "--corpus", str(short_text), "--hub_token", "hf_secret", *QUICK]) == 1

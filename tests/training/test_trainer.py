@@ -65,6 +65,7 @@ def test_rows_without_example_id_are_numbered(tiny_bert, tokenizer, rows):
     assert trainer.evaluate()["eval_masked_tokens"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda text: {"text": text}, str], ids=["dicts", "strings"])
 def test_a_list_of_texts_is_tokenized(corpus, checkpoint, wrap):
     texts = [wrap(text) for text in corpus["validation"]["text"]]

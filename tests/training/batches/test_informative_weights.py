@@ -92,6 +92,7 @@ def test_a_general_text_in_another_script_is_refused(words, tmp_path):
         trainer_of(words, str(tmp_path / "other.txt"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_masks_and_other_weights_are_another_run(words, general, tmp_path):
     def stop(model):
         raise KeyboardInterrupt

@@ -90,6 +90,7 @@ def test_values_that_were_changed_by_hand_are_not_overruled(tokenizer, tmp_path)
         changed.train(resume_from_checkpoint=checkpoint)
 
 
+@pytest.mark.slow
 def test_the_global_batch_can_be_stated(tokenizer, tmp_path):
     stated = make_trainer(tokenizer, NUMBERED, tmp_path / "stated", global_batch_size=4)
     stated.train()

@@ -8,6 +8,7 @@ import pytest
 from small_run import NUMBERED, make_trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_training_and_evaluating_leave_no_workers(tokenizer, tmp_path, persistent):
     workers = {"dataloader_num_workers": 2, "dataloader_persistent_workers": persistent, "eval_strategy": "steps"}

@@ -203,6 +203,7 @@ def test_the_examples_of_a_step_that_failed_are_named(tokenizer, tmp_path):
     assert any(number >= IDS_OF_A_TEXT for number in ids)
 
 
+@pytest.mark.slow
 def test_another_mixture_is_another_run(tokenizer, tmp_path):
     trainer_of(tokenizer, tmp_path / "run", max_steps=1).train()
     plain = rows_of(OWN, 0)
@@ -241,6 +242,7 @@ def test_rows_beyond_the_models_ids_are_refused(tokenizer):
         make_trainer(tokenizer, rows, eval_rows=None).train()
 
 
+@pytest.mark.slow
 def test_labels_that_rows_bring_are_mixed_too(tokenizer):
     def labelled(number, seed):
         rows = rows_of(number, seed)

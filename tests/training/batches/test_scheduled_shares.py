@@ -59,6 +59,7 @@ def test_accumulation_changes_no_mask(tokenizer, whole, layout):
     assert run(tokenizer, layout)[1] == whole[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True])
 def test_workers_that_fetch_ahead_change_no_mask(tokenizer, whole, persistent):
     workers = {"dataloader_num_workers": 2, "dataloader_prefetch_factor": 4}
@@ -111,6 +112,7 @@ def test_a_run_from_before_there_were_schedules_does_not_get_one(tokenizer, whol
     run(tokenizer, resume=tmp_path / "checkpoint-1", max_steps=2, **without)
 
 
+@pytest.mark.slow
 def test_epochs_have_as_many_steps_as_trainer_counts(tokenizer):
     """Three epochs of three steps, the last of each shorter."""
     trainer, masks = run(tokenizer, (2, 4), max_steps=-1, num_train_epochs=3)

@@ -178,6 +178,7 @@ def test_an_epoch_of_so_many_tokens_counts_its_own_steps(tokenizer, tmp_path):
     assert trainer.token_counter.counts().tolist() == [2 * total, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 3, 4])  # within the first epoch, at its end, within the second
 def test_a_run_of_so_many_tokens_resumes_exactly(tokenizer, tmp_path, step):
     values = {"tokens_per_batch": 25, "save_steps": 1, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.1}

@@ -110,6 +110,7 @@ def test_the_count_survives_an_interruption(tokenizer, losses, kind, signals_as_
     assert (weights(again) == weights(whole)).all()
 
 
+@pytest.mark.slow
 def test_a_run_that_had_stopped_is_not_trained_further(tokenizer, losses, caplog):
     values = EACH_STEP | {"save_steps": 1, "early_stopping_patience": 1}
     losses([1.0, 2.0])
@@ -135,6 +136,7 @@ def test_a_changed_patience_must_be_named(tokenizer, losses):
         make_trainer(tokenizer, NUMBERED, **values | {"early_stopping_patience": 3}).train(True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restores", [True, False])
 def test_what_callbacks_of_the_callers_remember_is_restored(tokenizer, restores):
     values = EACH_STEP | {"save_steps": 2, "max_steps": 4, "restore_callback_states_from_checkpoint": restores}

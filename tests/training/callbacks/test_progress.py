@@ -34,6 +34,7 @@ def train(tiny_bert, tokenizer, rows, monkeypatch):
     return train
 
 
+@pytest.mark.slow
 def test_the_duration_is_printed_after_a_few_steps(train, capsys):
     train(60)
     shown = capsys.readouterr().out.splitlines()

@@ -89,6 +89,7 @@ def test_a_broken_connection_is_explained_by_what_was_told(fellows, monkeypatch)
     assert caused_elsewhere(BROKEN) == ("process 2 on blue: no disk", 2)
 
 
+@pytest.mark.slow
 def test_a_broken_connection_is_explained_by_who_is_silent(fellows, monkeypatch):
     this_is(fellows[0], monkeypatch)
     freeze(fellows[2])

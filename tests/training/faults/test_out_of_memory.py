@@ -169,6 +169,7 @@ def test_parts_double_until_they_fit_and_are_kept_for_a_resumed_run(tokenizer, m
     assert smaller.trainer.micro_batch_parts == 2  # 5 rows fitted
 
 
+@pytest.mark.slow
 def test_a_step_of_so_many_tokens_is_computed_in_parts_that_fit(tokenizer, many_rows, tmp_path, caplog):
     values = {"tokens_per_batch": 160, "output_dir": str(tmp_path), "save_strategy": "steps", "save_steps": 1}
     layout = "padding-free and sparse"

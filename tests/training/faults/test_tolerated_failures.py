@@ -114,6 +114,7 @@ def test_measurements_are_kept_if_the_comparison_fails(flags, monkeypatch, capsy
     assert evaluate("run").metrics["evaluation"]["loss"] == pytest.approx(metrics["after"]["loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_failed_upload_loses_nothing(flags, monkeypatch, capsys):
     monkeypatch.setattr(Upload, "open", lambda *given: Upload("me/mine"))
     monkeypatch.setattr(Upload, "send", fail)
@@ -122,6 +123,7 @@ def test_a_failed_upload_loses_nothing(flags, monkeypatch, capsys):
     assert there("metrics.json", "report.html", "README.md", *MODEL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["on_log", pytest.param("on_train_end", marks=pytest.mark.slow)])
 def test_a_tracker_that_fails_gets_no_more_events(event, flags, monkeypatch, capsys):
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
@@ -145,6 +147,7 @@ def test_a_run_finishes_if_the_last_screen_fails(flags, monkeypatch, capsys):
     assert there("metrics.json", "report.html", *MODEL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["measure", pytest.param("metrics", marks=pytest.mark.slow)])
 def test_a_model_that_cannot_be_measured_is_saved(what, flags, monkeypatch, capsys):
     measure, measured = State.of, []

@@ -65,6 +65,7 @@ def test_a_step_is_as_large_as_the_rate(tokenizer):
         assert moved.median().item() == pytest.approx(1e-3 / share, abs=0.2 * 2**-23)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("muon", [True, False])
 def test_a_resumed_run_is_the_uninterrupted_one(tokenizer, tmp_path, muon):
     values = {"layerwise_lr_decay": 0.5, "muon": muon, "disable_tqdm": True}

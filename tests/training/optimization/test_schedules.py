@@ -76,6 +76,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tokenizer, tmp_path):
     assert torch.equal(weights(resumed), weights(whole))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_made_longer_is_the_long_run_from_the_start(tokenizer, tmp_path):
     """What the schedule is for: until the decay begins, a short run and a long one are the same."""
     make_trainer(tokenizer, NUMBERED, tmp_path / "run", max_steps=6, **WSD).train()  # decays after step 4

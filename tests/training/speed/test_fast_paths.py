@@ -98,6 +98,7 @@ def _fnet_trainer(tokenizer, rows, model=None, **changes):
     return MLMTrainer(model, args=args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "said"),
     [

@@ -104,6 +104,7 @@ def test_a_masked_share_that_changes_brings_more_shapes_up_to_the_limit(tokenize
     assert_close(weights(recorded), weights(plain), 1e-6)
 
 
+@pytest.mark.slow
 def test_filling_up_does_not_change_a_run(tokenizer, recorder):
     recorded = run(tokenizer, recorder)
     plain = make_trainer(tokenizer, NUMBERED, save_strategy="no", max_steps=12)
@@ -140,6 +141,7 @@ def test_a_replay_that_differs_is_not_used(tokenizer, recorder, caplog):
     assert torch.equal(weights(found), weights(plain))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fails", "says"),
     [
@@ -208,6 +210,7 @@ def test_the_padded_batches_of_another_collator_are_not_recorded(tokenizer, reco
     assert recorder.recorded == 0
 
 
+@pytest.mark.slow
 def test_a_resumed_run_with_recordings_is_the_same(tokenizer, recorder):
     whole = run(tokenizer, recorder, dropout=0.1, save_strategy="steps", save_steps=5)
     resumed = make_trainer(tokenizer, NUMBERED, max_steps=12)
@@ -245,6 +248,7 @@ class Unfreeze(Freeze):
             model.bert.embeddings.position_embeddings.weight.requires_grad_(True)
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_trained_later_is_in_later_recordings(tokenizer, recorder):
     plain, recorded = (
         run(tokenizer, recorder, dropout=0.1, callback=Unfreeze(), cuda_graphs=on, max_steps=16) for on in (False, True)

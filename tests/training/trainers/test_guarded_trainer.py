@@ -77,6 +77,7 @@ def test_an_infinite_loss_with_a_finite_gradient_stops_the_run_too(tokenizer):
         trainer.train()
 
 
+@pytest.mark.slow
 def test_the_examples_of_any_micro_batch_are_known(tokenizer):
     """Also after a resume, and if the last step of an epoch has fewer micro-batches than the others."""
     seen = []
@@ -99,6 +100,7 @@ def test_the_examples_of_any_micro_batch_are_known(tokenizer):
     assert all(seen)
 
 
+@pytest.mark.slow
 def test_a_non_finite_step_can_be_skipped_and_is_counted(tokenizer):
     trainer = make_trainer(tokenizer, NUMBERED, callback=At(3, spoil(torch.nan)), on_nonfinite="skip")
     trainer.train()

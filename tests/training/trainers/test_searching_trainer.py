@@ -79,6 +79,7 @@ def test_a_model_for_each_run(tokenizer, takes_trial):
     assert torch.equal(weights(plain), first)
 
 
+@pytest.mark.slow
 def test_random_weights_are_those_of_the_seed(tokenizer):
     config = make_bert(tokenizer).config
     made = [make(tokenizer, lambda: type(make_bert(tokenizer))(config), seed=seed) for seed in (1, 1, 2)]
@@ -116,6 +117,7 @@ def test_each_trial_is_a_run_of_its_own(tokenizer, stub, tmp_path):
     alone.train(resume_from_checkpoint=str(tmp_path / "out/run-2/checkpoint-2"))  # it is this run, and complete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "trial"),
     [
@@ -139,6 +141,7 @@ def test_a_trial_may_have_a_value_of_another_type(tokenizer, stub, monkeypatch, 
     alone.check_resume(Path("out/run-0/checkpoint-2"))  # it is this run
 
 
+@pytest.mark.slow
 def test_what_was_found_can_be_set_and_trained(tokenizer, stub):
     trainer = make(tokenizer, lambda: make_bert(tokenizer))
     best = search(trainer)[1]
@@ -195,6 +198,7 @@ def test_a_search_that_would_mislead_is_refused(tokenizer, stub):
         search(trainer)
 
 
+@pytest.mark.slow
 def test_the_objective_may_be_another_measure(tokenizer, stub):
     trainer = make(tokenizer, lambda: make_bert(tokenizer))
     trials = search(trainer, direction="maximize", compute_objective=lambda metrics: metrics["eval_masked_tokens"])
