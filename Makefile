@@ -81,7 +81,7 @@ policies: setup  ## compare ways to mask and to adapt in equal time: ARGS="adapt
 torture: $(VENV)/ready-dev  ## interrupt small runs a few hundred times, by kills, signals and full disks: half an hour on two cores
 	@$(BIN)/python benchmarks/torture.py $(ARGS)
 
-test: $(VENV)/ready-dev  ## run the tests: offline, four minutes on two cores
+test: $(VENV)/ready-dev  ## run the tests: offline, three minutes on two cores
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/ready-dev  ## run the tests marked slow: real processes, whole runs, the README's commands
