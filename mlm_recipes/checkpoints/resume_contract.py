@@ -177,7 +177,7 @@ class ResumeContract(TrainerCallback, ExportableState):
                 f"resume_from_checkpoint: {str(checkpoint)!r} does not record which run it belongs to. Accepted: "
                 f"a checkpoint saved by MLMTrainer. Or {anew}."
             )
-        if not any(checkpoint.glob("optimizer*")) and not any(checkpoint.glob("global_step*")):  # DeepSpeed's name
+        if not any(checkpoint.glob("optimizer*")):
             raise ValueError(
                 f"resume_from_checkpoint: {str(checkpoint)!r} holds no optimizer state. Accepted: a checkpoint "
                 f"saved without --save_only_model. Or {anew}."

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..masking.random_keys import Floats
 from ..metrics_file import Measure, MeasureName, Scores, Verdict
+from .verdict import verdict_of
 
 #: The columns of a paragraph's sums: nats, correct first choices, tokens among the first five choices, masked tokens.
 NATS, CORRECT, IN_TOP5, MASKED = range(4)
@@ -108,9 +109,7 @@ def _change(name: MeasureName, before: Floats, after: Floats, drawn: Floats | No
 def _verdict(low: float | None, high: float | None, lower_is_better: bool) -> Verdict:
     if low is None or high is None:
         return "too few paragraphs"
-    if low <= 0 <= high:
-        return "no measurable change"
-    return "better" if (high < 0) is lower_is_better else "worse"
+    return verdict_of(-high, -low) if lower_is_better else verdict_of(low, high)
 
 
 def resampled(sums: Floats, resamples: int, seed: int) -> Floats:

@@ -6,8 +6,9 @@ from math import inf, sqrt
 
 import numpy as np
 
-from ..finetune_file import FinetuneMeasure, Verdict
+from ..finetune_file import FinetuneMeasure
 from ..masking.random_keys import Floats, Ints
+from .verdict import verdict_of
 
 #: With fewer seeds, their spread is hardly known.
 FEWEST_SEEDS = 5
@@ -54,7 +55,7 @@ def crossed_change(before: Floats, after: Floats) -> FinetuneMeasure:
         "change": float(mean),
         "low": low,
         "high": high,
-        "verdict": _verdict(low, high),
+        "verdict": verdict_of(low, high),
     }
 
 
@@ -80,7 +81,7 @@ def macro_f1_change(labels: Ints, before: Ints, after: Ints, kinds: int) -> Fine
         "change": new - old,
         "low": low,
         "high": high,
-        "verdict": _verdict(low, high),
+        "verdict": verdict_of(low, high),
     }
 
 
@@ -111,10 +112,6 @@ def pseudo_values(labels: Ints, predicted: Ints, kinds: int) -> Floats:
         without.append(_macro_f1(left))
     whole, examples = _macro_f1(counts), len(labels)
     return examples * whole - (examples - 1) * np.array(without)[of_cell.ravel()]
-
-
-def _verdict(low: float, high: float) -> Verdict:
-    return "better" if low > 0 else "worse" if high < 0 else "no measurable change"
 
 
 def _counts(labels: Ints, predicted: Ints, kinds: int) -> Ints:

@@ -7,8 +7,9 @@ from math import comb
 import numpy as np
 
 from ...masking.random_keys import Floats, Ints
-from ...probes_file import Disagreement, ProbeMeasure, ProbeVerdict
+from ...probes_file import Disagreement, ProbeMeasure
 from ..paired_bootstrap import resampled
+from ..verdict import verdict_of
 
 #: The resamples of an interval.
 RESAMPLES = 10_000
@@ -119,5 +120,11 @@ def _measure(before: float, after: float, changes: Floats, widening: float) -> P
     if widening > 1:
         ends = after - before + widening * (ends - (after - before))
     low, high = ends.tolist()
-    verdict: ProbeVerdict = "better" if low > 0 else "worse" if high < 0 else "no measurable change"
-    return {"before": before, "after": after, "change": after - before, "low": low, "high": high, "verdict": verdict}
+    return {
+        "before": before,
+        "after": after,
+        "change": after - before,
+        "low": low,
+        "high": high,
+        "verdict": verdict_of(low, high),
+    }

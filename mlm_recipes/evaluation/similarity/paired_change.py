@@ -8,6 +8,7 @@ import numpy as np
 
 from ...masking.random_keys import Floats
 from ...metrics_file import Measure
+from ..verdict import verdict_of
 
 #: The number of resamples.
 RESAMPLES = 2_000
@@ -54,7 +55,7 @@ def paired_change(
         "change": new - old,
         "low": low,
         "high": high,
-        "verdict": "no measurable change" if low <= 0 <= high else "better" if low > 0 else "worse",
+        "verdict": verdict_of(low, high),
     }
 
 
