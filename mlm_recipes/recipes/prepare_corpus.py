@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from transformers import set_seed
 
@@ -42,6 +41,7 @@ from ..report.wording import count
 from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
 from .arguments import default_recipe, read_config
+from .locks import acquire, lock_of, release
 from .prepared_beginning import agreed_plan, hold_out
 from .prepared_text import held_out_fingerprint
 
@@ -257,22 +257,18 @@ def _others(folder: Path) -> list[str]:
 def _held(folder: Path, share: int, shares: int) -> Iterator[None]:
     """Lock a share within `with`; the lock is released if the process is killed."""
     path = folder / f".{share_stem(share, shares)}.lock"
-    lock = FileLock(path, fallback_to_soft=False)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise OSError(
-            f"shard: another process is preparing share {share}/{shares} in {str(folder)!r}. Accepted: a share that no "
-            "other process prepares. Wait for it, or name another."
-        ) from error
-    except OSError as error:
-        logger.warning("%s cannot be locked (%s). Make sure that no other process uses it.", path, error)
+    lock = lock_of(path)
+    acquire(
+        lock,
+        f"shard: another process is preparing share {share}/{shares} in {str(folder)!r}. Accepted: a share that no "
+        "other process prepares. Wait for it, or name another.",
+        path,
+        other="process",
+    )
     try:
         yield
     finally:
-        if lock.is_locked:
-            path.unlink(missing_ok=True)
-            lock.release()
+        release(lock)
 
 
 def _bar(total: int) -> Any:

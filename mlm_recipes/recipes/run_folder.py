@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .. import __version__
@@ -27,6 +27,7 @@ from ..report import run_report
 from ..report.unexpected_error import happening_in
 from ..training.config import own_fields
 from ..training.distributed.processes import all_or_none
+from .locks import acquire, lock_of, release
 
 logger = logging.getLogger(__name__)
 
@@ -148,29 +149,23 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises: OSError, in all processes, if another run has locked it.
     """
-    # Only the system's own lock: a soft lock, a mark in a file, would outlive a killed process.
-    lock = FileLock(folder / LOCK, fallback_to_soft=False)
+    lock = lock_of(folder / LOCK)
     try:
         all_or_none(lambda: _lock(lock, folder) if PartialState().is_main_process else None)
         with happening_in(folder):
             yield
     finally:
-        if lock.is_locked:
-            with suppress(OSError):  # Windows cannot remove an open file; there, releasing the lock removes it
-                (folder / LOCK).unlink()
-            lock.release()
+        release(lock)
 
 
 def _lock(lock: FileLock, folder: Path) -> None:
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise OSError(
-            f"output_dir: another run is using {str(folder)!r}. Accepted: a folder that no other run uses. Wait for "
-            "that run, or name another --output_dir."
-        ) from error
-    except OSError as error:
-        logger.warning("%s cannot be locked (%s). Make sure that no other run uses it.", folder, error)
+    acquire(
+        lock,
+        f"output_dir: another run is using {str(folder)!r}. Accepted: a folder that no other run uses. Wait for that "
+        "run, or name another --output_dir.",
+        folder,
+        other="run",
+    )
 
 
 def give_back(folder: Path) -> None:
