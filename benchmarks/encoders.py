@@ -39,7 +39,7 @@ def ask(model_type: str) -> dict[str, str]:
 
 
 def table(rows: dict[str, dict[str, str]]) -> str:
-    """Return the answers as a Markdown table; the reasons of a `no` are listed below it."""
+    """Return the answers as a Markdown table; reasons are listed below it."""
     lines = [f"| encoder | {' | '.join(CHECKS)} |", f"|---|{'---|' * len(CHECKS)}"]
     for name, row in rows.items():
         cells = [row.get(column, "").split(":")[0] for column in CHECKS]

@@ -60,9 +60,12 @@ class UnusedParameters(TrainerCallback):
         found = [] if asked else unused_parameters(model, tokenizer)
         #: Whether DDP must search for unused parameters in each step.
         self.search = bool(asked) or (asked is None and found is None)
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, found or [])
         weights = dict(model.named_parameters())
         self._ignored = {name: weights[name] for name in found or []}
+        unused = {id(weight) for weight in self._ignored.values()}
+        # A tied weight has a name in each of its modules, and DDP goes by each of them: LUKE's entity embeddings.
+        names = [name for name, weight in model.named_parameters(remove_duplicate=False) if id(weight) in unused]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, names)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

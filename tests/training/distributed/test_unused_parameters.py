@@ -81,6 +81,15 @@ def test_layers_that_are_skipped_at_random_are_searched_for(tokenizer):
     assert UnusedParameters(model, tokenizer, None).search
 
 
+def test_each_name_of_a_tied_parameter_is_ignored():
+    """LUKE predicts entities by their embeddings, which have a name in each of the two modules."""
+    sizes = {"entity_vocab_size": 10, "entity_emb_size": 16, "pad_token_id": 1}
+    luke = AutoModelForMaskedLM.from_config(AutoConfig.for_model("luke", vocab_size=120, **SIZE, **sizes))
+    UnusedParameters(luke, None, None)
+    ignored = luke._ddp_params_and_buffers_to_ignore
+    assert {"luke.entity_embeddings.entity_embeddings.weight", "entity_predictions.decoder.weight"} <= set(ignored)
+
+
 def test_gradients_of_before_stay(tokenizer):
     model = make_bert(tokenizer)
     weight = model.bert.embeddings.LayerNorm.weight
