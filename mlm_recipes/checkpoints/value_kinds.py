@@ -9,6 +9,7 @@ FIXED = frozenset(
         "data_seed",
         "dataloader_drop_last",
         "decay_bias_and_norm",
+        "dropout_by_example",
         "evaluation_seed",
         "freeze",
         "head_warmup_steps",

@@ -8,8 +8,13 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from .row_keys import GAMMA, RowKeys, mix_
+
 #: A 16-bit number decides for each element, so the probability is a multiple of 1 / 65,536.
 _LEVELS = 2**16
+
+#: The functions of torch that draw noise of their own.
+DROPOUTS = {torch.nn.functional.dropout, torch.nn.functional.dropout1d, torch.nn.functional.dropout2d, torch.dropout}
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -20,19 +25,25 @@ class Dropout(torch.nn.Dropout):
     In training on a CPU, each element is zeroed with probability `p`, rounded to a multiple of 1 / 65,536, and the
     others are divided by the probability of being kept, so the mean is exact. The noise comes from torch's generator,
     but in a different order than `torch.nn.Dropout` draws it. Otherwise (in evaluation, on another device, while
-    compiling) `torch.nn.Dropout` itself is used.
+    compiling) `torch.nn.Dropout` itself is used. After `use_dropout_by_row`, the noise of each row is a function of
+    its tokens, on all devices.
 
     >>> _ = torch.manual_seed(0)
     >>> Dropout(p=0.5)(torch.ones(8))
     tensor([0., 0., 2., 0., 0., 0., 0., 0.])
     """
 
+    #: Whose tokens the noise belongs to; None: that of torch's generator.
+    by_row: RowKeys | None = None
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return `x`, of any shape, with some of its elements zeroed."""
+        if self.by_row is not None and self.training and can_draw(self.p):
+            return _Dropped.apply(x, self.p, self.by_row.of_shape(x.shape))
         ours = self.training and x.device.type == "cpu" and x.is_floating_point() and can_draw(self.p)
         if not ours or torch.compiler.is_compiling():
             return super().forward(x)
-        return _Dropped.apply(x, self.p)
+        return _Dropped.apply(x, self.p, None)
 
 
 def use_fast_dropout(model: torch.nn.Module) -> None:
@@ -67,9 +78,23 @@ def noise(shape: torch.Size, p: float) -> tuple[torch.Tensor, float]:
     >>> kept.shape, factor
     (torch.Size([2, 3]), 2.0)
     """
-    threshold = round(p * _LEVELS) - _LEVELS // 2  # as a signed number
     words = torch.empty(-(-math.prod(shape) // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = words.view(torch.int16)[: math.prod(shape)].view(shape)
+    return _kept(words.view(torch.int16)[: math.prod(shape)].view(shape), p)
+
+
+def noise_of(keys: torch.Tensor, length: int, p: float) -> tuple[torch.Tensor, float]:
+    """Return the noise that belongs to keys, shape `(*keys.shape, length)`, and the factor, as `noise` does.
+
+    >>> kept, _ = noise_of(torch.tensor([5, 7, 5]), 6, 0.5)
+    >>> kept.shape, torch.equal(kept[0], kept[2]), torch.equal(kept[0], kept[1])
+    (torch.Size([3, 6]), True, False)
+    """
+    words = mix_(keys.unsqueeze(-1) + torch.arange(1, -(-length // 4) + 1, device=keys.device) * GAMMA)
+    return _kept(words.view(torch.int16)[..., :length], p)
+
+
+def _kept(kept: torch.Tensor, p: float) -> tuple[torch.Tensor, float]:
+    threshold = round(p * _LEVELS) - _LEVELS // 2  # as a signed number
     kept.clamp_(threshold - 1, threshold)  # the lower if dropped, the upper if kept
     return kept.neg_().add_(threshold - 1), _LEVELS / (_LEVELS // 2 - threshold)  # 0, or all bits
 
@@ -103,8 +128,8 @@ def drop_where_negative_(x: torch.Tensor, signed: torch.Tensor) -> torch.Tensor:
 
 class _Dropped(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, p: float) -> torch.Tensor:
-        kept, ctx.factor = noise(x.shape, p)
+    def forward(ctx: Any, x: torch.Tensor, p: float, keys: torch.Tensor | None = None) -> torch.Tensor:
+        kept, ctx.factor = noise(x.shape, p) if keys is None else noise_of(keys, x.shape[-1], p)
         ctx.save_for_backward(kept)
         return drop_(x * ctx.factor, kept)
 
@@ -112,4 +137,4 @@ class _Dropped(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         (kept,) = ctx.saved_tensors
-        return drop_(gradient * ctx.factor, kept), None
+        return drop_(gradient * ctx.factor, kept), None, None

@@ -18,8 +18,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .dropout import can_draw, drop_by_sign_, drop_where_negative_, noise
+from .dropout import can_draw, drop_by_sign_, drop_where_negative_, noise, noise_of
 from .flash_attention import flash_by_lengths, has_flash
+from .row_keys import RowKeys, by_head
 
 #: The attention implementation's name. Names that contain sdpa, flash or flex have a special meaning in transformers.
 NAME = "padding_free"
@@ -75,13 +76,17 @@ def attention(
     elif not q.dtype == k.dtype == v.dtype:  # under autocast, rotary positions make float32 of all but the values
         q, k = q.to(v.dtype), k.to(v.dtype)
     longest = int(cu_seq_lens_q.diff().max()) if max_length_q is None else max_length_q
-    if has_flash(q.device, q.dtype, q.shape[-1]):
+    by_row: RowKeys | None = getattr(module, "by_row", None)
+    keys = by_row.next()[0] if by_row is not None and can_draw(dropout) else None  # (tokens,)
+    if keys is None and has_flash(q.device, q.dtype, q.shape[-1]):  # whose noise is its own
         joined = flash_by_lengths(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
         return joined.transpose(0, 1).unsqueeze(0), None
     if k.shape[0] != q.shape[0]:
         k, v = (each.repeat_interleave(q.shape[0] // each.shape[0], dim=0) for each in (k, v))
-    plain = _one_by_one if q.device.type == "cpu" else _padded
-    joined = plain(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
+    if keys is not None or q.device.type == "cpu":
+        joined = _one_by_one(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window, keys)
+    else:
+        joined = _padded(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
     return joined.transpose(0, 1).unsqueeze(0), None
 
 
@@ -99,8 +104,12 @@ def _one_by_one(
     dropout: float,
     scaling: float,
     window: int | None,
+    keys: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Attend in each sequence separately, which is fastest on a CPU; all are `(heads, tokens, head_dim)`."""
+    """Attend in each sequence separately, which is fastest on a CPU; all are `(heads, tokens, head_dim)`.
+
+    `keys`: those that the noise of each token's probabilities belongs to, shape `(tokens,)`, or None.
+    """
     lengths = cu_seq_lens.diff().tolist()
     # The choice may depend on gradients only without dropout: a checkpointed layer runs twice and must draw the same.
     learning = torch.is_grad_enabled() and not dropout and longest <= _LONG
@@ -111,9 +120,12 @@ def _one_by_one(
             query, key, value = (
                 each.unflatten(1, (len(lengths), lengths[0])).flatten(0, 1) for each in (query, key, value)
             )
+        of_head = None if keys is None else by_head(keys, heads)  # (heads, tokens)
+        if of_head is not None and batched:
+            of_head = of_head.view(-1, lengths[0])
         with torch.autocast(query.device.type, enabled=False):  # autocast would make copies in float32
             attended = _Attention.apply(
-                query, key, value, lengths[:1] if batched else lengths, dropout, scaling, window
+                query, key, value, lengths[:1] if batched else lengths, dropout, scaling, window, of_head
             )
         return attended.unflatten(0, (heads, len(lengths))).flatten(1, 2) if batched else attended
     each_sequence = (each.split(lengths, dim=1) for each in (query, key, value))
@@ -195,12 +207,15 @@ class _Attention(torch.autograd.Function):
         dropout: float,
         scaling: float,
         window: int | None,
+        keys: torch.Tensor | None,
     ) -> torch.Tensor:
         attended = torch.empty_like(value)
         factor = 1.0
         signed = []
         rows = [_readable(each, lengths) for each in (query * scaling, key, value)]
-        for (q, k, v), result in zip(_read(lengths, *rows), attended.split(lengths, dim=1), strict=True):
+        each_keys = keys.split(lengths, dim=1) if keys is not None else [None] * len(lengths)
+        each_result = zip(_read(lengths, *rows), attended.split(lengths, dim=1), each_keys, strict=True)
+        for (q, k, v), result, of_row in each_result:
             length = result.shape[1]
             scores = torch.bmm(q, k.mT)  # (heads, read, read)
             scores[:, :, length:] = -torch.inf  # the extra tokens are not attended to
@@ -210,8 +225,12 @@ class _Attention(torch.autograd.Function):
             probabilities = scores.softmax(-1)
             probabilities[:, length:] = 0  # and attend to nothing
             if dropout:
-                kept, factor = noise(probabilities.shape, dropout)
-                drop_by_sign_(probabilities, kept)
+                if of_row is None:
+                    kept, factor = noise(probabilities.shape, dropout)
+                    drop_by_sign_(probabilities, kept)
+                else:  # the extra tokens' probabilities are 0 in any case
+                    kept, factor = noise_of(of_row, length, dropout)
+                    drop_by_sign_(probabilities[:, :length, :length], kept)
             signed.append(probabilities)
             result.copy_(torch.bmm(probabilities.clamp_min(0) if dropout else probabilities, v)[:, :length])
         ctx.save_for_backward(*rows, *signed)
@@ -237,7 +256,7 @@ class _Attention(torch.autograd.Function):
             to[0].copy_(torch.bmm(to_scores, k)[:, :length])
             to[1].copy_(torch.bmm(to_scores.mT, q)[:, :length])
         gradients[0].mul_(scaling)
-        return *gradients, None, None, None, None
+        return *gradients, None, None, None, None, None
 
 
 def _readable(rows: torch.Tensor, lengths: list[int]) -> torch.Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..sources.escaping import first_line
-from .dropout import Dropout
+from .dropout import DROPOUTS, Dropout
 from .exact_float32 import exact_float32
 from .rounding_bounds import rounding_bound, summed_terms
 from .sample_rows import REFUSALS, asked, pad_id, padded, sample_rows
@@ -132,14 +132,11 @@ def _logits(
 class _WithoutDropout(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in _DROPOUTS:
+        if func in DROPOUTS:
             return args[0] if args else kwargs["input"]
         if func is torch.nn.functional.scaled_dot_product_attention:
             kwargs = kwargs | {"dropout_p": 0.0}
         return func(*args, **kwargs)
-
-
-_DROPOUTS = {torch.nn.functional.dropout, torch.nn.functional.dropout1d, torch.nn.functional.dropout2d, torch.dropout}
 
 
 @contextmanager

@@ -58,6 +58,11 @@ def use_whole_batches(model: Any) -> None:
         del vars(divided)[name]
 
 
+def is_divided(model: Any) -> bool:
+    """Tell whether `use_rows_of_one_length` was called."""
+    return _divided(model) is not None
+
+
 def row_multiple(model: Any) -> int:
     """Return the `multiple_of` that `use_rows_of_one_length` was called with, and 1 if it was not called."""
     divided = _divided(model)

@@ -138,18 +138,21 @@ class StepSeeds(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Seed the random numbers of the step."""
-        seed_step(dropout_seed(args.seed, state.global_step, args.process_index), args.device)
+        seed_step(args, state.global_step)
 
 
-def seed_step(seed: int, device: torch.device) -> None:
-    """Seed torch's generators of the CPU and of one device, as `torch.manual_seed` does for all devices.
+def seed_step(args: Any, step: int) -> None:
+    """Seed the dropout of a step, an MLMConfig's: with `dropout_by_example` the same in each process.
 
-    That takes a millisecond for the kinds of device that a machine does not have.
+    torch's generators of the CPU and of the run's device are seeded. `torch.manual_seed` does that for all kinds of
+    device, and takes a millisecond for those that a machine does not have.
 
-    >>> seed_step(3, torch.device("cpu"))
-    >>> torch.initial_seed()
-    3
+    >>> from mlm_recipes import MLMConfig
+    >>> seed_step(MLMConfig(seed=3, use_cpu=True), step=1)
+    >>> torch.initial_seed() == dropout_seed(3, 1, process=0)
+    True
     """
+    seed = dropout_seed(args.seed, step, 0 if args.dropout_by_example else args.process_index)
     torch.default_generator.manual_seed(seed)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
+    if args.device.type != "cpu":
+        torch.get_device_module(args.device).manual_seed(seed)

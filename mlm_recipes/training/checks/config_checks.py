@@ -14,6 +14,7 @@ from ..batches.example_order import STRATEGIES
 from ..batches.mix_option import check_mix
 from ..callbacks.best_model import check_asked
 from .batch_checks import check_batches
+from .dropout_checks import check_dropout
 from .freezing_checks import check_freezing
 from .probe_checks import check_probe
 from .sharding_checks import check_sharding
@@ -120,6 +121,7 @@ def check(config: Any) -> None:
     _check_positions(config)
     check_vocabulary(config)
     check_batches(config)
+    check_dropout(config)
     check_probe(config)
 
 

@@ -16,7 +16,6 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ...masking.batch_layout import count_examples, split
-from ...masking.random_keys import dropout_seed
 from ...report.wording import count
 from ...sources.escaping import first_line
 from ..batches.example_order import seed_step
@@ -154,7 +153,7 @@ class MicroBatchParts(TrainerCallback):
         """Return the loss of the whole step, computed in as many parts as needed."""
         assert self._step is not None
         args, state = self._step
-        before, seed = self.parts, dropout_seed(args.seed, state.global_step, args.process_index)
+        before = self.parts
         if self._exchange is not None:
             self._exchange.end()
         while worst != _FITS:
@@ -166,7 +165,7 @@ class MicroBatchParts(TrainerCallback):
                 )
             self.parts *= 2
             _free(model)
-            seed_step(seed, args.device)
+            seed_step(args, state.global_step)
             self._failed = _FITS
             loss = self._attempt(compute, model, self._micro_batches)
             (worst,) = highest(self._failed)

@@ -174,6 +174,8 @@ def can_record(args: MLMConfig, device: torch.device) -> bool:
         why = "torch_compile_mode records graphs of its own"
     elif args.train_new_tokens_first:
         why = "train_new_tokens_first removes gradients, which the graphs keep"
+    elif args.dropout_by_example:
+        why = "dropout_by_example counts the calls of each step"
     elif not any(reason is None for (*where, _), reason in ASKED.items() if where == [device, dtype]):
         why = "attention pads its sequences"
     if why:

@@ -15,6 +15,7 @@ from ...masking.batch_plan import FILLING, POSITIONS, Planned, by_length, masked
 from ...masking.buckets import filled_up
 from ...masking.collator import DataCollatorForMaskedLM
 from ...model.dropout import use_fast_dropout
+from ...model.dropout_by_row import use_dropout_by_row
 from ...model.freezing import freeze
 from ...model.loading import missing_weights
 from ...model.loss import masked_lm_loss
@@ -106,8 +107,12 @@ class FastTrainer(SearchingTrainer):
         if self.records_graphs:
             self.progress.warm_up = 2 * USUAL_SHAPES
         use_fast_dropout(model)
+        if args.dropout_by_example:
+            self._use_dropout_by_row(model, tokenizer)
         choose_residual(model, args)
         unknown = "data_collator is your own, whose batches are not known" if own else None
+        if args.dropout_by_example:
+            unknown = "dropout_by_example draws noise that a compiled model does not"
         self.remove_callback(CompiledRegions)
         #: Compiles the model while it trains.
         self.compiled = CompiledRegions(self, self._evaluation_collator, unknown)
@@ -131,6 +136,15 @@ class FastTrainer(SearchingTrainer):
         if asked if asked != "auto" else head_weights(missing or [], model):
             self.head_warmup = HeadWarmUp(model, asked, head_is_new=True)
             self.add_callback(self.head_warmup)
+
+    def _use_dropout_by_row(self, model: Any, tokenizer: Any) -> None:
+        if self._in_parts and self.args.gradient_checkpointing:
+            raise ValueError(
+                "dropout_by_example: received true with gradient_checkpointing, and batches that pass through "
+                f"{type(model).__name__} in parts: a layer that is computed again would get another part's noise. "
+                "Accepted: one of them. Leave gradient_checkpointing out."
+            )
+        use_dropout_by_row(model, self.padding_free, tokenizer)
 
     def refuse_what_was_set_later(self) -> None:
         """Raise ValueError for a value or a model that was set since, and would not be used."""
