@@ -23,6 +23,8 @@ from .row_keys import RowKeys
 from .rows_of_one_length import is_divided
 from .sample_rows import asked, pad_id, padded, sample_rows
 
+_LAYERS = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d, torch.nn.AlphaDropout)
+
 #: Lengths of the rows that a model is tried on.
 _LENGTHS = (9, 5)
 
@@ -76,7 +78,7 @@ def _refused(model: Any, why: str) -> str:
 def _other_noise(model: Any) -> str | None:
     """Return which module has a dropout of another kind, or None."""
     for name, module in model.named_modules():
-        drops = isinstance(module, torch.nn.modules.dropout._DropoutNd) and module.p > 0
+        drops = isinstance(module, _LAYERS) and module.p > 0
         if drops and not isinstance(module, Dropout):
             return f"{name} is a {type(module).__name__} whose noise is its own"
     return None
