@@ -52,6 +52,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "tapas": {"max_num_rows": 8, "max_num_columns": 8},
     "ultrabert": {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 12},
     "xlm": {"causal": False},
+    "xmod": {"default_language": "en_XX"},
     "yoso": {"num_hash": 8},
 }
 
@@ -63,14 +64,22 @@ def masked_lm_types() -> list[str]:
 
 def small_config(model_type: str, dropout: bool) -> Any:
     """Return a small config of an encoder; without `dropout`, all of its probabilities are 0."""
+    return AutoConfig.for_model(model_type, **_small_values(model_type, dropout))
+
+
+def _small_values(model_type: str, dropout: bool) -> dict[str, Any]:
     usual = AutoConfig.for_model(model_type)
     # Some names are sums of others, such as Funnel's number of layers: a property, which cannot be set.
-    settable = [
-        name for name in _SMALL if hasattr(usual, name) and not isinstance(getattr(type(usual), name, None), property)
-    ]
-    values = {name: _SMALL[name] for name in settable} | _MORE.get(model_type, {})
+    values = {
+        name: value
+        for name, value in _SMALL.items()
+        if hasattr(usual, name) and not isinstance(getattr(type(usual), name, None), property)
+    }
+    values |= _MORE.get(model_type, {})
     if not dropout:
         chances = ("dropout", "dropout_prob", "layerdrop")
         named = [name for name, value in usual.to_dict().items() if isinstance(value, float) and name.endswith(chances)]
         values |= dict.fromkeys(named, 0.0)
-    return AutoConfig.for_model(model_type, **values)
+    for part in usual.sub_configs:  # a model that sees images too has a config for each of its encoders
+        values[part] = _small_values(getattr(usual, part).model_type, dropout)
+    return values

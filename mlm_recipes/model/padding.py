@@ -16,6 +16,7 @@ from .exact_float32 import exact_float32
 from .rounding_bounds import rounding_bound, summed_terms
 from .sample_rows import REFUSALS, asked, pad_id, padded, sample_rows
 from .sparse_prediction import only_at, unsupported
+from .windows import longest_window
 
 #: About as many positions of each row are compared. All of a long row's logits would not fit into memory.
 _COMPARED = 32
@@ -101,7 +102,7 @@ def shown_lengths(model: Any, longest: Callable[[], int]) -> list[int]:
     """
     most = max(longest(), 2)
     if getattr(model, "_supports_attention_backend", False):
-        most = min(most, 64 + (getattr(model.config, "sliding_window", None) or 0))
+        most = min(most, 64 + longest_window(model.config))
     shorter = sorted({length for length in (most // 2 + 1, most // 4 + 1, 5, 1) if length < most}, reverse=True)
     return [most, *shorter[:3]]
 

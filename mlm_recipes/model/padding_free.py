@@ -15,6 +15,7 @@ from .exact_float32 import exact_float32
 from .joined_attention import NAME
 from .positions import first_position, max_positions
 from .sample_rows import REFUSALS, pad_id, padded, sample_rows
+from .windows import longest_window
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,7 @@ def use_padding_free(model: Any, half: torch.dtype | None = None, tokenizer: Any
 def _difference(model: Any, half: torch.dtype | None, tokenizer: Any) -> str | None:
     """Return how joined sequences differ from padded ones, or None if they do not."""
     device, start = next(model.parameters()).device, first_position(model)
-    window = getattr(model.config, "sliding_window", None) or 0
-    lengths = [5, min(max_positions(model), 512, window + 9), 1]
+    lengths = [5, min(max_positions(model), 512, longest_window(model.config) + 9), 1]
     rows = sample_rows(model, lengths, tokenizer)
     padding = padded(rows, pad_id(model, tokenizer))
     real = padding["attention_mask"].bool()

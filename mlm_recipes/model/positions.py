@@ -13,6 +13,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+from ..sources.escaping import first_line
 from .compiled_regions import find_regions
 from .sample_rows import REFUSALS, asked, sample_rows
 
@@ -61,14 +62,18 @@ def usable_length(max_length: int | None, model: PreTrainedModel, default: int =
 
     The model is shown a row of this length. If the default is too long for it, one line says so.
 
-    Raises: ValueError if the model does not take rows of `max_length` tokens, or if they are too short for a word.
+    Raises: ValueError if the model does not take rows of `max_length` tokens, if they are too short for a word, or if
+        it takes no row at all.
     """
     answer = _answer(model)
     length = min(default, answer.limit) if max_length is None else max_length
     if 3 <= length <= answer.limit and takes(model, length):
         limit = answer.limit
     else:  # now the limit itself matters, for the default or for the message
-        answer.limit = limit = _longest(lambda length: takes(model, length), answer.limit)
+        limit = _longest(lambda length: takes(model, length), answer.limit)
+        if limit == 0:
+            raise ValueError(_takes_nothing(model))
+        answer.limit = limit
     if max_length is None:
         if limit < default and not answer.said:
             answer.said = True
@@ -80,6 +85,20 @@ def usable_length(max_length: int | None, model: PreTrainedModel, default: int =
             f"Pass --max_length {min(limit, default)}, or leave it out; --extend_positions gives a model more of them."
         )
     return max_length
+
+
+def _takes_nothing(model: PreTrainedModel) -> str:
+    (row,) = sample_rows(model, [_SHORT])
+    why = "without a reason"
+    try:
+        with asked(model):
+            model(input_ids=row.unsqueeze(0))
+    except REFUSALS as error:
+        why = f"({first_line(error)})"
+    return (
+        f"model: received {type(model).__name__}, which takes no row of tokens {why}. Accepted: a model that needs "
+        "nothing but input_ids and attention_mask. Set what it lacks in its config.json, or choose another."
+    )
 
 
 def takes(model: PreTrainedModel, length: int) -> bool:

@@ -70,6 +70,18 @@ _NOT_MASKING |= {"columns", "token_weights"}
 _LATER = {"masking_policy", "mask_ngram"}
 
 
+def _shape(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what describes a model's shape in its config, and in the configs within it, such as text_config.
+
+    Trainer replaces ids of special tokens when training begins, in whichever config the text has.
+    """
+    return {
+        name: _shape(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if not name.startswith("_") and not name.endswith("_token_id") and name not in _NOT_SHAPE
+    }
+
+
 class MLMTrainer(OptimizingTrainer):
     """Train a masked-language model; Trainer and accelerate manage the loop, the devices and the optimizer.
 
@@ -306,11 +318,7 @@ class MLMTrainer(OptimizingTrainer):
             masking |= {"collator": _lasting_name(type(collator))}
             if (schedule := self.args.probability_schedule()) is not None:
                 masking["mlm_probability"] = str(schedule)  # so that a constant share is another run
-        shape = {
-            name: value
-            for name, value in model.config.to_dict().items()
-            if not name.startswith("_") and not name.endswith("_token_id") and name not in _NOT_SHAPE
-        }
+        shape = _shape(model.config.to_dict())
         # A number of tokens is a value of its own, the same for any number of processes.
         by_tokens = self.args.tokens_per_batch is not None
         batch = {} if by_tokens else {"global batch": self.get_total_train_batch_size(self.args)}

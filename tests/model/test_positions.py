@@ -129,3 +129,13 @@ def test_a_long_row_costs_only_the_embeddings():
     model.model.layers[0].register_forward_hook(lambda *args: ran.append(1))
     assert takes(model, 4000)
     assert not ran
+
+
+def test_a_model_that_takes_no_row_says_why():
+    """X-MOD wants a language, which its config names."""
+    xmod = AutoModelForMaskedLM.from_config(AutoConfig.for_model("xmod", vocab_size=120, **SIZE))
+    why = r"model: received XmodForMaskedLM, which takes no row of tokens \(Input language unknown\. Please call"
+    with pytest.raises(ValueError, match=why):
+        usable_length(None, xmod)
+    xmod.config.default_language = "en_XX"
+    assert usable_length(None, xmod) == 512 - 2
