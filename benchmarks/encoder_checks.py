@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -146,7 +147,7 @@ def two_processes(encoder: Encoder, folder: str) -> str:
         [*command, encoder.model_type, folder, str(found)],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    said = [line for line in done.stderr.splitlines() if "Error" in line]
+    said = [line for line in done.stderr.splitlines() if re.match(r"(\[rank\d\]:)?\s*\w*(Error|Exception): ", line)]
     assert done.returncode == 0, said[0].split("]:")[-1].strip() if said else f"exit code {done.returncode}"
     for one, other in zip(_losses(alone), json.loads(found.read_text("utf-8")), strict=True):
         assert abs(one - other) < 1e-4 * one, f"losses {one} and {other}"
@@ -196,7 +197,7 @@ def check(model_type: str) -> dict[str, str]:
 
 def _first_line(error: Exception) -> str:
     lines = [*filter(None, str(error).splitlines()), type(error).__name__]
-    return lines[0][:200]
+    return lines[0][:400]
 
 
 if __name__ == "__main__":  # one of two processes

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from pathlib import Path
 from encoder_checks import CHECKS, check
 from encoder_configs import masked_lm_types
 from result_file import result_path, write_result
+
+_CLASS = re.compile(r"\w+(ForMaskedLM|ForConditionalGeneration|LMHeadModel)\b")
 
 #: Seconds that one encoder may take.
 _LIMIT = 300
@@ -39,20 +42,17 @@ def ask(model_type: str) -> dict[str, str]:
 
 
 def table(rows: dict[str, dict[str, str]]) -> str:
-    """Return the answers as a Markdown table; reasons are listed below it."""
+    """Return the answers as a Markdown table; reasons are listed below it, those of several encoders together."""
     lines = [f"| encoder | {' | '.join(CHECKS)} |", f"|---|{'---|' * len(CHECKS)}"]
+    reasons: dict[str, list[str]] = {}
     for name, row in rows.items():
-        cells = [row.get(column, "").split(":")[0] for column in CHECKS]
-        lines.append(
-            f"| {name} | {' | '.join(cells)} |" if "built" not in row else f"| {name} | {' | ' * len(CHECKS)}|"
-        )
-    reasons = [
-        f"- {name}, {column}: {why}"
-        for name, row in rows.items()
-        for column, answer in row.items()
-        if (why := answer.partition(": ")[2])
-    ]
-    return "\n".join([*lines, "", *reasons])
+        cells = ["no" if "built" in row else row.get(column, "").partition(":")[0] for column in CHECKS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+        for column, answer in row.items():
+            if why := answer.partition(": ")[2]:
+                why = _CLASS.sub("it", why).partition(". Accepted")[0].removesuffix(".")
+                reasons.setdefault(f"{column}: {why}", []).append(name)
+    return "\n".join([*lines, "", *(f"- {why} ({', '.join(names)})" for why, names in sorted(reasons.items()))])
 
 
 def main() -> None:
