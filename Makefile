@@ -69,8 +69,9 @@ bench-gpu: $(if $(PYTHON_GPU),,setup)  ## measure training steps on one GPU agai
 bench-data: setup  ## measure time and memory from a text of 100 MB to the first step: twenty minutes
 	@$(BIN)/python benchmarks/data.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
 
-bench-scale: setup  ## measure one to four processes, accumulation, and 1 to 100 times the text: ten minutes; draws docs/images/scale.svg
+bench-scale: setup  ## measure one to four processes, accumulation, 1 to 100 times the text, and rows dealt by length or not: a quarter of an hour; draws docs/images/scale.svg
 	@$(BIN)/python benchmarks/scale.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
+	@$(BIN)/python benchmarks/balance.py $(if $(TEXT),--text $(TEXT))
 
 models: $(VENV)/ready-dev  ## ask every encoder of the installed transformers what works with it: twenty minutes
 	@$(BIN)/python benchmarks/encoders.py $(ARGS)

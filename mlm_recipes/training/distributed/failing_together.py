@@ -26,6 +26,8 @@ _GRACE = 3.0
 #: Seconds that the main process waits for the others to end, since its launcher keeps the store of theirs.
 _LAST = 8.0
 
+_NO_STORE = "nor from its launcher, which keeps the run's store"
+
 #: Seconds to find out whether all processes have the same error, and to meet if one fails before they have met.
 _SAME, _MEET = 2.0, 60.0
 
@@ -88,7 +90,7 @@ class Fellows:
         if (failure := self.told()) is not None:
             return failure
         if silent is None:
-            return lost([self.meeting.processes[0]], SILENCE, "nor from its launcher, which keeps the run's store")
+            return lost([self.meeting.processes[0]], SILENCE, _NO_STORE)
         if silent:
             return self.tell(lost(silent, SILENCE))
         return self.tell(_late(self.meeting.me, self.seconds)) if _timed_out(error) else None
@@ -124,7 +126,7 @@ class Fellows:
             failure = self.told()
             lost = failure.rank if failure is not None and failure.lost else None
             others = [each for each in self.meeting.processes[1:] if each.rank != lost]
-            while self.signs.asked(lambda: self.signs.have_left(others)) is False and time.monotonic() < deadline:
+            while not self.signs.have_left(others) and time.monotonic() < deadline:
                 time.sleep(PERIOD / 4)
             time.sleep(PERIOD / 2)  # their launchers have to notice
         self.signs.end()
@@ -132,7 +134,7 @@ class Fellows:
     def _given_up(self) -> Failure | None:
         everyone, me = self.meeting.processes, self.meeting.me
         silent = self.signs.silent_for(self.seconds, everyone[1:] if me.rank == 0 else everyone[:1])
-        return self.tell(lost(silent, self.seconds)) if silent else None
+        return self.tell(lost(silent, self.seconds, "" if self.signs.answered() else _NO_STORE)) if silent else None
 
 
 def caused_elsewhere(error: BaseException) -> tuple[str | None, int] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from .meeting import Meeting, Process
@@ -21,8 +22,9 @@ PERIOD = 1.0
 #: Seconds after which a process that gives no sign is called silent, once something has failed.
 SILENCE = 5.0
 
-#: Seconds that the store may take to answer.
-_PATIENCE = 30.0
+#: Seconds that the store may take to answer; torch's own limit, and the one that is kept here. Some of torch's
+#: questions have none: over a cut link they wait for TCP, a quarter of an hour.
+_PATIENCE, _ANSWER = 30.0, 5.0
 
 _LEFT = "left"
 
@@ -39,6 +41,7 @@ class SignsOfLife:
         self._stop = threading.Event()
         self._changed: dict[int, tuple[str, float]] = {}
         self._looked = time.monotonic()
+        self._late: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="signs of life", daemon=True)
         self.store.set(_key(meeting.me), "0")
 
@@ -55,9 +58,14 @@ class SignsOfLife:
             self._thread.join(PERIOD)
         self.asked(lambda: self.store.set(_key(self.meeting.me), _LEFT))
 
+    def answered(self) -> bool:
+        """Ask the store for something, and return whether it answers."""
+        return self._signs([self.meeting.me]) is not None
+
     def have_left(self, processes: Sequence[Process]) -> bool:
-        """Return whether these have left."""
-        return {*self._signs(processes)} <= {_LEFT}
+        """Return whether these have left, as far as the store answers."""
+        signs = self._signs(processes)
+        return signs is None or {*signs} <= {_LEFT}
 
     @property
     def ended(self) -> bool:
@@ -65,22 +73,39 @@ class SignsOfLife:
         return self._stop.is_set()
 
     def asked(self, ask: Callable[[], T]) -> T | None:
-        """Return what the store answers; None if it does not answer: its process or its machine is gone."""
-        try:
-            return ask()
-        except RuntimeError:  # torch's own kinds of it, for stores and connections
+        """Return what the store answers; None if it does not answer: its process or its machine is gone.
+
+        While one question waits in vain, no other is asked.
+        """
+        if self._late is not None and self._late.is_alive():
             return None
+        found: list[T] = []
+
+        def run() -> None:
+            # torch's own kinds of RuntimeError, for stores and connections
+            with suppress(RuntimeError):
+                found.append(ask())
+
+        asking = threading.Thread(target=run, name="question to the store", daemon=True)
+        asking.start()
+        asking.join(_ANSWER)
+        if asking.is_alive():
+            self._late, self._looked = asking, time.monotonic()
+        return found[0] if found else None
 
     def silent_for(self, seconds: float, processes: Sequence[Process]) -> list[Process]:
-        """Return those of `processes` whose sign has not changed for so long, as far as earlier calls have seen."""
-        now = time.monotonic()
-        if now - self._looked > SILENCE:  # this process itself was stopped, perhaps together with the others
+        """Return those of `processes` whose sign has not changed for so long, as far as earlier calls have seen.
+
+        Signs that cannot be read have not changed.
+        """
+        signs, now = self._signs(processes), time.monotonic()
+        if now - self._looked > SILENCE + _ANSWER:  # this process itself was stopped, perhaps together with the others
             self._changed.clear()
         self._looked = now
-        for process, sign in zip(processes, self._signs(processes), strict=True):
+        for process, sign in zip(processes, signs or [], strict=signs is not None):
             if process.rank not in self._changed or self._changed[process.rank][0] != sign:
                 self._changed[process.rank] = sign, now
-        found = [(process, *self._changed[process.rank]) for process in processes]
+        found = [(process, *self._changed.setdefault(process.rank, ("", now))) for process in processes]
         return [process for process, sign, since in found if sign != _LEFT and now - since > seconds]
 
     def look_round(self, enough: Callable[[], Any]) -> list[Process] | None:
@@ -88,36 +113,31 @@ class SignsOfLife:
 
         It ends early when `enough` returns something.
         """
-        found: list[list[Process]] = []
-        looking = threading.Thread(target=lambda: self.asked(lambda: found.append(self._silent(enough))), daemon=True)
-        looking.start()  # in a thread, since a cut link may keep it for long
-        looking.join(2 * SILENCE)
-        return found[0] if found else None
-
-    def _silent(self, enough: Callable[[], Any]) -> list[Process]:
-        silent = [process for process in self.meeting.processes if process != self.meeting.me]
-        before = dict(zip(silent, self._signs(silent), strict=True))
-        silent = [process for process in silent if before[process] != _LEFT]
-        deadline = time.monotonic() + SILENCE
+        others = [process for process in self.meeting.processes if process != self.meeting.me]
+        signs = self._signs(others)
+        if signs is None:
+            return None
+        before = {process: sign for process, sign in zip(others, signs, strict=True) if sign != _LEFT}
+        silent, deadline = list(before), time.monotonic() + SILENCE
         while silent and time.monotonic() < deadline and not enough():
             time.sleep(PERIOD / 4)
             now = self._signs(silent)
+            if now is None:
+                return None
             silent = [process for process, sign in zip(silent, now, strict=True) if sign == before[process]]
         return silent
 
-    def _signs(self, processes: Sequence[Process]) -> list[str]:
+    def _signs(self, processes: Sequence[Process]) -> list[str] | None:
         keys = [_key(process) for process in processes]
-        return [self.store.get(key).decode() if self.store.check([key]) else "" for key in keys]
+        return self.asked(lambda: [self.store.get(key).decode() if self.store.check([key]) else "" for key in keys])
 
     def _run(self) -> None:
         number = 0
         while not self._stop.wait(PERIOD):
             number += 1
-            try:
-                self.store.set(_key(self.meeting.me), str(number))
-                self._check()
-            except RuntimeError:  # the store is gone, and so is who wrote there: what waits for them will fail
-                return
+            sign = str(number)
+            self.asked(lambda sign=sign: self.store.set(_key(self.meeting.me), sign))  # type: ignore[misc]
+            self._check()
 
 
 def _key(process: Process) -> str:

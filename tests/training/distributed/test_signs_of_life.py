@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -82,3 +83,40 @@ def test_a_store_that_is_gone_is_no_error(processes):
 
     assert processes[0].asked(fail) is None
     assert processes[0].asked(lambda: 3) == 3
+
+
+def test_a_store_that_does_not_answer_is_not_waited_for(processes, monkeypatch):
+    """Over a cut link a question has no end."""
+    monkeypatch.setattr(signs_of_life, "_ANSWER", 0.2)
+    watching, healed = processes[0], threading.Event()
+    assert watching.silent_for(0.5, EVERYONE[1:]) == []
+    assert watching.answered()
+    began = time.monotonic()
+    assert watching.asked(healed.wait) is None
+    assert watching.asked(lambda: 3) is None
+    assert not watching.answered()
+    assert watching.look_round(lambda: None) is None
+    assert time.monotonic() - began < 2
+    found, deadline = [], time.monotonic() + 10
+    while not found and time.monotonic() < deadline:
+        time.sleep(0.05)
+        found = watching.silent_for(0.5, EVERYONE[1:])
+    assert found == [*EVERYONE[1:]]
+    healed.set()
+    watching._late.join()
+    assert watching.asked(lambda: 3) == 3
+    assert watching.answered()
+
+
+def test_signs_go_on_when_the_store_answers_again(processes, monkeypatch):
+    monkeypatch.setattr(signs_of_life, "_ANSWER", 0.2)
+    giving, healed = processes[1], threading.Event()
+    giving.asked(healed.wait)
+    giving.begin()
+    time.sleep(0.1)
+    assert processes[0]._signs([EVERYONE[1]]) == ["0"]
+    healed.set()
+    deadline = time.monotonic() + 10
+    while processes[0]._signs([EVERYONE[1]]) == ["0"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
