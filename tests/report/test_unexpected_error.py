@@ -12,6 +12,7 @@ from socket import gethostname
 import pytest
 
 from mlm_recipes import cli
+from mlm_recipes.cli.failures import DEBUG
 from mlm_recipes.report.unexpected_error import happening_in, keep, sentence
 from mlm_recipes.training.trainer import MLMTrainer
 
@@ -31,7 +32,7 @@ def fail(*given, **named):
 
 @pytest.fixture(autouse=True)
 def _one_process(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_ERROR_FILE", cli.DEBUG):
+    for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_ERROR_FILE", DEBUG):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -79,7 +80,7 @@ def test_every_verb_has_the_net_and_the_flag(target, arguments, monkeypatch, cap
         cli.main([*arguments, "--traceback"])
     with pytest.raises(AttributeError, match=r"lorem"):
         cli.main([arguments[0], "--traceback", *arguments[1:]])
-    assert cli.DEBUG not in os.environ
+    assert DEBUG not in os.environ
     only_file(Path.cwd())
 
 
