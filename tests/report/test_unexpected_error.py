@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from socket import gethostname
 
 import pytest
+from launched import run_together
 
 from mlm_recipes import cli
 from mlm_recipes.cli.failures import DEBUG
@@ -181,13 +180,7 @@ sys.exit(cli.main())
 @pytest.mark.slow
 def test_two_processes_write_two_files_and_torchrun_reports_the_first(short_text):
     Path("fails.py").write_text(SCRIPT)
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    launch += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, *launch, "fails.py", "train", "--corpus", str(short_text), *QUICK],
-        env=os.environ, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
+    done = run_together(2, "fails.py", "train", "--corpus", short_text, *QUICK, code=1)
     ranks = {path.stem.rpartition("-")[2] for path in Path("runs/notes").glob("error-*.txt")}
     assert ranks
     assert ranks <= {"rank0", "rank1"}  # the agent ends the second when the first has failed

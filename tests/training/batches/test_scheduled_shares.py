@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,6 +10,7 @@ from conftest import ROOT, make_bert
 from datasets import IterableDataset
 from hypothesis import given
 from hypothesis import strategies as st
+from launched import found_by_each, run_together
 from same_run import flat_weights
 from scheduled_run import A_STEP, ROWS, SCHEDULE, STEPS, STREAM, TOKENS, logged, make_rows, run, stream
 from torch.utils.data import BatchSampler
@@ -169,15 +167,8 @@ def test_a_stream_is_the_same_by_accumulation_and_resumed(tokenizer, tmp_path):
 @pytest.mark.slow
 def test_two_processes_mask_what_one_masks_and_resume_exactly(tokenizer, whole, tmp_path):
     streamed = run(tokenizer, rows=stream(), **STREAM)[1]
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, str(ROOT / "tests/scheduled_run.py"), str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
-        timeout=150,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    for rank in (0, 1):  # this test wrote the files
-        found = torch.load(tmp_path / f"found-{rank}.pt", weights_only=True)
+    run_together(2, ROOT / "tests/scheduled_run.py", tmp_path)
+    for found in found_by_each(2, tmp_path):
         assert found["masks"] == whole[1]
         assert found["streamed"] == streamed
         assert found["shares"] == logged(whole[0], "mlm_probability")
