@@ -188,6 +188,7 @@ class Loop(TypedDict):
     cuda_graphs: NotRequired[RecordedGraphs]
     frozen: NotRequired[Frozen]
     head_warmup_steps: NotRequired[int]
+    train_new_tokens_first: NotRequired[int]
     mixed: NotRequired[list[MixedIn]]
     balance: NotRequired[Balance]
 

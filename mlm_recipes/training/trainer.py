@@ -52,7 +52,7 @@ from .inputs import (
     token_rows,
 )
 from .optimization.adapters import add_adapter
-from .optimization.new_tokens import extend, new_tokens_first
+from .optimization.new_tokens import extend, extend_loaded, new_tokens_first
 from .optimization.optimizers import refuse_unusable
 from .speed.precision import refuse_fp16_on_cpu, warn_of_slow_bf16
 from .trainers.optimizing_trainer import OptimizingTrainer
@@ -162,7 +162,7 @@ class MLMTrainer(OptimizingTrainer):
             set_seed(args.seed)  # for random weights, if the model has none
             name = str(model)
             model, missing = load_model_and_missing(name, processing_class, **args.start())
-            processing_class = extend(model, processing_class, args.add_tokens).tokenizer
+            processing_class = extend_loaded(args, model, processing_class, name).tokenizer
             add_adapter(args, model, processing_class, missing, name)
         else:
             require_encoder(model)

@@ -17,6 +17,7 @@ from torch.utils.data import BatchSampler
 from transformers import DataCollatorForLanguageModeling, TrainerCallback
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
+from mlm_recipes.recipes.result import plan_of
 from mlm_recipes.training.batches.example_order import NO_EXAMPLE, EpochSampler
 from mlm_recipes.training.batches.scheduled_shares import ScheduledKey, ScheduledSampler
 
@@ -50,6 +51,24 @@ def test_each_step_masks_its_share_and_logs_it(whole):
     assert logged(trainer, "mlm_probability") == pytest.approx([linear(step) for step in range(STEPS)])
     assert [len(masks[step]) for step in range(6)] == [8, 8, 5] * 2
     assert len({row for step in range(3) for row, _ in masks[step]}) == ROWS
+
+
+@pytest.mark.parametrize("end", [[0.3], [0.3, 0.1]])
+def test_a_run_that_is_too_short_for_a_phase_says_so(end, tokenizer, caplog, tmp_path):
+    values = {"mlm_probability": 0.5, "mlm_probability_schedule": "step", "mlm_probability_end": end}
+    config = MLMConfig(
+        output_dir=str(tmp_path), max_steps=2, use_cpu=True, save_strategy="no", logging_steps=1, disable_tqdm=True,
+        **values,
+    )  # fmt: skip
+    trainer = MLMTrainer(make_bert(tokenizer), config, train_dataset=make_rows(), processing_class=tokenizer)
+    trainer.train()
+    assert logged(trainer, "mlm_probability") == [0.5, 0.3]
+    said = (
+        "mlm_probability_schedule: the phases of 50%, 30%, 10%, in phases of equal length do not all begin within 2 "
+        "steps. The run masks 50%, 30%, in phases of equal length. Train for more steps to have them all."
+    )
+    assert (said in caplog.messages) == (len(end) == 2)
+    assert "masked: 50%, 30%, in phases of equal length (15%" in plan_of(config)
 
 
 @pytest.mark.parametrize("layout", [(4, 2), (2, 4)])
