@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from accelerate.commands.launch import launch_command, launch_command_parser
 from conftest import ROOT
+from launched import run_together
 from same_run import loss_bound
 from transformers import AutoModelForMaskedLM
 
@@ -197,11 +198,9 @@ def assert_evaluated_once(folder: str) -> None:
 @pytest.mark.slow
 def test_two_processes_agree_on_the_steps_that_fit_into_a_time(short_text):
     """Each in its own folder, as on two machines that share only the run folder."""
-    launch = ["--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = run(
-        sys.executable, "-m", "torch.distributed.run", *launch, "-m", "mlm_recipes", "train", "quickstart",
-        "--corpus", short_text, "--train_minutes", "0.01", "--max_steps", "5", "--max_length", "32",
-        "--general_corpus", "none", "--max_eval_samples", "6",
+    done = run_together(
+        2, "-m", "mlm_recipes", "train", "quickstart", "--corpus", short_text, "--train_minutes", "0.01",
+        "--max_steps", "5", "--max_length", "32", "--general_corpus", "none", "--max_eval_samples", "6",
     )  # fmt: skip
     assert_two_trained_together(Path("runs/notes"), done)
     assert done.stdout.count("on this machine") == 1
@@ -213,11 +212,7 @@ def test_two_processes_agree_on_the_steps_that_fit_into_a_time(short_text):
 
 @pytest.mark.slow  # accelerate starts the same two processes, by torchrun too; test_layouts.py starts torchrun itself
 def test_torchrun_trains_two_processes_together(short_text):
-    launch = ["--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = run(
-        sys.executable, "-m", "torch.distributed.run", *launch, "-m", "mlm_recipes", "train", "quickstart",
-        "--corpus", short_text, *QUICK,
-    )  # fmt: skip
+    done = run_together(2, "-m", "mlm_recipes", "train", "quickstart", "--corpus", short_text, *QUICK)
     assert_two_trained_together(Path("runs/notes"), done)
     assert_evaluated_once("runs/notes")
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from conftest import make_model
+from conftest import ROOT, make_model
+from launched import found_by_each, run_together
 from same_run import assert_close, assert_same_run, loss_bound
 from two_processes import ARCHITECTURES, STEPS, WITH_WORKERS, many_parts, rows_and_tokenizer, token_results, train
 
@@ -40,15 +36,8 @@ def two(data, tmp_path_factory):
 
 
 def in_two_processes(folder, *arguments):
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    script = Path(__file__).with_name("two_processes.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(folder), *arguments],
-        capture_output=True, text=True, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=150,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    # The file is our own, of a moment ago: tensors, numbers, tuples.
-    return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    run_together(2, ROOT / "tests/two_processes.py", folder, *arguments, cwd=folder)
+    return found_by_each(2, folder)
 
 
 @pytest.mark.slow

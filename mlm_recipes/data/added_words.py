@@ -25,11 +25,13 @@ class AddedWords:
         tokenizer: the tokenizer with all words.
         pieces: for the id of each new word, the ids that the word had before.
         known: the words that were tokens already.
+        kept: the ids of those new words that the model has rows for, since its own tokenizer has them.
     """
 
     tokenizer: Any
     pieces: dict[int, list[int]]
     known: list[str]
+    kept: tuple[int, ...] = ()
 
 
 def add_words(tokenizer: Any, words: Sequence[str]) -> AddedWords:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from ..sources.adapter_folder import adapter_in
 from ..sources.model_folder import model_folder
 from ..sources.tokenizer_folder import hint, holds_tokenizer, require_content, tokenizer_folder
 from .learned_tokenizers import SMALLEST, TYPES, check_type
+
+logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(
@@ -100,6 +103,30 @@ def find_tokenizer(
             "processing_class=train_tokenizer(texts)."
         )
     return train_tokenizer(texts, vocab_size, _positions(name, revision), tokenizer_type, kmer_length)
+
+
+def own_tokenizer(
+    name: str | Path,
+    other: Any,
+    *,
+    from_scratch: bool = False,
+    revision: str | None = None,
+    trust_remote_code: str | None = None,
+) -> Any:
+    """Return the tokenizer that the trained model `name` has, if `other` comes from elsewhere; None if it has no own.
+
+    One that cannot be loaded is reported, and counts as none.
+    """
+    if starts_random(name, from_scratch):
+        return None
+    folder = model_folder(name, revision)
+    if not holds_tokenizer(folder) or str(folder) == other.name_or_path:
+        return None
+    try:
+        return _load(name, model_folder, revision, trust_remote_code)
+    except ValueError as error:
+        logger.warning("Which words the model has rows for is unknown, since its own tokenizer is no help: %s", error)
+        return None
 
 
 def _positions(name: str | Path, revision: str | None) -> int:

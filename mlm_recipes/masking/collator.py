@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from .batch_layout import IGNORE_INDEX, joined_row
+from .batch_layout import IGNORE_INDEX
 from .collator_checks import (
     check_masking,
     check_policy,
@@ -24,6 +24,7 @@ from .collator_checks import (
     refuse_never_called,
     weights_for,
 )
+from .flat_columns import joined, padded, real_positions
 from .flat_tokens import FlatTokens
 from .kmers import ngram_of
 from .loop_draws import LoopDraws, row_ids
@@ -33,7 +34,6 @@ from .replacement import replace_chosen
 from .row_columns import (
     Row,
     as_rows,
-    as_tensor,
     flat_ids,
     other_columns,
     own_labels,
@@ -226,7 +226,7 @@ class DataCollatorForMaskedLM:
         # A batch without examples gets a row of one special token, so that the model has an input but no label. Not a
         # mask: ESM divides by the share of tokens that are none.
         rows = found or [{"input_ids": [self._visible_id()], "example_id": 0, "epoch": 0}]
-        flat, lengths = flat_ids(rows)  # (tokens,) without padding until _pad, (batch,)
+        flat, lengths = flat_ids(rows)  # (tokens,) without padding until padded, (batch,)
 
         pad = int(self.tokenizer.pad_token_id)
         attended = token_column(rows, "attention_mask", lengths, default=1)
@@ -237,20 +237,22 @@ class DataCollatorForMaskedLM:
             maskable &= ~token_column(rows, "special_tokens_mask", lengths, default=0).astype(np.bool_)
         masked, labels, unlabelled = self._masked(rows, flat, lengths, maskable, bool(found))
 
-        columns = {"input_ids": (masked, pad), "attention_mask": (attended, 0), "labels": (labels, unlabelled)}
+        columns = {"input_ids": masked, "attention_mask": attended, "labels": labels}
+        fill = {"input_ids": pad, "labels": unlabelled}  # and 0 in the others
         if any("token_type_ids" in row for row in rows) and self._passes_on("token_type_ids"):
-            types = token_column(rows, "token_type_ids", lengths, default=0)
-            columns["token_type_ids"] = types, self.tokenizer.pad_token_type_id
+            columns["token_type_ids"] = token_column(rows, "token_type_ids", lengths, default=0)
+            fill["token_type_ids"] = self.tokenizer.pad_token_type_id
         whole: dict[str, Any] = {}
         for name, arrays in other_columns(rows, self._passes_on).items():
             if per_token(arrays, lengths):
-                columns[name] = np.concatenate(arrays), 0
+                columns[name] = np.concatenate(arrays)
             else:
                 whole[name] = stacked(name, arrays)
         if self.padding_free:
-            return BatchEncoding(self._join(lengths, columns) | whole)
-        real = self._layout(lengths)
-        return BatchEncoding({name: _pad(column, real, fill) for name, (column, fill) in columns.items()} | whole)
+            del columns["attention_mask"]
+            return BatchEncoding(joined(columns, attended, lengths, self.position_ids_start) | whole)
+        real = real_positions(lengths, self._width(int(lengths.max())), self.tokenizer.padding_side)
+        return BatchEncoding({name: padded(each, real, fill.get(name, 0)) for name, each in columns.items()} | whole)
 
     def _passes_on(self, name: str) -> bool:
         return self.columns is None or name in self.columns
@@ -292,19 +294,6 @@ class DataCollatorForMaskedLM:
         found = (getattr(self.tokenizer, f"{name}_token_id", None) for name in names)
         return next(int(each) for each in found if each not in (None, self.tokenizer.pad_token_id))
 
-    def _join(self, lengths: Ints, columns: dict[str, tuple[Any, int]]) -> dict[str, Any]:
-        """Return the batch as one row, without the tokens that are only padding."""
-        real = columns.pop("attention_mask")[0].astype(np.bool_)
-        sequence = np.repeat(np.arange(len(lengths)), lengths)
-        left = np.bincount(sequence[real], minlength=len(lengths))
-        rows = {name: as_tensor(column[real]).unsqueeze(0) for name, (column, _) in columns.items()}
-        joined = rows | joined_row(torch.from_numpy(left), self.position_ids_start)
-        place = np.flatnonzero(real)  # a token that nothing attends to keeps its position to itself, as if padded
-        starts = (np.cumsum(left) - left).repeat(left)  # each token's first neighbour, among those that are left
-        if len(place):
-            joined["position_ids"] += as_tensor(place - place[starts] - (np.arange(len(place)) - starts))
-        return joined
-
     def _keys(self, rows: Sequence[Row]) -> Keys:
         if not self.static_masks and any("epoch" not in row for row in rows):
             ids = row_ids(*flat_ids(rows), [row.get("example_id") for row in rows])
@@ -322,9 +311,8 @@ class DataCollatorForMaskedLM:
         epochs = self.epoch if self.static_masks else [int(row["epoch"]) for row in rows]
         return sequence_keys(self.seed or 0, epochs, [int(row["example_id"]) for row in rows])
 
-    def _layout(self, lengths: Ints) -> Bools:
-        """Return which positions contain tokens instead of padding, shape `(batch, seq_len)`."""
-        longest = int(lengths.max())
+    def _width(self, longest: int) -> int:
+        """Return how many positions the rows of a batch are padded to; its longest has `longest` tokens."""
         width = longest
         if self.padding == "max_length":
             assert self.max_length is not None
@@ -338,12 +326,4 @@ class DataCollatorForMaskedLM:
             width = -(-width // self.pad_to_multiple_of) * self.pad_to_multiple_of
             if self.max_length is not None:
                 width = max(longest, min(width, self.max_length))  # the model may have no more positions
-        real = np.arange(width) < lengths[:, None]
-        return real[:, ::-1] if self.tokenizer.padding_side == "left" else real
-
-
-def _pad(flat: Any, real: Bools, fill: int) -> torch.Tensor:
-    kind = {"f": np.float32, "b": np.bool_}.get(flat.dtype.kind, np.int64)
-    padded = np.full(real.shape + flat.shape[1:], fill, dtype=kind)
-    padded[real] = flat
-    return torch.from_numpy(padded)
+        return width

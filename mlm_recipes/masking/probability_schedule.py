@@ -61,6 +61,28 @@ class ProbabilitySchedule:
             return sum(step >= boundary * total for boundary in self.boundaries)
         return min(step * len(self.shares) // max(1, total), len(self.shares) - 1)
 
+    def within(self, total: int) -> ProbabilitySchedule:
+        """Return the schedule without the phases that have none of a run's steps; what each step masks is the same.
+
+        A `total` of 0 or below is a number of steps that is not known yet, as `max_steps` is without a value.
+
+        >>> print(ProbabilitySchedule("step", (0.3, 0.15, 0.05), (0.8, 0.95)).within(total=5))
+        30%, 15% from 80% of the steps on
+        >>> print(ProbabilitySchedule("step", (0.3, 0.15, 0.05)).within(total=1))
+        30%
+        """
+        if self.kind != "step" or total <= 0:
+            return self
+        phases = len(self.shares)
+        begins = [0, *(math.ceil(boundary * total) for boundary in self.boundaries)]
+        if not self.boundaries:
+            begins = [-(-phase * total // phases) for phase in range(phases)]
+        come = [n for n in range(phases) if begins[n] < min([*begins[n + 1 :], total])]
+        shares = tuple(self.shares[n] for n in come)
+        if len(shares) == 1:
+            return ProbabilitySchedule("constant", shares)
+        return ProbabilitySchedule("step", shares, tuple(self.boundaries[n - 1] for n in come[1:] if self.boundaries))
+
     def mean(self, steps: Sequence[int], total: int) -> float:
         """Return the mean share of some steps.
 

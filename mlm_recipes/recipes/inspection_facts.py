@@ -26,7 +26,7 @@ from ..model.loading import load_model_and_missing, starts_random
 from ..model.padding_free import use_padding_free
 from ..model.positions import max_positions, usable_length
 from ..training.config import MLMConfig
-from ..training.optimization.new_tokens import extend
+from ..training.optimization.new_tokens import extend_loaded
 from .prepare import load_text
 from .vocabulary_fit import no_known_token
 
@@ -63,7 +63,7 @@ class Subject:
         transformers_logging.set_verbosity_error()  # the page lists the missing weights
         try:
             model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
-            tokenizer = extend(model, tokenizer, config.add_tokens).tokenizer
+            tokenizer = extend_loaded(config, model, tokenizer, config.model).tokenizer
         except ValueError as error:
             problems.append(str(error))
         finally:
@@ -164,7 +164,7 @@ def row_facts(subject: Subject) -> RowFacts:
         },
     }
     if (schedule := config.probability_schedule()) is not None:
-        facts["masking"]["schedule"] = str(schedule)
+        facts["masking"]["schedule"] = str(schedule.within(config.max_steps))
     return facts
 
 

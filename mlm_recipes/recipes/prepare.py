@@ -57,7 +57,7 @@ from ..training.batches.token_steps import steps_of_tokens
 from ..training.config import MLMConfig
 from ..training.distributed.processes import from_main
 from ..training.optimization.adapters import add_adapter, saved_as
-from ..training.optimization.new_tokens import announcement, extend
+from ..training.optimization.new_tokens import announcement, extend_loaded
 from .mixing import mixed_rows
 from .prepared_text import PreparedText
 from .vocabulary_fit import count_unknown, known_tokens, require_known
@@ -208,7 +208,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         )  # fmt: skip
         set_seed(config.seed)
         model, missing = load_model_and_missing(config.model, tokenizer, **config.start())
-        added, original = extend(model, tokenizer, config.add_tokens), tokenizer
+        added, original = extend_loaded(config, model, tokenizer, config.model), tokenizer
         tokenizer = added.tokenizer
         if (said := announcement(added, config.freeze)) is not None:
             logger.info(said)

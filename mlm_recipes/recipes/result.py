@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -29,12 +30,11 @@ from ..report.model_card import licence_in
 from ..sources.model_folder import model_folder, source_of
 from ..training.batches.token_steps import TokenSteps
 from ..training.config import MLMConfig
-from ..training.distributed.launcher import asked_sharding
 from ..training.faults.tolerated_failures import NotMade
 from ..training.optimization.adapters import merges
 from . import run_folder
 from .prepare import Run
-from .run_facts import command_line, device_name, machine_limit, peak_memory
+from .run_facts import Product, command_line, device_name, machine_limit, peak_memory, training_flops
 
 logger = logging.getLogger(__name__)
 
@@ -78,21 +78,24 @@ def refuse_push(config: MLMConfig, verb: str) -> None:
 
 
 def limit_of(
-    run: Run, config: MLMConfig, tokens: int, seconds: float, steps: range, total: int, head_first: float = 0.0
-) -> MachineLimit | None:
-    """Return how close to the machine's limit training was; None with FSDP, which splits the model.
+    config: MLMConfig,
+    products: Sequence[Product],
+    tokens: int,
+    seconds: float,
+    steps: range,
+    total: int,
+    head_first: float = 0.0,
+) -> MachineLimit:
+    """Return how close to the machine's limit training was.
 
-    None for an adapter that was merged, too: what was trained, and at what cost, is no longer to be seen.
-
-    `steps` are those that computed the `tokens` in `seconds`, of `total` that were planned; `head_first` is the share
-    of them in which only the head was trained.
+    `products` are those of the model that was trained; `steps` are those that computed the `tokens` in `seconds`, of
+    `total` that were planned; `head_first` is the share of them in which only the head was trained.
     """
-    if asked_sharding(config) or merges(config):
-        return None
     schedule = config.probability_schedule()
     share = config.mlm_probability if schedule is None else schedule.mean(steps, total)
     dtype = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else torch.float32
-    return machine_limit(run.model, tokens, share * tokens, seconds, config.world_size, dtype, head_first)
+    flops = training_flops(products, tokens, share * tokens, head_first)
+    return machine_limit(flops, config.device, seconds, config.world_size, dtype)
 
 
 def plan_of(config: MLMConfig, of_tokens: TokenSteps | None = None) -> str:
@@ -111,7 +114,7 @@ def plan_of(config: MLMConfig, of_tokens: TokenSteps | None = None) -> str:
     masked = f"{config.mlm_probability:.0%} of the tokens masked"
     not_comparable = "when it is measured, so the losses are not comparable"
     if schedule is not None:
-        masked = f"a changing share of the tokens masked: {schedule}"
+        masked = f"a changing share of the tokens masked: {schedule.within(config.max_steps)}"
     if config.masking_policy != "token":
         masked += f" by {config.masking_policy} ({POLICIES[config.masking_policy].says}; "
         masked += f"{EVALUATION_SHARE:.0%} token by token {not_comparable})"

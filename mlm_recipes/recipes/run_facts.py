@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -63,37 +64,49 @@ def peak_memory(device: torch.device) -> PeakMemory | None:
     return {"bytes": peak if sys.platform == "darwin" else peak * 1024, "of": "process"}
 
 
+class Product(NamedTuple):
+    """A linear module's part of training: where it is, its weights, and the operations for each of them and a token."""
+
+    in_body: bool
+    weights: int
+    operations: int
+
+
+def products_of(model: torch.nn.Module) -> list[Product]:
+    """Return what training the model's linear modules takes; to be asked before an adapter is merged into it."""
+    encoder = {id(module) for module in model.base_model.modules()}  # type: ignore[union-attr]
+    found = linear_operations(model).items()
+    return [Product(id(module) in encoder, module.weight.numel(), operations) for module, operations in found]
+
+
 def machine_limit(
-    model: torch.nn.Module,
-    tokens: int,
-    masked: float,
-    seconds: float,
-    processes: int,
-    dtype: torch.dtype,
-    head_first: float = 0.0,
+    flops: float, device: torch.device, seconds: float, processes: int, dtype: torch.dtype
 ) -> MachineLimit:
     """Return what metrics.json has under `train.machine_limit`: the run's and the machine's operations per second.
 
     Args:
-        model: the trained model.
-        tokens: the real tokens in training, over all processes; padding is not counted.
-        masked: how many of these the head was needed for.
+        flops: the operations of training, over all processes.
+        device: where the machine is measured.
         seconds: the duration of training, including evaluation during it, so the share may be too low but not too high.
             The machine is measured for a fiftieth of this, and 0.2 s at most.
         processes: the number of processes, each assumed to have the rate measured here.
         dtype: the dtype of the products.
-        head_first: the share of the steps in which only the head was trained.
     """
-    device = next(model.parameters()).device
     return {
-        "flops_per_second": model_flops(model, tokens, masked, head_first) / seconds,
+        "flops_per_second": flops / seconds,
         "matrix_flops_per_second": processes * matrix_rate(device, dtype, min(0.2, seconds / 50)),
         "dtype": str(dtype).removeprefix("torch."),
     }
 
 
-def model_flops(model: torch.nn.Module, tokens: int, masked: float, head_first: float = 0.0) -> float:
+def training_flops(products: Sequence[Product], tokens: int, masked: float, head_first: float = 0.0) -> float:
     """Return the minimum number of operations that training needs: six per matrix weight and token.
+
+    Args:
+        products: those of the model.
+        tokens: the real tokens in training, over all processes; padding is not counted.
+        masked: how many of these the head was needed for.
+        head_first: the share of the steps in which only the head was trained.
 
     Two forward, four backward (Kaplan et al. 2020, https://arxiv.org/abs/2001.08361), fewer for frozen weights
     (`mlm_recipes.model.linear_operations`), and in the steps that train only the head. The head's weights count for
@@ -101,18 +114,16 @@ def model_flops(model: torch.nn.Module, tokens: int, masked: float, head_first: 
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(10, 20), torch.nn.ReLU(), torch.nn.Linear(20, 5))
     >>> model.base_model = model[0]
-    >>> model_flops(model, tokens=3, masked=1)
+    >>> training_flops(products_of(model), tokens=3, masked=1)
     4200.0
-    >>> model_flops(model, tokens=3, masked=1, head_first=0.5)
+    >>> training_flops(products_of(model), tokens=3, masked=1, head_first=0.5)
     2900.0
     """
-    encoder = {id(module) for module in model.base_model.modules()}  # type: ignore[union-attr]
     total = 0.0
-    for module, usual in linear_operations(model).items():
-        in_body = id(module) in encoder
-        meanwhile = 2 if in_body else 4  # nothing backward; at least one of the two gradients
-        operations = usual + head_first * (min(meanwhile, usual) - usual)
-        total += operations * module.weight.numel() * (tokens if in_body else masked)
+    for each in products:
+        meanwhile = 2 if each.in_body else 4  # nothing backward; at least one of the two gradients
+        operations = each.operations + head_first * (min(meanwhile, each.operations) - each.operations)
+        total += operations * each.weights * (tokens if each.in_body else masked)
     return total
 
 

@@ -27,6 +27,7 @@ from ..training.callbacks.early_stopping import best_evaluation, why_stopped
 from ..training.callbacks.trackers import Trackers, refuse_missing
 from ..training.config import MLMConfig
 from ..training.distributed.failing_together import go_alone
+from ..training.distributed.launcher import asked_sharding
 from ..training.distributed.processes import all_or_none, from_main
 from ..training.faults.tolerated_failures import NotMade
 from ..training.optimization.adapters import merges
@@ -48,6 +49,7 @@ from .result import (
     result_of,
     warn_of_other_words,
 )
+from .run_facts import products_of
 from .similarity import ReadProbes, Similarity
 from .step_timing import SMALLEST, batch_size, fit, smallest_batch, time_steps, with_batch_size
 from .upload import Upload
@@ -175,6 +177,10 @@ def _train(run: Run, plan: RunPlan, folder: Path, similarity: Similarity, timed:
         logged = [*trainer.state.log_history]  # a copy, because more is logged below
         best = best_evaluation(trainer.args, trainer.state)
         stopped = why_stopped(trainer.callback_handler.callbacks, trainer.args, trainer.state)
+        products = None  # FSDP splits the model
+        if not asked_sharding(config):
+            with not_made.noting("the machine's limit"):  # a merged adapter no longer tells what it took to train
+                products = products_of(run.model)
         # Nothing that can fail comes before this. From here on, the model is in the run's folder on the disk.
         saved = _save(trainer, folder, config, recipe)
         with not_made.trained():
@@ -205,9 +211,9 @@ def _train(run: Run, plan: RunPlan, folder: Path, similarity: Similarity, timed:
             head_steps = trainer.head_warmup.steps_of(trainer.state) if trainer.head_warmup is not None else 0
             head_first = max(0, head_steps - taken.start) / max(1, steps)
             limit = None
-            if steps:
+            if steps and products is not None:
                 with not_made.noting("the machine's limit"):
-                    limit = limit_of(run, config, real, seconds, taken, trainer.state.max_steps, head_first)
+                    limit = limit_of(config, products, real, seconds, taken, trainer.state.max_steps, head_first)
             loop: Loop = {
                 "recipe": "train",
                 "skipped_steps": trainer.skipped_steps,
@@ -231,6 +237,8 @@ def _train(run: Run, plan: RunPlan, folder: Path, similarity: Similarity, timed:
                 loop["frozen"] = frozen
             if head_steps:
                 loop["head_warmup_steps"] = head_steps
+            if config.train_new_tokens_first is not None:
+                loop["train_new_tokens_first"] = min(config.train_new_tokens_first, output.global_step)
             if trainer.micro_batch_parts > 1:
                 loop["out_of_memory"] = {"parts": trainer.micro_batch_parts}
             if trainer.compiled.facts is not None:

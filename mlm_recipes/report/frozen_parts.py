@@ -35,3 +35,12 @@ def head_first(steps: int) -> str:
     'Only the head is trained in the first 13 steps.'
     """
     return f"Only the head is trained in the first {count(steps, 'step').removeprefix('1 ')}."
+
+
+def new_tokens_first(steps: int) -> str:
+    """Return a sentence that says in which steps only the rows of new tokens are trained.
+
+    >>> new_tokens_first(1)
+    'Only the rows of new tokens are trained in the first step.'
+    """
+    return f"Only the rows of new tokens are trained in the first {count(steps, 'step').removeprefix('1 ')}."

@@ -11,7 +11,7 @@ from ..probes_file import ProbeChange
 from . import plots, probe_plot, probes
 from .adapter import how_trained
 from .before_after_table import NO_CHANGE, Row, in_order, row_of, rows
-from .frozen_parts import frozen_parts, head_first
+from .frozen_parts import frozen_parts, head_first, new_tokens_first
 from .html import environment
 from .processes import trained_by
 from .similarity_sentences import similarity_sentences
@@ -291,6 +291,8 @@ def _run(train: Train) -> Iterator[Fact]:
         yield "frozen parts", frozen_parts(train["frozen"])
     if train.get("head_warmup_steps"):
         yield "head first", head_first(train["head_warmup_steps"])
+    if train.get("train_new_tokens_first"):
+        yield "new tokens first", new_tokens_first(train["train_new_tokens_first"])
     for each in train.get("resumed") or []:
         yield "resumed", f"after step {each['step']:,}"
     for sentence in was_mixed(train.get("mixed", [])):

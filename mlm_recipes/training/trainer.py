@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,6 @@ from ..data.streams import RowStream, TextStream, TokenRow, rows_of
 from ..data.tokenizer import load_or_train_tokenizer, load_tokenizer, vocabulary_fingerprint
 from ..masking.collator import DataCollatorForMaskedLM
 from ..masking.random_keys import Floats
-from ..masking.token_weights import weights_fingerprint
 from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.fit import require_fit
@@ -52,34 +51,13 @@ from .inputs import (
     token_rows,
 )
 from .optimization.adapters import add_adapter
-from .optimization.new_tokens import extend, new_tokens_first
+from .optimization.new_tokens import extend, extend_loaded, new_tokens_first
 from .optimization.optimizers import refuse_unusable
+from .run_identity import masking_of, shape_of
 from .speed.precision import refuse_fp16_on_cpu, warn_of_slow_bf16
 from .trainers.optimizing_trainer import OptimizingTrainer
 
 logger = logging.getLogger(__name__)
-
-#: Entries of a model's config.json that do not describe its shape.
-_NOT_SHAPE = {"architectures", "dtype", "id2label", "label2id", "transformers_version", "use_cache"}
-
-#: Fields of a collator that do not affect its masks.
-_NOT_MASKING = {"tokenizer", "padding", "max_length", "pad_to_multiple_of", "padding_free", "position_ids_start"}
-_NOT_MASKING |= {"columns", "token_weights"}
-
-#: Fields of a collator that earlier checkpoints lack. They are compared only if they differ from their default.
-_LATER = {"masking_policy", "mask_ngram"}
-
-
-def _shape(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what describes a model's shape in its config, and in the configs within it, such as text_config.
-
-    Trainer replaces ids of special tokens when training begins, in whichever config the text has.
-    """
-    return {
-        name: _shape(value) if isinstance(value, dict) else value
-        for name, value in config.items()
-        if not name.startswith("_") and not name.endswith("_token_id") and name not in _NOT_SHAPE
-    }
 
 
 class MLMTrainer(OptimizingTrainer):
@@ -174,7 +152,7 @@ class MLMTrainer(OptimizingTrainer):
             set_seed(args.seed)  # for random weights, if the model has none
             name = str(model)
             model, missing = load_model_and_missing(name, processing_class, **args.start())
-            processing_class = extend(model, processing_class, args.add_tokens).tokenizer
+            processing_class = extend_loaded(args, model, processing_class, name).tokenizer
             add_adapter(args, model, processing_class, missing, name)
         else:
             require_encoder(model)
@@ -294,7 +272,7 @@ class MLMTrainer(OptimizingTrainer):
 
     def identity(self) -> dict[str, Any]:
         """Return what a resumed run must have in common with the interrupted one, besides the config's values."""
-        collator, model, rows = self.data_collator, cast(Any, self.model), cast(Any, self.train_dataset)
+        rows = cast(Any, self.train_dataset)
         if isinstance(rows, TextStream):
             stream = rows  # for mypy, which does not narrow the type inside the lambda
             text = from_main(lambda: stream.facts(self.stream_rows))
@@ -304,33 +282,16 @@ class MLMTrainer(OptimizingTrainer):
                 text["training labels"] = fingerprint(all_rows(rows), ids="labels")
             if has_column(all_rows(rows), "word_ids") and not isinstance(rows, PreparedRows):  # whose hash has all
                 text["training words"] = fingerprint(all_rows(rows), ids="word_ids")
-        masking: Any = type(collator).__name__
-        if isinstance(collator, DataCollatorForMaskedLM):
-            rule = {item.name: (getattr(collator, item.name), item.default) for item in fields(collator)}
-            masking = {
-                name: value
-                for name, (value, default) in rule.items()
-                if name not in _NOT_MASKING and (name not in _LATER or value != default)
-            }
-            if collator.token_weights is not None:
-                masking["token_weights"] = weights_fingerprint(collator.token_weights)
-            masking["seed"] = collator.seed or 0  # what None means for rows that name their epoch
-            masking |= {"collator": _lasting_name(type(collator))}
-            if (schedule := self.args.probability_schedule()) is not None:
-                masking["mlm_probability"] = str(schedule)  # so that a constant share is another run
-        shape = _shape(model.config.to_dict())
         # A number of tokens is a value of its own, the same for any number of processes.
         by_tokens = self.args.tokens_per_batch is not None
         batch = {} if by_tokens else {"global batch": self.get_total_train_batch_size(self.args)}
-        return (
-            text
-            | batch
-            | {
-                "masking": masking,
-                "vocabulary": vocabulary_fingerprint(cast(Any, self.processing_class)),
-                "model": shape | {"class": type(model).__name__, "parameters": model.num_parameters()},
-            }
-        )
+        return {
+            **text,
+            **batch,
+            "masking": masking_of(self.data_collator, self.args.probability_schedule()),
+            "vocabulary": vocabulary_fingerprint(cast(Any, self.processing_class)),
+            "model": shape_of(self.model),
+        }
 
     def masking_values(self) -> dict[str, Any]:
         """Return the collator's arguments: those of the config, and the weights of the training rows if it needs them.
@@ -357,12 +318,3 @@ class MLMTrainer(OptimizingTrainer):
         if isinstance(self.train_dataset, RowStream):
             return cast(Any, texts)
         return rows_of(texts, self.processing_class, self._max_length, **self._how_to_rows)
-
-
-def _lasting_name(kind: type) -> str:
-    """Return a class's name for the resume contract: ours by its public name, whichever module it is in.
-
-    >>> _lasting_name(DataCollatorForMaskedLM)
-    'mlm_recipes.DataCollatorForMaskedLM'
-    """
-    return f"{'mlm_recipes' if kind is DataCollatorForMaskedLM else kind.__module__}.{kind.__qualname__}"

@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +14,7 @@ import torch
 from conftest import ROOT, make_bert
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from launched import found_by_each, run_together
 from same_run import assert_same_run
 from stream_processes import BATCH, BUFFER, PARAGRAPHS, STEPS, Reader, texts_and_tokenizer, train
 from transformers import DataCollatorForLanguageModeling
@@ -447,15 +445,8 @@ def alone(data, tmp_path_factory):
 def test_several_processes_equal_one_and_only_one_reads(data, alone, tmp_path, processes):
     (whole, folder), begun = alone, make_bert(data[1])
     (tmp_path / "one").symlink_to(folder)
-    launch = ["--nproc_per_node", str(processes), "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    script = ROOT / "tests/stream_processes.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    # This test wrote the files: tensors, numbers, tuples.
-    found = [torch.load(tmp_path / f"found-{rank}.pt", weights_only=True) for rank in range(processes)]
+    run_together(processes, ROOT / "tests/stream_processes.py", tmp_path, timeout=900)
+    found = found_by_each(processes, tmp_path)
     for rank, each in enumerate(found):
         assert_same_run(each["plain"][:2], whole[:2], begun, STEPS)
         assert_same_run(each["finished"][:2], whole[:2], begun, STEPS)

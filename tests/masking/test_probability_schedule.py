@@ -38,6 +38,19 @@ def test_phases_have_the_same_length_within_a_step(phases, total):
     assert schedule(total, total) == phases[-1]
 
 
+@given(st.lists(shares, min_size=2, max_size=5, unique=True), st.integers(1, 40), st.data())
+def test_without_the_phases_that_never_come_every_step_has_its_share(phases, total, data):
+    inside = st.floats(0, 1, exclude_min=True, exclude_max=True)
+    drawn = st.lists(inside, min_size=len(phases) - 1, max_size=len(phases) - 1, unique=True).map(sorted)
+    boundaries = data.draw(st.just([]) | drawn)
+    schedule = ProbabilitySchedule("step", tuple(phases), tuple(boundaries))
+    found = [schedule(step, total) for step in range(total)]
+    come = schedule.within(total)
+    assert [come(step, total) for step in range(total)] == found
+    assert list(come.shares) == list(dict.fromkeys(found))
+    assert str(come).count("%") == len(set(found)) + (len(come.boundaries))
+
+
 def test_a_phase_begins_with_the_first_step_at_its_boundary():
     schedule = ProbabilitySchedule("step", (0.3, 0.15, 0.05), (0.5, 0.8))
     assert [schedule(step, 10) for step in range(10)] == [0.3] * 5 + [0.15] * 3 + [0.05] * 2

@@ -151,18 +151,17 @@ def test_the_share_without_a_mask_matches_the_collator(checkpoint, short_text):
 
 
 def test_with_a_schedule_the_share_without_a_mask_is_that_of_the_run(small):
-    fixed, falling = (
+    step = {"mlm_probability": 0.5, "mlm_probability_schedule": "step", "mlm_probability_end": 0.3}
+    fixed, falling, short = (
         inspect_corpus(timing=False, **small | changes)
-        for changes in (
-            {"mlm_probability": 0.3},
-            {"mlm_probability": 0.5, "mlm_probability_schedule": "step", "mlm_probability_end": 0.3},
-        )
+        for changes in ({"mlm_probability": 0.3}, step, step | {"max_steps": 1})
     )
     low, high = (inspect_corpus(timing=False, **small | {"mlm_probability": share}).facts for share in (0.3, 0.5))
     found = falling.facts["masking"]
     expected = sum(each["masking"]["rows_without_a_mask"]["sum"] for each in (low, high)) / 2
     assert found["rows_without_a_mask"]["sum"] == pytest.approx(expected)
     assert found["schedule"] == "50%, 30%, in phases of equal length"
+    assert short.facts["masking"]["schedule"] == "50%"
     assert "schedule" not in fixed.facts["masking"]
     said = "on average over the run, with this share of the tokens masked: 50%, 30%, in phases of equal length"
     assert said in " ".join(str(falling).split())

@@ -142,6 +142,16 @@ def test_metrics_report_and_card_say_what_was_trained(alone, merged):
         assert ("pip install peft" in card) is not whether
 
 
+def test_what_training_took_is_known_though_the_adapter_is_merged(alone, merged):
+    """As much as for the same run that keeps its adapter apart; the machine and the seconds differ."""
+    took = []
+    for run in (alone, merged):
+        facts = run.metrics["train"]
+        took.append(facts["machine_limit"]["flops_per_second"] * facts["seconds"])
+        assert "share of the machine" in (run.output_dir / "report.html").read_text("utf-8")
+    assert took[0] == pytest.approx(took[1], rel=1e-12)
+
+
 def test_the_first_screen_says_what_is_trained_and_what_is_saved(short_text, checkpoint, caplog):
     caplog.set_level(logging.INFO, logger="mlm_recipes")
     train(model=str(checkpoint), corpus=str(short_text), output_dir="run", **LORA)

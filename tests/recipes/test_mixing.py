@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import metrics_schema
 import pytest
 import torch
 from conftest import ROOT, make_model
+from launched import found_by_each, run_together
 from safetensors.torch import load_file
 from same_run import assert_same_run
 from two_mixed_processes import mixture
@@ -155,15 +152,8 @@ def test_two_processes_are_the_run_of_one_and_resume_to_the_bit(tmp_path):
     rows, tokenizer = mixture()
     assert len(rows) == 35
     alone = train_in_one(rows, tokenizer, make_model("bert", tokenizer), (8, 1))
-    script = Path(__file__).parent.parent / "two_mixed_processes.py"
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
-        timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (torch.load(tmp_path / f"found-{rank}.pt", weights_only=True) for rank in (0, 1))
+    run_together(2, ROOT / "tests/two_mixed_processes.py", tmp_path)
+    first, second = found_by_each(2, tmp_path)
     assert_same_run(first["plain"], alone, make_model("bert", tokenizer), STEPS)
     assert torch.equal(first["plain"][1], second["plain"][1])
     for step, resumed in first["resumed"].items():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+import metrics_schema
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from mlm_recipes import cli, evaluate, load_corpus, load_tokenizer, train
 from mlm_recipes.data.word_list import read_words
@@ -26,7 +30,8 @@ def runs(checkpoint, short_text, tmp_path_factory):
     values = {"model": str(checkpoint), "corpus": str(short_text), **SHORT}
     proposal = propose_vocabulary(add=150, at_least=2, output=folder / "words.txt", **values)
     without = train("adapt", output_dir=str(folder / "without"), **values)
-    extended = train("adapt", output_dir=str(folder / "with"), add_tokens=str(folder / "words.txt"), **values)
+    words = {"add_tokens": str(folder / "words.txt"), "train_new_tokens_first": 1}
+    extended = train("adapt", output_dir=str(folder / "with"), **words, **values)
     return proposal, without, extended
 
 
@@ -42,6 +47,29 @@ def test_what_is_proposed_is_what_is_saved(runs, short_text, checkpoint):
     held_out = " ".join(load_corpus(str(short_text))["validation"]["text"])
     only = {w for w in re.findall("[a-z]+", held_out.lower()) if w not in " ".join(texts).lower()}
     assert not only & set(words)
+
+
+def test_the_files_say_in_which_steps_only_new_rows_were_trained(runs):
+    _, without, run = runs
+    for each, said in ((without, False), (run, True)):
+        written = json.loads((each.output_dir / "metrics.json").read_text("utf-8"))
+        metrics_schema.check(written)
+        assert written["train"].get("train_new_tokens_first") == (1 if said else None)
+        page = (each.output_dir / "report.html").read_text("utf-8")
+        assert ("Only the rows of new tokens are trained in the first step." in page) is said
+
+
+@pytest.mark.slow
+def test_a_run_from_a_run_with_the_base_tokenizer_keeps_the_rows_of_its_words(runs, checkpoint, short_text, caplog):
+    proposal, _, run = runs
+    caplog.set_level("INFO", "mlm_recipes")
+    values = SHORT | {"model": str(run.output_dir), "tokenizer": str(checkpoint), "corpus": str(short_text)}
+    words = {"add_tokens": str(proposal.path), "max_steps": 1, "learning_rate": 0.0}
+    again = train("adapt", output_dir="again", **(values | words))
+    count = len(read_words(str(proposal.path)))
+    assert f"{count} words are new tokens; their rows stay as they are" in caplog.text
+    ours, theirs = (load_file(each.output_dir / "model.safetensors") for each in (again, run))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.slow

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from socket import gethostname
 
 import pytest
+from launched import run_together
 
 from mlm_recipes import cli
+from mlm_recipes.cli.failures import DEBUG
 from mlm_recipes.report.unexpected_error import happening_in, keep, sentence
 from mlm_recipes.training.trainer import MLMTrainer
 
@@ -31,7 +31,7 @@ def fail(*given, **named):
 
 @pytest.fixture(autouse=True)
 def _one_process(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_ERROR_FILE", cli.DEBUG):
+    for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_ERROR_FILE", DEBUG):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -79,7 +79,7 @@ def test_every_verb_has_the_net_and_the_flag(target, arguments, monkeypatch, cap
         cli.main([*arguments, "--traceback"])
     with pytest.raises(AttributeError, match=r"lorem"):
         cli.main([arguments[0], "--traceback", *arguments[1:]])
-    assert cli.DEBUG not in os.environ
+    assert DEBUG not in os.environ
     only_file(Path.cwd())
 
 
@@ -180,13 +180,7 @@ sys.exit(cli.main())
 @pytest.mark.slow
 def test_two_processes_write_two_files_and_torchrun_reports_the_first(short_text):
     Path("fails.py").write_text(SCRIPT)
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
-    launch += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, *launch, "fails.py", "train", "--corpus", str(short_text), *QUICK],
-        env=os.environ, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
+    done = run_together(2, "fails.py", "train", "--corpus", short_text, *QUICK, code=1)
     ranks = {path.stem.rpartition("-")[2] for path in Path("runs/notes").glob("error-*.txt")}
     assert ranks
     assert ranks <= {"rank0", "rank1"}  # the agent ends the second when the first has failed

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from mlm_recipes import MLMConfig
-from mlm_recipes.cli import _shown
+from mlm_recipes.cli.screen import shown
 from mlm_recipes.recipes import run_folder
 from mlm_recipes.recipes.arguments import read_config
 from mlm_recipes.recipes.inspection import inspect_corpus
@@ -191,7 +191,7 @@ def test_no_report_interprets_a_hostile_string(text, harmless, inspected, tmp_pa
         last_screen.summary(values, tmp_path / text[:50].replace("/", "|")),
         last_screen.summary({"corpus": values["corpus"], "evaluation": evaluation}),
         inspection_page.page(in_values(inspected, text, but=("run", "device"))),
-        _shown(text),
+        shown(text),
     ):
         assert_obeys_nothing(screen)
 

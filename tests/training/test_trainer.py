@@ -1,16 +1,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 import two_evaluations
-from conftest import ROOT, make_bert
+from conftest import make_bert
 from datasets import Dataset
+from launched import run_together
 from same_run import PROPORTIONAL_STEPS, assert_same_run, flat_weights, loss_bound
 from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling, TrainingArguments
 
@@ -126,13 +124,7 @@ def test_evaluation_masks_do_not_depend_on_batch_size_or_training_masks(tokenize
 
 @pytest.mark.slow
 def test_two_processes_count_each_example_once(tmp_path):
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    script = [str(ROOT / "tests/two_evaluations.py"), str(tmp_path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, *script],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=150,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_together(2, two_evaluations.__file__, tmp_path)
     first, second = (json.loads((tmp_path / f"metrics-{rank}.json").read_text("utf-8")) for rank in (0, 1))
     assert first == second == pytest.approx(two_evaluations.evaluate(tmp_path), rel=1e-5)
 

@@ -6,6 +6,7 @@ the order of the examples does: with n rows in a step, those of an epoch's step 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,8 +18,11 @@ from ...data.streams import RowStream, TextStream
 from ...masking.collator import DataCollatorForMaskedLM
 from ...masking.probability_schedule import ProbabilitySchedule
 from ...masking.row_columns import SHARE
+from ...report.wording import count
 from ..config import MLMConfig
 from .example_order import EpochSampler
+
+logger = logging.getLogger(__name__)
 
 
 class ScheduledShares(TrainerCallback):
@@ -49,6 +53,11 @@ class ScheduledShares(TrainerCallback):
                 "your own. Accepted: constant, since only MLMTrainer's loader knows the step that a row is for. Call "
                 "super().get_train_dataloader(), or leave out the schedule."
             )
+        if self.schedule is not None and (come := self.schedule.within(state.max_steps)).shares != self.schedule.shares:
+            logger.warning(
+                "mlm_probability_schedule: the phases of %s do not all begin within %s. The run masks %s. Train for "
+                "more steps to have them all.", self.schedule, count(state.max_steps, "step"), come
+            )  # fmt: skip
 
 
 class ScheduledKey(int):

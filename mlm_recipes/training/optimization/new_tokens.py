@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ...data.added_words import AddedWords, add_words, ids_alone
+from ...data.tokenizer import own_tokenizer
+from ...model.embeddings import embedding_rows
 from ...model.fit import require_fit
 from ...model.token_rows import add_token_rows, token_rows
 from ...report.wording import count
@@ -20,11 +24,12 @@ logger = logging.getLogger(__name__)
 _ADDED = "_added_by_mlm_recipes"
 
 
-def extend(model: Any, tokenizer: Any, words: Sequence[str] | None) -> AddedWords:
+def extend(model: Any, tokenizer: Any, words: Sequence[str] | None, own: Any = None) -> AddedWords:
     """Return the tokenizer with more words, and give the model a row for each new one; the given tokenizer stays.
 
     Words that are tokens already are left out, so doing it twice is doing it once; a model object keeps the rows that
-    it got for a word, also if it comes with the tokenizer of before.
+    it got for a word, also if it comes with the tokenizer of before. So does a model whose `own` tokenizer, which is
+    not the given one, has a word: its rows are those of the word there.
 
     Raises: ValueError as `add_words`, and for a model object whose row is another new word's.
     """
@@ -32,10 +37,21 @@ def extend(model: Any, tokenizer: Any, words: Sequence[str] | None) -> AddedWord
         return AddedWords(tokenizer, {}, [])
     added = add_words(tokenizer, words)
     if added.pieces:
-        usable = _without_unknown(added, tokenizer)
-        add_token_rows(model, {index: usable[index] for index in _without_row(model, added)})
+        learned = {} if own is None else _learned_rows(model, added.tokenizer, words, own)
+        added = replace(added, kept=tuple(index for index in added.pieces if index in learned))
+        rows = _without_unknown(added, tokenizer) | {index: [learned[index]] for index in added.kept}
+        add_token_rows(model, {index: rows[index] for index in _without_row(model, added)})
         require_fit(model, added.tokenizer)
     return added
+
+
+def extend_loaded(config: Any, model: Any, tokenizer: Any, name: str | Path) -> AddedWords:
+    """Extend a model that was loaded by its name, as the config says, with the words that its own tokenizer has."""
+    if not config.add_tokens:
+        return extend(model, tokenizer, None)
+    vocabulary = config.vocabulary()
+    how = {each: vocabulary[each] for each in ("from_scratch", "revision", "trust_remote_code")}
+    return extend(model, tokenizer, config.add_tokens, own_tokenizer(name, tokenizer, **how))
 
 
 def announcement(added: AddedWords, freeze: str = "none") -> str | None:
@@ -48,12 +64,27 @@ def announcement(added: AddedWords, freeze: str = "none") -> str | None:
     said = f"{len(added.pieces):,} words are new tokens; their rows start as the mean of their pieces' rows."
     if len(added.pieces) == 1:
         said = "1 word is a new token; its rows start as the mean of its pieces' rows."
+    if added.kept:
+        known, which = len(added.kept), "its rows" if len(added.pieces) == 1 else "their rows"
+        if known < len(added.pieces):
+            which = f"the rows of {known:,} of them"
+        said = f"{said.partition(';')[0]}; {which} stay as they are, since the model's own tokenizer has "
+        said += f"{'it' if known == 1 else 'them'}."
+        if known < len(added.pieces):
+            said += " Other new rows start as the mean of their pieces' rows."
     if added.pieces and freeze != "none":
         said += f" The embeddings' rows stay so, since freeze {freeze!r} freezes them."
     if added.known:
         some = ", ".join(added.known[:3]) + (", ..." if len(added.known) > 3 else "")
         said += f" {len(added.known):,} of add_tokens are tokens already ({some})."
     return said
+
+
+def _learned_rows(model: Any, tokenizer: Any, words: Sequence[str], own: Any) -> dict[int, int]:
+    """Return, for the id of each word that is a token of both tokenizers, its id in the model's own."""
+    rows = embedding_rows(model)
+    both = zip(ids_alone(tokenizer, words), ids_alone(own, words), strict=True)
+    return {new[0]: old[0] for new, old in both if len(new) == len(old) == 1 and own.unk_token_id != old[0] < rows}
 
 
 def _without_unknown(added: AddedWords, before: Any) -> dict[int, list[int]]:

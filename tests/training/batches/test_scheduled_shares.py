@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,12 +10,14 @@ from conftest import ROOT, make_bert
 from datasets import IterableDataset
 from hypothesis import given
 from hypothesis import strategies as st
+from launched import found_by_each, run_together
 from same_run import flat_weights
 from scheduled_run import A_STEP, ROWS, SCHEDULE, STEPS, STREAM, TOKENS, logged, make_rows, run, stream
 from torch.utils.data import BatchSampler
 from transformers import DataCollatorForLanguageModeling, TrainerCallback
 
 from mlm_recipes import DataCollatorForMaskedLM, MLMConfig, MLMTrainer
+from mlm_recipes.recipes.result import plan_of
 from mlm_recipes.training.batches.example_order import NO_EXAMPLE, EpochSampler
 from mlm_recipes.training.batches.scheduled_shares import ScheduledKey, ScheduledSampler
 
@@ -52,6 +51,24 @@ def test_each_step_masks_its_share_and_logs_it(whole):
     assert logged(trainer, "mlm_probability") == pytest.approx([linear(step) for step in range(STEPS)])
     assert [len(masks[step]) for step in range(6)] == [8, 8, 5] * 2
     assert len({row for step in range(3) for row, _ in masks[step]}) == ROWS
+
+
+@pytest.mark.parametrize("end", [[0.3], [0.3, 0.1]])
+def test_a_run_that_is_too_short_for_a_phase_says_so(end, tokenizer, caplog, tmp_path):
+    values = {"mlm_probability": 0.5, "mlm_probability_schedule": "step", "mlm_probability_end": end}
+    config = MLMConfig(
+        output_dir=str(tmp_path), max_steps=2, use_cpu=True, save_strategy="no", logging_steps=1, disable_tqdm=True,
+        **values,
+    )  # fmt: skip
+    trainer = MLMTrainer(make_bert(tokenizer), config, train_dataset=make_rows(), processing_class=tokenizer)
+    trainer.train()
+    assert logged(trainer, "mlm_probability") == [0.5, 0.3]
+    said = (
+        "mlm_probability_schedule: the phases of 50%, 30%, 10%, in phases of equal length do not all begin within 2 "
+        "steps. The run masks 50%, 30%, in phases of equal length. Train for more steps to have them all."
+    )
+    assert (said in caplog.messages) == (len(end) == 2)
+    assert "masked: 50%, 30%, in phases of equal length (15%" in plan_of(config)
 
 
 @pytest.mark.parametrize("layout", [(4, 2), (2, 4)])
@@ -169,15 +186,8 @@ def test_a_stream_is_the_same_by_accumulation_and_resumed(tokenizer, tmp_path):
 @pytest.mark.slow
 def test_two_processes_mask_what_one_masks_and_resume_exactly(tokenizer, whole, tmp_path):
     streamed = run(tokenizer, rows=stream(), **STREAM)[1]
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, str(ROOT / "tests/scheduled_run.py"), str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
-        timeout=150,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    for rank in (0, 1):  # this test wrote the files
-        found = torch.load(tmp_path / f"found-{rank}.pt", weights_only=True)
+    run_together(2, ROOT / "tests/scheduled_run.py", tmp_path)
+    for found in found_by_each(2, tmp_path):
         assert found["masks"] == whole[1]
         assert found["streamed"] == streamed
         assert found["shares"] == logged(whole[0], "mlm_probability")

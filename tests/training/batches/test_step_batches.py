@@ -1,19 +1,16 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard
 from balanced_processes import STEPS, TOKENS, train
-from conftest import make_model
+from conftest import ROOT, make_model
 from hypothesis import given
 from hypothesis import strategies as st
+from launched import found_by_each, run_together
 from same_run import PROPORTIONAL_STEPS, assert_same_run, flat_weights
 from small_run import NUMBERED, make_trainer
 from torch.utils.data import BatchSampler
@@ -226,15 +223,8 @@ def test_a_number_that_no_step_can_have_is_refused(values, said):
 def two(tmp_path_factory):
     """What two processes found."""
     folder = tmp_path_factory.mktemp("two")
-    script = Path(__file__).parents[2] / "balanced_processes.py"
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(folder)],
-        capture_output=True, text=True, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    # The file is our own, of a moment ago: tensors, numbers, tuples.
-    return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    run_together(2, ROOT / "tests/balanced_processes.py", folder, cwd=folder)
+    return found_by_each(2, folder)
 
 
 @pytest.mark.slow

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import predictions_of_two
 import pytest
 import torch
-from conftest import ROOT
+from launched import run_together
 from small_run import NUMBERED, make_trainer
 
 EVALUATES = {"save_strategy": "no"}
@@ -163,12 +160,7 @@ def test_predict_returns_what_is_predicted_at_masked_positions(tokenizer):
 
 @pytest.mark.slow
 def test_two_processes_get_what_one_gets(tmp_path):
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, predictions_of_two.__file__, str(tmp_path)],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=150, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_together(2, predictions_of_two.__file__, tmp_path)
     one = predictions_of_two.evaluate(tmp_path)
     for rank in (0, 1):
         assert json.loads((tmp_path / f"predicted-{rank}.json").read_text("utf-8")) == one

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import CHECKPOINTING, make_bert
+from launched import found_by_each, run_together
 from same_run import PROPORTIONAL_STEPS, assert_same_run, flat_weights
 from small_run import NUMBERED
 
@@ -45,14 +44,8 @@ def run(batch, folder=None, resume=None, **changes):
 
 @pytest.mark.slow
 def test_two_processes_are_the_run_of_one(tmp_path):
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, __file__, str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (torch.load(tmp_path / f"found-{rank}.pt", weights_only=True) for rank in (0, 1))
+    run_together(2, __file__, tmp_path)
+    first, second = found_by_each(2, tmp_path)
     start = make_bert(train_tokenizer(["to be or not to be"] * 2, vocab_size=1000))
     for name, values in CASES.items():
         found, searched = first[name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ import pytest
 import torch
 from architectures import SIZE, make
 from conftest import CHECKPOINTING, make_bert
+from launched import run_together
 from same_run import PROPORTIONAL_STEPS, assert_same_run, flat_weights
 from small_run import NUMBERED
 from transformers import AutoConfig, AutoModelForMaskedLM, EsmConfig, EsmForMaskedLM, set_seed
@@ -112,13 +112,7 @@ def test_an_ignored_parameter_that_is_used_later_ends_the_run(tokenizer):
 
 @pytest.mark.slow
 def test_two_processes_with_checkpointing_are_the_run_of_one(tmp_path):
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, __file__, str(tmp_path / "found.pt")],
-        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=150,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_together(2, __file__, tmp_path / "found.pt")
     assert "unused parameters" not in done.stderr
     found, searched, groups = torch.load(tmp_path / "found.pt", weights_only=True)
     alone, _, own_groups = run()

@@ -15,6 +15,7 @@ import torch
 from conftest import ROOT, make_model
 from hypothesis import given
 from hypothesis import strategies as st
+from launched import found_by_each, run_together
 from little_memory import CASES, LAYOUTS, STEPS, LittleMemory, make_rows, train, two_tokenizer
 from same_run import assert_same_run, assert_same_weights
 from transformers import TrainerCallback
@@ -99,11 +100,9 @@ def test_real_memory_exhaustion():
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = run("-m", "torch.distributed.run", *launch, ROOT / "tests/little_memory.py", folder)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_together(2, ROOT / "tests/little_memory.py", folder)
     assert (done.stdout + done.stderr).count("Out of memory in step") == len(CASES)  # one of the two says it, once
-    return [torch.load(folder / f"found-{rank}.pt", weights_only=True) for rank in (0, 1)]
+    return found_by_each(2, folder)
 
 
 @pytest.mark.slow

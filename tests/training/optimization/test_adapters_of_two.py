@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import CHECKPOINTING, make_bert
+from launched import run_together
 from same_run import assert_same_logs, assert_same_weights, flat_weights
 
 from mlm_recipes import MLMConfig, MLMTrainer, train_tokenizer
@@ -47,13 +47,7 @@ def run(folder, checkpointing=False, resume=None):
 
 @pytest.mark.slow
 def test_two_processes_are_the_run_of_one(tmp_path):
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, __file__, str(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_together(2, __file__, tmp_path)
     assert "unused parameters" not in done.stderr
     start = trainer("start").model
     alone = run("alone")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model
+from conftest import make_bert, make_model
 
-from mlm_recipes import MLMConfig, MLMTrainer
+from mlm_recipes import MLMConfig, MLMTrainer, load_tokenizer
+from mlm_recipes.data.added_words import add_words, ids_alone
 from mlm_recipes.model.embeddings import embedding_rows
 from mlm_recipes.model.fit import require_fit
 from mlm_recipes.model.token_rows import add_token_rows, token_rows
@@ -136,6 +137,45 @@ def test_a_word_of_unknown_characters_starts_as_the_mean_of_all_rows(tokenizer):
     assert added.pieces == {1000: [100]}
     weight = model.get_input_embeddings().weight
     torch.testing.assert_close(weight[1000], weight[:1000].mean(dim=0))
+
+
+def test_rows_that_a_run_has_trained_stay_though_the_tokenizer_is_the_base_ones(tokenizer, caplog):
+    """Also if the words come in another order; a word that the run did not have starts as the mean of its pieces."""
+    first = trainer(tokenizer, train_new_tokens_first=3)
+    first.train()
+    first.save_model("run")
+    tokenizer.save_pretrained("base")
+    start = extend(make_model("bert", tokenizer), tokenizer, WORDS)
+    begun = MLMConfig(add_tokens=[*WORDS[::-1], "eudaimonia"], tokenizer="base", use_cpu=True)
+    run = MLMTrainer("run", begun, train_dataset=TEXTS)
+    words = [*WORDS, "eudaimonia"]
+    ids = run.processing_class.convert_tokens_to_ids(words)
+    assert ids == [1001, 1000, 1002]
+    assert [*start.pieces] == [1000, 1001]
+    own = load_tokenizer("base")
+    for mine, theirs in zip(token_rows(run.model), token_rows(first.model), strict=True):
+        assert torch.equal(mine[ids[:2]], theirs[[1000, 1001]])
+        torch.testing.assert_close(mine[1002], theirs[ids_alone(own, ["eudaimonia"])[0]].mean(dim=0))
+        assert torch.equal(mine[:1000], theirs[:1000])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (WORDS[:1], "1 word is a new token; its rows stay as they are, since the model's own tokenizer has it."),
+        (WORDS, "2 words are new tokens; their rows stay as they are, since the model's own tokenizer has them."),
+        (
+            [*WORDS, "eudaimonia"],
+            "3 words are new tokens; the rows of 2 of them stay as they are, since the model's own tokenizer has them. "
+            "Other new rows start as the mean of their pieces' rows.",
+        ),
+    ],
+)
+def test_what_is_said_of_rows_that_stay(words, said, tokenizer):
+    own = add_words(tokenizer, WORDS).tokenizer
+    kept = extend(make_bert(tokenizer, vocab_size=len(own)), tokenizer, words, own=own)
+    assert len(kept.kept) == len({*words} & {*WORDS})
+    assert announcement(kept) == said
 
 
 @pytest.mark.parametrize(

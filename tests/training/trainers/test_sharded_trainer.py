@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT
+from launched import run_together
 from same_run import assert_same_logs, assert_same_weights
 from sharded_on_cpu import STEPS, model_of, run
 from transformers import AutoModelForMaskedLM
@@ -53,15 +51,9 @@ AS_BERT = {
 
 def in_processes(number: int, folder: Path, jobs: dict) -> dict:
     """Run jobs of tests/sharded_on_cpu.py; return what each has found."""
-    launch = ["--nproc_per_node", str(number), "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    script = ROOT / "tests/sharded_on_cpu.py"
     folder.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, str(script), str(folder), json.dumps(jobs)],
-        capture_output=True, text=True, cwd=folder, check=False, timeout=900,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
+    script = ROOT / "tests/sharded_on_cpu.py"
+    done = run_together(number, script, folder, json.dumps(jobs), cwd=folder, timeout=900)
     assert "returned a view tensor" not in done.stderr
     return torch.load(folder / "found.pt", weights_only=True)
 
