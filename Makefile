@@ -15,7 +15,7 @@ TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 WITH_GPU = PYTHONPATH="$(CURDIR)" $(or $(PYTHON_GPU),$(BIN)/python)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-gpu bench-data bench-scale models policies torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint docs clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-gpu bench-data bench-scale equality story models policies torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -72,6 +72,12 @@ bench-data: setup  ## measure time and memory from a text of 100 MB to the first
 bench-scale: setup  ## measure one to four processes, accumulation, 1 to 100 times the text, and rows dealt by length or not: a quarter of an hour; draws docs/images/scale.svg
 	@$(BIN)/python benchmarks/scale.py $(if $(TEXT),--text $(TEXT)) $(ARGS)
 	@$(BIN)/python benchmarks/balance.py $(if $(TEXT),--text $(TEXT))
+
+equality: $(VENV)/ready-dev  ## hold one recipe in 1 to 4 processes, on two hosts, with FSDP2, resumed across all of them, against one process: two minutes
+	@$(BIN)/python benchmarks/equality.py $(ARGS)
+
+story: $(VENV)/ready-dev  ## prepare, train and lose a host, with kills on the way, and compare the weights with an undisturbed run: two minutes
+	@$(BIN)/python benchmarks/long_story.py $(ARGS)
 
 models: $(VENV)/ready-dev  ## ask every encoder of the installed transformers what works with it: twenty minutes
 	@$(BIN)/python benchmarks/encoders.py $(ARGS)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -21,25 +20,11 @@ from typing import Any
 
 from result_file import add_output_argument, write_result
 from scale_plot import draw
-from workload import ROOT, TEXT
+from workload import ROOT, TEXT, larger_text
 
 GLOBAL_BATCH = 16
 PROCESSES, ACCUMULATION, COPIES = (1, 2, 4), (1, 2, 4), (1, 10, 100)
 IMAGE = ROOT / "docs/images/scale.svg"
-
-
-def larger_text(text: Path, copies: int, place: Path) -> Path:
-    """Write `copies` times as many paragraphs, each with its words in another order, so that none is a duplicate."""
-    paragraphs = [line for line in text.read_text("utf-8").splitlines() if line.strip()]
-    with place.open("w", encoding="utf-8") as file:
-        for copy in range(copies):
-            draw_order = random.Random(copy)
-            for paragraph in paragraphs:
-                words = paragraph.split()
-                if copy:
-                    draw_order.shuffle(words)
-                file.write(" ".join(words) + "\n")
-    return place
 
 
 def measure(text: Path, processes: int, accumulation: int, steps: int, cache: Path) -> dict[str, Any]:

@@ -17,6 +17,20 @@ ROOT = Path(__file__).parent.parent
 TEXT = ROOT / "mlm_recipes/bundled/corpora/meditations.txt"
 
 
+def larger_text(text: Path, copies: int, place: Path) -> Path:
+    """Write `copies` times as many paragraphs, each with its words in another order, so that none is a duplicate."""
+    paragraphs = [line for line in text.read_text("utf-8").splitlines() if line.strip()]
+    with place.open("w", encoding="utf-8") as file:
+        for copy in range(copies):
+            draw_order = random.Random(copy)
+            for paragraph in paragraphs:
+                words = paragraph.split()
+                if copy:
+                    draw_order.shuffle(words)
+                file.write(" ".join(words) + "\n")
+    return place
+
+
 def rows_of(text: Path, length: int = 512, vocabulary: int = 8192) -> tuple[Any, list[list[int]]]:
     """Return a tokenizer and the text's paragraphs as token ids, in random order."""
     paragraphs = [line for line in text.read_text("utf-8").splitlines() if line.strip()]

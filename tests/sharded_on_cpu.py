@@ -1,8 +1,4 @@
-"""FSDP2 in several processes on a CPU, for tests: torchrun --nproc_per_node 2 sharded_on_cpu.py FOLDER JOBS.
-
-torch shards on a CPU with gloo, but accelerate 1.15 starts FSDP on accelerators only, and the library refuses it on a
-CPU. `as_if_on_accelerators` lets accelerate take the processes for such.
-"""
+"""FSDP2 in several processes on a CPU, for tests: torchrun --nproc_per_node 2 sharded_on_cpu.py FOLDER JOBS."""
 
 from __future__ import annotations
 
@@ -12,9 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedType
 from conftest import make_bert, make_model
+from cpus_as_accelerators import as_if_on_accelerators
 from same_run import PROPORTIONAL_STEPS
 from small_run import NUMBERED
 from transformers import AlbertConfig, AlbertForMaskedLM, set_seed
@@ -25,20 +20,6 @@ from mlm_recipes.model.sharded_weights import weights_of
 from mlm_recipes.training.distributed.processes import leave_process_group
 
 STEPS = 4
-
-
-def as_if_on_accelerators() -> None:
-    """Let accelerate start FSDP in this process."""
-    plain = AcceleratorState.__init__
-
-    def init(self, *args, **kwargs):
-        if kwargs.get("fsdp_plugin") is not None or os.environ.get("ACCELERATE_USE_FSDP") == "true":
-            state = PartialState._shared_state
-            if state.get("distributed_type") == DistributedType.MULTI_CPU:
-                state["distributed_type"] = DistributedType.MULTI_XPU
-        plain(self, *args, **kwargs)
-
-    AcceleratorState.__init__ = init
 
 
 def model_of(name):

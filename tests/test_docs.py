@@ -68,7 +68,7 @@ def test_every_link_and_every_file_named_is_there(path):
 def test_every_flag_and_target_named_is_there(path):
     text = path.read_text("utf-8")
     launchers = {"nproc_per_node", "config_file", "cpu", "num_processes", "max-restarts", "signals-to-handle"}
-    launchers |= {"nnodes", "rdzv_backend", "rdzv_endpoint", "rdzv_id"}
+    launchers |= {"nnodes", "rdzv_backend", "rdzv_endpoint", "rdzv_id", "rdzv_conf"}
     launchers |= {"signal", "requeue"}  # SLURM's
     launchers |= {"logdir", "float32", "minutes"}  # TensorBoard's; benchmarks/step.py's; benchmarks/gpu.py's
     launchers |= {"machine_rank"}  # accelerate's
@@ -187,6 +187,18 @@ def test_the_tables_of_scaling_are_what_was_measured(monkeypatch):
     page = (ROOT / "docs/many-machines.md").read_text("utf-8")
     for table in tables.split("\n\n"):
         assert table in page, f"docs/many-machines.md should have, of {newest.name}:\n{table}"
+
+
+@pytest.mark.parametrize(("name", "script"), [("equality", "equality"), ("story", "long_story")])
+def test_the_runs_on_several_hosts_are_what_was_found(monkeypatch, name, script):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    shown = importlib.import_module(script).shown
+    newest = sorted(ROOT.glob(f"benchmarks/results/{name}_*.json"))[-1]
+    found = shown(json.loads(newest.read_text("utf-8")))
+    page = (ROOT / "docs/many-machines.md").read_text("utf-8")
+    for line in filter(None, found.splitlines()):  # however the page breaks its lines
+        assert line in " ".join(page.split()), f"docs/many-machines.md should have, of {newest.name}:\n{line}"
+    assert newest.name in page
 
 
 def test_the_figures_of_text_are_what_was_measured():

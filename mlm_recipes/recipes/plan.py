@@ -20,6 +20,7 @@ from ..training.distributed.processes import from_main
 from ..training.distributed.torchrun_restarts import restarted
 from . import run_folder
 from .arguments import read_config, recipe_path
+from .prepared_text import left_to_the_corpus
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,8 @@ def _newest(config: MLMConfig, is_one: Callable[[Path, Mapping[str, Any]], bool]
     values = config.to_recipe()
     if config.train_minutes is not None:  # the started run's recipe contains the chosen values instead
         values = {name: value for name, value in values.items() if name not in _LENGTH}
+    of_corpus = left_to_the_corpus(config)  # so with a prepared corpus's values
+    values = {name: value for name, value in values.items() if name not in of_corpus}
     asked = output_folder(config)
     places = run_folder.under_runs() if asked is None else [asked]
     runs = [place for place in places if is_one(place, values)]

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.all_ids import fingerprint
 from ..data.copies import measured_once
-from ..data.prepared_corpus import local_folder
+from ..data.prepared_corpus import local_folder, names_prepared
 from ..data.prepared_files import TOKENIZER
 from ..data.prepared_index import PreparedIndex, read_index
 from ..data.prepared_plan import RowRules
@@ -32,6 +32,23 @@ _COMPARED = 200
 
 #: Values that say how a text is read or divided, which was decided when it was prepared.
 _DECIDED = ("corpus_config", "corpus_split", "corpus_revision", "corpus_sha256", "validation_corpus", "deduplicate")
+
+#: Values of a run that are the corpus's where the run leaves them at their defaults.
+_ITS_OWN = (*RowRules.__annotations__, "validation_fraction")
+
+
+def left_to_the_corpus(config: MLMConfig) -> set[str]:
+    """Return the names of the values that a run takes over from a prepared corpus, whatever they are there.
+
+    They are in the run's recipe.yaml, and not in the request that started it.
+
+    >>> left_to_the_corpus(MLMConfig(corpus="meditations"))
+    set()
+    """
+    if not names_prepared(config.corpus):
+        return set()
+    usual = MLMConfig.__dataclass_fields__
+    return {name for name in _ITS_OWN if getattr(config, name) == usual[name].default}
 
 
 @dataclass

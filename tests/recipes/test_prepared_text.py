@@ -18,7 +18,9 @@ from mlm_recipes import MLMConfig, MLMTrainer, train_tokenizer
 from mlm_recipes.data import all_ids
 from mlm_recipes.data.prepared_index import read_index
 from mlm_recipes.data.prepared_rows import PreparedRows
+from mlm_recipes.recipes import run_folder
 from mlm_recipes.recipes.arguments import read_config
+from mlm_recipes.recipes.plan import plan_run
 from mlm_recipes.recipes.prepare import prepare
 from mlm_recipes.recipes.prepare_corpus import prepare_corpus
 
@@ -100,6 +102,21 @@ def test_a_run_that_is_resumed_as_it_was_ends_with_the_same_bits(shards, tokeniz
     resumed = trainer_on(rows_in(shards), tokenizer, "b", max_steps=18)
     resumed.train(resume_from_checkpoint="a/checkpoint-3")
     assert torch.equal(weights(trainer), weights(resumed))
+
+
+def test_a_run_that_took_values_over_from_the_corpus_is_found_when_it_is_started_again(shards, checkpoint):
+    """As `auto` and torchrun's restarts do: recipe.yaml has the corpus's max_length, and the request has none."""
+    asked = {"corpus": str(shards), "model": str(checkpoint), "output_dir": "out", "resume_from_checkpoint": "auto"}
+    run = prepare(read_config("adapt", asked))
+    assert run.config.max_length == 64
+    Path("out").mkdir()
+    run_folder.begin(Path("out"), run.config.to_recipe())
+    for same in ({}, {"max_length": 64}):
+        plan = plan_run("adapt", asked | same)
+        assert (plan.folder, plan.overwrite) == (Path("out"), True)  # it goes on, here from the beginning
+    for other in ({"max_length": 32}, {"seed": 7}):
+        with pytest.raises(FileExistsError, match="already holds files that a run would overwrite"):
+            plan_run("adapt", asked | other)
 
 
 def test_another_prepared_corpus_is_another_run(shards, tokenizer, checkpoint):

@@ -1,6 +1,6 @@
 """FSDP in two and four processes trains as one process does; what any number saves, any other resumes.
 
-`as_if_on_accelerators` (tests/sharded_on_cpu.py) lets accelerate start FSDP on a CPU.
+`as_if_on_accelerators` (tests/cpus_as_accelerators.py) lets accelerate start FSDP on a CPU.
 """
 
 from __future__ import annotations
