@@ -60,6 +60,13 @@ class StoppedEarly(TypedDict):
     evaluations_since: int
 
 
+class StoppedByCallback(TypedDict):
+    """`train.stopped_by_callback`: after which of how many steps a callback of the caller's ended the run."""
+
+    step: int
+    of: int
+
+
 class Tokens(TypedDict):
     """The tokens that training computed."""
 
@@ -179,6 +186,7 @@ class Loop(TypedDict):
     evaluations: list[Evaluation]
     best_model: NotRequired[BestModel]
     stopped_early: NotRequired[StoppedEarly]
+    stopped_by_callback: NotRequired[StoppedByCallback]
     tokens: Tokens | None
     steps_per_second: float | None
     tokens_per_second: float | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -25,10 +26,12 @@ from ..training.batches.token_steps import steps_of_tokens
 from ..training.callbacks.best_model import check_measure
 from ..training.callbacks.early_stopping import best_evaluation, why_stopped
 from ..training.callbacks.trackers import Trackers, refuse_missing
+from ..training.checks.callback_checks import check_callbacks
 from ..training.config import MLMConfig
 from ..training.distributed.failing_together import go_alone
 from ..training.distributed.launcher import asked_sharding
 from ..training.distributed.processes import all_or_none, from_main
+from ..training.faults.one_run import only_run
 from ..training.faults.tolerated_failures import NotMade
 from ..training.optimization.adapters import merges
 from ..training.optimization.optimizers import refuse_unusable
@@ -60,12 +63,17 @@ logger = logging.getLogger(__name__)
 _TIMED = 1, 3
 
 
-def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult[Metrics]:
+def train(
+    recipe: str | Path | MLMConfig | None = None, *, callbacks: Sequence[Any] | None = None, **overrides: Any
+) -> RunResult[Metrics]:
     """Train a model on a corpus, and measure it before and after on the same masked tokens.
 
     Args:
         recipe: a YAML file, a run folder, a bundled recipe's name, or an MLMConfig; by default `quickstart` for a
             built-in model, `adapt` for any other model; `adapt-lora` with `peft="lora"`.
+        callbacks: a list of transformers' TrainerCallback objects, which see every event of the run, in each process.
+            recipe.yaml does not record them. A run that one of them stops (`control.should_training_stop`) is finished
+            with fewer steps; it is measured as any other.
         overrides: any value of MLMConfig, such as `corpus="notes.txt"` or `num_train_epochs=3`.
 
     Writes the run folder: the model and its tokenizer, recipe.yaml, metrics.json, report.html, README.md. Without an
@@ -82,10 +90,18 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     After the last step, the model is saved before anything else is done. If something optional fails after that (the
     pages, the trackers, the machine's limit, the copy on the hub), it is logged, and named in the result's `not_made`.
 
+    It may be called in any thread, but in one at a time, and handles stop signals in the main thread only.
+
     Raises: ValueError or FileNotFoundError for errors that the caller can fix; FileExistsError if `output_dir`
     contains a file that a run would overwrite, unless `overwrite` is set; NotMadeError
     (mlm_recipes.training.faults.tolerated_failures) if the trained model could not be measured.
     """
+    with only_run():
+        return _run(recipe, check_callbacks(callbacks), overrides)
+
+
+def _run(recipe: Any, callbacks: list[Any], overrides: dict[str, Any]) -> RunResult[Metrics]:
+    """Plan a run, prepare it, and train it in its folder."""
     plan = plan_run(recipe, overrides)
     if plan.finished:
         return finished_result(plan.folder)
@@ -101,7 +117,7 @@ def train(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> Run
     folder = run_folder.claim(plan.folder, run.facts["name"])
     try:
         with run_folder.held(folder):
-            return _train(run, plan, folder, Similarity(probes, run), timed=minutes is not None)
+            return _train(run, plan, folder, Similarity(probes, run), callbacks, timed=minutes is not None)
     finally:
         run_folder.give_back(folder)  # if nothing was written
 
@@ -130,7 +146,9 @@ def _with_chosen_length(run: Run, minutes: float) -> Run:
     return replace(run, config=decided)
 
 
-def _train(run: Run, plan: RunPlan, folder: Path, similarity: Similarity, timed: bool) -> RunResult[Metrics]:
+def _train(
+    run: Run, plan: RunPlan, folder: Path, similarity: Similarity, callbacks: list[Any], timed: bool
+) -> RunResult[Metrics]:
     """Train and measure in the run's folder, which is reserved for this run."""
     config, checkpoint = run.config, plan.checkpoint
     upload = _upload(config, folder)
@@ -142,6 +160,7 @@ def _train(run: Run, plan: RunPlan, folder: Path, similarity: Similarity, timed:
         train_dataset=run.train_rows,
         eval_dataset=run.measured.held_out.rows,
         processing_class=run.tokenizer,
+        callbacks=callbacks,
     )
     trainer.progress.told = timed
     trainer.selecting = [probe.selecting for probe in run.probes if probe.selecting is not None]
@@ -233,6 +252,8 @@ def _train(run: Run, plan: RunPlan, folder: Path, similarity: Similarity, timed:
                 loop["best_model"] = best
             if stopped is not None:
                 loop["stopped_early"] = stopped
+            elif output.global_step < trainer.state.max_steps:
+                loop["stopped_by_callback"] = {"step": output.global_step, "of": trainer.state.max_steps}
             if frozen is not None:
                 loop["frozen"] = frozen
             if head_steps:

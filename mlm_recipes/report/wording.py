@@ -157,6 +157,9 @@ def note(metrics: Metrics) -> str:
             where += f" Changed after step {each['step']}: {what}; recipe.yaml has the latest values."
     if "stopped_early" in train:
         where += f" {stopped_early(train['stopped_early'])}"
+    if "stopped_by_callback" in train:
+        stop = train["stopped_by_callback"]
+        where += f" A callback stopped it after step {stop['step']:,} of {stop['of']:,}."
     if "best_model" in train:
         where += f" {kept_model(train['best_model'], train['steps'])}".rstrip()
     where += "".join(f" {sentence}" for sentence in was_mixed(train.get("mixed", [])))

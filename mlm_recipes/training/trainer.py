@@ -36,12 +36,14 @@ from .callbacks.early_stopping import EarlyStopping
 from .callbacks.progress import TrainingProgress
 from .callbacks.trackers import refuse_missing
 from .callbacks.user_metrics import check_user_metrics
+from .checks.callback_checks import check_callbacks
 from .checks.freezing_checks import refuse_own_optimizer
 from .checks.overridden import refuse_never_called
 from .checks.set_later import refuse_stream
 from .config import MLMConfig, UnknownNameError
 from .distributed.launcher import refuse_alone
 from .distributed.processes import from_main
+from .faults.one_run import only_run
 from .inputs import (
     check_stream,
     collator_of_labelled,
@@ -128,6 +130,7 @@ class MLMTrainer(OptimizingTrainer):
                 "a pickle of its arguments that contains the token. Use mlm_recipes.train(push_to_hub=True), or upload "
                 "the folder of save_model() with `hf upload`."
             )
+        check_callbacks(kwargs.get("callbacks"))
         refuse_missing(args.report_to)
         refuse_never_called(type(self))
         refuse_own_optimizer(args, kwargs.get("optimizers"))
@@ -232,11 +235,13 @@ class MLMTrainer(OptimizingTrainer):
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train as EvaluatingTrainer does, on the `train_dataset` and with the `args` that the trainer has now.
 
-        Raises: ValueError for what was set since and cannot be used (`mlm_recipes.training.checks.set_later`).
+        Raises: ValueError for what was set since and cannot be used (`mlm_recipes.training.checks.set_later`), and if
+        another thread is training.
         """
-        self._use_rows_now()
-        self.refuse_what_was_set_later()
-        return super().train(*args, **kwargs)
+        with only_run():
+            self._use_rows_now()
+            self.refuse_what_was_set_later()
+            return super().train(*args, **kwargs)
 
     def _use_rows_now(self) -> None:
         rows: Any = self.train_dataset

@@ -73,6 +73,8 @@ RUN_MLM = {
     "num_warmup_steps": "Write --warmup_steps.",
     "checkpointing_steps": "Write --save_strategy, and --save_steps if it is steps.",
     "with_tracking": "Write --report_to with the tracker's name.",
+    # of Trainer's own arguments
+    "callbacks": "They are objects, so they are passed in Python: mlm_recipes.train(recipe, callbacks=[...]).",
 }
 
 #: Arguments that TrainingArguments had in transformers 2 to 4.

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..distributed.agreed_control import agree_on
 from ..distributed.processes import highest
 
 T = TypeVar("T")
@@ -21,11 +22,27 @@ T = TypeVar("T")
 #: Signals that ask a run to stop. SLURM can be configured to send SIGUSR1 some time before the limit.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
+#: What a run says whose thread gets no signals.
+NOT_HANDLED = (
+    f"{', '.join(signal.Signals(number).name for number in SIGNALS)}: not handled in this run, which is not in the "
+    "main thread, the only one to which Python delivers signals. A callback can stop it: "
+    "control.should_training_stop = True."
+)
+
 #: The exit code of a run that stopped on request, with a checkpoint to resume from (EX_TEMPFAIL in sysexits).
 EXIT_CODE = 75
 
 #: Seconds in which a signal that torchrun forwards is the one that its processes already received, not a second one.
 ECHO = 5.0
+
+
+def are_delivered() -> bool:
+    """Tell whether signals reach this thread.
+
+    >>> are_delivered()
+    True
+    """
+    return threading.current_thread() is threading.main_thread()
 
 
 class Interrupted(KeyboardInterrupt):
@@ -78,7 +95,7 @@ class StopSignals(TrainerCallback):
     only there, and nothing to signals that are ignored, such as under nohup.
 
     `received` is the number of the signal that any process has received, 0 for none; all processes learn of it at the
-    end of the same step.
+    end of the same step, and of what the callbacks of any process ask for.
     """
 
     def __init__(self) -> None:
@@ -91,7 +108,7 @@ class StopSignals(TrainerCallback):
     def __enter__(self) -> StopSignals:
         self.received = self._mine = 0
         self.in_workers.training.fill_(1)
-        if threading.current_thread() is threading.main_thread():
+        if are_delivered():
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note)
@@ -124,15 +141,17 @@ class StopSignals(TrainerCallback):
                 return
             yield thing
 
-    # Trainer's own callback runs before this one, and has already decided what to do after this step.
+    # This callback runs after all those that decide what to do after this step (RobustTrainer.train).
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """If any process was asked to stop, evaluate only if the run depends on its measurements."""
-        if self.agree():
+        self.received = agree_on(control, self._mine)
+        if self.received:
             control.should_evaluate &= depends_on_metrics(args)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Do the same for the evaluation at the end of an epoch."""
+        agree_on(control)
         if self.received:
             control.should_evaluate &= depends_on_metrics(args)

@@ -15,12 +15,13 @@ from ...checkpoints import storage as checkpoints
 from ...checkpoints.tensor_files import PICKLED_ARGUMENTS
 from ...checkpoints.tokenizer_files import use_known_class
 from ...sources.escaping import first_line
+from ..callbacks.asked_stop import AskedStop
 from ..callbacks.best_model import BestCheckpoint, logged_name, missing_measure, name_best
 from ..callbacks.callback_states import forget_lists
 from ..callbacks.epoch_end import EpochEnd
 from ..distributed.processes import all_or_none, from_main, gathered
 from ..faults.out_of_memory import MicroBatchParts
-from ..faults.stop_signals import Interrupted, StopSignals
+from ..faults.stop_signals import NOT_HANDLED, Interrupted, StopSignals, are_delivered
 from .adapter_trainer import saved_weights
 from .sharded_trainer import ShardedTrainer
 
@@ -50,12 +51,12 @@ class RobustTrainer(ShardedTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._signals = StopSignals()
+        self._asked_stop, self._signals = AskedStop(), StopSignals()
         self._saved_at: int | None = None
         self._parts = MicroBatchParts()
         self._epoch_end = EpochEnd()
         self._best = BestCheckpoint()
-        for callback in (self._signals, self._parts, self._epoch_end, self._best):
+        for callback in (self._asked_stop, self._signals, self._parts, self._epoch_end, self._best):
             self.add_callback(callback)
 
     # Checkpoints
@@ -202,6 +203,11 @@ class RobustTrainer(ShardedTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as Trainer does; after a stop signal, save the state and raise Interrupted."""
         self._saved_at = None
+        for callback in (self._asked_stop, self._signals, self._epoch_end):  # after those that the caller has added
+            self.remove_callback(callback)
+            self.add_callback(callback)
+        if not are_delivered() and not self.leaves_nothing and self.is_world_process_zero():
+            logger.warning(NOT_HANDLED)
         self._require_one_disk()
         try:
             with self._signals:
@@ -215,7 +221,9 @@ class RobustTrainer(ShardedTrainer):
     def _maybe_log_save_evaluate(
         self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kw: Any
     ) -> None:
+        agreed, evaluated = self.control.should_training_stop, self.control.should_evaluate
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kw)
+        self._asked_stop.leave_together(self.control, agreed, evaluated)
         if self._signals.received and not self._epoch_end.follows:  # then the epoch's own evaluation comes next
             self.stop_now(model, trial)
 

@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 
 from mlm_recipes import MLMConfig
 from mlm_recipes.checkpoints.storage import STAGED, fault, list_checkpoints
-from mlm_recipes.training.faults.stop_signals import Interrupted
+from mlm_recipes.training.faults.stop_signals import SIGNALS, Interrupted
 
 pytestmark = pytest.mark.usefixtures("signals_as_ever")
 
@@ -161,12 +161,18 @@ def test_an_ignored_signal_stays_ignored(tokenizer):
         signal.signal(signal.SIGTERM, before)
 
 
-def test_training_works_in_another_thread(tokenizer):
-    found = []
+def test_training_works_in_another_thread_and_says_that_signals_do_not_reach_it(tokenizer, caplog):
+    found, before = [], [signal.getsignal(number) for number in SIGNALS]
     thread = threading.Thread(target=lambda: found.append(make_trainer(tokenizer, NUMBERED).train().global_step))
     thread.start()
     thread.join()
     assert found == [STEPS]
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    said = "SIGINT, SIGTERM, SIGUSR1: not handled in this run, which is not in the main thread"
+    assert [said in record.message for record in caplog.records].count(True) == 1
+    caplog.clear()
+    make_trainer(tokenizer, NUMBERED, "main").train()
+    assert "not handled" not in caplog.text
 
 
 class ToWorkers(TrainerCallback):

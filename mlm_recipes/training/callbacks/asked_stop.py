@@ -1,0 +1,61 @@
+"""A stop that a callback asks for with `control.should_training_stop`: in all processes, and with a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import SaveStrategy
+
+from ..distributed.processes import highest, several
+
+logger = logging.getLogger(__name__)
+
+
+class AskedStop(TrainerCallback):
+    """Let a run that a callback stops end as one that reaches its last step: it saves what `save_strategy` asks for.
+
+    transformers saves the last step of a run with `save_strategy=steps`, but not the one after which a callback stops
+    it (5.23): such a run could only be begun again.
+    """
+
+    _saved_at: int | None = None
+    _later = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Forget an earlier run."""
+        self._saved_at, self._later = None, False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Ask for what was asked too late after the step before."""
+        control.should_training_stop = control.should_training_stop or self._later
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Note that this step is saved."""
+        self._saved_at = state.global_step
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Save the step after which the run stops."""
+        if control.should_training_stop and args.save_strategy == SaveStrategy.STEPS:
+            control.should_save = control.should_save or self._saved_at != state.global_step
+
+    def leave_together(self, control: TrainerControl, agreed: bool, evaluated: bool) -> None:
+        """After all events of a step, let all processes leave the loop, or none.
+
+        Args:
+            control: may ask for a stop in some processes only.
+            agreed: whether all knew of the stop before.
+            evaluated: whether the step was evaluated. Then they agree now, since it is the evaluation that stops a run
+                early; otherwise at the end of the next step, since every step would have to wait for a second answer.
+        """
+        if agreed or not several():
+            return
+        if evaluated:
+            control.should_training_stop = bool(highest(int(control.should_training_stop))[0])
+        elif control.should_training_stop:
+            control.should_training_stop, self._later = False, True
