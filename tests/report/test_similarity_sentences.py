@@ -95,8 +95,8 @@ def test_what_they_could_show_is_told_before_a_run():
     assert inspected_pairs(pairs) == (
         "Pairs sts: 800 pairs with scores, of 1,600 texts. A change of Spearman's correlation by 0.02 would be "
         "measured in 46% of runs, if each of the pairs contributes to it with a standard deviation of 0.3: the 95% "
-        "interval reaches 0.021 to each side. It takes 1,766 pairs to measure it in 80%. 1 text of sts is in the training text, "
-        "or nearly."
+        "interval reaches 0.021 to each side. It takes 1,766 pairs to measure it in 80%. 1 text of sts is in the "
+        "training text, or nearly."
     )
     assert "It is less if many pairs share a text" in inspected_pairs(pairs | {"distinct_texts": 900})
     search = {"name": "faq", "queries": 2000, "documents": 20, "relevant": 2100} | expected
