@@ -15,7 +15,7 @@ TEXT ?= $(wildcard ../shared/corpora/meditations_long.txt)
 WITH_GPU = PYTHONPATH="$(CURDIR)" $(or $(PYTHON_GPU),$(BIN)/python)
 VALUES = $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
-.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-gpu bench-data bench-scale equality story models policies torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint docs clean
+.PHONY: help setup inspect train pretrain-mini reference evaluate demo report compare verify parity bench bench-gpu bench-data bench-scale equality story models task-gain policies torture test test-slow test-isa test-gpu test-network test-browser test-next-steps test-floors test-newest lint docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -81,6 +81,9 @@ story: $(VENV)/ready-dev  ## prepare, train and lose a host, with kills on the w
 
 models: $(VENV)/ready-dev  ## ask every encoder of the installed transformers what works with it: twenty minutes
 	@$(BIN)/python benchmarks/encoders.py $(ARGS)
+
+task-gain: setup  ## compare what texts gain in loss with what a labelled task gains: ARGS="--text meditations --probe stoic"
+	@$(BIN)/python benchmarks/task_gain.py $(ARGS)
 
 policies: setup  ## compare ways to mask and to adapt in equal time: ARGS="adapt --text meditations", or "pretrain ..."
 	@$(BIN)/python benchmarks/policies.py $(ARGS)

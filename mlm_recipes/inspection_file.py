@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from .metrics_file import LoadedCorpus, LostCharacters
-from .probes_file import InspectedProbe
+from .metrics_file import LoadedCorpus, LostCharacters, PairKind
+from .probes_file import InspectedProbe, Leakage
 
 if TYPE_CHECKING:
     from typing_extensions import NotRequired  # in `typing` from Python 3.11 on
@@ -225,10 +225,46 @@ class MeasuredFacts(TextFacts, RowFacts):
     duplicates: Duplicates
 
 
+class ExpectedInterval(TypedDict):
+    """What so many pairs or queries are likely to show of a run.
+
+    `spread`: the assumed standard deviation of what each contributes to the change of Spearman's correlation, or of
+    nDCG@10. `half_width`: how far the 95% interval then reaches to each side. `power`: how likely a change of 0.02
+    would be measured, and `needed`: how many it takes to measure it in 4 of 5 runs.
+    """
+
+    spread: float
+    half_width: float
+    power: float
+    needed: int
+
+
+class InspectedPairs(ExpectedInterval):
+    """A file of pairs before any run."""
+
+    name: str
+    kind: PairKind
+    pairs: int
+    distinct_texts: int
+    leakage: Leakage
+
+
+class InspectedSearch(ExpectedInterval):
+    """A set of queries before any run."""
+
+    name: str
+    queries: int
+    documents: int
+    relevant: int
+    leakage: Leakage
+
+
 class InspectionFacts(MeasuredFacts):
     """What the file holds."""
 
     probes: NotRequired[list[InspectedProbe]]
+    probe_pairs: NotRequired[list[InspectedPairs]]
+    probe_search: NotRequired[list[InspectedSearch]]
     problems: list[str]
     warnings: list[str]
     recommended: Recommended

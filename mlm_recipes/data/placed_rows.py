@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,18 @@ def column_named(rows: list[Placed], names: Collection[str]) -> list[str]:
     """
     columns = dict.fromkeys(name for _, row in rows for name in row)
     return [name for name in columns if name.lower() in names]
+
+
+def fingerprint(items: Iterable[object]) -> str:
+    """Return the sha256 of texts and numbers in their order; results of the same ones can be compared.
+
+    >>> fingerprint([("to be", 1.0)])[:8], fingerprint([("to be", 2.0)])[:8]
+    ('e225879a', 'ac416291')
+    """
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{item!a}\n".encode())
+    return digest.hexdigest()
 
 
 def _header(path: Path, names: Collection[str], encoding: str, encoding_errors: str) -> str:

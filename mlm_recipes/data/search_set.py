@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .placed_rows import Placed, placed_rows
+from .placed_rows import Placed, fingerprint, placed_rows
 
 #: With fewer queries, an interval cannot be trusted.
 FEWEST = 10
@@ -30,6 +30,11 @@ class SearchSet:
     documents: list[str]
     relevant: list[dict[int, float]]
     skipped: list[int | None]
+
+    def fingerprint(self) -> str:
+        """Return a hash of the queries, the documents, and which of these are relevant, in their order."""
+        relevant = [sorted(judged.items()) for judged in self.relevant]
+        return fingerprint([*zip(self.queries, relevant, self.skipped, strict=True), *self.documents])
 
 
 def read_search_set(folder: str | Path, encoding: str = "utf-8", encoding_errors: str = "strict") -> SearchSet:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..metrics_file import PairKind
 from .file_formats import stem
-from .placed_rows import Placed, column_named, placed_rows
+from .placed_rows import Placed, column_named, fingerprint, placed_rows
 
 #: What the two columns of texts may be called: as in the STS benchmark, MRPC, SICK and QQP, and by people.
 TEXTS = (
@@ -45,6 +45,10 @@ class TextPairs:
     second: list[str]
     scores: list[float]
     kind: PairKind
+
+    def fingerprint(self) -> str:
+        """Return a hash of the pairs and their scores, in their order."""
+        return fingerprint(zip(self.first, self.second, self.scores, strict=True))
 
 
 def read_pairs(path: str | Path, encoding: str = "utf-8", encoding_errors: str = "strict") -> TextPairs:

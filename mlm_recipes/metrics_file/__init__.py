@@ -90,6 +90,7 @@ from .train import PeakMemory as PeakMemory
 from .train import RecordedGraphs as RecordedGraphs
 from .train import Resumed as Resumed
 from .train import Start as Start
+from .train import StoppedByCallback as StoppedByCallback
 from .train import StoppedEarly as StoppedEarly
 from .train import Tokens as Tokens
 from .train import Train as Train

@@ -40,6 +40,7 @@ class PairProbe(TypedDict):
 
     name: str
     kind: PairKind
+    fingerprint: NotRequired[str]
     pairs: int
     distinct_texts: int
     leakage: Leakage
@@ -55,6 +56,7 @@ class SearchProbe(TypedDict):
     """
 
     name: str
+    fingerprint: NotRequired[str]
     queries: int
     documents: int
     relevant: int

@@ -33,6 +33,7 @@ from . import run_folder
 from .arguments import default_recipe, read_config
 from .inspection_facts import WHOLE, Subject, duplicates, row_facts, text_facts
 from .probing import load_probes
+from .similarity import ReadProbes
 from .step_timing import batch_size, fit, smallest_batch, time_steps, with_batch_size
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ def inspect_corpus(
     if config.streaming:
         logger.info("streaming is left out: all of the text is read and tokenized before anything is shown.")
         config = replace(config, streaming=False)
+    similar = ReadProbes.of(config)
     subject = Subject.of(config)
     lengths, text = text_facts(subject)
     rows = row_facts(subject)
@@ -153,6 +155,7 @@ def inspect_corpus(
         "seconds": time.monotonic() - started,
         "versions": run_folder.versions(),
     }
+    similar.add_inspected(subject.corpus["train"]["text"], config.evaluation_seed, facts)
     if config.probe:
         training = subject.corpus["train"]["text"]
         found = load_probes(config, subject.tokenizer, subject.tokenizer, subject.max_length, training, quiet=True)

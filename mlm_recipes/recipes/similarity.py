@@ -12,6 +12,7 @@ from ..data.streams import TextStream
 from ..data.text_pairs import TextPairs, read_pairs
 from ..evaluation.similarity.similarity_probes import SimilarityProbes, SimilarityState
 from ..evaluation.similarity.text_vectors import text_vectors
+from ..inspection_file import InspectionFacts
 from ..masking.random_keys import Floats
 from ..metrics_file import Comparison, ModelAlone
 from ..training.config import MLMConfig
@@ -38,6 +39,16 @@ class ReadProbes:
             [read_pairs(path, **how) for path in config.probe_pairs or []],
             [read_search_set(path, **how) for path in config.probe_search or []],
         )
+
+    def add_inspected(self, training: Sequence[str], seed: int, facts: InspectionFacts) -> None:
+        """Add to an inspection what these could show of a run; `training` are the paragraphs that it would train on."""
+        if not self.pairs and not self.searches:
+            return
+        probes = SimilarityProbes.of(self.pairs, self.searches, training[:], seed)
+        if self.pairs:
+            facts["probe_pairs"] = probes.pairs_inspected()
+        if self.searches:
+            facts["probe_search"] = probes.searches_inspected()
 
 
 class Similarity:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from ..inspection_file import InspectionFacts, Layout, Timing
 from ..metrics_file import TEXT_COLUMN
 from ..sources.escaping import in_all, one_line, shell
-from . import probes, terminal, wording
+from . import probes, similarity_sentences, terminal, wording
 from .text_read import how_read
 
 #: The widest bar of the histogram, in characters.
@@ -68,6 +68,10 @@ def page(facts: InspectionFacts) -> str:
     for probe in facts.get("probes", []):
         said = [*probes.about_the_texts(probe, probe.get("selecting", 0)), probes.inspected(probe)]
         parts.append(terminal.wrapped(" ".join(said)))
+    parts += [terminal.wrapped(similarity_sentences.inspected_pairs(pairs)) for pairs in facts.get("probe_pairs", [])]
+    parts += [
+        terminal.wrapped(similarity_sentences.inspected_search(search)) for search in facts.get("probe_search", [])
+    ]
     parts.append(_advice(facts))
     return "\n".join(line.rstrip() for line in "\n\n".join(parts).splitlines())
 

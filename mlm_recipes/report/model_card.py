@@ -11,11 +11,12 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.repocard import metadata_load
 
-from ..metrics_file import Metrics, TextScores, Train
+from ..metrics_file import Metrics, PairProbe, SearchProbe, TextScores, Train
 from . import probes
 from .adapter import how_trained, is_alone
 from .before_after_table import LABELS, table_rows
 from .html import environment
+from .similarity_rows import measured
 from .similarity_sentences import similarity_sentences
 from .wording import FEW, count, headline, masked_shares, measured_tokens, note
 
@@ -24,6 +25,14 @@ UNKNOWN = "unknown"
 
 #: A licence as the hub writes it.
 _LICENCE = re.compile(r"[a-z][a-z0-9.+-]*")
+
+#: What MTEB calls the measures of pairs and searches.
+_OF_MTEB = {
+    "spearman": "cosine_spearman",
+    "average_precision": "cosine_ap",
+    "ndcg_at_10": "ndcg_at_10",
+    "recall_at_10": "recall_at_10",
+}
 
 #: A model or data set of the hub.
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))[\w][\w.-]*(/[\w][\w.-]*)?")
@@ -108,7 +117,7 @@ def _results(metrics: Metrics) -> list[EvalResult]:
     texts.append((metrics["corpus"]["name"], metrics["after"], "validation", unsure))
     if "general" in metrics["after"]:
         texts.append((metrics["corpus"]["general"], metrics["after"]["general"], "test", ""))
-    return [*_text_results(texts), *_probe_results(metrics)]
+    return [*_text_results(texts), *_probe_results(metrics), *_similarity_results(metrics)]
 
 
 def _probe_results(metrics: Metrics) -> list[EvalResult]:
@@ -129,6 +138,32 @@ def _probe_results(metrics: Metrics) -> list[EvalResult]:
             ("accuracy", "accuracy", probe["accuracy"]["after"]),
             ("f1", "macro-F1", probe["macro_f1"]["after"]),
         )
+    ]
+
+
+def _similarity_results(metrics: Metrics) -> list[EvalResult]:
+    """Return how well the vectors rank pairs and find documents; tasks as the hub names them, measures as MTEB does.
+
+    MTEB: Muennighoff et al. 2023, arXiv:2210.07316.
+    """
+    found: list[tuple[str, str, PairProbe | SearchProbe]] = []
+    for pairs in metrics.get("probe_pairs", []):
+        task = "Pair classification" if pairs["kind"] == "match" else "Semantic textual similarity (STS)"
+        found.append(("sentence-similarity", task, pairs))
+    found += [("text-retrieval", "Retrieval", search) for search in metrics.get("probe_search", [])]
+    return [
+        EvalResult(
+            task_type=kind,
+            task_name=f"{task}, by the cosine of frozen mean-pooled vectors",
+            dataset_type=_dataset_type("", probe["name"]),
+            dataset_name=probe["name"],
+            dataset_split="test",
+            metric_type=_OF_MTEB[measure],
+            metric_name=name,
+            metric_value=round(values["after"], 4),
+        )
+        for kind, task, probe in found
+        for measure, name, values in measured(probe)
     ]
 
 

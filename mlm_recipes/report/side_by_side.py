@@ -12,7 +12,7 @@ import yaml
 
 from ..metrics_file import CorpusFacts, Metrics, TextChange
 from ..sources.escaping import in_all, one_line
-from . import probes, run_report, terminal
+from . import probes, run_report, similarity_rows, terminal
 from .against_frequencies import knew_nothing, worse_by
 from .before_after_table import LABELS, in_order, row_of
 from .html import environment
@@ -75,6 +75,10 @@ class RunsSideBySide:
 
     def verdict(self) -> str:
         """Return whether these runs can be compared, and if so which one has the lowest held-out loss."""
+        probed = similarity_rows.other_texts([(run.name, run.metrics) for run in self.runs])
+        return f"{self._of_the_text()} {probed}".strip()
+
+    def _of_the_text(self) -> str:
         if self.only_words:
             return _verdict_on_words(self.runs)
         if self.differences:
@@ -97,7 +101,8 @@ class RunsSideBySide:
         """Yield each table's title and its rows: a label, and a cell for each run."""
         of_text = [("Held-out text", _held_out), ("Ordinary language", _general)]
         of_text = [("Held-out text", _held_out_words)] if self.only_words else of_text
-        for title, rows in (*of_text, ("Your labels", probes.compared), ("The run", _run)):
+        of_tasks = [("Your labels", probes.compared), ("Pairs and searches", similarity_rows.compared)]
+        for title, rows in (*of_text, *of_tasks, ("The run", _run)):
             found = _aligned([dict(rows(run.metrics)) for run in self.runs])
             if found:
                 yield title, found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, cast
 
+from ..inspection_file import ExpectedInterval, InspectedPairs, InspectedSearch
 from ..metrics_file import Measure, Metrics, ModelAlone, PairProbe, PairsAlone, SearchAlone, SearchProbe
 from .wording import count
 
@@ -46,6 +47,36 @@ def sentences_alone(found: ModelAlone) -> Iterator[str]:
         )
 
 
+def inspected_pairs(found: InspectedPairs) -> str:
+    """Return what is in a file of pairs, and what it could show of a run, before there is one."""
+    what = "pairs that match or not" if found["kind"] == "match" else "pairs with scores"
+    said = f"Pairs {found['name']}: {found['pairs']:,} {what}, of {count(found['distinct_texts'], 'text')}. "
+    said += _could_show(found, found["pairs"], "Spearman's correlation", "pairs")
+    if found["distinct_texts"] < 2 * found["pairs"]:
+        said += " It is less if many pairs share a text: the interval is then made wider."
+    return said + _trained_on(found)
+
+
+def inspected_search(found: InspectedSearch) -> str:
+    """Return what is in a set of queries, and what it could show of a run, before there is one."""
+    said = (
+        f"Search {found['name']}: {found['queries']:,} queries, {count(found['documents'], 'document')}, "
+        f"{found['relevant']:,} relevant. "
+    )
+    return said + _could_show(found, found["queries"], "nDCG@10", "queries") + _trained_on(found)
+
+
+def _could_show(found: ExpectedInterval, units: int, measure: str, name: str) -> str:
+    said = (
+        f"A change of {measure} by 0.02 would be measured in {found['power']:.0%} of runs, if each of the {name} "
+        f"contributes to it with a standard deviation of {found['spread']:g}: the 95% interval reaches "
+        f"{found['half_width']:.3f} to each side"
+    )
+    if units >= found["needed"]:
+        return f"{said}. There are enough {name}."
+    return f"{said}. It takes {found['needed']:,} {name} to measure it in 80%."
+
+
 def _ranking(found: PairProbe | PairsAlone) -> str:
     number, name = f"{found['pairs']:,}", found["name"]
     if found["kind"] == "match":
@@ -79,7 +110,7 @@ def _change(found: Measure) -> str:
     return f"{ends}, {interval}"
 
 
-def _trained_on(found: PairProbe | SearchProbe) -> str:
+def _trained_on(found: PairProbe | SearchProbe | InspectedPairs | InspectedSearch) -> str:
     number = (found["leakage"]["exact"] or 0) + (found["leakage"]["near"] or 0)
     if not number:
         return ""

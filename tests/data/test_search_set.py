@@ -69,3 +69,18 @@ def test_a_folder_without_a_file():
     Path("faq/qrels.tsv").unlink()
     with pytest.raises(ValueError, match=r"'faq' has no qrels.tsv and no qrels/test.tsv. Accepted: a folder with"):
         read_search_set("faq")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"documents": [*DOCUMENTS[:11], {"_id": "d11", "text": "another"}]},
+        {"queries": [{"_id": "q0", "text": "another"}, *QUERIES[1:]]},
+        {"judged": [("q0", "d1", 1), *JUDGED[1:]]},
+        {"judged": [("q0", "d0", 2), *JUDGED[1:]]},
+    ],
+)
+def test_another_set_has_another_fingerprint(other):
+    found = read_search_set(write())
+    assert found.fingerprint() == read_search_set(write()).fingerprint()
+    assert found.fingerprint() != read_search_set(write(**other)).fingerprint()

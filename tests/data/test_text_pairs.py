@@ -26,6 +26,7 @@ def test_every_format_gives_the_same_pairs():
     pq.write_table(pa.table({"text1": first, "text2": second, "score": scores}), "pairs.parquet")
     found = [read_pairs(path) for path in ("pairs.csv", "pairs.jsonl", "pairs.parquet")]
     assert found[0] == found[1] == found[2]
+    assert found[0].fingerprint() == found[1].fingerprint() == found[2].fingerprint()
     assert (found[0].first, found[0].second, found[0].scores) == (first, second, [float(score) for score in scores])
 
 
@@ -84,3 +85,11 @@ def test_a_file_that_is_no_table():
     Path("pairs.jsonl").write_text("{\n")
     with pytest.raises(ValueError, match=r"^probe_pairs: pairs.jsonl, line 1: not JSON"):
         read_pairs("pairs.jsonl")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_another_pair_has_another_fingerprint(place):
+    other = list(ROWS[0])
+    other[place] = "to do" if place < 2 else 0
+    found = [read_pairs(write_csv(rows=rows)) for rows in (ROWS, [tuple(other), *ROWS[1:]])]
+    assert found[0].fingerprint() != found[1].fingerprint()

@@ -6,9 +6,10 @@ from pathlib import Path
 import metrics_schema
 import pytest
 
-from mlm_recipes import MLMConfig, evaluate, reference, train
+from mlm_recipes import MLMConfig, evaluate, inspect_corpus, reference, train
 from mlm_recipes.cli import main
 from mlm_recipes.recipes.similarity import refuse_similarity
+from mlm_recipes.report.side_by_side import compare_runs
 
 VALUES = {
     "max_steps": 2, "per_device_train_batch_size": 4, "max_length": 32, "save_strategy": "no", "learning_rate": 1e-3,
@@ -54,6 +55,7 @@ def test_what_is_measured_is_in_metrics_json(run):
     assert (scored["name"], scored["kind"]) == ("scored", "score")
     assert (matching["kind"], list(matching["whitened"])) == ("match", ["spearman", "average_precision"])
     assert faq["queries"] == faq["documents"] == faq["relevant"] == scored["pairs"]
+    assert len({each["fingerprint"] for each in (scored, matching, faq)}) == 3
     assert 0 < faq["leakage"]["exact"] <= 4  # some may be held out
     assert scored["leakage"]["near"] > 10  # halves of paragraphs that are trained on
     trained = written["corpus"]["train"]
@@ -70,6 +72,10 @@ def test_each_has_its_sentence_on_the_last_screen_in_the_report_and_on_the_card(
         assert said in screen
         assert all(said in " ".join(page.split()) for page in pages)
     assert "of faq are in the training text, or nearly." in screen
+    value = round(run.metrics["probe_search"][0]["whitened"]["recall_at_10"]["after"], 4)
+    assert f"type: recall_at_10\n      value: {value}\n      name: recall@10, whitened" in pages[1]
+    (rows,) = [rows for title, rows in compare_runs([run.output_dir] * 2).tables() if title == "Pairs and searches"]
+    assert "matching, average precision, whitened, 95% interval" in [label for label, *_ in rows]
 
 
 def test_the_finished_run_is_measured_as_after_training(run):
@@ -114,6 +120,26 @@ def test_a_wrong_file_ends_the_run_before_it_begins(short_text, capsys):
     assert main(["train", "--corpus", str(short_text), "--probe_pairs", "missing.csv", "--output_dir", "run"]) == 2
     assert "probe_pairs: there is no file 'missing.csv'" in capsys.readouterr().err
     assert not Path("run").exists()
+
+
+def test_an_inspection_says_what_they_can_show(short_text, checkpoint, measured):
+    found = inspect_corpus(
+        "adapt", model=str(checkpoint), corpus=str(short_text), timing=False, max_length=32,
+        probe_pairs=str(measured / "matching.jsonl"), probe_search=str(measured / "faq"),
+    )  # fmt: skip
+    (pairs,), (search,) = found.facts["probe_pairs"], found.facts["probe_search"]
+    assert pairs["needed"] > pairs["pairs"] > pairs["distinct_texts"] / 2
+    assert pairs["leakage"]["near"] > 10
+    assert 0 < search["leakage"]["exact"] <= 4
+    assert search["needed"] > search["queries"]
+    said = " ".join(str(found).split())
+    assert f"the 95% interval reaches {pairs['half_width']:.3f} to each side" in said
+    assert f"It takes {search['needed']:,} queries" in said
+
+
+def test_an_inspection_of_a_wrong_file_ends_at_once(short_text):
+    with pytest.raises(ValueError, match=r"probe_search: 'missing' has no corpus\.jsonl"):
+        inspect_corpus("adapt", model="missing", corpus=str(short_text), probe_search="missing")
 
 
 def test_the_tutorial_s_loop_measures_none(short_text, measured):

@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from example_metrics import HOSTILE, Page, full, metrics
+from example_metrics import HOSTILE, Page, full, measure, metrics
 
 from mlm_recipes.cli import main
 from mlm_recipes.recipes import run_folder
 from mlm_recipes.report.side_by_side import compare_runs
+from mlm_recipes.report.similarity_rows import other_texts
 
 
 def run(folder, loss=2.5, values=None, recipe=None, fingerprint="a" * 64):
@@ -121,3 +122,29 @@ def test_no_string_of_a_run_becomes_markup(tmp_path):
     assert tags[0] == tags[1]
     assert "\x1b" not in hostile.html() + str(hostile)
     assert "&lt;script&gt;" in hostile.html()
+
+
+def test_pairs_and_searches_are_beside_each_other(tmp_path):
+    pairs = {"name": "sts", "kind": "score", "fingerprint": "a", "pairs": 1200}
+    pairs |= {version: {"spearman": measure(0.41, 0.45, 0.01, 0.07)} for version in ("as_is", "whitened")}
+    search = {"name": "faq", "fingerprint": "b", "queries": 100, "documents": 2000}
+    search |= {"as_is": {"recall_at_10": measure(0.6, 0.5, -0.15, -0.05, "worse")}, "whitened": {}}
+    both = full() | {"probe_pairs": [pairs], "probe_search": [search]}
+    folders = [run(tmp_path / "first", values=both), run(tmp_path / "second", values=full())]
+    found = compare_runs(folders)
+    rows = dict(found.tables())["Pairs and searches"]
+    assert ("sts, pairs", "1,200", "") in rows
+    assert ("sts, Spearman, whitened, change", "+0.040", "") in rows
+    assert ("faq, recall@10, 95% interval", "-0.150 to -0.050", "") in rows
+    assert ("faq, recall@10, verdict", "worse", "") in rows
+    assert "Not all runs" not in found.verdict()
+
+
+@pytest.mark.parametrize("kind", ["probes", "probe_pairs", "probe_search"])
+def test_other_texts_of_the_same_name_are_told(kind):
+    def metrics_with(fingerprint):
+        return {kind: [{"name": "mine", "fingerprint": fingerprint}, {"name": "old"}]}
+
+    runs = [("first", metrics_with("a")), ("second", metrics_with("b")), ("third", {})]
+    assert other_texts(runs).startswith("Not all runs measured the same texts as mine: there, read each column")
+    assert other_texts(runs[::2]) == ""

@@ -23,6 +23,7 @@ def paired_change(
     units: int,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    widening: float = 1.0,
 ) -> Measure:
     """Return a measure before and after, and its change with a 95% interval.
 
@@ -32,6 +33,7 @@ def paired_change(
     Args:
         before, after: return the measure from how often each unit was drawn, shape `(resamples, units)`.
         units: the number of units.
+        widening: by how much the interval is made wider, for units that are not independent of each other.
 
     >>> values = np.arange(20.0)
     >>> mean = lambda column: lambda times: times @ column / times.sum(axis=1)
@@ -48,7 +50,10 @@ def paired_change(
         drawn += units * np.arange(len(drawn))[:, None]
         times = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
         changes.append(after(times) - before(times))
-    low, high = np.quantile(np.concatenate(changes), [0.025, 0.975]).tolist()
+    ends = np.quantile(np.concatenate(changes), [0.025, 0.975])
+    if widening > 1:
+        ends = new - old + widening * (ends - (new - old))
+    low, high = ends.tolist()
     return {
         "before": old,
         "after": new,

@@ -10,8 +10,10 @@ import numpy as np
 from ...data.search_set import SearchSet
 from ...data.text_cache import digests
 from ...data.text_pairs import TextPairs
+from ...inspection_file import InspectedPairs, InspectedSearch
 from ...masking.random_keys import Floats
 from ...metrics_file import (
+    Measure,
     PairChanges,
     PairProbe,
     PairsAlone,
@@ -24,9 +26,12 @@ from ...metrics_file import (
 )
 from ...probes_file import Leakage
 from ..probes.leakage import leaked
-from .pair_measures import average_precision, spearman
+from .expected_interval import USUAL_SPREAD_OF_PAIRS, USUAL_SPREAD_OF_QUERIES, expected_interval
+from .influence import average_precision_influence, spearman_influence
+from .pair_measures import PairMeasure, average_precision, spearman
 from .paired_change import mean_of, paired_change
 from .search_measures import first_documents, ndcg, recall
+from .shared_texts import widening
 from .text_vectors import unit_length
 from .whitening import Whitening
 
@@ -120,6 +125,7 @@ class SimilarityProbes:
                 {
                     "name": pairs.name,
                     "kind": pairs.kind,
+                    "fingerprint": pairs.fingerprint(),
                     "pairs": len(pairs.first),
                     "distinct_texts": len({*pairs.first, *pairs.second}),
                     "leakage": self.leakage[number],
@@ -141,6 +147,7 @@ class SimilarityProbes:
             found.append(
                 {
                     "name": search.name,
+                    "fingerprint": search.fingerprint(),
                     "queries": len(search.queries),
                     "documents": len(search.documents),
                     "relevant": sum(map(len, search.relevant)),
@@ -184,6 +191,34 @@ class SimilarityProbes:
             )
         return found
 
+    def pairs_inspected(self) -> list[InspectedPairs]:
+        """Return what the pairs could show of a run."""
+        return [
+            {
+                "name": pairs.name,
+                "kind": pairs.kind,
+                "pairs": len(pairs.first),
+                "distinct_texts": len({*pairs.first, *pairs.second}),
+                "leakage": leakage,
+                **expected_interval(len(pairs.first), USUAL_SPREAD_OF_PAIRS),
+            }
+            for pairs, leakage in zip(self.pairs, self.leakage, strict=False)
+        ]
+
+    def searches_inspected(self) -> list[InspectedSearch]:
+        """Return what the searches could show of a run."""
+        return [
+            {
+                "name": search.name,
+                "queries": len(search.queries),
+                "documents": len(search.documents),
+                "relevant": sum(map(len, search.relevant)),
+                "leakage": leakage,
+                **expected_interval(len(search.queries), USUAL_SPREAD_OF_QUERIES),
+            }
+            for search, leakage in zip(self.searches, self.leakage[len(self.pairs) :], strict=True)
+        ]
+
     def _whitening(self, before: SimilarityState, after: SimilarityState) -> WhiteningFacts:
         return {
             "texts": len(self.fitted_to),
@@ -205,13 +240,23 @@ def _leakage(measured: Sequence[Sequence[str]], training: Sequence[str] | None) 
 
 
 def _pair_changes(pairs: TextPairs, before: Floats, after: Floats) -> PairChanges:
-    scores = np.array(pairs.scores)
-    old, new = spearman(scores, before), spearman(scores, after)
-    changes: PairChanges = {"spearman": paired_change(old, new, len(scores))}
+    changes: PairChanges = {"spearman": _pair_change(pairs, before, after, spearman, spearman_influence)}
     if pairs.kind == "match":
-        old, new = average_precision(scores, before), average_precision(scores, after)
-        changes["average_precision"] = paired_change(old, new, len(scores))
+        how = (average_precision, average_precision_influence)
+        changes["average_precision"] = _pair_change(pairs, before, after, *how)
     return changes
+
+
+def _pair_change(
+    pairs: TextPairs,
+    before: Floats,
+    after: Floats,
+    measure: Callable[[Floats, Floats], PairMeasure],
+    influence: Callable[[Floats, Floats], Floats],
+) -> Measure:
+    scores = np.array(pairs.scores)
+    wider = widening(influence(scores, after) - influence(scores, before), pairs.first, pairs.second)
+    return paired_change(measure(scores, before), measure(scores, after), len(scores), widening=wider)
 
 
 def _search_changes(before: Floats, after: Floats) -> SearchChanges:
