@@ -25,10 +25,9 @@ STEP = re.compile(r"\bstep (\d+)/\d+ ")
 
 
 def environment() -> dict[str, str]:
-    """Return what a process is started with: this checkout's package, one thread, no network."""
+    """Return what a process is started with: this checkout's package, and one thread."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    settings = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
-    return os.environ | settings
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
 
 
 class Command:

@@ -102,6 +102,7 @@ def lose_a_host(root: Path, steps: int, save_steps: int) -> Found:
         step, killed, lost = first.step(), second.kill(), time.monotonic()
         if killed < 2 or ALONE in first.said():
             raise RuntimeError(f"the second host did not train with the first one:\n{first.said()[-3000:]}")
+        noticed = first.wait_for(lambda: "mlm-recipes: error" in first.said(printed), "word of the loss")
         first.wait_for(lambda: bool(STEP.search(first.said(printed).partition(ALONE)[2])), "step after the loss")
         went_on = time.monotonic() - lost
         code = first.end()
@@ -116,8 +117,8 @@ def lose_a_host(root: Path, steps: int, save_steps: int) -> Found:
     return {
         "steps": steps, "save_steps": save_steps, "killed_processes": killed, "lost_at_step": step,
         "resumed_from_step": int(resumed[0]), "went_on_alone": re.findall(f"{ALONE}(.*)", said)[-1],
-        "seconds_until_next_step": round(went_on, 1), "of_which_last_call": LAST_CALL,
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds_until_noticed": round(noticed, 1), "seconds_until_next_step": round(went_on, 1),
+        "last_call_seconds": LAST_CALL, "seconds": round(time.monotonic() - began, 1),
     }  # fmt: skip
 
 
@@ -159,9 +160,10 @@ def said_of(story: Found) -> list[str]:
         said += [
             f"Two hosts trained, and one was lost for good at step {found['lost_at_step']} of {found['steps']}: its "
             "launcher and its process were killed.",
-            f"The other one went on alone from checkpoint {found['resumed_from_step']}. Its next step was done "
-            f"{found['seconds_until_next_step']:.0f} s after the loss, of which its launcher waits for other hosts "
-            f'{found["of_which_last_call"]} s. It said "{ALONE}{found["went_on_alone"]}" and finished.',
+            f"The other one noticed after {found['seconds_until_noticed']:.0f} s, waited {found['last_call_seconds']} "
+            f"s for other hosts, and went on alone from checkpoint {found['resumed_from_step']}: its next step was "
+            f"done {found['seconds_until_next_step']:.0f} s after the loss. It printed "
+            f"`{ALONE}{found['went_on_alone']}`, and finished.",
         ]
     if found := story.get("compared"):
         same = found["files"] - len(found["other_files"])
@@ -181,7 +183,7 @@ def shown(story: Found) -> str:
 def tell(text: Path, root: Path, steps: int, save_steps: int) -> Found:
     """Let the whole story happen in `root`, and print each chapter when it is over."""
     larger, printed = larger_text(text, COPIES, root / "text.txt"), 0
-    story: Found = {"text": text.name, "copies": COPIES}
+    story: Found = {"text": text.name, "copies": COPIES, "load": os.getloadavg()[0]}
     chapters: dict[str, Callable[[], Found]] = {
         "prepared": lambda: prepare(larger, root),
         "lost_host": lambda: lose_a_host(root, steps, save_steps),
@@ -224,5 +226,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     sys.exit(main())

@@ -27,7 +27,7 @@ STORY = {
     "prepared": {"shards": [40, 20], "whole_when_killed": 2, "kept": 2, "seconds_of_second_start": 5.4},
     "lost_host": {
         "steps": 60, "lost_at_step": 25, "resumed_from_step": 20, "seconds_until_next_step": 20.6,
-        "of_which_last_call": 10, "went_on_alone": "gradient_accumulation_steps 2.",
+        "last_call_seconds": 10, "seconds_until_noticed": 5.6, "went_on_alone": "gradient_accumulation_steps 2.",
     },
     "compared": {
         "files": 9, "other_files": [], "weights": 4_000_000, "weights_differ": 2e-7, "weights_moved": 0.2,
@@ -89,7 +89,8 @@ def test_a_story_is_told_from_its_figures(script):
     assert [line[:3] for line in lines] == ["1. ", "2. ", "3. ", "4. "]
     assert "killed when 2 of its 40 shards were whole. Started again, it kept 2" in lines[0]
     assert "lost for good at step 25 of 60" in lines[1]
-    assert "from checkpoint 20. Its next step was done 21 s after the loss" in lines[2]
+    assert "noticed after 6 s, waited 10 s for other hosts, and went on alone from checkpoint 20" in lines[2]
+    assert "its next step was done 21 s after the loss" in lines[2]
     assert "9 of 9 files" in lines[3]
     assert "4,000,000 weights differ by at most 2.0e-07, having moved by up to 2.0e-01." in lines[3]
     assert long_story.failures(STORY) == []
