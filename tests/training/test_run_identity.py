@@ -47,7 +47,7 @@ def test_the_shape_is_the_size_of_a_model_and_not_its_name(tokenizer):
 def test_special_tokens_of_a_config_within_the_config_are_no_shape():
     """Trainer sets them when training begins."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 32, "num_attention_heads": 2}
-    values = {"text_config": {"vocab_size": 120, **sizes}, "vision_config": sizes}
+    values = {"text_config": {"vocab_size": 120, "pad_token_id": 0, **sizes}, "vision_config": sizes}
     one, other = (AutoModelForMaskedLM.from_config(AutoConfig.for_model("modernvbert", **values)) for _ in range(2))
     other.config.text_config.pad_token_id = 7
     assert shape_of(one) == shape_of(other)
