@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -49,16 +50,19 @@ def _run(given: list[str], tracebacks: bool) -> int:
     if isinstance(verb, RecipeVerb):
         run = partial(_run_recipe_verb, verb, given[1:])
     else:
-        parsed = parser.parse_args(given)
-        run = partial(parsed.run, parsed)
+        run = partial(_run_plain_verb, parser.parse_args(given))
     try:
-        return run() or 0
+        return run()
     except Exception as error:
         return failed(error, given, tracebacks)
     except KeyboardInterrupt as interrupt:
         return interrupted(interrupt)
     finally:
         leave_process_group()
+
+
+def _run_plain_verb(options: argparse.Namespace) -> int:
+    return options.run(options) or 0
 
 
 def _run_recipe_verb(verb: RecipeVerb, rest: list[str]) -> int:

@@ -52,12 +52,11 @@ def masking_of(collator: Any, schedule: ProbabilitySchedule | None = None) -> An
 
 def shape_of(model: Any) -> dict[str, Any]:
     """Return what a model's config says of its shape, its class, and how many parameters it has."""
-    shape = _shape(model.config.to_dict())
-    return shape | {"class": type(model).__name__, "parameters": model.num_parameters()}
+    return _shape(model.config.to_dict()) | {"class": type(model).__name__, "parameters": model.num_parameters()}
 
 
 def _shape(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what describes a shape in a config, and in the configs within it, such as text_config.
+    """Return what describes a model's shape in its config, and in the configs within it, such as text_config.
 
     Trainer replaces ids of special tokens when training begins, in whichever config the text has.
     """

@@ -55,8 +55,8 @@ class ScheduledShares(TrainerCallback):
             )
         if self.schedule is not None and (come := self.schedule.within(state.max_steps)).shares != self.schedule.shares:
             logger.warning(
-                "mlm_probability_schedule: the phases of %s do not all begin within %s. The run masks %s. Train for "
-                "more steps to have them all.", self.schedule, count(state.max_steps, "step"), come
+                "mlm_probability_schedule: received %s, and the run has only %s. Accepted: a step or more for each "
+                "phase. This run masks %s. Train for more steps.", self.schedule, count(state.max_steps, "step"), come
             )  # fmt: skip
 
 

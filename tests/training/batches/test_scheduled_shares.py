@@ -64,8 +64,9 @@ def test_a_run_that_is_too_short_for_a_phase_says_so(end, tokenizer, caplog, tmp
     trainer.train()
     assert logged(trainer, "mlm_probability") == [0.5, 0.3]
     said = (
-        "mlm_probability_schedule: the phases of 50%, 30%, 10%, in phases of equal length do not all begin within 2 "
-        "steps. The run masks 50%, 30%, in phases of equal length. Train for more steps to have them all."
+        "mlm_probability_schedule: received 50%, 30%, 10%, in phases of equal length, and the run has only 2 steps. "
+        "Accepted: a step or more for each phase. This run masks 50%, 30%, in phases of equal length. Train for more "
+        "steps."
     )
     assert (said in caplog.messages) == (len(end) == 2)
     assert "masked: 50%, 30%, in phases of equal length (15%" in plan_of(config)
