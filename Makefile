@@ -76,7 +76,7 @@ bench-scale: setup  ## measure one to four processes, accumulation, 1 to 100 tim
 equality: $(VENV)/ready-dev  ## hold one recipe in 1 to 4 processes, on two hosts, with FSDP2, resumed across all of them, against one process: two minutes
 	@$(BIN)/python benchmarks/equality.py $(ARGS)
 
-story: $(VENV)/ready-dev  ## prepare, train and lose a host, with kills on the way, and compare the weights with an undisturbed run: two minutes
+story: $(VENV)/ready-dev  ## prepare, train and lose a host, with kills on the way, and compare the weights with an undisturbed run: three minutes
 	@$(BIN)/python benchmarks/long_story.py $(ARGS)
 
 models: $(VENV)/ready-dev  ## ask every encoder of the installed transformers what works with it: twenty minutes

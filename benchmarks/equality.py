@@ -29,6 +29,7 @@ from layouts import Layout, run_in
 from result_file import add_output_argument, write_result
 from safetensors.torch import load_file, save_file
 from transformers import PrinterCallback
+from transformers.utils.logging import disable_progress_bar
 from workload import ROOT, TEXT
 
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, load_model, load_tokenizer, tokenize
@@ -188,6 +189,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=list(LAYOUTS), help=f"layouts, besides {ALONE}; writes no JSON")
     add_output_argument(parser)
     options = parser.parse_args()
+    disable_progress_bar()  # of loading a model
     logging.getLogger("mlm_recipes").setLevel(logging.WARNING)
     layouts = {name: layout for name, layout in LAYOUTS.items() if name in (ALONE, *(options.only or LAYOUTS))}
     with tempfile.TemporaryDirectory() as folder:

@@ -28,6 +28,7 @@ from hosts import LAST_CALL, STEP, Command, Host
 from layouts import free_port
 from result_file import add_output_argument, write_result
 from safetensors.torch import load_file
+from transformers.utils.logging import disable_progress_bar
 from workload import TEXT, larger_text
 
 from mlm_recipes import load_model, load_tokenizer, prepare_corpus, train
@@ -216,6 +217,7 @@ def main() -> int:
     parser.add_argument("--save_steps", type=int, default=20, help="steps between checkpoints (default: %(default)s)")
     add_output_argument(parser)
     options = parser.parse_args()
+    disable_progress_bar()  # of loading a model
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         story = tell(options.text, Path(folder), options.steps, options.save_steps)
