@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import SaveStrategy
 
 from ..distributed.processes import highest, several
-
-logger = logging.getLogger(__name__)
 
 
 class AskedStop(TrainerCallback):
@@ -41,7 +37,7 @@ class AskedStop(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Save the step after which the run stops."""
-        if control.should_training_stop and args.save_strategy == SaveStrategy.STEPS:
+        if control.should_training_stop and args.save_strategy == "steps":
             control.should_save = control.should_save or self._saved_at != state.global_step
 
     def leave_together(self, control: TrainerControl, agreed: bool, evaluated: bool) -> None:
@@ -49,7 +45,7 @@ class AskedStop(TrainerCallback):
 
         Args:
             control: may ask for a stop in some processes only.
-            agreed: whether all knew of the stop before.
+            agreed: whether all know that the run ends after this step.
             evaluated: whether the step was evaluated. Then they agree now, since it is the evaluation that stops a run
                 early; otherwise at the end of the next step, since every step would have to wait for a second answer.
         """

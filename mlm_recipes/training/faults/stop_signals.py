@@ -95,11 +95,13 @@ class StopSignals(TrainerCallback):
     only there, and nothing to signals that are ignored, such as under nohup.
 
     `received` is the number of the signal that any process has received, 0 for none; all processes learn of it at the
-    end of the same step, and of what the callbacks of any process ask for.
+    end of the same step, and of what the callbacks of any process ask for. `ending`: whether one has asked for the end
+    of the run, as far as all processes know.
     """
 
     def __init__(self) -> None:
         self.received = 0
+        self.ending = False
         self._mine = 0
         self._since = 0.0
         self._before: dict[int, Any] = {}
@@ -145,6 +147,7 @@ class StopSignals(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """If any process was asked to stop, evaluate only if the run depends on its measurements."""
         self.received = agree_on(control, self._mine)
+        self.ending = control.should_training_stop
         if self.received:
             control.should_evaluate &= depends_on_metrics(args)
 
@@ -153,5 +156,6 @@ class StopSignals(TrainerCallback):
     ) -> None:
         """Do the same for the evaluation at the end of an epoch."""
         agree_on(control)
+        self.ending = control.should_training_stop
         if self.received:
             control.should_evaluate &= depends_on_metrics(args)

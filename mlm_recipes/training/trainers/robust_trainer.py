@@ -221,9 +221,9 @@ class RobustTrainer(ShardedTrainer):
     def _maybe_log_save_evaluate(
         self, tr_loss: Any, grad_norm: Any, model: Any, trial: Any, *args: Any, **kw: Any
     ) -> None:
-        agreed, evaluated = self.control.should_training_stop, self.control.should_evaluate
+        evaluated = self.control.should_evaluate
         super()._maybe_log_save_evaluate(tr_loss, grad_norm, model, trial, *args, **kw)
-        self._asked_stop.leave_together(self.control, agreed, evaluated)
+        self._asked_stop.leave_together(self.control, self._signals.ending, evaluated)
         if self._signals.received and not self._epoch_end.follows:  # then the epoch's own evaluation comes next
             self.stop_now(model, trial)
 
