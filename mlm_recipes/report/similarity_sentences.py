@@ -53,7 +53,7 @@ def inspected_pairs(found: InspectedPairs) -> str:
     said = f"Pairs {found['name']}: {found['pairs']:,} {what}, of {count(found['distinct_texts'], 'text')}. "
     said += _could_show(found, found["pairs"], "Spearman's correlation", "pairs")
     if found["distinct_texts"] < 2 * found["pairs"]:
-        said += " It is less if many pairs share a text: the interval is then made wider."
+        said += " Some pairs share a text, for which the interval is made wider: it may then take more."
     return said + _trained_on(found)
 
 

@@ -55,4 +55,4 @@ def widening(influence: Floats, first: Sequence[str], second: Sequence[str]) -> 
     clusters = max(2.0, len(influence) ** 2 / sharing.sum())
     few = student_t(clusters - 1) / student_t(inf) * sqrt(clusters / (clusters - 1))
     alone = (influence**2).sum()
-    return float(few * sqrt(max(1.0, together / alone))) if alone > 0 else 1.0
+    return max(1.0, few * sqrt(max(0.0, together / alone))) if alone > 0 else 1.0

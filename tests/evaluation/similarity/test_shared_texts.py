@@ -99,10 +99,21 @@ def test_it_is_the_sum_over_all_pairs_that_share_a_text(monkeypatch):
     assert widening(influence, first, second) == pytest.approx(expected)
 
 
-def test_one_query_tells_nothing_of_others():
-    """All pairs have one text in common, so there is a single observation of how it was moved."""
-    influence = np.random.default_rng(0).normal(size=50)
-    assert widening(influence, ["query"] * 50, [str(number) for number in range(50)]) > 6
+def test_few_texts_in_many_pairs_are_few_observations():
+    """The same sums, with fewer texts to estimate them from, need a wider interval."""
+    influence = np.repeat([1.0, -1.0], 60)  # what two texts do, or twenty
+    few, many = ([str(number // size) for number in range(120)] for size in (60, 6))
+    others = [f"other {number}" for number in range(120)]
+    assert widening(influence, few, others) / np.sqrt(60) == pytest.approx(12.7 / 1.96 * np.sqrt(2), rel=0.01)
+    assert widening(influence, many, others) / np.sqrt(6) == pytest.approx(2.093 / 1.96 * np.sqrt(20 / 19), rel=0.01)
+
+
+def test_an_interval_is_never_made_narrower():
+    """What is in one text's pairs up and down alike cancels out, but pairs alone do not know that."""
+    names = [str(number) for number in range(40)]
+    assert (
+        widening(np.tile([1.0, -1.0], 20), [str(number // 2) for number in range(40)], ["-" + n for n in names]) == 1.0
+    )
 
 
 def test_nothing_that_changes_needs_no_wider_interval():
