@@ -83,10 +83,11 @@ def attention(
         return joined.transpose(0, 1).unsqueeze(0), None
     if k.shape[0] != q.shape[0]:
         k, v = (each.repeat_interleave(q.shape[0] // each.shape[0], dim=0) for each in (k, v))
-    if keys is not None or q.device.type == "cpu":
+    if keys is not None:
         joined = _one_by_one(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window, keys)
     else:
-        joined = _padded(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
+        plain = _one_by_one if q.device.type == "cpu" else _padded
+        joined = plain(q, k, v, cu_seq_lens_q, longest, dropout, scaling, sliding_window)
     return joined.transpose(0, 1).unsqueeze(0), None
 
 
@@ -104,7 +105,7 @@ def _one_by_one(
     dropout: float,
     scaling: float,
     window: int | None,
-    keys: torch.Tensor | None,
+    keys: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Attend in each sequence separately, which is fastest on a CPU; all are `(heads, tokens, head_dim)`.
 
@@ -207,7 +208,7 @@ class _Attention(torch.autograd.Function):
         dropout: float,
         scaling: float,
         window: int | None,
-        keys: torch.Tensor | None,
+        keys: torch.Tensor | None = None,
     ) -> torch.Tensor:
         attended = torch.empty_like(value)
         factor = 1.0

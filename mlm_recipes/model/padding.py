@@ -11,12 +11,12 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..sources.escaping import first_line
+from .attention_windows import longest_window
 from .dropout import DROPOUTS, Dropout
 from .exact_float32 import exact_float32
 from .rounding_bounds import rounding_bound, summed_terms
 from .sample_rows import REFUSALS, asked, pad_id, padded, sample_rows
 from .sparse_prediction import only_at, unsupported
-from .windows import longest_window
 
 #: About as many positions of each row are compared. All of a long row's logits would not fit into memory.
 _COMPARED = 32

@@ -10,12 +10,12 @@ import torch
 from ..masking.batch_layout import joined_row, without_mask
 from ..sources.escaping import first_line
 from . import flash_attention
+from .attention_windows import longest_window
 from .evaluation_mode import evaluation_mode
 from .exact_float32 import exact_float32
 from .joined_attention import NAME
 from .positions import first_position, max_positions
 from .sample_rows import REFUSALS, pad_id, padded, sample_rows
-from .windows import longest_window
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ..masking.batch_layout import is_joined, lengths_of
+
 
 def _signed(word: int) -> int:
     return word - 2**64 if word >= 2**63 else word
@@ -30,20 +32,22 @@ def mix_(x: torch.Tensor) -> torch.Tensor:
 def token_keys(batch: dict[str, Any]) -> torch.Tensor:
     """Return a key for each token, int64, of the shape of `input_ids`: a function of its row's tokens and its place.
 
+    >>> from mlm_recipes.masking.batch_layout import joined_row
     >>> padded = {"input_ids": torch.tensor([[7, 8], [9, 0]]), "attention_mask": torch.tensor([[1, 1], [1, 0]])}
-    >>> joined = {"input_ids": torch.tensor([[7, 8, 9]]), "cu_seq_lens_q": torch.tensor([0, 2, 3])}
+    >>> joined = joined_row(torch.tensor([2, 1])) | {"input_ids": torch.tensor([[7, 8, 9]])}
     >>> keys = token_keys(padded)
     >>> torch.equal(token_keys(joined)[0], torch.stack([keys[0, 0], keys[0, 1], keys[1, 0]]))
     True
     """
     ids = batch["input_ids"]
-    borders = batch.get("cu_seq_lens_q")
-    if borders is not None:
+    if is_joined(batch):
+        lengths = lengths_of(batch)
+        ends = lengths.cumsum(0)
         place = torch.arange(ids.shape[1], device=ids.device)
-        row = torch.bucketize(place, borders[1:], right=True)
-        place = (place - borders[row] + 1) * GAMMA
+        row = torch.bucketize(place, ends, right=True)
+        place = (place - (ends - lengths)[row] + 1) * GAMMA
         hashed = mix_(ids[0] + place)
-        sums = hashed.new_zeros(len(borders) - 1).index_add_(0, row, hashed)
+        sums = hashed.new_zeros(len(lengths)).index_add_(0, row, hashed)
         return mix_(sums[row] + place).unsqueeze(0)
     mask = batch.get("attention_mask")
     real = torch.ones_like(ids) if mask is None else mask.to(ids.dtype)

@@ -74,7 +74,7 @@ RUN_MLM = {
     "checkpointing_steps": "Write --save_strategy, and --save_steps if it is steps.",
     "with_tracking": "Write --report_to with the tracker's name.",
     # of Trainer's own arguments
-    "callbacks": "They are objects, so they are passed in Python: mlm_recipes.train(recipe, callbacks=[...]).",
+    "callbacks": "They are objects: pass them in Python, mlm_recipes.train(recipe, callbacks=[...]). Leave it out.",
 }
 
 #: Arguments that TrainingArguments had in transformers 2 to 4.

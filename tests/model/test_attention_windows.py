@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig
 
-from mlm_recipes.model.windows import longest_window
+from mlm_recipes.model.attention_windows import longest_window
 
 
 def test_layers_may_have_windows_of_different_widths():
