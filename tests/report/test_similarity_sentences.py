@@ -98,7 +98,9 @@ def test_what_they_could_show_is_told_before_a_run():
         "interval reaches 0.021 to each side. It takes 1,766 pairs to measure it in 80%. 1 text of sts is in the "
         "training text, or nearly."
     )
-    assert "Some pairs share a text, for which the interval is made wider" in inspected_pairs(pairs | {"distinct_texts": 900})
+    assert "Some pairs share a text, for which the interval is made wider" in inspected_pairs(
+        pairs | {"distinct_texts": 900}
+    )
     search = {"name": "faq", "queries": 2000, "documents": 20, "relevant": 2100} | expected
     said = inspected_search(search)
     assert said.startswith("Search faq: 2,000 queries, 20 documents, 2,100 relevant. A change of nDCG@10 by 0.02")
