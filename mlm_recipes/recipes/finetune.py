@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -25,7 +26,7 @@ from ..finetune_file import SCHEMA_VERSION, Finetuned, FinetuneFile, FinetuneSet
 from ..model.loading import load_model, starts_random
 from ..model.positions import usable_length
 from ..report.finetuning import summary
-from ..report.wording import count
+from ..report.wording import about, count
 from ..training.speed.precision import has_fast_bf16
 from .classifier import Encoder, Task, answers
 from .run_folder import versions, write_json
@@ -128,17 +129,14 @@ def finetune(
             f"{len(task.held):,} others",
         )  # fmt: skip
         found: list[list[Any]] = [[], []]
+        started = time.monotonic()
         for seed in range(seeds):
             for number, encoder in enumerate((before, after)):
                 found[number].append(answers(encoder, task, settings, seed))
-            right = [float((side[-1] == labelled.labels[held]).mean()) for side in found]
-            logger.info(
-                "Seed %d, %d of %d: %.1f%% before, %.1f%% after.",
-                seed,
-                seed + 1,
-                seeds,
-                *(100 * each for each in right),
-            )
+            right = [100 * float((side[-1] == labelled.labels[held]).mean()) for side in found]
+            left = (time.monotonic() - started) / (seed + 1) * (seeds - seed - 1)
+            more = f" About {about(left)} left." if left else ""
+            logger.info("Seed %d, %d of %d: %.1f%% before, %.1f%% after.%s", seed, seed + 1, seeds, *right, more)
     facts = _facts(texts, labelled.labels[held], task.kinds, found, name, against == BEFORE, settings)
     write_json(folder / FILE, _with(earlier, facts))
     return Finetuning(facts, folder)

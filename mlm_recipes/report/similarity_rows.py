@@ -71,6 +71,6 @@ def _rows(found: Any) -> Iterator[tuple[str, str]]:
         what = f"{found['name']}, {said}"
         yield f"{what}, before", f"{values['before']:.3f}"
         yield f"{what}, after", f"{values['after']:.3f}"
-        yield f"{what}, change", f"{values['after'] - values['before']:+.3f}"
+        nothing = values["verdict"] == "no measurable change"
+        yield f"{what}, change", values["verdict"] if nothing else f"{values['change']:+.3f}"
         yield f"{what}, 95% interval", f"{values['low']:+.3f} to {values['high']:+.3f}"
-        yield f"{what}, verdict", values["verdict"]

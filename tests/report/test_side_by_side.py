@@ -129,6 +129,7 @@ def test_pairs_and_searches_are_beside_each_other(tmp_path):
     pairs |= {version: {"spearman": measure(0.41, 0.45, 0.01, 0.07)} for version in ("as_is", "whitened")}
     search = {"name": "faq", "fingerprint": "b", "queries": 100, "documents": 2000}
     search |= {"as_is": {"recall_at_10": measure(0.6, 0.5, -0.15, -0.05, "worse")}, "whitened": {}}
+    search["as_is"]["ndcg_at_10"] = measure(0.5, 0.51, -0.02, 0.04, "no measurable change")
     both = full() | {"probe_pairs": [pairs], "probe_search": [search]}
     folders = [run(tmp_path / "first", values=both), run(tmp_path / "second", values=full())]
     found = compare_runs(folders)
@@ -136,7 +137,8 @@ def test_pairs_and_searches_are_beside_each_other(tmp_path):
     assert ("sts, pairs", "1,200", "") in rows
     assert ("sts, Spearman, whitened, change", "+0.040", "") in rows
     assert ("faq, recall@10, 95% interval", "-0.150 to -0.050", "") in rows
-    assert ("faq, recall@10, verdict", "worse", "") in rows
+    assert ("faq, recall@10, change", "-0.100", "") in rows
+    assert ("faq, nDCG@10, change", "no measurable change", "") in rows
     assert "Not all runs" not in found.verdict()
 
 

@@ -10,8 +10,8 @@ from mlm_recipes.evaluation.similarity.similarity_probes import _pair_changes
 
 
 def at_random(generator, pairs):
-    """Texts that are in 20 pairs each, with others at random: all pairs are one connected group."""
-    texts = pairs // 10
+    """Texts that are in ten pairs each, with others at random: all pairs are one connected group."""
+    texts = pairs // 5
     first = generator.integers(texts, size=pairs)
     return first, (first + 1 + generator.integers(texts - 1, size=pairs)) % texts
 
@@ -57,19 +57,22 @@ def excluded(generator, simulations, pairs, design, kind):
 @pytest.fixture
 def few_resamples(monkeypatch):
     change = similarity_probes.paired_change
-    monkeypatch.setattr(similarity_probes, "paired_change", lambda *args, **how: change(*args, resamples=100, **how))
+    monkeypatch.setattr(similarity_probes, "paired_change", lambda *args, **how: change(*args, resamples=200, **how))
 
 
 def test_equal_encoders_seldom_differ_on_pairs_that_share_texts(few_resamples):
-    """Of 100 95% intervals, 11 or fewer exclude zero in 99.6% of all cases. Without the widening, 29 of these do."""
+    """Of 100 95% intervals, 11 or fewer exclude zero in 99.6% of all cases. Without the widening, 15 of these do."""
     assert excluded(np.random.default_rng(0), 100, 200, at_random, "score") <= 0.11
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["score", "match"])
-@pytest.mark.parametrize("design", [apart, at_random, queries])
+@pytest.mark.parametrize(
+    ("design", "kind"),
+    [(apart, "score"), (at_random, "score"), (at_random, "match"), (queries, "score"), (queries, "match")],
+)
 def test_the_interval_is_a_95_percent_interval_when_texts_are_shared(few_resamples, design, kind):
-    assert 0.03 <= excluded(np.random.default_rng(1), 1_000, 400, design, kind) <= 0.07
+    """Average precision without shared texts is left out: nothing is widened there, and 200 resamples are too few."""
+    assert 0.03 <= excluded(np.random.default_rng(1), 1_000, 300, design, kind) <= 0.07
 
 
 def test_pairs_that_share_no_text_change_nothing():
@@ -110,10 +113,8 @@ def test_few_texts_in_many_pairs_are_few_observations():
 
 def test_an_interval_is_never_made_narrower():
     """What is in one text's pairs up and down alike cancels out, but pairs alone do not know that."""
-    names = [str(number) for number in range(40)]
-    assert (
-        widening(np.tile([1.0, -1.0], 20), [str(number // 2) for number in range(40)], ["-" + n for n in names]) == 1.0
-    )
+    first, second = [str(number // 2) for number in range(40)], [f"other {number}" for number in range(40)]
+    assert widening(np.tile([1.0, -1.0], 20), first, second) == 1.0
 
 
 def test_nothing_that_changes_needs_no_wider_interval():
