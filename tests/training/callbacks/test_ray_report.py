@@ -53,6 +53,7 @@ def test_a_checkpoint_has_the_figures_of_its_step_and_no_log_is_lost(tokenizer, 
     trainer = make_trainer(tokenizer, NUMBERED, callback=report, logging_steps=2, save_steps=3)
     trainer.log({"before": 1.0})
     trainer.train()
+    assert "train_loss" in reports[-1][0]["logged"][-1]  # what was left at the end of training
     trainer.log({"after": 2.0})
     saved = [(figures, folder) for figures, folder in reports if folder is not None]
     assert [folder for _, folder in saved] == [
