@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from architectures import ARCHITECTURES, LONGEST, make
 from conftest import CHECKPOINTING, make_model
+from launched import run_together
 from same_run import assert_same_run
 from transformers import AutoConfig, AutoModelForMaskedLM, set_seed
 from two_processes import STEPS, rows_and_tokenizer, train
@@ -111,13 +111,15 @@ def test_another_dropout_is_refused():
         use_dropout_by_row(model, joined=True)
 
 
-@pytest.mark.parametrize("changes", [{}, {CHECKPOINTING: True}], ids=["plain", "checkpointing"])
+@pytest.mark.parametrize(
+    "changes", [{}, pytest.param({CHECKPOINTING: True}, marks=pytest.mark.slow)], ids=["plain", "checkpointing"]
+)
 def test_a_step_in_one_batch_and_in_four_are_the_same(changes):
     rows, tokenizer = rows_and_tokenizer()
-    values = {"dropout_by_example": True, "use_cpu": True, "max_steps": 6}
+    values = {"dropout_by_example": True, "use_cpu": True, "max_steps": 3}
     whole = train(rows, tokenizer, make_model("bert", tokenizer, dropout=0.1), (8, 1), **values)
     divided = train(rows, tokenizer, make_model("bert", tokenizer, dropout=0.1), (2, 4), **values, **changes)
-    assert_same_run(divided, whole, make_model("bert", tokenizer), 6)
+    assert_same_run(divided, whole, make_model("bert", tokenizer), 3)
 
 
 def test_compiling_is_refused_if_it_was_asked_for():
@@ -128,13 +130,7 @@ def test_compiling_is_refused_if_it_was_asked_for():
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_several_processes_are_the_run_of_one(processes, tmp_path):
-    launch = ["--nproc_per_node", str(processes), "--standalone"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, __file__, str(tmp_path / "found.pt")],
-        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=150,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_together(processes, __file__, tmp_path / "found.pt", cwd=tmp_path)
     tokenizer = rows_and_tokenizer()[1]
     assert_same_run(torch.load(tmp_path / "found.pt"), run(8), make_model("bert", tokenizer), STEPS)
 
