@@ -50,8 +50,9 @@ def table(rows: dict[str, dict[str, str]]) -> str:
         lines.append(f"| {name} | {' | '.join(cells)} |")
         for column, answer in row.items():
             if why := answer.partition(": ")[2]:
-                why = _CLASS.sub("it", why).partition(". Accepted")[0].removesuffix(".")
-                reasons.setdefault(f"{column}: {why}", []).append(name)
+                why = _CLASS.sub("this model", why).partition(". Accepted")[0].removesuffix(".")
+                asked = "trains" if column == "built" else column
+                reasons.setdefault(f"{asked}: {why}", []).append(name)
     return "\n".join([*lines, "", *(f"- {why} ({', '.join(names)})" for why, names in sorted(reasons.items()))])
 
 

@@ -455,9 +455,9 @@ def test_a_reason_is_listed_once_for_all_encoders_that_share_it(benchmark):
         "| b | yes | no |  |  |  |  |  |",
         "| c | no | no | no | no | no | no | no |",
         "",
-        "- built: it is not there (c)",
-        "- padding_free: it has its own attention (a, b)",
+        "- padding_free: this model has its own attention (a, b)",
         "- trains: but slowly (b)",
+        "- trains: it is not there (c)",
     ]
 
 

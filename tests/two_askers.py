@@ -24,8 +24,11 @@ ASKED = {
     "stop-evaluated": ("should_training_stop", "on_evaluate", 4),
     "stop-epoch": ("should_training_stop", "on_epoch_end", 4),
     "save": ("should_save", "on_step_end", 3),
+    "save-evaluated": ("should_save", "on_evaluate", 4),
+    "stop-within": ("should_training_stop", "on_substep_end", 2),
 }
 VALUES = {"ddp_timeout": 30, "eval_strategy": "steps", "eval_steps": 2, "per_device_train_batch_size": 1}
+WITHIN = {"gradient_accumulation_steps": 2, "max_steps": 4}
 
 
 class Asks(TrainerCallback):
@@ -42,7 +45,8 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     found = {}
     for name, asked in ASKED.items():
-        trainer = make_trainer(load_tokenizer("mini"), NUMBERED, folder / name, **VALUES | {"save_steps": 50})
+        changes = {"save_steps": 50} | (WITHIN if name == "stop-within" else {})
+        trainer = make_trainer(load_tokenizer("mini"), NUMBERED, folder / name, **VALUES | changes)
         trainer.add_callback(Asks(*asked))
         found[name] = trainer.train().global_step
     (folder / f"steps-{dist.get_rank()}.json").write_text(json.dumps(found), encoding="utf-8")

@@ -18,12 +18,16 @@ from torch.overrides import TorchFunctionMode
 
 from ..masking.batch_layout import joined_row, without_mask
 from .dropout import DROPOUTS, Dropout
+from .exact_float32 import exact_float32
 from .positions import first_position
 from .row_keys import RowKeys
 from .rows_of_one_length import is_divided
 from .sample_rows import asked, pad_id, padded, sample_rows
 
 _LAYERS = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d, torch.nn.AlphaDropout)
+
+#: Attributes of a model that draws by row: the keys that its modules share, and the handle of its hook.
+_BY_ROW, _HOOK = "by_row", "_hook_of_by_row"
 
 #: Lengths of the rows that a model is tried on.
 _LENGTHS = (9, 5)
@@ -58,13 +62,28 @@ def use_dropout_by_row(model: Any, joined: bool, tokenizer: Any = None) -> None:
     """
     if is_divided(model):
         raise ValueError(_refused(model, "rows of different lengths pass through it separately"))
-    by_row = RowKeys()
-    for module in model.modules():
-        vars(module)["by_row"] = by_row  # for Dropout, and for the attention of joined rows
-    model.register_forward_pre_hook(by_row.begin, with_kwargs=True)
+    draw_by_row(model)
     why = _other_noise(model) or _tried(model, joined, tokenizer)
     if why is not None:
+        stop_drawing_by_row(model)
         raise ValueError(_refused(model, why))
+
+
+def draw_by_row(model: Any) -> None:
+    """Draw by row from now on, as after `use_dropout_by_row`, whose test the model has passed."""
+    stop_drawing_by_row(model)
+    by_row = RowKeys()
+    for module in model.modules():
+        vars(module)[_BY_ROW] = by_row  # for Dropout, and for the attention of joined rows
+    vars(model)[_HOOK] = model.register_forward_pre_hook(by_row.begin, with_kwargs=True)
+
+
+def stop_drawing_by_row(model: Any) -> None:
+    """Undo `draw_by_row`, if it was called: a model that no longer trains must not seed its caller's generator."""
+    if _HOOK in vars(model):
+        vars(model).pop(_HOOK).remove()
+        for module in model.modules():
+            vars(module).pop(_BY_ROW, None)
 
 
 def _refused(model: Any, why: str) -> str:
@@ -88,7 +107,8 @@ def _tried(model: Any, joined: bool, tokenizer: Any) -> str | None:
     """Return why rows do not have the noise that they have alone, or None if they do."""
     rows = sample_rows(model, _LENGTHS, tokenizer)
 
-    def logits(some: list[torch.Tensor]) -> torch.Tensor:
+    def logits(some: list[torch.Tensor]) -> list[torch.Tensor]:
+        width = max(_LENGTHS)
         if joined:
             lengths = torch.tensor([len(row) for row in some])
             batch = joined_row(lengths, first_position(model)) | {"input_ids": torch.cat(some).unsqueeze(0)}
@@ -97,18 +117,21 @@ def _tried(model: Any, joined: bool, tokenizer: Any) -> str | None:
                 for name, value in without_mask(batch).items()
             }
         else:
-            batch = padded(some, pad_id(model, tokenizer), max(_LENGTHS))
-        found: torch.Tensor = model(**batch).logits
-        return found.flatten(0, 1)[: len(some[0])].float()
+            batch = padded(some, pad_id(model, tokenizer), width)
+        found: torch.Tensor = model(**batch).logits.flatten(0, 1).float()
+        starts = [sum(map(len, some[:place])) if joined else place * width for place in range(len(some))]
+        return [found[start : start + len(row)] for start, row in zip(starts, some, strict=True)]
 
     on_gpu = [rows[0].device] if rows[0].device.type == "cuda" else []
-    with asked(model), torch.random.fork_rng(devices=on_gpu), _only_by_row() as others:
+    with asked(model), exact_float32(), torch.random.fork_rng(devices=on_gpu), _only_by_row() as others:
         torch.default_generator.manual_seed(0)
         model.train()
-        alone, among = logits(rows[:1]), logits(rows)
+        alone = [logits([row])[0] for row in rows]
+        among = [*logits(rows), *logits(rows[::-1])[::-1]]  # each row is the first, and another one
     if others:
         return f"it calls torch's own {sorted(others)[0]}"
-    difference = float((alone - among).abs().max() / alone.abs().max().clamp(min=1e-9))
+    pairs = zip([*alone, *alone], among, strict=True)
+    difference = max(float((one - other).abs().max() / one.abs().max().clamp(min=1e-9)) for one, other in pairs)
     return None if difference < 1e-3 else f"a row's result still depends on the rows beside it, by {difference:.1e}"
 
 
@@ -123,8 +146,8 @@ def _only_by_row() -> Iterator[set[str]]:
             if func is torch.nn.functional.scaled_dot_product_attention:
                 drops = bool(kwargs.get("dropout_p"))
             else:  # (input, p, training)
-                p, training = kwargs.get("p", [*args, 0.5][1]), kwargs.get("training", [*args, True][2:] != [False])
-                drops = func in DROPOUTS and p > 0 and training
+                _, p, training = [*args, None, 0.5, True][:3] if len(args) < 3 else args[:3]
+                drops = func in DROPOUTS and kwargs.get("p", p) > 0 and kwargs.get("training", training)
             if drops:
                 found.add(func.__name__)
             return func(*args, **kwargs)

@@ -32,6 +32,8 @@ def mix_(x: torch.Tensor) -> torch.Tensor:
 def token_keys(batch: dict[str, Any]) -> torch.Tensor:
     """Return a key for each token, int64, of the shape of `input_ids`: a function of its row's tokens and its place.
 
+    Raises: ValueError for a batch without input_ids.
+
     >>> from mlm_recipes.masking.batch_layout import joined_row
     >>> padded = {"input_ids": torch.tensor([[7, 8], [9, 0]]), "attention_mask": torch.tensor([[1, 1], [1, 0]])}
     >>> joined = joined_row(torch.tensor([2, 1])) | {"input_ids": torch.tensor([[7, 8, 9]])}
@@ -39,6 +41,11 @@ def token_keys(batch: dict[str, Any]) -> torch.Tensor:
     >>> torch.equal(token_keys(joined)[0], torch.stack([keys[0, 0], keys[0, 1], keys[1, 0]]))
     True
     """
+    if batch.get("input_ids") is None:
+        raise ValueError(
+            f"dropout_by_example: the model was called with {', '.join(batch) or 'no names'}. Accepted: input_ids by "
+            "name, since a row's noise is a function of its tokens. Leave dropout_by_example out."
+        )
     ids = batch["input_ids"]
     if is_joined(batch):
         lengths = lengths_of(batch)

@@ -51,7 +51,14 @@ def masking_of(collator: Any, schedule: ProbabilitySchedule | None = None) -> An
 
 
 def shape_of(model: Any) -> dict[str, Any]:
-    """Return what a model's config says of its shape, its class, and how many parameters it has."""
+    """Return what a model's config says of its shape, its class, and how many parameters it has.
+
+    >>> from transformers import BertConfig, BertForMaskedLM
+    >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    >>> found = shape_of(BertForMaskedLM(BertConfig(vocab_size=50, **size)))
+    >>> found["class"], found["hidden_size"], "pad_token_id" in found
+    ('BertForMaskedLM', 8, False)
+    """
     return _shape(model.config.to_dict()) | {"class": type(model).__name__, "parameters": model.num_parameters()}
 
 

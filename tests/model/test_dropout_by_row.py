@@ -103,6 +103,50 @@ def test_a_model_with_noise_of_its_own_is_refused(name, why, tokenizer):
         train(rows, tokenizer, model, (8, 1), dropout_by_example=True, use_cpu=True, padding_free=False)
 
 
+class Flat(torch.nn.Module):
+    """Drops from all tokens in one matrix, which looks like a table of the model's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = torch.nn.Dropout(0.2)
+
+    def forward(self, x):
+        return self.dropout(x.flatten(0, 1)).view_as(x)
+
+
+def test_tokens_in_one_matrix_are_refused():
+    model = make("bert", **DROPOUT["bert"])
+    model.bert.embeddings.dropout = Flat()
+    use_fast_dropout(model)
+    assert use_padding_free(model) is None
+    with pytest.raises(ValueError, match="a row's result still depends on the rows beside it"):
+        use_dropout_by_row(model, joined=True)
+    assert "by_row" not in vars(model)
+    assert not model._forward_pre_hooks
+
+
+def test_after_training_the_generator_is_the_callers(tokenizer, tmp_path):
+    rows, tokenizer = rows_and_tokenizer()
+    model = make_model("bert", tokenizer, dropout=0.1)
+    train(rows, tokenizer, model, (8, 1), dropout_by_example=True, use_cpu=True, max_steps=1)
+    assert not model._forward_pre_hooks
+    model.train()
+    drawn = []
+    for _ in range(2):
+        model(torch.tensor([[5, 6, 7]]))
+        drawn.append(float(torch.rand(())))
+    assert drawn[0] != drawn[1]
+
+
+def test_a_model_that_is_called_without_ids_says_so():
+    model = make("bert", **DROPOUT["bert"])
+    use_fast_dropout(model)
+    use_padding_free(model)
+    use_dropout_by_row(model, joined=True)
+    with pytest.raises(ValueError, match="dropout_by_example: the model was called with inputs_embeds"):
+        model.train()(inputs_embeds=torch.zeros(1, 3, 32))
+
+
 def test_another_dropout_is_refused():
     model = make("bert")
     model.bert.encoder.layer[1].output.dropout = torch.nn.AlphaDropout(0.1)

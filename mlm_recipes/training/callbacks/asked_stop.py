@@ -17,17 +17,29 @@ class AskedStop(TrainerCallback):
     """
 
     _saved_at: int | None = None
-    _later = False
+    #: Whether an end of the run, and of its epoch, is due after the next step.
+    _later, _epoch_later = False, False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Forget an earlier run."""
-        self._saved_at, self._later = None, False
+        self._saved_at, self._later, self._epoch_later = None, False, False
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keep what was asked within a step until its end: the others wait for this process's gradients."""
+        if several():
+            self._later = self._later or control.should_training_stop
+            self._epoch_later = self._epoch_later or control.should_epoch_stop
+            control.should_training_stop, control.should_epoch_stop = False, False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for what was asked too late after the step before."""
         control.should_training_stop = control.should_training_stop or self._later
+        control.should_epoch_stop = control.should_epoch_stop or self._epoch_later
+        self._epoch_later = False
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Note that this step is saved."""
@@ -52,6 +64,7 @@ class AskedStop(TrainerCallback):
         if agreed or not several():
             return
         if evaluated:
-            control.should_training_stop = bool(highest(int(control.should_training_stop))[0])
+            stop, epoch = highest(int(control.should_training_stop), int(control.should_epoch_stop))
+            control.should_training_stop, control.should_epoch_stop = bool(stop), bool(epoch)
         elif control.should_training_stop:
             control.should_training_stop, self._later = False, True

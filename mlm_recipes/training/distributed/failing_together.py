@@ -90,7 +90,7 @@ class Fellows:
         if (failure := self.told()) is not None:
             return failure
         if silent is None:
-            return lost([self.meeting.processes[0]], SILENCE, _NO_STORE)
+            return self._without_store(SILENCE)
         if silent:
             return self.tell(lost(silent, SILENCE))
         return self.tell(_late(self.meeting.me, self.seconds)) if _timed_out(error) else None
@@ -134,7 +134,23 @@ class Fellows:
     def _given_up(self) -> Failure | None:
         everyone, me = self.meeting.processes, self.meeting.me
         silent = self.signs.silent_for(self.seconds, everyone[1:] if me.rank == 0 else everyone[:1])
-        return self.tell(lost(silent, self.seconds, "" if self.signs.answered() else _NO_STORE)) if silent else None
+        if not silent:
+            return None
+        return self.tell(lost(silent, self.seconds)) if self.signs.answered() else self._without_store(self.seconds)
+
+    def _without_store(self, seconds: float) -> Failure:
+        """Return the failure of the process beside the store, which does not answer."""
+        main, me = self.meeting.processes[0], self.meeting.me
+        if me != main:
+            return lost([main], seconds, _NO_STORE)
+        return Failure(
+            me.rank,
+            f"processes: {me} cannot reach the run's store, which its launcher keeps, for {seconds:g} s. Accepted: a "
+            "launcher that lives until the end of the run. It was killed or is frozen: its machine's log may say why. "
+            "Resume the run with --resume_from_checkpoint true.",
+            2,
+            lost=True,
+        )
 
 
 def caused_elsewhere(error: BaseException) -> tuple[str | None, int] | None:

@@ -87,10 +87,13 @@ class SignsOfLife:
                 found.append(ask())
 
         asking = threading.Thread(target=run, name="question to the store", daemon=True)
+        began = time.monotonic()
         asking.start()
         asking.join(_ANSWER)
         if asking.is_alive():
-            self._late, self._looked = asking, time.monotonic()
+            self._late = asking
+            if time.monotonic() - began < 2 * _ANSWER:  # otherwise this process was stopped meanwhile
+                self._looked = time.monotonic()
         return found[0] if found else None
 
     def silent_for(self, seconds: float, processes: Sequence[Process]) -> list[Process]:

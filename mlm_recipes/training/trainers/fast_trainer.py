@@ -15,7 +15,7 @@ from ...masking.batch_plan import FILLING, POSITIONS, Planned, by_length, masked
 from ...masking.buckets import filled_up
 from ...masking.collator import DataCollatorForMaskedLM
 from ...model.dropout import use_fast_dropout
-from ...model.dropout_by_row import use_dropout_by_row
+from ...model.dropout_by_row import draw_by_row, stop_drawing_by_row, use_dropout_by_row
 from ...model.freezing import freeze
 from ...model.loading import missing_weights
 from ...model.loss import masked_lm_loss
@@ -107,6 +107,7 @@ class FastTrainer(SearchingTrainer):
         if self.records_graphs:
             self.progress.warm_up = 2 * USUAL_SHAPES
         use_fast_dropout(model)
+        stop_drawing_by_row(model)  # as another trainer may have asked for
         if args.dropout_by_example:
             self._use_dropout_by_row(model, tokenizer)
         choose_residual(model, args)
@@ -162,9 +163,12 @@ class FastTrainer(SearchingTrainer):
 
     def _train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         self.graphs = None
+        if self.args.dropout_by_example:
+            draw_by_row(self.model)
         try:
             return super()._train(*args, **kwargs)
         finally:
+            stop_drawing_by_row(self.model)
             self.compiled.restore()
             self._free_graphs()
             if self.head_warmup is not None:

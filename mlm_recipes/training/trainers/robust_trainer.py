@@ -19,6 +19,7 @@ from ..callbacks.asked_stop import AskedStop
 from ..callbacks.best_model import BestCheckpoint, logged_name, missing_measure, name_best
 from ..callbacks.callback_states import forget_lists
 from ..callbacks.epoch_end import EpochEnd
+from ..distributed.agreed_control import agree_on
 from ..distributed.processes import all_or_none, from_main, gathered
 from ..faults.out_of_memory import MicroBatchParts
 from ..faults.stop_signals import NOT_HANDLED, Interrupted, StopSignals, are_delivered
@@ -153,7 +154,9 @@ class RobustTrainer(ShardedTrainer):
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         try:
-            return super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+            found = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+            agree_on(self.control)
+            return found
         except KeyError as error:
             if "metric_for_best_model" not in str(error):  # not the one that a schedule follows
                 raise

@@ -90,7 +90,7 @@ def test_what_one_process_asks_for_all_do(tmp_path):
     first, second = (json.loads((tmp_path / f"steps-{rank}.json").read_text("utf-8")) for rank in (0, 1))
     assert first == second
     # A stop that is asked for while a step is logged counts at the end of the next one.
-    assert first == {"stop": 3, "stop-logged": 4, "stop-evaluated": 4, "stop-epoch": 4, "save": STEPS}
-    assert [saved(tmp_path / name)[0] for name in first] == [
-        f"checkpoint-{first[name] if name != 'save' else 3}" for name in first
-    ]
+    stopped = {"stop": 3, "stop-logged": 4, "stop-evaluated": 4, "stop-epoch": 4, "stop-within": 3}
+    assert first == stopped | {"save": STEPS, "save-evaluated": STEPS}
+    steps = stopped | {"save": 3, "save-evaluated": 4}
+    assert {name: saved(tmp_path / name)[0] for name in first} == {name: f"checkpoint-{steps[name]}" for name in first}
