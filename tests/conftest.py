@@ -86,12 +86,16 @@ def _own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _own_log():
-    """The command line shows what the library logs, and a test in the same process must not see it."""
-    log = logging.getLogger("mlm_recipes")
-    before, level = [*log.handlers], log.level
+    """The command line shows what the library logs, and a test in the same process must not see it.
+
+    A run with `log_level` sets that of transformers, which decides whether the next one shows a bar.
+    """
+    log, upstream = logging.getLogger("mlm_recipes"), logging.getLogger("transformers")
+    before, level, upstream_level = [*log.handlers], log.level, upstream.level
     yield
     log.handlers[:] = before
     log.setLevel(level)
+    upstream.setLevel(upstream_level)
 
 
 def _empty_plot(name, title, draw):

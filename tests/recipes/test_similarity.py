@@ -47,6 +47,7 @@ def run(tmp_path_factory, short_text, checkpoint, measured):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_in_metrics_json(run):
     written = json.loads((run.output_dir / "metrics.json").read_text("utf-8"))
     metrics_schema.check(written)
@@ -65,6 +66,7 @@ def test_what_is_measured_is_in_metrics_json(run):
     assert scored["as_is"]["spearman"]["before"] != scored["as_is"]["spearman"]["after"]
 
 
+@pytest.mark.slow
 def test_each_has_its_sentence_on_the_last_screen_in_the_report_and_on_the_card(run):
     screen = " ".join(str(run).split())
     pages = [(run.output_dir / name).read_text("utf-8") for name in ("report.html", "README.md")]
@@ -78,6 +80,7 @@ def test_each_has_its_sentence_on_the_last_screen_in_the_report_and_on_the_card(
     assert "matching, average precision, whitened, 95% interval" in [label for label, *_ in rows]
 
 
+@pytest.mark.slow
 def test_the_finished_run_is_measured_as_after_training(run):
     """evaluate reads the model that was saved, so the measurement after training was of that model."""
     found = evaluate(run.output_dir)
@@ -89,6 +92,7 @@ def test_the_finished_run_is_measured_as_after_training(run):
     assert "Finding what answers" in " ".join(str(found).split())
 
 
+@pytest.mark.slow
 def test_measuring_changes_nothing_of_what_is_learned(run, short_text, checkpoint):
     plain = train("adapt", model=str(checkpoint), corpus=str(short_text), output_dir="plain", **VALUES)
     assert plain.metrics["after"]["loss"] == run.metrics["after"]["loss"]

@@ -40,6 +40,7 @@ def in_a_thread(act):
     return found[0]
 
 
+@pytest.mark.slow
 def test_a_callback_sees_and_ends_a_run_in_another_thread(checkpoint, short_text):
     values = VALUES | {"model": str(checkpoint), "corpus": str(short_text), "output_dir": "run"}
     ends = Ends(2)

@@ -35,6 +35,7 @@ def runs(checkpoint, short_text, tmp_path_factory):
     return proposal, without, extended
 
 
+@pytest.mark.slow
 def test_what_is_proposed_is_what_is_saved(runs, short_text, checkpoint):
     proposal, _, run = runs
     words = read_words(str(proposal.path))
@@ -49,6 +50,7 @@ def test_what_is_proposed_is_what_is_saved(runs, short_text, checkpoint):
     assert not only & set(words)
 
 
+@pytest.mark.slow
 def test_the_files_say_in_which_steps_only_new_rows_were_trained(runs):
     _, without, run = runs
     for each, said in ((without, False), (run, True)):
@@ -82,6 +84,7 @@ def test_the_recipe_holds_the_words_and_repeats_the_run(runs):
     assert again.metrics["change"] == run.metrics["change"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_measured_with_its_own_vocabulary(runs):
     _, _, run = runs
     found = evaluate(run.output_dir, use_cpu=True).metrics["evaluation"]
@@ -89,6 +92,7 @@ def test_a_finished_run_is_measured_with_its_own_vocabulary(runs):
         assert found[name] == run.metrics["after"][name]
 
 
+@pytest.mark.slow
 def test_before_is_the_same_with_and_without_the_words(runs):
     _, without, run = runs
     old, new = (each.metrics["change"]["held_out"] for each in (without, run))
@@ -101,6 +105,7 @@ def test_before_is_the_same_with_and_without_the_words(runs):
     )
 
 
+@pytest.mark.slow
 def test_runs_with_different_vocabularies_are_compared_by_words_only(runs):
     _, without, run = runs
     found = compare_runs([without.output_dir, run.output_dir])

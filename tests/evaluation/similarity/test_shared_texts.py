@@ -60,6 +60,7 @@ def few_resamples(monkeypatch):
     monkeypatch.setattr(similarity_probes, "paired_change", lambda *args, **how: change(*args, resamples=200, **how))
 
 
+@pytest.mark.slow
 def test_equal_encoders_seldom_differ_on_pairs_that_share_texts(few_resamples):
     """Of 100 95% intervals, 11 or fewer exclude zero in 99.6% of all cases. Without the widening, 15 of these do."""
     assert excluded(np.random.default_rng(0), 100, 200, at_random, "score") <= 0.11

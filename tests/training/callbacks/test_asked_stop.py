@@ -38,6 +38,7 @@ def saved(folder="run"):
     return [each.name for each in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["on_step_end", "on_evaluate"])
 def test_a_run_that_a_callback_stops_goes_on_from_there_to_the_same_weights(tokenizer, event):
     values = {"eval_strategy": "steps", "eval_steps": 3}

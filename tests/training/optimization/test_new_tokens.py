@@ -49,7 +49,14 @@ def snapshot(model):
     return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
-@pytest.mark.parametrize("values", [{}, {"muon": True}, {"gradient_accumulation_steps": 2}, {"max_grad_norm": 0.0}])
+@pytest.mark.parametrize(
+    "values",
+    [{}]
+    + [
+        pytest.param(values, marks=pytest.mark.slow)
+        for values in ({"muon": True}, {"gradient_accumulation_steps": 2}, {"max_grad_norm": 0.0})
+    ],
+)
 def test_nothing_but_the_new_rows_moves_until_the_phase_ends(values, tokenizer):
     run = trainer(tokenizer, train_new_tokens_first=3, **values)
     start = snapshot(run.model)
