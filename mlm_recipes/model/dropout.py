@@ -43,7 +43,7 @@ class Dropout(torch.nn.Dropout):
         ours = self.training and x.device.type == "cpu" and x.is_floating_point() and can_draw(self.p)
         if not ours or torch.compiler.is_compiling():
             return super().forward(x)
-        return _Dropped.apply(x, self.p, None)
+        return _Dropped.apply(x, self.p)
 
 
 def use_fast_dropout(model: torch.nn.Module) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import ceil, sqrt
 from statistics import NormalDist
 
-_NORMAL = NormalDist()
+#: The standard normal distribution.
+NORMAL = NormalDist()
 
 #: The quantile of a two-sided test at 5%.
-_SURE = _NORMAL.inv_cdf(0.975)
+SURE = NORMAL.inv_cdf(0.975)
 
 #: How often a change should be found.
 POWER = 0.8
@@ -30,7 +31,7 @@ def power(texts: int, change: float, disagree: float) -> float:
     """
     disagree = max(disagree, change)
     spread = sqrt(max(1e-12, disagree - change**2))
-    return _NORMAL.cdf((change * sqrt(texts) - _SURE * sqrt(disagree)) / spread)
+    return NORMAL.cdf((change * sqrt(texts) - SURE * sqrt(disagree)) / spread)
 
 
 def texts_needed(change: float, disagree: float) -> int:
@@ -40,7 +41,7 @@ def texts_needed(change: float, disagree: float) -> int:
     1960
     """
     disagree = max(disagree, change)
-    sure = _SURE * sqrt(disagree) + _NORMAL.inv_cdf(POWER) * sqrt(disagree - change**2)
+    sure = SURE * sqrt(disagree) + NORMAL.inv_cdf(POWER) * sqrt(disagree - change**2)
     return ceil((sure / change) ** 2)
 
 

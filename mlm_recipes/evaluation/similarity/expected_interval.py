@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from math import ceil, sqrt
-from statistics import NormalDist
 
 from ...inspection_file import ExpectedInterval
-from ..probes.power import POWER
-
-_NORMAL = NormalDist()
-
-#: The quantile of a two-sided test at 5%.
-_SURE = _NORMAL.inv_cdf(0.975)
+from ..probes.power import NORMAL, POWER, SURE
 
 #: The change that is asked about.
 SMALL_CHANGE = 0.02
@@ -33,10 +27,10 @@ def expected_interval(units: int, spread: float) -> ExpectedInterval:
     (0.0196, 0.52, 1766)
     """
     error = spread / sqrt(units)
-    needed = ((_SURE + _NORMAL.inv_cdf(POWER)) * spread / SMALL_CHANGE) ** 2
+    needed = ((SURE + NORMAL.inv_cdf(POWER)) * spread / SMALL_CHANGE) ** 2
     return {
         "spread": spread,
-        "half_width": _SURE * error,
-        "power": _NORMAL.cdf(SMALL_CHANGE / error - _SURE),
+        "half_width": SURE * error,
+        "power": NORMAL.cdf(SMALL_CHANGE / error - SURE),
         "needed": ceil(needed),
     }

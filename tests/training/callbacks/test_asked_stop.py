@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ROOT
+from launched import run_together
 from small_run import NUMBERED, STEPS, make_trainer, weights
 from transformers import TrainerCallback
 
@@ -82,12 +80,7 @@ def test_a_callback_that_is_added_later_is_heard_too(tokenizer):
 
 @pytest.mark.slow
 def test_what_one_process_asks_for_all_do(tmp_path):
-    launch = ["--nproc_per_node", "2", "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, str(ROOT / "tests/two_askers.py"), str(tmp_path)],
-        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_together(2, ROOT / "tests/two_askers.py", tmp_path)
     first, second = (json.loads((tmp_path / f"steps-{rank}.json").read_text("utf-8")) for rank in (0, 1))
     assert first == second
     # A stop that is asked for while a step is logged counts at the end of the next one.
