@@ -23,6 +23,7 @@ from transformers import AutoModelForMaskedLM, set_seed
 from mlm_recipes import MLMConfig, MLMTrainer, load_corpus, train_tokenizer
 from mlm_recipes.data.rows import tokenize
 from mlm_recipes.model.loading import load_model
+from mlm_recipes.training.distributed.processes import leave_process_group
 
 #: Rows, and tokens of each at most.
 _ROWS, _LENGTH = 16, 48
@@ -148,7 +149,9 @@ def two_processes(encoder: Encoder, folder: str) -> str:
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     said = [line for line in done.stderr.splitlines() if re.match(r"(\[rank\d\]:)?\s*\w*(Error|Exception): ", line)]
-    assert done.returncode == 0, said[0].split("]:")[-1].strip() if said else f"exit code {done.returncode}"
+    ended = re.findall(r"exitcode\s*: (-?\d+)", done.stderr)  # of a process, as torchrun reports it
+    why = said[0].split("]:")[-1].strip() if said else f"exit code {' and '.join(ended) or done.returncode}"
+    assert done.returncode == 0, why
     for one, other in zip(_losses(alone), json.loads(found.read_text("utf-8")), strict=True):
         assert abs(one - other) < 1e-4 * one, f"losses {one} and {other}"
     return "yes"
@@ -200,10 +203,14 @@ def _first_line(error: Exception) -> str:
     return lines[0][:400]
 
 
-if __name__ == "__main__":  # one of two processes
-    named, place, into = sys.argv[1:]
-    one_of_two = Encoder(named).trainer(place, per_device_train_batch_size=2)
-    one_of_two.train()
-    if one_of_two.is_world_process_zero():
-        Path(into).write_text(json.dumps(_losses(one_of_two)), encoding="utf-8")
-    torch.distributed.destroy_process_group()
+def be_one_of_two(model_type: str, folder: str, into: str) -> None:
+    """Train in one of two processes; the first one writes each step's loss."""
+    trainer = Encoder(model_type).trainer(folder, per_device_train_batch_size=2)
+    trainer.train()
+    if trainer.is_world_process_zero():
+        Path(into).write_text(json.dumps(_losses(trainer)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    be_one_of_two(*sys.argv[1:])
+    leave_process_group()  # when nothing refers to it any more

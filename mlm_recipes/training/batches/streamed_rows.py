@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import queue
 import threading
@@ -21,6 +22,9 @@ from .dealing import deal, in_order
 from .rank_loads import RankLoads
 
 T = TypeVar("T")
+
+#: Seconds that the interpreter waits, when it ends, for a block that is being made.
+_AT_EXIT = 10.0
 
 
 class StreamedRows(torch.utils.data.Dataset[Any]):
@@ -125,15 +129,25 @@ def one_ahead(things: Iterator[T]) -> Iterator[T]:
         while True:
             wanted.acquire()
             if done:
-                return
+                break
             try:
                 found.put((next(things), None))
             except BaseException as error:  # raised again where it is waited for
                 found.put((None, error))
-                return
+                break
+        atexit.unregister(end)
 
-    # A daemon: it may be waiting for standard input when the run ends.
-    threading.Thread(target=take, daemon=True, name="next block of the stream").start()
+    def end() -> None:
+        nonlocal done
+        done = True
+        wanted.release()
+        thread.join(_AT_EXIT)
+
+    # A daemon: it may be waiting for standard input when the run ends. Otherwise it is waited for, since a thread that
+    # leaves torch's code while the interpreter ends aborts the process (Python 3.11 with torch 2.13).
+    thread = threading.Thread(target=take, daemon=True, name="next block of the stream")
+    atexit.register(end)
+    thread.start()
     try:
         while True:
             thing, error = found.get()

@@ -6,6 +6,7 @@ another one runs no Python.
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -46,16 +47,22 @@ class SignsOfLife:
         self.store.set(_key(meeting.me), "0")
 
     def begin(self) -> None:
-        """Begin to give signs, and to call `check`."""
+        """Begin to give signs, and to call `check`; they end with the interpreter at the latest.
+
+        A thread that leaves torch's code while the interpreter ends aborts the process ("terminate called without an
+        active exception", Python 3.11 with torch 2.13).
+        """
         self._thread.start()
+        atexit.register(self.end)
 
     def end(self) -> None:
         """End that, and say that this process has left, so that its silence means nothing."""
         if self.ended:
             return
+        atexit.unregister(self.end)
         self._stop.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(PERIOD)
+        if threading.current_thread() is not self._thread and self._thread.is_alive():
+            self._thread.join(2 * _ANSWER)  # it may be waiting for the store
         self.asked(lambda: self.store.set(_key(self.meeting.me), _LEFT))
 
     def answered(self) -> bool:

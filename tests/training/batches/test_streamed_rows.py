@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -65,6 +67,33 @@ def test_what_is_never_reached_is_never_reported():
     ahead = one_ahead(things())
     assert next(ahead) == 1
     ahead.close()
+
+
+ENDS = """
+import time, torch
+from mlm_recipes.training.batches.streamed_rows import one_ahead
+
+def things():
+    yield "in use"
+    deadline = time.monotonic() + 0.5
+    while time.monotonic() < deadline:
+        torch.ones(9).sum()
+    print("made")
+    yield "ahead"
+
+ahead = one_ahead(things())
+next(ahead)
+time.sleep(0.1)
+if {closed}:
+    ahead.close()
+"""
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_script_that_ends_while_a_block_is_made_is_not_aborted(closed):
+    script = ENDS.format(closed=closed)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "made\n"), done.stderr
 
 
 @pytest.mark.parametrize(

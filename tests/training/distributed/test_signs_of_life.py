@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -120,3 +122,22 @@ def test_signs_go_on_when_the_store_answers_again(processes, monkeypatch):
     while processes[0]._signs([EVERYONE[1]]) == ["0"]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+ENDS = """
+import atexit, threading
+import torch.distributed as dist
+from mlm_recipes.training.distributed.meeting import Meeting, Process, _under
+from mlm_recipes.training.distributed.signs_of_life import SignsOfLife
+
+atexit.register(lambda: print([each.name for each in threading.enumerate()]))  # the last one to be called
+server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+me = Process(0, "red", "0", 0)
+SignsOfLife(Meeting(("127.0.0.1", server.port), _under(server, 1), 1, (me,), me), lambda: None).begin()
+"""
+
+
+def test_signs_end_before_the_interpreter():
+    """A thread that leaves torch's code while the interpreter ends aborts the process, now and then."""
+    done = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "['MainThread']\n"), done.stderr
