@@ -8,8 +8,8 @@ Equal time is a number of steps: before anything is trained, each method's steps
 and the time is divided by the median, so that a disturbance during a run changes no result. A method's cost, compared
 with the others', is the median over the texts. Every model is measured on the same masked tokens: uniform, 15%, frozen,
 and one at a time for pseudo-perplexity. A difference is paired, paragraph by paragraph, with the first method's; its
-interval is a bootstrap over paragraphs, whose sums are added over the seeds. A run that is in the JSON already is not
-repeated.
+interval is a bootstrap over paragraphs, whose sums are added over the seeds. Runs are kept beside the JSON, with the
+sums of each paragraph (policies-PART.runs.json), and are not repeated.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import copy
 import json
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,7 +28,7 @@ import datasets
 import numpy as np
 import transformers
 from policy_methods import ADAPTING, PRETRAINING
-from result_file import add_output_argument, result_path, write_result
+from result_file import add_output_argument, write_result
 
 from mlm_recipes import train
 from mlm_recipes.evaluation.before_after import State
@@ -45,7 +46,8 @@ def values_of(part: str, method: dict[str, Any], text: str, held_out: str | None
     if part == "adapt":
         return {**_QUIET, "corpus": text, "model": "mini", "train_minutes": None, **method}
     recipe = {"model": "mini-random", "tokenizer": "mini", "from_scratch": True, "general_corpus": "none"}
-    return {**_QUIET, **recipe, "corpus": text, "validation_corpus": held_out, **method}
+    masked = {"mlm_probability": 0.2, "mlm_probability_schedule": "constant", "mlm_probability_end": None}
+    return {**_QUIET, **recipe, **masked, "corpus": text, "validation_corpus": held_out, **method}
 
 
 def seconds_a_step(recipe: str, methods: dict[str, dict[str, Any]], turns: int) -> dict[str, float]:
@@ -138,14 +140,42 @@ def differences(rows: list[dict[str, Any]], first: str) -> list[dict[str, Any]]:
     return found
 
 
-def shown(row: dict[str, Any]) -> str:
-    """Return a line of the table."""
-    forgot = f"{row['forgotten']:+.3f}" if "forgotten" in row else ""
-    return (
-        f"| {row['text'][:20]} | {row['method']} | {row['loss']:.3f} | {row['better_by']:+.3f} "
-        f"({row['low']:+.3f} to {row['high']:+.3f}) | {row['accuracy']:.1%} | {row['pseudo_perplexity']:.1f} "
-        f"| {forgot} | {row['tokens_per_second']:,.0f} | {row['steps']:.0f} |"
-    )
+def _change(row: dict[str, Any]) -> str:
+    if row["better_by"] == 0.0 == row["low"]:  # the method that the others are compared with
+        return f"loss {row['loss']:.3f}"
+    return f"{row['better_by']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+
+
+def markdown(table: list[dict[str, Any]]) -> str:
+    """Return the table as Markdown: of one text with all measures, of several with a column for each text."""
+    texts = list(dict.fromkeys(row["text"] for row in table))
+    methods = list(dict.fromkeys(row["method"] for row in table))
+    cells = {(row["method"], row["text"]): row for row in table}
+    if len(texts) == 1:
+        lines = [
+            "| method | better by | accuracy | pseudo-perplexity | tokens/s | seeds |",
+            f"|---{'|---' * 5}|",
+        ]
+        for row in table:
+            lines.append(
+                f"| {row['method']} | {_change(row)} | {row['accuracy']:.1%} "
+                f"| {row['pseudo_perplexity']:.1f} | {row['tokens_per_second']:,.0f} | {row['seeds']} |"
+            )
+        return "\n".join(lines)
+    measures: dict[str, Callable[[dict[str, Any]], str]] = {
+        "better by": _change,
+        "general English": lambda row: f"{row['forgotten']:+.3f}",
+    }
+    lines = []
+    for measure_of, shown in measures.items():
+        lines += [f"| {measure_of} | {' | '.join(texts)} | seeds |", f"|---{'|---' * len(texts)}|---|"]
+        for method in methods:
+            rows = [cells.get((method, text)) for text in texts]
+            seeds = sorted({str(row["seeds"]) for row in rows if row})
+            shows = " | ".join("" if row is None else shown(row) for row in rows)
+            lines.append(f"| {method} | {shows} | {' or '.join(seeds)} |")
+        lines.append("")
+    return "\n".join(lines).strip()
 
 
 def main() -> None:
@@ -165,9 +195,18 @@ def main() -> None:
     first = next(iter(everything))
     methods = {name: method for name, method in everything.items() if name in (options.only or everything)}
     minutes = options.minutes or (2.0 if options.part == "pretrain" else 1.0)
-    path = result_path(options.output, f"policies-{options.part}")
-    known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"rows": [], "seconds": {}}
+    kept = options.output / f"policies-{options.part}.runs.json"
+    known: dict[str, Any] = {"minutes": minutes, "seconds": {}, "rows": []}
+    if kept.exists():
+        known = json.loads(kept.read_text("utf-8"))
+        if known["minutes"] != minutes:
+            parser.error(f"{kept} has runs of {known['minutes']:g} minutes: repeat that, or remove the file")
     rows, pace = known["rows"], known["seconds"]
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    def keep() -> None:
+        kept.write_text(json.dumps(known), encoding="utf-8")
+
     for text in options.text:
         named = Path(text).stem
         new = [name for name in methods if f"{named} {name}" not in pace]
@@ -175,7 +214,7 @@ def main() -> None:
             runs = {name: values_of(options.part, methods[name], text, options.held_out) for name in new}
             timed = seconds_a_step(recipe, runs, options.turns)
             pace |= {f"{named} {name}": seconds for name, seconds in timed.items()}
-            write_result(options.output, f"policies-{options.part}", {**known, "minutes": minutes, "seconds": pace})
+            keep()
     even = steady(pace)
     for seed in range(options.seeds):
         for text in options.text:
@@ -188,18 +227,16 @@ def main() -> None:
                 values = values_of(options.part, method, text, options.held_out)
                 rows.append({**identity, "values": method, **measure(recipe, values, seed, steps, seconds)})
                 print(identity, {key: rows[-1][key] for key in ("steps", "seconds", "loss")}, flush=True)
-                measured = {
-                    "minutes": minutes,
-                    "seconds": pace,
-                    "steady": even,
-                    "table": differences(rows, first),
-                    "rows": rows,
-                }
-                write_result(options.output, f"policies-{options.part}", measured)
-    print("| text | method | loss | better by | accuracy | pseudo-perplexity | forgotten | tokens/s | steps |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
-    for row in differences(rows, first):
-        print(shown(row))
+                keep()
+    measured = {
+        "minutes": minutes,
+        "seconds": pace,
+        "steady": even,
+        "table": differences(rows, first),
+        "rows": [{key: value for key, value in row.items() if key != "sums"} for row in rows],
+    }
+    write_result(options.output, f"policies-{options.part}", measured)
+    print(markdown(measured["table"]))
 
 
 if __name__ == "__main__":

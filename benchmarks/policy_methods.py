@@ -6,7 +6,7 @@ from typing import Any
 
 #: Ways to mask, for a model that starts from random weights. The first one is what the others are compared with.
 PRETRAINING: dict[str, dict[str, Any]] = {
-    "token 20%": {},  # the recipe's
+    "token 20%": {},
     "token 15%": {"mlm_probability": 0.15},
     "token 30%": {"mlm_probability": 0.3},
     "token 40%": {"mlm_probability": 0.4},

@@ -53,3 +53,21 @@ def test_what_got_worse_is_named_though_the_loss_did_not_change_measurably():
     assert "the loss did not change measurably (+0.02 nats; the 95% interval -0.03 to 0.07 includes zero), but" in said
     assert "but top-5 accuracy got worse, as the table shows." in said
     assert "forgotten" not in said
+
+
+@pytest.mark.parametrize(
+    ("corpus", "says"),
+    [
+        ({}, "4.40. With --mix general=0.1 a run forgets less, and learns nearly as much; a lower --learning_rate or"),
+        ({"mixed": []}, "4.40. A larger share in --mix forgets less; a lower --learning_rate or fewer steps forget"),
+        ({"streamed": True}, "4.40. A lower --learning_rate or fewer steps forget less, and learn less."),
+        ({"prepared": {}}, "4.40. A lower --learning_rate or fewer steps forget less, and learn less."),
+    ],
+)
+def test_what_forgets_less_is_what_the_run_can_do(corpus, says):
+    values = with_change()
+    values["corpus"] |= {"general": "plain", **corpus}
+    values["change"]["general"] = {"text": "plain", "measures": {"loss": measure(2.0, 4.4, 2.2, 2.6, "worse")}}
+    values["before"]["general"] = {"loss": 2.0, "masked_tokens": 90}
+    values["after"]["general"] = {"loss": 4.4, "masked_tokens": 90}
+    assert says in wording.note(values)

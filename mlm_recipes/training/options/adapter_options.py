@@ -13,7 +13,7 @@ class AdapterOptions:
         default="none",
         metadata={
             "help": "What is trained: none (the whole model), or lora: two small matrices beside each linear layer "
-            "(needs the package peft)."
+            "(needs the package peft). It saves space; in equal time it gains less (docs/adapting.md)."
         },
     )
     lora_r: int = field(default=16, metadata={"help": "With peft lora: the rank of the update of each layer."})

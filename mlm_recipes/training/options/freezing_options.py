@@ -13,14 +13,16 @@ class FreezingOptions:
         default="none",
         metadata={
             "help": "The part of the model that is not trained: none, embeddings, lower-N (the embeddings and the "
-            "first N layers, such as lower-2), or body (everything but the head). By default all of the model learns."
+            "first N layers, such as lower-2), or body (everything but the head). By default all of the model learns: "
+            "with less of it, steps are faster, but a minute gains less (docs/LOG.md)."
         },
     )
     layerwise_lr_decay: float = field(
         default=1.0,
         metadata={
             "help": "Each layer learns at this times the rate of the layer above it: the head at the full rate, the "
-            "embeddings at the lowest. 0.9 is usual; 1, the default, is one rate for all."
+            "embeddings at the lowest. 0.9 is usual; 1, the default, is one rate for all. A minute at 0.8 gained less "
+            "(docs/LOG.md)."
         },
     )
     head_warmup_steps: float | str = field(
