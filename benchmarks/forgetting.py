@@ -141,7 +141,7 @@ def adapt(config: MLMConfig, method: str, same_text: bool, rest: Path, before: S
         "gain": compared["gain"],
         "forgot": {name: forgot[name] for name in ("before", "after", "change", "low", "high")},
         "general_paragraphs": compared["change"]["general"]["paragraphs"],
-        "mixed": run.facts.get("mixed", []),
+        "mixed": [text | {"source": Path(text["source"]).name} for text in run.facts.get("mixed", [])],
         "steps": run.config.max_steps,
         "epochs": trainer.epochs,
         "seconds": seconds,
@@ -169,6 +169,15 @@ def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         )
         found.append({"text": text, "method": method, "seeds": len(these), "gain": gain, "forgot": forgot})
     return found
+
+
+def markdown(means: list[dict[str, Any]]) -> str:
+    """Return the means over the seeds as a Markdown table."""
+    lines = ["| text | method | gain | general text | seeds |", "|---|---|---|---|---|"]
+    for mean in means:
+        figures = f"{mean['gain']:.3f} | {mean['forgot']:+.3f} | {mean['seeds']}"
+        lines.append(f"| {mean['text']} | {mean['method']} | {figures} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -200,13 +209,10 @@ def main() -> None:
                     row, before = adapt(config, method, same_text, rest, before)
                     rows.append(row)
                     print(shown(row), flush=True)
-    print()
-    for mean in means(rows):
-        print(
-            f"{mean['text']:20} {mean['method']:22} gain {mean['gain']:.3f}, general {mean['forgot']:+.3f}: the mean "
-            f"of {mean['seeds']} seeds"
-        )
-    write_result(options.output, "forgetting", {"general": options.general, "rows": rows, "means": means(rows)})
+    print(markdown(means(rows)))
+    write_result(
+        options.output, "forgetting", {"general": Path(options.general).name, "rows": rows, "means": means(rows)}
+    )
 
 
 if __name__ == "__main__":

@@ -190,6 +190,16 @@ def test_the_tables_of_scaling_are_what_was_measured(monkeypatch):
         assert table in page, f"docs/many-machines.md should have, of {newest.name}:\n{table}"
 
 
+def test_the_table_of_ways_to_forget_less_is_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    markdown = importlib.import_module("forgetting").markdown
+    newest = sorted(ROOT.glob("benchmarks/results/forgetting_*.json"))[-1]
+    table = markdown(json.loads(newest.read_text("utf-8"))["means"])
+    page = (ROOT / "docs/forgetting.md").read_text("utf-8")
+    assert table in page, f"docs/forgetting.md should have, of {newest.name}:\n{table}"
+    assert newest.name in page
+
+
 @pytest.mark.parametrize(("name", "script"), [("equality", "equality"), ("story", "long_story")])
 def test_the_runs_on_several_hosts_are_what_was_found(monkeypatch, name, script):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
