@@ -209,10 +209,9 @@ def main() -> None:
                     row, before = adapt(config, method, same_text, rest, before)
                     rows.append(row)
                     print(shown(row), flush=True)
-    print(markdown(means(rows)))
-    write_result(
-        options.output, "forgetting", {"general": Path(options.general).name, "rows": rows, "means": means(rows)}
-    )
+    measured = {"general": Path(options.general).name, "rows": rows, "means": means(rows)}
+    print(markdown(measured["means"]))
+    write_result(options.output, "forgetting", measured)
 
 
 if __name__ == "__main__":

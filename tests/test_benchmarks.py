@@ -519,15 +519,6 @@ def test_several_texts_are_columns(policies):
     ]
 
 
-@pytest.mark.parametrize("part", ["pretrain", "adapt"])
-def test_the_log_has_the_tables_of_ways_to_mask_and_to_adapt(part, benchmark):
-    newest = max((ROOT / "benchmarks" / "results").glob(f"policies-{part}_*.json"))
-    table = benchmark("policies").markdown(json.loads(newest.read_text("utf-8"))["table"])
-    assert table in (ROOT / "docs" / "LOG.md").read_text("utf-8"), (
-        f"docs/LOG.md should have, of {newest.name}:\n{table}"
-    )
-
-
 def test_a_reason_is_listed_once_for_all_encoders_that_share_it(benchmark):
     rows = {
         "a": {"trains": "yes", "padding_free": "no: AForMaskedLM has its own attention"},

@@ -170,14 +170,23 @@ def test_the_tables_of_speed_are_what_was_measured(monkeypatch):
             assert rows in part, f"docs/speed.md should have, for {size} of {path.name}:\n{rows}"
 
 
-def test_the_table_of_the_bf16_residual_is_what_was_measured(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "table_of", "measured", "page"),
+    [
+        ("bf16_residual", "bf16_residual.table_of", "summary", "docs/speed.md"),
+        ("forgetting", "forgetting.markdown", "means", "docs/forgetting.md"),
+        ("policies-pretrain", "policies.markdown", "table", "docs/LOG.md"),
+        ("policies-adapt", "policies.markdown", "table", "docs/LOG.md"),
+    ],
+)
+def test_the_table_of_a_benchmark_is_what_was_measured(monkeypatch, name, table_of, measured, page):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    table_of = importlib.import_module("bf16_residual").table_of
-    newest = sorted(ROOT.glob("benchmarks/results/bf16_residual_*.json"))[-1]
-    rows = table_of(json.loads(newest.read_text("utf-8"))["summary"])
-    page = (ROOT / "docs/speed.md").read_text("utf-8")
-    assert rows in page, f"docs/speed.md should have, of {newest.name}:\n{rows}"
-    assert newest.name in page
+    script, function = table_of.split(".")
+    newest = sorted(ROOT.glob(f"benchmarks/results/{name}_*.json"))[-1]
+    table = getattr(importlib.import_module(script), function)(json.loads(newest.read_text("utf-8"))[measured])
+    text = (ROOT / page).read_text("utf-8")
+    assert table in text, f"{page} should have, of {newest.name}:\n{table}"
+    assert newest.name in text
 
 
 def test_the_tables_of_scaling_are_what_was_measured(monkeypatch):
@@ -188,16 +197,6 @@ def test_the_tables_of_scaling_are_what_was_measured(monkeypatch):
     page = (ROOT / "docs/many-machines.md").read_text("utf-8")
     for table in tables.split("\n\n"):
         assert table in page, f"docs/many-machines.md should have, of {newest.name}:\n{table}"
-
-
-def test_the_table_of_ways_to_forget_less_is_what_was_measured(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    markdown = importlib.import_module("forgetting").markdown
-    newest = sorted(ROOT.glob("benchmarks/results/forgetting_*.json"))[-1]
-    table = markdown(json.loads(newest.read_text("utf-8"))["means"])
-    page = (ROOT / "docs/forgetting.md").read_text("utf-8")
-    assert table in page, f"docs/forgetting.md should have, of {newest.name}:\n{table}"
-    assert newest.name in page
 
 
 @pytest.mark.parametrize(("name", "script"), [("equality", "equality"), ("story", "long_story")])
