@@ -43,10 +43,12 @@ _QUIET = {"disable_tqdm": True, "save_strategy": "no", "report_to": "none", "eva
 
 def values_of(part: str, method: dict[str, Any], text: str, held_out: str | None) -> dict[str, Any]:
     """Return the values of a method's run."""
+    constant = {"mlm_probability_schedule": "constant", "mlm_probability_end": None}  # whatever the recipe has
     if part == "adapt":
-        return {**_QUIET, "corpus": text, "model": "mini", "train_minutes": None, **method}
+        masked = {"mlm_probability": 0.4, **constant}
+        return {**_QUIET, "corpus": text, "model": "mini", "train_minutes": None, **masked, **method}
+    masked = {"mlm_probability": 0.2, **constant}
     recipe = {"model": "mini-random", "tokenizer": "mini", "from_scratch": True, "general_corpus": "none"}
-    masked = {"mlm_probability": 0.2, "mlm_probability_schedule": "constant", "mlm_probability_end": None}
     return {**_QUIET, **recipe, **masked, "corpus": text, "validation_corpus": held_out, **method}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-#: Ways to mask, for a model that starts from random weights. The first one is what the others are compared with.
+#: Ways to mask, for a model that starts from random weights; a constant share of 20% where none is given. The first one
+#: is what the others are compared with.
 PRETRAINING: dict[str, dict[str, Any]] = {
     "token 20%": {},
     "token 15%": {"mlm_probability": 0.15},
@@ -24,9 +25,10 @@ PRETRAINING: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Ways to adapt, for a model that was trained. The first one is the quickstart.
+#: Ways to adapt, for a model that was trained: by the quickstart, but with a constant share of 40% where none is given.
+#: The first one is what the others are compared with.
 ADAPTING: dict[str, dict[str, Any]] = {
-    "quickstart": {},  # Muon at 1e-3, 40% masked, everything trained
+    "token 40%": {},  # Muon at 1e-3, everything trained
     "token 15%": {"mlm_probability": 0.15},
     "token 25%": {"mlm_probability": 0.25},
     "linear 50% to 15%": {"mlm_probability": 0.5, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15},

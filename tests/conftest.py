@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from xml.etree import ElementTree
@@ -130,6 +132,13 @@ def _remove_cache():
     import shutil
 
     shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Import one of the benchmarks as it is imported when run: its folder comes first on the path."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])  # some add to it
+    return importlib.import_module
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import importlib
 import importlib.util
 import json
 import re
@@ -155,9 +154,8 @@ def test_the_table_of_torture_is_what_was_found():
     assert "\n".join(rows) in page, "docs/interruptions.md should have:\n" + "\n".join(rows)
 
 
-def test_the_tables_of_speed_are_what_was_measured(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    table_of = importlib.import_module("step").table_of
+def test_the_tables_of_speed_are_what_was_measured(benchmark):
+    table_of = benchmark("step").table_of
     page = (ROOT / "docs/speed.md").read_text("utf-8")
     # The newest of each machine: what stands before the date.
     newest = {path.stem.rpartition("_")[0]: path for path in sorted(ROOT.glob("benchmarks/results/step_*.json"))}
@@ -179,19 +177,17 @@ def test_the_tables_of_speed_are_what_was_measured(monkeypatch):
         ("policies-adapt", "policies.markdown", "table", "docs/LOG.md"),
     ],
 )
-def test_the_table_of_a_benchmark_is_what_was_measured(monkeypatch, name, table_of, measured, page):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+def test_the_table_of_a_benchmark_is_what_was_measured(benchmark, name, table_of, measured, page):
     script, function = table_of.split(".")
     newest = sorted(ROOT.glob(f"benchmarks/results/{name}_*.json"))[-1]
-    table = getattr(importlib.import_module(script), function)(json.loads(newest.read_text("utf-8"))[measured])
+    table = getattr(benchmark(script), function)(json.loads(newest.read_text("utf-8"))[measured])
     text = (ROOT / page).read_text("utf-8")
     assert table in text, f"{page} should have, of {newest.name}:\n{table}"
     assert newest.name in text
 
 
-def test_the_tables_of_scaling_are_what_was_measured(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    tables_of = importlib.import_module("scale").tables_of
+def test_the_tables_of_scaling_are_what_was_measured(benchmark):
+    tables_of = benchmark("scale").tables_of
     newest = sorted(ROOT.glob("benchmarks/results/scale_*.json"))[-1]
     tables = tables_of(json.loads(newest.read_text("utf-8")))
     page = (ROOT / "docs/many-machines.md").read_text("utf-8")
@@ -200,9 +196,8 @@ def test_the_tables_of_scaling_are_what_was_measured(monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "script"), [("equality", "equality"), ("story", "long_story")])
-def test_the_runs_on_several_hosts_are_what_was_found(monkeypatch, name, script):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    shown = importlib.import_module(script).shown
+def test_the_runs_on_several_hosts_are_what_was_found(benchmark, name, script):
+    shown = benchmark(script).shown
     newest = sorted(ROOT.glob(f"benchmarks/results/{name}_*.json"))[-1]
     found = shown(json.loads(newest.read_text("utf-8")))
     page = (ROOT / "docs/many-machines.md").read_text("utf-8")

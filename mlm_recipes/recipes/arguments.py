@@ -26,6 +26,8 @@ _RENAMED = {
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
 
+_SCHEDULE = {"mlm_probability_schedule", "mlm_probability_end", "mlm_probability_boundaries"}
+
 #: Values that describe one particular corpus, model, tokenizer, measure, policy or schedule.
 _DESCRIBED_BY = {
     "corpus": ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split"),
@@ -61,13 +63,18 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
         recipe: a YAML file, a run folder (its recipe.yaml), the name of a bundled recipe, or a config. By default
             `quickstart` if the model is a built-in one, otherwise `adapt`; with `peft="lora"`, `adapt-lora`.
         overrides: values by name; a string is read as on the command line. `num_train_epochs`, `max_steps` and
-            `train_minutes` each replace the recipe's values for the two others as well.
+            `train_minutes` each replace the recipe's values for the two others as well. `mlm_probability` alone is the
+            share of every step, whatever schedule the recipe has.
 
     Raises: ValueError for an unknown name (with the nearest known one) or a value of the wrong type;
     FileNotFoundError for a missing recipe.
 
     >>> read_config("quickstart", {"learning_rate": "1e-4"}).learning_rate
     0.0001
+    >>> read_config("quickstart").mlm_probability_schedule
+    'linear'
+    >>> read_config("quickstart", {"mlm_probability": 0.3}).mlm_probability_schedule
+    'constant'
     >>> read_config("quickstart", {"learning_rat": 1e-4})
     Traceback (most recent call last):
     ...
@@ -83,6 +90,8 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
         given["train_minutes"] = None
     if given.get("train_minutes") is not None and "max_steps" not in given:
         given["max_steps"] = -1
+    if "mlm_probability" in given and not given.keys() & _SCHEDULE:
+        given["mlm_probability_schedule"] = "constant"  # one number was given: the share of every step
     for name, its in _DESCRIBED_BY.items():
         # The recipe's values describe its own corpus, model, measure, policy or schedule, not the one given here.
         if name in given:

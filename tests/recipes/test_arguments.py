@@ -33,6 +33,24 @@ def test_epochs_in_the_overrides_replace_a_recipes_steps():
     assert config.max_steps == 7
 
 
+def test_one_share_of_masked_tokens_is_that_of_every_step(tmp_path):
+    (tmp_path / "step.yaml").write_text(
+        "{mlm_probability: 0.3, mlm_probability_schedule: step, mlm_probability_end: [0.15, 0.05], "
+        "mlm_probability_boundaries: [0.8, 0.95]}"
+    )
+
+    def schedule_of(**overrides):
+        config = read_config(tmp_path / "step.yaml", overrides)
+        assert config.mlm_probability == overrides.get("mlm_probability", 0.3)
+        return config.mlm_probability_schedule, config.mlm_probability_end, config.mlm_probability_boundaries
+
+    assert schedule_of() == ("step", [0.15, 0.05], [0.8, 0.95])
+    assert schedule_of(mlm_probability=0.2) == ("constant", None, None)
+    assert schedule_of(mlm_probability=0.4, mlm_probability_end=[0.2, 0.1]) == ("step", [0.2, 0.1], [0.8, 0.95])
+    linear = {"mlm_probability_schedule": "linear", "mlm_probability_end": [0.1]}
+    assert schedule_of(mlm_probability=0.2, **linear) == ("linear", [0.1], None)
+
+
 @pytest.mark.parametrize(("typed", "meant"), sorted(COMMON.items()))
 def test_common_names_get_a_suggestion(typed, meant):
     assert meant in field_names()

@@ -35,8 +35,8 @@ class Whitening:
         These are at most 256, and a quarter of the texts.
 
         >>> vectors = np.random.default_rng(0).normal(size=(1000, 2)) @ np.array([[5.0, 0.0], [3.0, 0.1]])
-        >>> np.cov(Whitening.fit(vectors)(vectors).T, bias=True).round(6).tolist()
-        [[1.0, 0.0], [0.0, 1.0]]
+        >>> np.allclose(np.cov(Whitening.fit(vectors)(vectors).T, bias=True), np.eye(2))
+        True
         """
         mean = vectors.mean(axis=0)
         centred = vectors - mean

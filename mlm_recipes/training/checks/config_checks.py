@@ -164,7 +164,7 @@ def _check_schedule(config: Any) -> None:
     if config.static_masks and kind != "constant":
         raise ValueError(
             f"mlm_probability_schedule: received {kind!r} with static_masks. Accepted: constant, since static masks "
-            "are drawn once for the whole run. Leave one of them out."
+            "are drawn once for the whole run. Leave static_masks out, or pass --mlm_probability_schedule constant."
         )
 
 

@@ -72,13 +72,10 @@ def test_the_shapes_of_published_models_are_those_that_transformers_builds(name,
     assert found.parameters == pytest.approx(ours.parameters, rel=0.01)
 
 
-def test_operations_are_those_that_the_benchmarks_count(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    from workload import model_flops
-
+def test_operations_are_those_that_the_benchmarks_count(benchmark):
     config = BertConfig(num_hidden_layers=2, hidden_size=64, num_attention_heads=2, intermediate_size=128)
     model = AutoModelForMaskedLM.from_config(config)
-    counted = model_flops(model, [128] * 4, masked=77)
+    counted = benchmark("workload").model_flops(model, [128] * 4, masked=77)
     assert 512 * shape_of(model, config).operations_per_token(128, 77 / 512) == pytest.approx(counted, rel=1e-12)
 
 

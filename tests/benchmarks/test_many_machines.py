@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import math
 import os
 import re
@@ -35,15 +34,8 @@ STORY = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    monkeypatch.setattr(sys, "path", [*sys.path])  # equality.py adds to it
-    return importlib.import_module
-
-
-def test_the_table_of_equality_shows_each_layout_and_each_pair(script):
-    equality = script("equality")
+def test_the_table_of_equality_shows_each_layout_and_each_pair(benchmark):
+    equality = benchmark("equality")
     assert equality.shown(EQUALITY).splitlines() == [
         "| trained by | rows x accumulation | from the beginning | saved by 1 process |",
         "|---|---|---|---|",
@@ -56,16 +48,16 @@ def test_the_table_of_equality_shows_each_layout_and_each_pair(script):
 
 
 @pytest.mark.parametrize(("what", "figure"), [("weights", 7e-6), ("losses", 3e-4), ("weights", float("nan"))])
-def test_a_figure_above_its_bound_is_found(script, what, figure):
-    equality = script("equality")
+def test_a_figure_above_its_bound_is_found(benchmark, what, figure):
+    equality = benchmark("equality")
     assert equality.exceeded(EQUALITY) == []
     result = copy.deepcopy(EQUALITY)
     result["resumed"]["1 process"]["1 process"][f"{what}_differ"] = figure
     assert equality.exceeded(result) == [what]
 
 
-def test_a_weight_that_is_not_a_number_is_not_lost(script):
-    differences = script("differences")
+def test_a_weight_that_is_not_a_number_is_not_lost(benchmark):
+    differences = benchmark("differences")
     for place in (0, 1):  # `max` finds it at one of them
         found, expected = {"a": torch.zeros(2), "b": torch.zeros(2)}, {"a": torch.zeros(2), "b": torch.ones(2)}
         assert differences.of_weights(found, expected) == 1.0
@@ -73,8 +65,8 @@ def test_a_weight_that_is_not_a_number_is_not_lost(script):
         assert math.isnan(differences.of_weights(found, expected))
 
 
-def test_the_bound_of_equality_would_not_hide_a_real_difference(script, tiny_bert):
-    equality = script("equality")
+def test_the_bound_of_equality_would_not_hide_a_real_difference(benchmark, tiny_bert):
+    equality = benchmark("equality")
     start = {name: weight.detach() for name, weight in tiny_bert.named_parameters()}
     end = {name: weight + 0.01 for name, weight in start.items()}
     bounds = equality.bounds_of(start, end, tiny_bert)
@@ -83,8 +75,8 @@ def test_the_bound_of_equality_would_not_hide_a_real_difference(script, tiny_ber
     assert bounds["losses"] < 1e-3
 
 
-def test_a_story_is_told_from_its_figures(script):
-    long_story = script("long_story")
+def test_a_story_is_told_from_its_figures(benchmark):
+    long_story = benchmark("long_story")
     lines = long_story.shown(STORY).splitlines()
     assert [line[:3] for line in lines] == ["1. ", "2. ", "3. ", "4. "]
     assert "killed when 2 of its 40 shards were whole. Started again, it kept 2" in lines[0]
@@ -105,8 +97,8 @@ def test_a_story_is_told_from_its_figures(script):
         ("other_files", ["index.json"], "other bytes in index.json"),
     ],
 )
-def test_a_story_that_ends_otherwise_is_said_to(script, figure, value, said):
-    assert script("long_story").failures(STORY | {"compared": STORY["compared"] | {figure: value}}) == [said]
+def test_a_story_that_ends_otherwise_is_said_to(benchmark, figure, value, said):
+    assert benchmark("long_story").failures(STORY | {"compared": STORY["compared"] | {figure: value}}) == [said]
 
 
 def run(name, *arguments):

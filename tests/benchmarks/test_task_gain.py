@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    """Import one of the scripts as it is imported when run: its folder comes first on the path."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module
 
 
 def write(name, paragraphs):
