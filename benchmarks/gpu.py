@@ -1,7 +1,7 @@
 """What a training step costs on a GPU, MLMTrainer against transformers' Trainer: `make bench-gpu`, six minutes.
 
     python benchmarks/gpu.py               # on one GPU, from a checkout, without installing anything
-    python benchmarks/gpu.py --minutes 20  # every row; what does not fit into the time is listed as left out
+    python benchmarks/gpu.py --minutes 30  # every row; what does not fit into the time is listed as left out
     python benchmarks/gpu.py --tiny        # tiny models on the CPU, to see that it runs
 
 Each row is a run of its trainer from end to end: the tutorial's loop; the peer, which is Trainer with transformers' own

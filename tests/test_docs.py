@@ -79,7 +79,7 @@ def test_every_flag_and_target_named_is_there(path):
     known |= {"to", "quantize"}  # of `export`
     known |= {"out", "shard", "shard_characters"}  # of `prepare`
     known |= {item.name for item in fields(ClusterRequest)} | {"json"}  # of `plan`
-    known |= {"text", "into"}  # benchmarks/natural_labels.py's and benchmarks/task_gain.py's
+    known |= {"text", "into", "general"}  # of benchmarks/natural_labels.py, task_gain.py and forgetting.py
     known |= {"on", "against", "seeds", "batch_size", "label_column"}  # of `finetune`
     for flag in re.findall(r"(?<![\w-])--([a-z][\w-]*)", text):
         assert flag in known, flag
