@@ -13,6 +13,7 @@ from typing import Any, cast
 import yaml
 from transformers import HfArgumentParser
 
+from ..masking.policy_table import POLICIES
 from ..sources.model_folder import built_in_models
 from ..sources.names import did_you_mean
 from ..training.config import MLMConfig, field_names, refuse_unknown
@@ -28,16 +29,28 @@ _RENAMED = {
 
 _SCHEDULE = {"mlm_probability_schedule", "mlm_probability_end", "mlm_probability_boundaries"}
 
-#: Values that describe one particular corpus, model, tokenizer, measure, policy or schedule.
+#: Values that describe one particular corpus, model, tokenizer, length, measure, policy or schedule.
 _DESCRIBED_BY = {
     "corpus": ("corpus_config", "corpus_revision", "corpus_sha256", "corpus_split"),
     "tokenizer": ("tokenizer_revision",),
     "model": ("model_revision", "tokenizer", "tokenizer_revision", "trust_remote_code"),
+    "extend_positions": ("max_length",),
     "metric_for_best_model": ("greater_is_better",),
     "masking_policy": ("mask_ngram",),
     "mlm_probability_schedule": ("mlm_probability_end", "mlm_probability_boundaries"),
 }
 
+#: Values that turn something off, and the recipe's values that would then be refused, since nothing uses them.
+_WITHOUT = {
+    "peft": {"none"},
+    "add_tokens": {"none"},
+    "masking_policy": {name for name, policy in POLICIES.items() if not policy.words},
+}
+_UNUSED: dict[str, dict[str, Any]] = {
+    "peft": {"lora_merge": None},
+    "add_tokens": {"train_new_tokens_first": None},
+    "masking_policy": {"word_segmenter": "none"},
+}
 
 #: Values that an object is often given for, which only MLMTrainer takes, and the name of one.
 _OBJECTS = {"model": "mini", "tokenizer": "google-bert/bert-base-uncased"}
@@ -64,7 +77,7 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
             `quickstart` if the model is a built-in one, otherwise `adapt`; with `peft="lora"`, `adapt-lora`.
         overrides: values by name; a string is read as on the command line. `num_train_epochs`, `max_steps` and
             `train_minutes` each replace the recipe's values for the two others as well. `mlm_probability` alone is the
-            share of every step, whatever schedule the recipe has.
+            share of every step, whatever schedule the recipe has. `add_tokens="none"` adds none of the recipe's words.
 
     Raises: ValueError for an unknown name (with the nearest known one) or a value of the wrong type;
     FileNotFoundError for a missing recipe.
@@ -92,8 +105,14 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
         given["max_steps"] = -1
     if "mlm_probability" in given and not given.keys() & _SCHEDULE:
         given["mlm_probability_schedule"] = "constant"  # one number was given: the share of every step
+    for name, without in _WITHOUT.items():
+        value = given.get(name)
+        if isinstance(value, list) and len(value) == 1:  # a value of several words, from the command line
+            value = value[0]
+        if isinstance(value, str) and value in without:
+            given = _UNUSED[name] | given
     for name, its in _DESCRIBED_BY.items():
-        # The recipe's values describe its own corpus, model, measure, policy or schedule, not the one given here.
+        # The recipe's values describe its own corpus, model, length, measure, policy or schedule, not the given one.
         if name in given:
             given = dict.fromkeys(its) | given
     if isinstance(recipe, MLMConfig):
@@ -250,6 +269,23 @@ def parse_arguments(arguments: Sequence[str]) -> dict[str, Any]:
             "recipes/adapt.yaml --corpus notes.txt. Put it first, or write --NAME in front of it."
         )
     return {name: value for name, value in vars(given).items() if value is not unset}
+
+
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Return values as the words of a command line, for a command that is shown; None is left out.
+
+    >>> as_flags({"from_scratch": True, "add_tokens": ["logos", "nous"], "mix": {"general": 0.1}, "tokenizer": None})
+    ['--from_scratch', 'true', '--add_tokens', 'logos', 'nous', '--mix', 'general=0.1']
+    """
+    words: list[str] = []
+    for name, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, Mapping):
+            value = [f"{key}={each}" for key, each in value.items()]
+        each = value if isinstance(value, list | tuple) else [str(value).lower() if isinstance(value, bool) else value]
+        words += [f"--{name}", *map(str, each)]
+    return words
 
 
 def _convert(values: Mapping[str, Any]) -> dict[str, Any]:

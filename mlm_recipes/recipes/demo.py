@@ -12,14 +12,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import yaml
-from transformers import set_seed
-
 from .. import metrics_file
 from ..data.tokenizer import load_tokenizer
 from ..evaluation.fill_mask import CHARACTER, fill_mask
 from ..metrics_file import FilledPrompt
-from ..model.loading import load_model, starts_random
+from ..model.loading import load_model
+from .starting_model import starting_model
 
 MASK = "[MASK]"
 WORD = re.compile(rf"{re.escape(MASK)}|{CHARACTER}|[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -56,16 +54,15 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Playground:
-    """A run's model before and after training, and example prompts.
+    """A run's model before and after training, each with its tokenizer, and example prompts.
 
     `examples` are sentences, each with the index of one word: `words_of(sentence)[place]` is masked first.
     """
 
     name: str
     about: str
-    tokenizer: Any
-    before: Any
-    after: Any
+    before: tuple[Any, Any]
+    after: tuple[Any, Any]
     examples: list[tuple[str, int]]
 
     @classmethod
@@ -76,20 +73,15 @@ class Playground:
         """
         folder = Path(run)
         metrics = metrics_file.read(folder, "demo")
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
         tokenizer = load_tokenizer(folder)
-        start = {"from_scratch": recipe.get("from_scratch", False), "revision": recipe.get("model_revision")}
-        start["extend_positions"] = recipe.get("extend_positions")
-        set_seed(recipe.get("seed", 42))  # for the random weights that training began with, if any
-        before = load_model(recipe["model"], tokenizer, **start)
-        random = ", random weights" if starts_random(recipe["model"], start["from_scratch"]) else ""
+        before = starting_model(folder, tokenizer)
+        random = ", random weights" if before.random else ""
         return cls(
             name=str(run),
-            about=f"Before: {recipe['model']}{random}. After: trained on {metrics['corpus']['name']}. Held-out loss "
+            about=f"Before: {before.name}{random}. After: trained on {metrics['corpus']['name']}. Held-out loss "
             f"{metrics['before']['loss']:.3f} before, {metrics['after']['loss']:.3f} after.",
-            tokenizer=tokenizer,
-            before=before,
-            after=load_model(folder, tokenizer),
+            before=(before.model, before.tokenizer),
+            after=(load_model(folder, tokenizer), tokenizer),
             examples=[_example(entry, tokenizer.mask_token) for entry in metrics["before"]["fill_mask"]],
         )
 
@@ -99,11 +91,11 @@ class Playground:
         `chosen` are the indices of the masked words (`words_of`).
         """
         text = mask_words(sentence, chosen)
-        if MASK not in text.replace(self.tokenizer.mask_token, MASK):
+        if MASK not in text.replace(self.after[1].mask_token, MASK):
             return _trouble(f"No word is masked. Type {MASK} in place of a word, or click a word.")
         try:
             (before,), (after,) = (
-                fill_mask(model, self.tokenizer, [text], top_k) for model in (self.before, self.after)
+                fill_mask(model, tokenizer, [text], top_k) for model, tokenizer in (self.before, self.after)
             )
         except ValueError as error:
             return _trouble(str(error))

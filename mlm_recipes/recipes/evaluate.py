@@ -42,8 +42,9 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
         overrides = trained_model(recipe) | overrides
         if not (Path(recipe) / "recipe.yaml").exists():
             recipe = None
-    # The run has already sent its figures to its trackers. A model that is not trained needs no adapter.
-    config = replace(read_config(recipe, overrides), report_to="none", peft="none", lora_merge=None)
+    # A model that is not trained needs no adapter, nor the package peft.
+    config = read_config(recipe, overrides | {"peft": "none"})
+    config = replace(config, report_to="none")  # the run has already sent its figures to its trackers
     refuse_resume(config, "evaluate")
     refuse_push(config, "evaluate")
     probes = ReadProbes.of(config)

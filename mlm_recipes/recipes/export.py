@@ -214,7 +214,14 @@ def _held_out(run: Path, tokenizer: Any, prompts: str | Path | None) -> _Held:
         return _Held(_prompt_batches(texts, tokenizer), "given prompts", true=False)
     if (run / "recipe.yaml").is_file():
         values = trained_model(run) | {"general_corpus": "none"}
-        values |= {"tokenizer": None, "tokenizer_revision": None, "report_to": "none", "use_cpu": True, "mix": None}
+        values |= {
+            "tokenizer": None,
+            "tokenizer_revision": None,
+            "report_to": "none",
+            "use_cpu": True,
+            "mix": None,
+            "peft": "none",
+        }
         try:
             config = read_config(run, values)
             found = prepare(replace(config, push_to_hub=False))

@@ -14,22 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
-from transformers import set_seed
 
 from .. import metrics_file
 from ..data.labelled_split import hold_out
 from ..data.labelled_texts import LabelledTexts, load_labelled
-from ..data.tokenizer import load_or_train_tokenizer, load_tokenizer
+from ..data.tokenizer import load_tokenizer
 from ..evaluation.seeds_and_examples import FEWEST_SEEDS, crossed_change, macro_f1, macro_f1_change
 from ..finetune_file import SCHEMA_VERSION, Finetuned, FinetuneFile, FinetuneSettings, FinetuneTexts
-from ..model.loading import load_model, starts_random
+from ..model.loading import load_model
 from ..model.positions import usable_length
 from ..report.finetuning import summary
 from ..report.wording import about, count
 from ..training.speed.precision import has_fast_bf16
 from .classifier import Encoder, Task, answers
 from .run_folder import versions, write_json
+from .starting_model import starting_model
 
 logger = logging.getLogger(__name__)
 
@@ -217,21 +216,12 @@ def _other(run: Path, against: str, tokenizer: Any) -> tuple[Any, Any, str]:
     if against != BEFORE:
         own = load_tokenizer(against)
         return load_model(against, own), own, against
-    recipe = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))
-    name = recipe["model"]
-    start = {"from_scratch": recipe.get("from_scratch", False), "revision": recipe.get("model_revision")}
     try:
-        if not starts_random(name, start["from_scratch"]):  # a vocabulary of its own, without the words of add_tokens
-            names = ("tokenizer", "tokenizer_revision")
-            elsewhere = {each: recipe.get(each) for each in names}
-            tokenizer = load_or_train_tokenizer(name, None, revision=start["revision"], **elsewhere)
-            start["tokenizer_name"] = elsewhere["tokenizer"]
-        set_seed(recipe.get("seed", 42))  # for the random weights that training began with, if any
-        model = load_model(name, tokenizer, extend_positions=recipe.get("extend_positions"), **start)
+        model, tokenizer, name, _ = starting_model(run, tokenizer)
     except (ValueError, OSError) as error:
         raise ValueError(
-            f"against: the model that {str(run)!r} started from, {name!r}, cannot be loaded: {error} If it was moved, "
-            "name it: --against PATH."
+            f"against: the model that {str(run)!r} started from cannot be loaded: {error} If it was moved, name it: "
+            "--against PATH."
         ) from error
     return model, tokenizer, name
 

@@ -82,6 +82,8 @@ def plan_run(recipe: str | Path | MLMConfig | None, overrides: Mapping[str, Any]
     Raises: ValueError or FileNotFoundError for a checkpoint that cannot be resumed; FileExistsError for a folder that
     contains a different run, or a finished one, unless `overwrite` is set.
     """
+    if recipe is None:
+        recipe = _resumed_recipe(overrides)
     config = read_config(recipe, overrides)
     folder, overwrite = output_folder(config), config.overwrite
     asked = resume_request(config.resume_from_checkpoint)
@@ -103,8 +105,6 @@ def plan_run(recipe: str | Path | MLMConfig | None, overrides: Mapping[str, Any]
             f"change_on_resume: received {' '.join(config.change_on_resume)} and nothing to resume. Accepted: names "
             "of values together with --resume_from_checkpoint. Add that, or leave this out."
         )
-    if checkpoint is not None and recipe is None and (checkpoint.parent / "recipe.yaml").is_file():
-        config = read_config(checkpoint.parent, overrides)  # the run's values, not the default recipe's
     if checkpoint is not None and config.train_minutes is not None:
         found = checkpoint  # for mypy, which does not narrow the type inside the lambda
         config = _with_length(config, from_main(lambda: saved_values(found)))
@@ -156,12 +156,38 @@ def _checkpoint(asked: str | bool, recipe: Any, config: MLMConfig, folder: Path 
     if place is None and isinstance(recipe, str | Path) and recipe_path(recipe).name == "recipe.yaml":
         place = recipe_path(recipe).parent
     if place is None:
-        values = config.to_recipe()
-        runs = run_folder.find_unfinished({name: values[name] for name in ("corpus", "model")})
-        begun = [checkpoints[-1] for run in runs if (checkpoints := list_checkpoints(run))]
-        place = max(begun, key=lambda path: path.stat().st_mtime, default=Path("runs"))
-    found = place  # for mypy, which does not narrow the type inside the lambda
+        place = from_main(lambda: _newest_checkpoint(config))
+    found = place or Path("runs")
     return from_main(lambda: find_checkpoint(True, found))
+
+
+def _resumed_recipe(overrides: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the run that is resumed without a recipe, whose recipe.yaml the overrides change.
+
+    So an override is checked together with the values of that run, not with those of the default recipe.
+    """
+    asked = resume_request(overrides.get("resume_from_checkpoint"))
+    if asked is False or asked == "auto":
+        return None
+    if asked is not True:
+        place = Path(str(asked)).expanduser()
+    elif "output_dir" in overrides:
+        place = Path(str(overrides["output_dir"])).expanduser()
+    else:
+        named = read_config(None, {name: overrides[name] for name in ("corpus", "model") if name in overrides})
+        found = from_main(lambda: _newest_checkpoint(named))
+        if found is None:
+            return None
+        place = found
+    return next((folder for folder in (place, place.parent) if (folder / "recipe.yaml").is_file()), None)
+
+
+def _newest_checkpoint(config: MLMConfig) -> Path | None:
+    """Return the newest checkpoint of the unfinished runs under runs/ with the corpus and the model of a config."""
+    values = config.to_recipe()
+    runs = run_folder.find_unfinished({name: values[name] for name in ("corpus", "model")})
+    begun = [checkpoints[-1] for run in runs if (checkpoints := list_checkpoints(run))]
+    return max(begun, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _is_its_own(checkpoint: Path, folder: Path | None, overwrite: bool) -> bool:

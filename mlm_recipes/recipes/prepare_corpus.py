@@ -6,7 +6,7 @@ import logging
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,12 +40,18 @@ from ..model.positions import usable_length
 from ..report.wording import count
 from ..sources.credentials import without_credentials
 from ..training.config import MLMConfig
-from .arguments import default_recipe, read_config
+from .arguments import as_flags, default_recipe, read_config
 from .locks import acquire, lock_of, release
 from .prepared_beginning import agreed_plan, hold_out
 from .prepared_text import held_out_fingerprint
 
 logger = logging.getLogger(__name__)
+
+#: Beside `model`, the values that decide which rows a model can read; a run on the shards must have the same.
+_OF_MODEL = (
+    *("model_revision", "from_scratch", "tokenizer", "tokenizer_revision", "add_tokens", "extend_positions"),
+    "trust_remote_code",
+)
 
 
 @dataclass(frozen=True)
@@ -187,8 +193,15 @@ def prepare_corpus(
     index = None if missing else joined(folder, plan)
     if index is not None:
         write_text(folder / INDEX, index.text())
-    named = ["--model", config.model, *(["--tokenizer", str(config.tokenizer)] if config.tokenizer else [])]
-    return Prepared(folder, share, shares, shards, kept, index, missing, shlex.join(named))
+    return Prepared(folder, share, shares, shards, kept, index, missing, shlex.join(_flags_of_model(config, overrides)))
+
+
+def _flags_of_model(config: MLMConfig, overrides: Mapping[str, Any]) -> list[str]:
+    """Return the flags that a run on the shards needs for the model and the vocabulary that they were made for."""
+    usual = MLMConfig.__dataclass_fields__
+    needed = {name: overrides.get(name, getattr(config, name)) for name in _OF_MODEL}  # the file, not its words
+    others = {name: value for name, value in needed.items() if getattr(config, name) != usual[name].default}
+    return as_flags({"model": config.model} | others)
 
 
 def _origin(text: DealtText) -> PreparedFrom:

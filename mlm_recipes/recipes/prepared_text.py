@@ -20,6 +20,7 @@ from ..data.prepared_rows import PreparedRows, held_out_text
 from ..data.streams import rows_of
 from ..data.text_cache import digests
 from ..data.tokenizer import load_or_train_tokenizer, load_tokenizer, vocabulary_fingerprint
+from ..masking.policy_table import POLICIES
 from ..metrics_file import PreparedCorpus
 from ..model.loading import starts_random
 from ..sources.credentials import without_credentials
@@ -177,6 +178,8 @@ def _with_its_rules(config: MLMConfig, index: PreparedIndex) -> MLMConfig:
     rules = {**index.plan["rows"], "validation_fraction": index.plan["held_out"]["fraction"]}
     usual = MLMConfig.__dataclass_fields__
     taken: dict[str, Any] = {}
+    if not POLICIES[config.masking_policy].words:
+        del rules["word_segmenter"]  # the rows' words are not used
     for name, value in rules.items():
         given = getattr(config, name)
         if given == value:

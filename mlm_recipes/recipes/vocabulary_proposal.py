@@ -15,7 +15,7 @@ from ..report import terminal
 from ..sources.escaping import one_line, shell
 from ..training.config import MLMConfig
 from . import run_folder
-from .arguments import read_config
+from .arguments import as_flags, read_config
 from .prepare import load_text
 
 #: The words that the table shows; the file has all of them.
@@ -31,15 +31,14 @@ class Proposal:
         tokens: the tokens of the training text, and of the held-out text, without special tokens.
         with_words: the same with the words as tokens, counted and not estimated.
         path: the file that was written.
-        corpus, model: their names.
+        given: the words of a command line that name the text, the model and all else that was given.
     """
 
     words: list[Candidate]
     tokens: tuple[int, int]
     with_words: tuple[int, int]
     path: Path
-    corpus: str
-    model: str
+    given: list[str]
 
     def __str__(self) -> str:
         total = self.tokens[0]
@@ -55,7 +54,7 @@ class Proposal:
             share = (before - after) / max(1, before)
             parts.append(f"The {name} text has {before:,} tokens, and {after:,} with these words ({share:.1%} fewer).")
         path = str(self.path)
-        command = shell("mlm-recipes", "train", "--corpus", self.corpus, "--model", self.model, "--add_tokens", path)
+        command = shell("mlm-recipes", "train", *self.given, "--add_tokens", path)
         parts.append(f"Edit {one_line(path)} as you like; then:  {command}")
         return "\n".join(parts)
 
@@ -109,7 +108,9 @@ def propose_vocabulary(
     extended = add_words(tokenizer, [each.word for each in found]).tokenizer
     before, after = _count(tokenizer, texts), _count(extended, texts)
     _write(path, found, config, before[0])
-    return Proposal(found, before, after, path, config.corpus, config.model)
+    named = {"corpus": config.corpus, "model": config.model}
+    given = [*([] if recipe is None else [str(recipe)]), *as_flags(named | {**overrides, "add_tokens": None})]
+    return Proposal(found, before, after, path, given)
 
 
 def _count(tokenizer: Any, texts: dict[str, list[str]]) -> tuple[int, int]:

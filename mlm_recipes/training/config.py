@@ -98,6 +98,8 @@ class MLMConfig(  # type: ignore[misc]  # three values accept more than in Train
     def __post_init__(self) -> None:
         self.head_warmup_steps = as_number(self.head_warmup_steps)
         self.mix = mix_option(self.mix)
+        if self.add_tokens in ("none", ["none"]):
+            self.add_tokens = None
         if self.add_tokens is not None:
             self.add_tokens = read_words(self.add_tokens)  # so recipe.yaml holds the words, whatever becomes of a file
         self.probe = probe_names(self.probe)

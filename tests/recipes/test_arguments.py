@@ -178,3 +178,28 @@ def test_the_direction_of_a_recipes_measure_is_not_that_of_another(tmp_path):
     assert read_config(recipe).greater_is_better is False
     assert read_config(recipe, {"metric_for_best_model": "accuracy"}).greater_is_better is True
     assert read_config(read_config(recipe), {"metric_for_best_model": "accuracy"}).greater_is_better is True
+
+
+def test_what_turns_something_off_turns_off_what_depends_on_it(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("{add_tokens: [hegemonikon], train_new_tokens_first: 3}")
+    for off in ("none", ["none"]):
+        config = read_config(path, {"add_tokens": off})
+        assert (config.add_tokens, config.train_new_tokens_first) == (None, None)
+    other = read_config(path, {"add_tokens": ["logos"]})
+    assert (other.add_tokens, other.train_new_tokens_first) == (["logos"], 3)
+    path.write_text("{masking_policy: whole_word, word_segmenter: jieba}")
+    found = {
+        policy: read_config(path, {"masking_policy": policy}).word_segmenter
+        for policy in ("token", "exact_count", "span")
+    }
+    assert found == {"token": "none", "exact_count": "none", "span": "jieba"}
+    path.write_text("{peft: lora, lora_merge: true, lora_r: 64}")
+    config = read_config(path, {"peft": "none"})
+    assert (config.peft, config.lora_merge) == ("none", None)
+    assert read_config(path, {"peft": "lora"}).lora_r == 64
+
+
+def test_rows_are_as_long_as_the_positions_that_are_asked_for():
+    assert read_config("adapt-gpu", {"extend_positions": "2048"}).max_length is None
+    assert read_config("adapt-gpu", {"extend_positions": "2048", "max_length": "1024"}).max_length == 1024

@@ -116,6 +116,16 @@ def test_random_weights_equal_those_at_the_start_of_training(short_text, tmp_pat
     assert re.findall(r"<td>([\d.]+%)</td>", page)[:3] == [f"{p:.1%}" for _, p in entries[0]["top"][:3]]
 
 
+@pytest.mark.slow
+def test_a_run_with_added_words_is_compared_with_the_model_without_them(short_text, tmp_path):
+    run = train("quickstart", corpus=str(short_text), add_tokens=["hegemonikon"], **SHORT).output_dir
+    opened = Playground.open(run)
+    (before, own), (after, extended) = opened.before, opened.after
+    assert len(extended) == len(own) + 1 == before.config.vocab_size + 1 == after.config.vocab_size
+    page = opened.fill(f"The {MASK} is content.", [1])
+    assert len(re.findall(r"<td>[\d.]+%</td>", page)) == 10
+
+
 # The command
 
 

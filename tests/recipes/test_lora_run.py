@@ -19,9 +19,12 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertModel, pipelin
 
 from mlm_recipes import evaluate, fill, load_model, load_tokenizer, reference, train
 from mlm_recipes.model.lora import has_adapter
-from mlm_recipes.recipes import upload
+from mlm_recipes.recipes import export, upload
+from mlm_recipes.recipes.arguments import read_config
 from mlm_recipes.recipes.demo import Playground
 from mlm_recipes.report.run_report import write
+from mlm_recipes.sources.missing_packages import MissingPackageError
+from mlm_recipes.training.optimization import adapters
 
 pytestmark = pytest.mark.slow  # each trains or exports a model
 
@@ -106,6 +109,16 @@ def test_what_was_measured_is_what_was_saved(alone, merged, checkpoint, caplog):
         assert "LoRA" not in caplog.text  # no new adapter is added to what is only measured
         assert abs(after["loss"] - run.metrics["before"]["loss"]) > 0.01
     assert alone.metrics["after"]["loss"] == pytest.approx(merged.metrics["after"]["loss"], rel=loss_bound(model))
+
+
+def test_nobody_needs_peft_for_a_merged_run(merged, monkeypatch, caplog):
+    monkeypatch.setattr(adapters, "is_installed", lambda package: False)
+    with pytest.raises(MissingPackageError, match="peft: 'lora'"):
+        read_config(merged.output_dir)
+    assert evaluate(merged.output_dir, use_cpu=True).metrics["evaluation"]["loss"] > 0
+    held = export._held_out(merged.output_dir, load_tokenizer(merged.output_dir), None)
+    assert held.what == "held-out rows"
+    assert "cannot be read" not in caplog.text
 
 
 def test_the_pipeline_and_our_commands_take_both(alone, merged):

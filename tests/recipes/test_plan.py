@@ -12,6 +12,7 @@ import yaml
 
 from mlm_recipes import MLMTrainer, cli, evaluate, reference, train
 from mlm_recipes.checkpoints.storage import list_checkpoints
+from mlm_recipes.recipes.plan import plan_run
 
 SHORT = {"per_device_train_batch_size": 8, "save_strategy": "steps", "save_steps": 2, "max_length": 32,
          "save_total_limit": 9, "max_steps": 4, "general_corpus": "none"}  # fmt: skip
@@ -170,6 +171,25 @@ def test_a_refused_resume_writes_nothing(values):
             train("killed", resume_from_checkpoint="killed", output_dir="new", **changes)
         assert not Path("new").exists()
     assert files("killed") == before
+
+
+def test_an_override_is_checked_with_the_values_of_the_run_that_is_resumed(values):
+    """Patience needs evaluations, which that run has and the default recipe has not."""
+    train("adapt", output_dir="run", eval_strategy="steps", eval_steps=2, early_stopping_patience=3, **values)
+    interrupt("run", "runs/notes")
+    change = {"early_stopping_patience": 5, "change_on_resume": ["early_stopping_patience"]}
+    named = {name: values[name] for name in ("corpus", "model")}
+    for ask in (
+        {"resume_from_checkpoint": "runs/notes"},
+        {"resume_from_checkpoint": "runs/notes/checkpoint-2"},
+        {"resume_from_checkpoint": "true", "output_dir": "runs/notes"},
+        {"resume_from_checkpoint": "true", **named},
+    ):
+        plan = plan_run(None, change | ask)
+        assert (plan.folder, plan.checkpoint) == (Path("runs/notes"), Path("runs/notes/checkpoint-2"))
+        assert (plan.config.early_stopping_patience, plan.config.eval_steps) == (5, 2)
+    with pytest.raises(ValueError, match="early_stopping_patience: received 5 with eval_strategy 'no'"):
+        plan_run(None, change | {"resume_from_checkpoint": "true"})  # no run of the default corpus
 
 
 @pytest.mark.parametrize("recipe", [reference, evaluate])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from mlm_recipes.data import all_ids
 from mlm_recipes.data.prepared_index import read_index
 from mlm_recipes.data.prepared_rows import PreparedRows
 from mlm_recipes.recipes import run_folder
-from mlm_recipes.recipes.arguments import read_config
+from mlm_recipes.recipes.arguments import parse_arguments, read_config
 from mlm_recipes.recipes.plan import plan_run
 from mlm_recipes.recipes.prepare import prepare
 from mlm_recipes.recipes.prepare_corpus import prepare_corpus
@@ -156,6 +157,30 @@ def test_the_values_of_the_rows_are_taken_over_and_others_refused(shards, checkp
         opened(shards, checkpoint, max_length=32)
     with pytest.raises(ValueError, match=r"^packing: received True, and"):
         opened(shards, checkpoint, packing=True)
+
+
+def test_rows_with_words_can_be_masked_by_a_policy_without_words(checkpoint, tmp_path):
+    text = tmp_path / "zh.txt"
+    text.write_text("".join(f"\u4eba\u751f\u82e6\u77ed and to be content {number}\n" for number in range(60)), "utf-8")
+    words = {"masking_policy": "whole_word", "word_segmenter": "jieba"}
+    prepare_corpus("quickstart", corpus=str(text), model=str(checkpoint), max_length=64, out="shards", **words)
+    assert opened("shards", checkpoint, max_length=None).config.word_segmenter == "none"
+    assert opened("shards", checkpoint, masking_policy="span").config.word_segmenter == "jieba"
+
+
+def test_the_command_that_prepare_prints_trains(short_text, checkpoint, tmp_path):
+    (tmp_path / "words.txt").write_text("hegemonikon\n")
+    for values in (
+        {"model": str(checkpoint), "add_tokens": str(tmp_path / "words.txt")},
+        {"model": str(checkpoint), "extend_positions": 256},
+        {"model": str(checkpoint), "from_scratch": True, "vocab_size": 300},
+    ):
+        folder = tmp_path / next(reversed(values))
+        command = str(prepare_corpus("quickstart", corpus=str(short_text), out=folder, **values)).split("train ")[-1]
+        given = parse_arguments(shlex.split(command))
+        run = prepare(read_config("quickstart", {**SHORT, "max_length": None, **given}))
+        assert len(run.tokenizer) == read_index(folder).plan["tokenizer"]["tokens"]
+        assert run.max_length == values.get("extend_positions", 128)
 
 
 @pytest.mark.parametrize(

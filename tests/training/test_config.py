@@ -66,9 +66,7 @@ def test_masking_returns_the_collators_arguments(tokenizer):
 def test_a_schedule_of_the_masked_share_in_all_its_forms(flags, end, boundaries, tmp_path):
     """Words, a recipe's YAML with a list or a number, Python, and what a run's recipe.yaml records."""
     kind = flags[0]
-    config = read_config(
-        "adapt", parse_arguments(["--mlm_probability", "0.4", "--mlm_probability_schedule", *flags])
-    )
+    config = read_config("adapt", parse_arguments(["--mlm_probability", "0.4", "--mlm_probability_schedule", *flags]))
     assert (config.mlm_probability_end, config.mlm_probability_boundaries) == (end, boundaries)
     assert config.probability_schedule().shares == (0.4, *end)
     number = end[0] if len(end) == 1 else end
