@@ -121,7 +121,7 @@ def linear_layers(model: Any, tokenizer: Any = None) -> list[str]:
     """Return the names of the linear layers of a model's encoder, in order.
 
     The model itself is asked, on two short rows: a layer counts if it is called, and if the predictions depend on it.
-    The vocabulary head is not part of the encoder.
+    The vocabulary head is not part of the encoder. Whether a layer's weight is frozen makes no difference.
 
     Raises: ValueError if there are none.
 
@@ -146,7 +146,10 @@ def linear_layers(model: Any, tokenizer: Any = None) -> list[str]:
         for module in candidates.values()
     ]
     batch = padded(sample_rows(model, [8, 8], tokenizer), pad_id(model, tokenizer))
+    frozen = [module.weight for module in candidates.values() if not module.weight.requires_grad]
     try:
+        for weight in frozen:  # autograd does not tell what depends on it otherwise
+            weight.requires_grad_(True)
         with asked(model), torch.enable_grad():
             logits = model(**batch).logits
             used = {name: module.weight for name, module in candidates.items() if id(module) in called}
@@ -159,6 +162,8 @@ def linear_layers(model: Any, tokenizer: Any = None) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
+        for weight in frozen:
+            weight.requires_grad_(False)
     found = [name for name, gradient in zip(used, gradients, strict=True) if gradient is not None]
     if not found:
         raise ValueError(f"peft: received 'lora' with {kind}, whose encoder has no linear layers. {_ACCEPTED}")

@@ -132,6 +132,22 @@ def test_a_model_is_not_changed_by_being_asked(tokenizer):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_frozen_layers_are_found_too_and_stay_frozen(architecture):
+    model = make(architecture)
+    expected = linear_layers(model)
+    first, *others = expected
+    for frozen in ([first], expected):
+        for name in frozen:
+            model.get_submodule(name).weight.requires_grad_(False)
+        assert linear_layers(model) == expected
+        assert [name for name in expected if not model.get_submodule(name).weight.requires_grad] == frozen
+    assert others
+    model.requires_grad_(False)
+    assert linear_layers(model) == expected
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_attention_means_the_layers_within_attention(architecture):
     layers = linear_layers(make(architecture))
     found = chosen_layers(layers, ["attention"])

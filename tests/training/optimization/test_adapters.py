@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from small_run import NUMBERED, STEPS, At, make_trainer, weights
 
-from mlm_recipes import MLMConfig, MLMTrainer, train
+from mlm_recipes import MLMConfig, MLMTrainer, load_model, train
 from mlm_recipes.checkpoints.value_kinds import kind
 from mlm_recipes.model.lora import has_adapter
 from mlm_recipes.recipes.arguments import read_config
@@ -164,8 +164,6 @@ class TestWithPeft:
         assert base is None  # it was made here
 
     def test_each_model_of_model_init_gets_one(self, tokenizer, checkpoint):
-        from mlm_recipes import load_model
-
         args = MLMConfig(output_dir="run", max_steps=1, use_cpu=True, save_strategy="no", **LORA)
         trainer = MLMTrainer(
             None, args=args, train_dataset=NUMBERED, processing_class=tokenizer,
@@ -176,6 +174,15 @@ class TestWithPeft:
         trainer.train()
         assert trainer.model is not first
         assert has_adapter(trainer.model)
+
+    def test_what_an_earlier_trainer_froze_stays_as_it_is(self, tokenizer, tiny_bert):
+        values = {"output_dir": "run", "max_steps": 1, "use_cpu": True, "save_strategy": "no"}
+        for changes in ({"freeze": "lower-1"}, LORA):
+            args = MLMConfig(**values, **changes)
+            trainer = MLMTrainer(tiny_bert, args=args, train_dataset=NUMBERED, processing_class=tokenizer)
+        trained = {name for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+        assert len(trained) == 24
+        assert all(".lora_" in name for name in trained)
 
     def test_random_weights_are_refused(self, tokenizer):
         args = MLMConfig(output_dir="run", max_steps=1, use_cpu=True, **LORA)
