@@ -24,7 +24,7 @@ from ..masking.random_keys import Floats
 from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.fit import require_fit
-from ..model.loading import load_model_and_missing
+from ..model.loading import load_model
 from ..model.longer_positions import require_positions
 from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import max_positions, usable_length
@@ -154,9 +154,9 @@ class MLMTrainer(OptimizingTrainer):
             require_mask_token(processing_class, "processing_class")
             set_seed(args.seed)  # for random weights, if the model has none
             name = str(model)
-            model, missing = load_model_and_missing(name, processing_class, **args.start())
+            model = load_model(name, processing_class, **args.start())
             processing_class = extend_loaded(args, model, processing_class, name).tokenizer
-            add_adapter(args, model, processing_class, missing, name)
+            add_adapter(args, model, processing_class, name)
         else:
             require_encoder(model)
             elsewhere = None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_bert
 from safetensors.torch import load_file
 from small_run import NUMBERED, STEPS, At, make_trainer, weights
 
@@ -183,6 +184,23 @@ class TestWithPeft:
         trained = {name for name, weight in trainer.model.named_parameters() if weight.requires_grad}
         assert len(trained) == 24
         assert all(".lora_" in name for name in trained)
+
+    @pytest.mark.parametrize("as_init", [True, False])
+    def test_the_new_head_of_an_object_is_trained(self, tokenizer, tmp_path, as_init):
+        make_bert(tokenizer).bert.save_pretrained(tmp_path / "body")
+        args = MLMConfig(output_dir="run", max_steps=1, use_cpu=True, save_strategy="no", **LORA)
+
+        def init():
+            return load_model(tmp_path / "body", tokenizer)
+
+        given = {"model_init": init} if as_init else {}
+        trainer = MLMTrainer(
+            None if as_init else init(), args=args, train_dataset=NUMBERED, processing_class=tokenizer, **given
+        )
+        for _ in range(2):
+            head = trainer.model.cls.predictions.transform.modules_to_save
+            assert all(weight.requires_grad for weight in head.parameters())
+            trainer.train()
 
     def test_random_weights_are_refused(self, tokenizer):
         args = MLMConfig(output_dir="run", max_steps=1, use_cpu=True, **LORA)
