@@ -10,6 +10,7 @@ would be computed at every position, and all weights would have other names.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -242,6 +243,29 @@ def head_parts(model: Any, new_weights: Collection[str] | None = None) -> list[s
     if new_weights is None:
         return found
     return [name for name in found if any(f"{weight}.".startswith(f"{name}.") for weight in new_weights)]
+
+
+def base_fingerprint(model: Any) -> str:
+    """Return a hash of the weights of a model with an adapter that the adapter's files lack, 16 hexadecimal digits.
+
+    A part that is trained whole replaces the one that it began as, which is left out too.
+    """
+    from peft import get_peft_model_state_dict
+    from peft.utils import ModulesToSaveWrapper
+
+    apart = {
+        weight.data_ptr()
+        for name in model.peft_config
+        for weight in get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False).values()
+    }
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            apart.update(weight.data_ptr() for weight in module.parameters())
+    digest = hashlib.sha256()
+    for _, weight in sorted(model.named_parameters()):
+        if weight.data_ptr() not in apart:
+            digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def merge_lora(model: Any) -> None:

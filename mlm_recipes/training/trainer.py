@@ -26,6 +26,7 @@ from ..model.embeddings import embedding_rows
 from ..model.fit import require_fit
 from ..model.loading import load_model
 from ..model.longer_positions import require_positions
+from ..model.lora import base_fingerprint, has_adapter
 from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import max_positions, usable_length
 from .batches.informative_weights import informative_weights, needs_weights
@@ -290,9 +291,12 @@ class MLMTrainer(OptimizingTrainer):
         # A number of tokens is a value of its own, the same for any number of processes.
         by_tokens = self.args.tokens_per_batch is not None
         batch = {} if by_tokens else {"global batch": self.get_total_train_batch_size(self.args)}
+        # A checkpoint lacks these, and by now there may be others under the base's name.
+        base = {"weights under the adapter": base_fingerprint(self.model)} if has_adapter(self.model) else {}
         return {
             **text,
             **batch,
+            **base,
             "masking": masking_of(self.data_collator, self.args.probability_schedule()),
             "vocabulary": vocabulary_fingerprint(cast(Any, self.processing_class)),
             "model": shape_of(self.model),

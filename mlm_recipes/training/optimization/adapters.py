@@ -101,8 +101,13 @@ def add_adapter(config: Any, model: Any, tokenizer: Any, name: str | None = None
         tokenizer: the model's.
         name: the model's name, as the user gave it; by default the one it was loaded by.
 
-    Raises: ValueError for layers that the model does not have.
+    Raises: ValueError for layers that the model does not have, and for FSDP with a model that has an adapter.
     """
+    if has_adapter(model) and asked_sharding(config):
+        raise ValueError(
+            f"model: received a {type(model).__name__} object that has an adapter, with {asked_sharding(config)}. "
+            "Accepted: a model without one, since sharding an adapter was not tried. Merge it, or leave fsdp out."
+        )
     if config.peft == "none" or has_adapter(model):
         return None
     if name is not None and starts_random(name, config.from_scratch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_bert
+from conftest import make_bert, reseal
 from safetensors.torch import load_file
 from small_run import NUMBERED, STEPS, At, make_trainer, weights
 
@@ -201,6 +201,39 @@ class TestWithPeft:
             head = trainer.model.cls.predictions.transform.modules_to_save
             assert all(weight.requires_grad for weight in head.parameters())
             trainer.train()
+
+    def test_another_base_by_the_same_name_is_another_run(self, tokenizer, tmp_path):
+        def trainer(change):
+            model = make_bert(tokenizer)
+            with torch.no_grad():
+                model.bert.embeddings.word_embeddings.weight[7] += change
+            model.save_pretrained(tmp_path / "base")
+            tokenizer.save_pretrained(tmp_path / "base")
+            args = MLMConfig(output_dir="run", max_steps=4, use_cpu=True, save_steps=2, model="base", **LORA)
+            return MLMTrainer(tmp_path / "base", args=args, train_dataset=NUMBERED)
+
+        trainer(0).train()
+        with pytest.raises(
+            ValueError, match=r"another run: weights under the adapter was '[0-9a-f]{16}' and is now '[0-9a-f]{16}'"
+        ):
+            trainer(1).train(resume_from_checkpoint="run/checkpoint-2")
+        trainer(0).train(resume_from_checkpoint="run/checkpoint-2")
+        state = Path("run/checkpoint-2/trainer_state.json")
+        saved = json.loads(state.read_text("utf-8"))
+        contract = saved["stateful_callbacks"]["ResumeContract"]["attributes"]["contract"]
+        del contract["facts"]["weights under the adapter"]
+        state.write_text(json.dumps(saved), encoding="utf-8")
+        reseal(Path("run/checkpoint-2"))
+        trainer(1).train(resume_from_checkpoint="run/checkpoint-2")  # saved before the weights were compared
+
+    def test_an_object_that_has_an_adapter_is_not_sharded(self, tokenizer, tiny_bert):
+        args = MLMConfig(use_cpu=True, **LORA)
+        adapters.add_adapter(args, tiny_bert, tokenizer)
+        sharded = MLMConfig(use_cpu=True, fsdp=True)
+        with pytest.raises(
+            ValueError, match=r"^model: received a BertForMaskedLM object that has an adapter, with FSDP"
+        ):
+            adapters.add_adapter(sharded, tiny_bert, tokenizer)
 
     def test_random_weights_are_refused(self, tokenizer):
         args = MLMConfig(output_dir="run", max_steps=1, use_cpu=True, **LORA)
