@@ -7,8 +7,10 @@ from typing import Any
 
 from ..metrics_file import Frozen
 from .layers import encoder_layers, repeated_layers, weights_below
+from .lora import has_adapter
 
-#: The attribute of a model that names what `freeze` froze, so that another run can train it again. A copy has it too.
+#: The attribute of a model that names what `freeze` froze, so that another run can train it again, and says whether the
+#: model had an adapter then. A copy has it too.
 _FROZEN = "_frozen_by_mlm_recipes"
 
 _ACCEPTED = (
@@ -39,7 +41,8 @@ def freeze(model: Any, what: str, tokenizer: Any = None) -> None:
     """Freeze a part of a model: its parameters get no gradient, no update and no optimizer state.
 
     Nothing is computed backward below the lowest parameter that is trained. Dropout stays on in frozen layers. What an
-    earlier call froze, and this one does not, is trained again; what the caller froze by hand stays frozen.
+    earlier call froze, and this one does not, is trained again, unless the model got an adapter since, whose files
+    would lack it. What the caller froze by hand stays frozen.
 
     Args:
         model: a masked-language model.
@@ -66,8 +69,10 @@ def freeze(model: Any, what: str, tokenizer: Any = None) -> None:
     """
     number = lower_layers(what)
     weights = dict(model.named_parameters())
-    for name in vars(model).pop(_FROZEN, ()):
-        weights[name].requires_grad_(True)
+    adapted, before = vars(model).pop(_FROZEN, (has_adapter(model), ()))
+    if adapted == has_adapter(model):  # an adapter added since has frozen all of the model's own weights
+        for name in before:
+            weights[name].requires_grad_(True)
     if what == "none":
         return
     if number is not None:
@@ -99,7 +104,7 @@ def freeze(model: Any, what: str, tokenizer: Any = None) -> None:
     frozen = [name for name in names if weights[name].requires_grad]
     for name in frozen:
         weights[name].requires_grad_(False)
-    vars(model)[_FROZEN] = frozen
+    vars(model)[_FROZEN] = has_adapter(model), frozen
 
 
 def frozen_facts(model: Any, what: str) -> Frozen:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
@@ -28,13 +27,13 @@ logger = logging.getLogger(__name__)
 #: How the names of weights end that AutoModelForMaskedLM cannot load: of other frameworks, or not yet complete.
 _OTHER_WEIGHTS = (".h5", ".msgpack", ".onnx", ".gguf", ".ckpt", ".pt", ".pth", ".incomplete")
 
-#: The names of the weights that the checkpoint of a loaded model lacks.
-_MISSING: WeakKeyDictionary[PreTrainedModel, list[str]] = WeakKeyDictionary()
+#: The attribute of a loaded model that names the weights which its checkpoint lacks. A copy has it too.
+_MISSING = "_missing_when_loaded_by_mlm_recipes"
 
 
 def missing_weights(model: PreTrainedModel) -> list[str] | None:
-    """Return what `load_model_and_missing` returned for a model; None if that is not where it comes from."""
-    return _MISSING.get(model)
+    """Return what `load_model_and_missing` returned for a model or the one that it is a copy of; None for others."""
+    return vars(model).get(_MISSING)
 
 
 def has_weights(name: str | Path, revision: str | None = None) -> bool:
@@ -125,8 +124,8 @@ def load_model_and_missing(
     if extend_positions is not None:
         random = starts_random(name, from_scratch)
         model = longer_positions.extend_positions(model, extend_positions, tokenizer, random_weights=random)
-    _MISSING[model] = sorted(missing)
-    return model, _MISSING[model]
+    vars(model)[_MISSING] = sorted(missing)
+    return model, sorted(missing)
 
 
 def _load(

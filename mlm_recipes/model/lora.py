@@ -10,6 +10,7 @@ would be computed at every position, and all weights would have other names.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,7 +122,7 @@ def linear_layers(model: Any, tokenizer: Any = None) -> list[str]:
     """Return the names of the linear layers of a model's encoder, in order.
 
     The model itself is asked, on two short rows: a layer counts if it is called, and if the predictions depend on it.
-    The vocabulary head is not part of the encoder.
+    The vocabulary head is not part of the encoder. Whether a layer's weight is frozen makes no difference.
 
     Raises: ValueError if there are none.
 
@@ -146,7 +147,10 @@ def linear_layers(model: Any, tokenizer: Any = None) -> list[str]:
         for module in candidates.values()
     ]
     batch = padded(sample_rows(model, [8, 8], tokenizer), pad_id(model, tokenizer))
+    frozen = [module.weight for module in candidates.values() if not module.weight.requires_grad]
     try:
+        for weight in frozen:  # autograd does not tell what depends on it otherwise
+            weight.requires_grad_(True)
         with asked(model), torch.enable_grad():
             logits = model(**batch).logits
             used = {name: module.weight for name, module in candidates.items() if id(module) in called}
@@ -159,6 +163,8 @@ def linear_layers(model: Any, tokenizer: Any = None) -> list[str]:
     finally:
         for handle in handles:
             handle.remove()
+        for weight in frozen:
+            weight.requires_grad_(False)
     found = [name for name, gradient in zip(used, gradients, strict=True) if gradient is not None]
     if not found:
         raise ValueError(f"peft: received 'lora' with {kind}, whose encoder has no linear layers. {_ACCEPTED}")
@@ -237,6 +243,29 @@ def head_parts(model: Any, new_weights: Collection[str] | None = None) -> list[s
     if new_weights is None:
         return found
     return [name for name in found if any(f"{weight}.".startswith(f"{name}.") for weight in new_weights)]
+
+
+def base_fingerprint(model: Any) -> str:
+    """Return a hash of the weights of a model with an adapter that the adapter's files lack, 16 hexadecimal digits.
+
+    A part that is trained whole replaces the one that it began as, which is left out too.
+    """
+    from peft import get_peft_model_state_dict
+    from peft.utils import ModulesToSaveWrapper
+
+    apart = {
+        weight.data_ptr()
+        for name in model.peft_config
+        for weight in get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False).values()
+    }
+    for module in model.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            apart.update(weight.data_ptr() for weight in module.parameters())
+    digest = hashlib.sha256()
+    for _, weight in sorted(model.named_parameters()):
+        if weight.data_ptr() not in apart:
+            digest.update(weight.detach().cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def merge_lora(model: Any) -> None:

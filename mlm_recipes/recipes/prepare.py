@@ -212,7 +212,7 @@ def prepare(config: MLMConfig, default_length: int | None = None) -> Run:
         tokenizer = added.tokenizer
         if (said := announcement(added, config.freeze)) is not None:
             logger.info(said)
-        lora = add_adapter(config, model, tokenizer, missing, config.model)
+        lora = add_adapter(config, model, tokenizer, config.model)
         if prepared:
             prepared.require_fit(tokenizer)
         max_length = usable_length(config.max_length, model, default_length or config.default_length())

@@ -24,8 +24,9 @@ from ..masking.random_keys import Floats
 from ..masking.vocabulary import require_mask_token
 from ..model.embeddings import embedding_rows
 from ..model.fit import require_fit
-from ..model.loading import load_model_and_missing
+from ..model.loading import load_model
 from ..model.longer_positions import require_positions
+from ..model.lora import base_fingerprint, has_adapter
 from ..model.masked_lm_head import require_encoder, require_masked_lm_head
 from ..model.positions import max_positions, usable_length
 from .batches.informative_weights import informative_weights, needs_weights
@@ -154,9 +155,9 @@ class MLMTrainer(OptimizingTrainer):
             require_mask_token(processing_class, "processing_class")
             set_seed(args.seed)  # for random weights, if the model has none
             name = str(model)
-            model, missing = load_model_and_missing(name, processing_class, **args.start())
+            model = load_model(name, processing_class, **args.start())
             processing_class = extend_loaded(args, model, processing_class, name).tokenizer
-            add_adapter(args, model, processing_class, missing, name)
+            add_adapter(args, model, processing_class, name)
         else:
             require_encoder(model)
             elsewhere = None
@@ -290,9 +291,12 @@ class MLMTrainer(OptimizingTrainer):
         # A number of tokens is a value of its own, the same for any number of processes.
         by_tokens = self.args.tokens_per_batch is not None
         batch = {} if by_tokens else {"global batch": self.get_total_train_batch_size(self.args)}
+        # A checkpoint lacks these, and by now there may be others under the base's name.
+        base = {"weights under the adapter": base_fingerprint(self.model)} if has_adapter(self.model) else {}
         return {
             **text,
             **batch,
+            **base,
             "masking": masking_of(self.data_collator, self.args.probability_schedule()),
             "vocabulary": vocabulary_fingerprint(cast(Any, self.processing_class)),
             "model": shape_of(self.model),

@@ -9,6 +9,7 @@ import torch
 from architectures import ARCHITECTURES, make
 
 from mlm_recipes.model.freezing import freeze, frozen_facts, lower_layers
+from mlm_recipes.model.lora import add_lora
 from mlm_recipes.model.loss import masked_lm_loss
 from mlm_recipes.model.sample_rows import pad_id, padded, sample_rows
 
@@ -91,6 +92,21 @@ def test_another_part_replaces_the_first_one_and_what_the_caller_froze_stays():
         assert {name for name in everything - trained(each) if "embeddings" not in name} == {mine}
         freeze(each, "none")
         assert trained(each) == everything - {mine}
+
+
+def test_an_adapter_that_was_added_since_stays_the_only_thing_that_is_trained():
+    pytest.importorskip("peft")
+    model = make("bert")
+    freeze(model, "lower-1")
+    add_lora(model, r=2)
+    adapter = trained(model)
+    assert {name for name in adapter if ".lora_" not in name} == set()
+    freeze(model, "none")
+    assert trained(model) == adapter
+    freeze(model, "lower-1")  # which freezes a part of the adapter
+    assert trained(model) < adapter
+    freeze(model, "none")
+    assert trained(model) == adapter
 
 
 def test_more_layers_than_there_are_are_refused():

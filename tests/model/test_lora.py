@@ -11,7 +11,15 @@ from transformers import AutoConfig, AutoModelForMaskedLM, EsmConfig, EsmForMask
 
 from mlm_recipes.model.adapter_weights import merge_folder
 from mlm_recipes.model.loading import load_model
-from mlm_recipes.model.lora import add_lora, chosen_layers, has_adapter, head_parts, linear_layers, merge_lora
+from mlm_recipes.model.lora import (
+    add_lora,
+    base_fingerprint,
+    chosen_layers,
+    has_adapter,
+    head_parts,
+    linear_layers,
+    merge_lora,
+)
 from mlm_recipes.model.padding_free import use_padding_free
 from mlm_recipes.model.sparse_prediction import unsupported
 
@@ -132,6 +140,22 @@ def test_a_model_is_not_changed_by_being_asked(tokenizer):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_frozen_layers_are_found_too_and_stay_frozen(architecture):
+    model = make(architecture)
+    expected = linear_layers(model)
+    first, *others = expected
+    for frozen in ([first], expected):
+        for name in frozen:
+            model.get_submodule(name).weight.requires_grad_(False)
+        assert linear_layers(model) == expected
+        assert [name for name in expected if not model.get_submodule(name).weight.requires_grad] == frozen
+    assert others
+    model.requires_grad_(False)
+    assert linear_layers(model) == expected
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_attention_means_the_layers_within_attention(architecture):
     layers = linear_layers(make(architecture))
     found = chosen_layers(layers, ["attention"])
@@ -215,6 +239,32 @@ def test_an_untied_projection_to_the_vocabulary_is_trained_only_if_it_is_new(tok
     lora = add_lora(model, r=2, train_head=True, new_weights=["cls.predictions.decoder.weight"])
     assert model.get_output_embeddings().weight.requires_grad
     assert any("decoder" in name or name == "cls" for name in lora.head)
+
+
+def test_the_base_is_known_again_by_its_weights(tokenizer):
+    """What is trained does not count, nor what a part that is trained whole has replaced."""
+    model, other = make_bert(tokenizer), make_bert(tokenizer)
+    with torch.no_grad():
+        other.cls.predictions.transform.dense.weight.add_(1)  # another random head
+    for each in (model, other):
+        add_lora(each, r=2, train_head=True)
+    found = base_fingerprint(model)
+    assert len(found) == 16
+    assert base_fingerprint(other) == found
+    with torch.no_grad():
+        for weight in other.parameters():
+            if weight.requires_grad:
+                weight.add_(1)
+    assert base_fingerprint(other) == found
+    layer = other.bert.encoder.layer[1].output
+    for weight in (other.bert.embeddings.word_embeddings.weight, layer.dense.weight, other.cls.predictions.bias):
+        before = weight.detach().clone()
+        with torch.no_grad():
+            weight.view(-1)[3] += 1e-3
+        assert base_fingerprint(other) != found
+        with torch.no_grad():
+            weight.copy_(before)
+    assert base_fingerprint(other) == found
 
 
 def test_the_update_has_no_copies_in_float32_under_autocast(tokenizer):

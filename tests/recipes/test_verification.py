@@ -83,6 +83,14 @@ def test_the_step_that_is_verified_trains_all_weights(values, tmp_path, first):
     assert torch.equal(gradient, usual)
 
 
+def test_a_new_head_is_verified_as_it_is_trained(tokenizer, short_text, tmp_path):
+    make_bert(tokenizer).bert.save_pretrained(tmp_path / "body")
+    tokenizer.save_pretrained(tmp_path / "body")
+    values = {"model": str(tmp_path / "body"), "corpus": str(short_text), "head_warmup_steps": "auto"}
+    bench = verification_bench.Bench.of(verification_bench.cut_down(read_config("adapt", values), tmp_path))
+    assert bench.trainer().head_warmup is not None
+
+
 @pytest.mark.slow
 def test_a_changed_head_is_detected(bench, monkeypatch):
     assert len(measured(verification_checks.fast_paths(bench))) == 4

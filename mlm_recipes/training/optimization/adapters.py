@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
-from ...model.loading import starts_random
+from ...model.loading import missing_weights, starts_random
 from ...model.lora import Lora, add_lora, has_adapter
 from ...sources.missing_packages import is_installed, needs
 from ...sources.model_folder import source_of
@@ -91,20 +90,24 @@ def saved_as(config: Any) -> str:
     return f"It is saved merged into the model{why}."
 
 
-def add_adapter(
-    config: Any, model: Any, tokenizer: Any, missing: Collection[str] = (), name: str | None = None
-) -> Lora | None:
+def add_adapter(config: Any, model: Any, tokenizer: Any, name: str | None = None) -> Lora | None:
     """Add the adapter that the config asks for to a model, and return what was added; None if there is none to add.
+
+    The part of the head that holds weights which the model's checkpoint lacks is trained whole.
 
     Args:
         config: an MLMConfig.
         model: changed in place. One that has an adapter keeps it.
         tokenizer: the model's.
-        missing: the weights that the model's checkpoint lacks; the part of the head that they are in is trained whole.
         name: the model's name, as the user gave it; by default the one it was loaded by.
 
-    Raises: ValueError for layers that the model does not have.
+    Raises: ValueError for layers that the model does not have, and for FSDP with a model that has an adapter.
     """
+    if has_adapter(model) and asked_sharding(config):
+        raise ValueError(
+            f"model: received a {type(model).__name__} object that has an adapter, with {asked_sharding(config)}. "
+            "Accepted: a model without one, since sharding an adapter was not tried. Merge it, or leave fsdp out."
+        )
     if config.peft == "none" or has_adapter(model):
         return None
     if name is not None and starts_random(name, config.from_scratch):
@@ -119,7 +122,7 @@ def add_adapter(
         dropout=config.lora_dropout,
         targets=layer_names(config.lora_target_modules).split(),
         tokenizer=tokenizer,
-        new_weights=missing,
+        new_weights=missing_weights(model) or (),
         train_head=config.lora_train_head,
         base=name if name is not None else model.name_or_path or None,
         revision=config.model_revision if name is not None else None,

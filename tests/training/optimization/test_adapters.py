@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_bert, reseal
 from safetensors.torch import load_file
 from small_run import NUMBERED, STEPS, At, make_trainer, weights
 
-from mlm_recipes import MLMConfig, MLMTrainer, train
+from mlm_recipes import MLMConfig, MLMTrainer, load_model, train
 from mlm_recipes.checkpoints.value_kinds import kind
 from mlm_recipes.model.lora import has_adapter
 from mlm_recipes.recipes.arguments import read_config
@@ -164,8 +165,6 @@ class TestWithPeft:
         assert base is None  # it was made here
 
     def test_each_model_of_model_init_gets_one(self, tokenizer, checkpoint):
-        from mlm_recipes import load_model
-
         args = MLMConfig(output_dir="run", max_steps=1, use_cpu=True, save_strategy="no", **LORA)
         trainer = MLMTrainer(
             None, args=args, train_dataset=NUMBERED, processing_class=tokenizer,
@@ -176,6 +175,65 @@ class TestWithPeft:
         trainer.train()
         assert trainer.model is not first
         assert has_adapter(trainer.model)
+
+    def test_what_an_earlier_trainer_froze_stays_as_it_is(self, tokenizer, tiny_bert):
+        values = {"output_dir": "run", "max_steps": 1, "use_cpu": True, "save_strategy": "no"}
+        for changes in ({"freeze": "lower-1"}, LORA):
+            args = MLMConfig(**values, **changes)
+            trainer = MLMTrainer(tiny_bert, args=args, train_dataset=NUMBERED, processing_class=tokenizer)
+        trained = {name for name, weight in trainer.model.named_parameters() if weight.requires_grad}
+        assert len(trained) == 24
+        assert all(".lora_" in name for name in trained)
+
+    @pytest.mark.parametrize("as_init", [True, False])
+    def test_the_new_head_of_an_object_is_trained(self, tokenizer, tmp_path, as_init):
+        make_bert(tokenizer).bert.save_pretrained(tmp_path / "body")
+        args = MLMConfig(output_dir="run", max_steps=1, use_cpu=True, save_strategy="no", **LORA)
+
+        def init():
+            return load_model(tmp_path / "body", tokenizer)
+
+        given = {"model_init": init} if as_init else {}
+        trainer = MLMTrainer(
+            None if as_init else init(), args=args, train_dataset=NUMBERED, processing_class=tokenizer, **given
+        )
+        for _ in range(2):
+            head = trainer.model.cls.predictions.transform.modules_to_save
+            assert all(weight.requires_grad for weight in head.parameters())
+            trainer.train()
+
+    def test_another_base_by_the_same_name_is_another_run(self, tokenizer, tmp_path):
+        def trainer(change):
+            model = make_bert(tokenizer)
+            with torch.no_grad():
+                model.bert.embeddings.word_embeddings.weight[7] += change
+            model.save_pretrained(tmp_path / "base")
+            tokenizer.save_pretrained(tmp_path / "base")
+            args = MLMConfig(output_dir="run", max_steps=4, use_cpu=True, save_steps=2, model="base", **LORA)
+            return MLMTrainer(tmp_path / "base", args=args, train_dataset=NUMBERED)
+
+        trainer(0).train()
+        with pytest.raises(
+            ValueError, match=r"another run: weights under the adapter was '[0-9a-f]{16}' and is now '[0-9a-f]{16}'"
+        ):
+            trainer(1).train(resume_from_checkpoint="run/checkpoint-2")
+        trainer(0).train(resume_from_checkpoint="run/checkpoint-2")
+        state = Path("run/checkpoint-2/trainer_state.json")
+        saved = json.loads(state.read_text("utf-8"))
+        contract = saved["stateful_callbacks"]["ResumeContract"]["attributes"]["contract"]
+        del contract["facts"]["weights under the adapter"]
+        state.write_text(json.dumps(saved), encoding="utf-8")
+        reseal(Path("run/checkpoint-2"))
+        trainer(1).train(resume_from_checkpoint="run/checkpoint-2")  # saved before the weights were compared
+
+    def test_an_object_that_has_an_adapter_is_not_sharded(self, tokenizer, tiny_bert):
+        args = MLMConfig(use_cpu=True, **LORA)
+        adapters.add_adapter(args, tiny_bert, tokenizer)
+        sharded = MLMConfig(use_cpu=True, fsdp=True)
+        with pytest.raises(
+            ValueError, match=r"^model: received a BertForMaskedLM object that has an adapter, with FSDP"
+        ):
+            adapters.add_adapter(sharded, tiny_bert, tokenizer)
 
     def test_random_weights_are_refused(self, tokenizer):
         args = MLMConfig(output_dir="run", max_steps=1, use_cpu=True, **LORA)

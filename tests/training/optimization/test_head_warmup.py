@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from architectures import make
@@ -11,7 +13,7 @@ from small_run import NUMBERED, STEPS, make_trainer, weights
 from transformers import TrainerCallback
 
 from mlm_recipes import MLMConfig, MLMTrainer, train
-from mlm_recipes.model.loading import load_model_and_missing, missing_weights
+from mlm_recipes.model.loading import load_model, load_model_and_missing, missing_weights
 from mlm_recipes.training.optimization.head_warmup import HeadWarmUp, warmup_steps
 
 WARM = {"head_warmup_steps": 3, "disable_tqdm": True, "weight_decay": 0.1}
@@ -125,6 +127,14 @@ def test_auto_trains_a_head_first_only_if_it_is_new(tokenizer, headless, tmp_pat
     assert MLMTrainer(tmp_path / "whole", MLMConfig(**values), train_dataset=NUMBERED).head_warmup is None
 
 
+def test_auto_knows_of_an_object_that_was_loaded_here_and_of_its_copies(tokenizer, headless):
+    args = MLMConfig(use_cpu=True, head_warmup_steps="auto", max_steps=10)
+    model = load_model(headless, tokenizer)
+    for each in (model, copy.deepcopy(model)):
+        trainer = MLMTrainer(each, args, train_dataset=NUMBERED, processing_class=tokenizer)
+        assert isinstance(trainer.head_warmup, HeadWarmUp)
+
+
 def test_auto_asks_about_an_object(tokenizer):
     args = MLMConfig(use_cpu=True, head_warmup_steps="auto")
     with pytest.raises(ValueError, match=r"^head_warmup_steps: received 'auto' with a BertForMaskedLM object"):
@@ -135,6 +145,7 @@ def test_missing_weights_are_known_of_what_was_loaded(tokenizer, headless):
     model, missing = load_model_and_missing(headless, tokenizer)
     assert missing_weights(model) == missing
     assert "cls.predictions.bias" in missing
+    assert missing_weights(copy.deepcopy(model)) == missing
     assert missing_weights(make_bert(tokenizer)) is None
 
 
