@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from .share_of_steps import share_of_steps
+
 #: How the share may change over a run.
 SCHEDULES = ("constant", "linear", "cosine", "step")
 
@@ -58,7 +60,7 @@ class ProbabilitySchedule:
 
     def _phase(self, step: int, total: int) -> int:
         if self.boundaries:
-            return sum(step >= boundary * total for boundary in self.boundaries)
+            return sum(step >= share_of_steps(boundary, total) for boundary in self.boundaries)
         return min(step * len(self.shares) // max(1, total), len(self.shares) - 1)
 
     def within(self, total: int) -> ProbabilitySchedule:
@@ -74,7 +76,7 @@ class ProbabilitySchedule:
         if self.kind != "step" or total <= 0:
             return self
         phases = len(self.shares)
-        begins = [0, *(math.ceil(boundary * total) for boundary in self.boundaries)]
+        begins = [0, *(share_of_steps(boundary, total) for boundary in self.boundaries)]
         if not self.boundaries:
             begins = [-(-phase * total // phases) for phase in range(phases)]
         come = [n for n in range(phases) if begins[n] < min([*begins[n + 1 :], total])]

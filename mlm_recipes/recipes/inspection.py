@@ -28,13 +28,14 @@ from ..report import advice, inspection_page
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.model_folder import built_in_models
+from ..training.batches.kept_batch import follow, layout
 from ..training.config import MLMConfig
 from . import run_folder
 from .arguments import default_recipe, read_config
 from .inspection_facts import WHOLE, Subject, duplicates, row_facts, text_facts
 from .probing import load_probes
 from .similarity import ReadProbes
-from .step_timing import batch_size, fit, smallest_batch, time_steps, with_batch_size
+from .step_timing import batch_size, fit, micro_batch, smallest_batch, time_steps, with_batch_size
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,8 @@ def inspect_corpus(
     if config.streaming:
         logger.info("streaming is left out: all of the text is read and tokenized before anything is shown.")
         config = replace(config, streaming=False)
+    if config.global_batch_size is not None:
+        config = follow(config, config.global_batch_size)
     similar = ReadProbes.of(config)
     subject = Subject.of(config)
     lengths, text = text_facts(subject)
@@ -201,11 +204,14 @@ def _time(subject: Subject, counts: RowCounts) -> Timing:
 
     run_steps, asked = config.max_steps, batch_size(config)
     if config.train_minutes is not None:
-        plan = fit(config.train_minutes, run_steps, asked, time_step, smallest)
+        plan = fit(config.train_minutes, run_steps, asked, time_step, smallest, micro_batch(config))
         run_steps, asked = plan.steps, plan.batch
     else:
         time_step(asked)
-    step, batch, examples = median(timed), asked * config.gradient_accumulation_steps, counts["train"]
+    step, examples, parts = median(timed), counts["train"], config.gradient_accumulation_steps
+    batch = asked * parts
+    if config.global_batch_size is not None:  # asked is all of it
+        batch, parts = asked, layout(asked, config.per_device_train_batch_size, config.world_size)[1]
     steps = max(1, examples // batch) if config.dataloader_drop_last else -(-examples // batch)
     if config.tokens_per_batch is not None:
         steps = -(-counts["train_tokens"] // asked)
@@ -216,7 +222,7 @@ def _time(subject: Subject, counts: RowCounts) -> Timing:
         "seconds_per_step": step,
         "steps_timed": timed,
         "batch": batch,
-        "micro_batches": config.gradient_accumulation_steps,
+        "micro_batches": parts,
         "precision": "bf16" if config.bf16 else "fp16" if config.fp16 else "float32",
         "device": config.device.type,
         "threads": torch.get_num_threads(),

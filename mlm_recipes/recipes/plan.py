@@ -25,7 +25,7 @@ from .prepared_text import left_to_the_corpus
 logger = logging.getLogger(__name__)
 
 #: The values that `train_minutes` sets in a run's recipe.
-_LENGTH = ("train_minutes", "max_steps", "per_device_train_batch_size", "tokens_per_batch")
+_LENGTH = ("train_minutes", "max_steps", "per_device_train_batch_size", "tokens_per_batch", "global_batch_size")
 
 #: transformers' placeholder for an output_dir that is not set.
 _NOT_NAMED = "trainer_output"
@@ -131,7 +131,7 @@ def _newest(config: MLMConfig, is_one: Callable[[Path, Mapping[str, Any]], bool]
     """Return the run that `is_one` with these values: in `output_dir`, or without that the newest under runs/."""
     values = config.to_recipe()
     if config.train_minutes is not None:  # the started run's recipe contains the chosen values instead
-        values = {name: value for name, value in values.items() if name not in _LENGTH}
+        values = {name: value for name, value in values.items() if name not in _chosen_names(values)}
     of_corpus = left_to_the_corpus(config)  # so with a prepared corpus's values
     values = {name: value for name, value in values.items() if name not in of_corpus}
     asked = output_folder(config)
@@ -142,8 +142,15 @@ def _newest(config: MLMConfig, is_one: Callable[[Path, Mapping[str, Any]], bool]
 
 def _with_length(config: MLMConfig, values: Mapping[str, Any]) -> MLMConfig:
     """Return the config with the number of steps that the run chose at its start instead of `train_minutes`."""
-    chosen = {name: values[name] for name in _LENGTH if name in values}  # old recipes have no train_minutes
+    # Old recipes have no train_minutes.
+    chosen = {name: values[name] for name in _chosen_names(values) if name in values}
     return replace(config, **chosen | {"train_minutes": None})
+
+
+def _chosen_names(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the values that `train_minutes` sets: micro-batches follow if the global batch is one."""
+    follows = ("gradient_accumulation_steps",) if values.get("global_batch_size") is not None else ()
+    return _LENGTH + follows
 
 
 def _checkpoint(asked: str | bool, recipe: Any, config: MLMConfig, folder: Path | None) -> Path | None:

@@ -63,6 +63,7 @@ _TUTORIAL = {
     "fp16": False,
     "streaming": False,
     "tokens_per_batch": None,
+    "global_batch_size": None,
     "train_new_tokens_first": None,
     "report_to": [],
     "probe": None,

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..masking.probability_schedule import ProbabilitySchedule
 from ..training.callbacks.progress import TrainingProgress
 from ..training.config import MLMConfig
 from ..training.distributed.processes import from_main
-from ..training.short_run import cut_short
+from ..training.short_run import cut_short, schedule_values
 from ..training.trainer import MLMTrainer
 
 #: The number of seconds after which a single timed step must suffice.
@@ -51,8 +52,9 @@ def time_steps(
         # Recording graphs would be timed instead of the steps; with graphs, the run takes less time than it may.
         # Nor the first steps, if they train less than the others do.
         all_weights: dict[str, Any] = {"head_warmup_steps": 0.0, "train_new_tokens_first": None}
+        changes = all_weights | _mean_share(config)
         args = cut_short(
-            config, warm_up + timed, output_dir=folder, logging_strategy="no", cuda_graphs=False, **all_weights
+            config, warm_up + timed, output_dir=folder, logging_strategy="no", cuda_graphs=False, **changes
         )
         clock = _Clock(warm_up)
         trainer = MLMTrainer(model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[clock])
@@ -60,6 +62,14 @@ def time_steps(
         trainer.leaves_nothing = True
         trainer.train(resume_from_checkpoint=False)
     return from_main(clock.timed)
+
+
+def _mean_share(config: MLMConfig) -> dict[str, Any]:
+    """Return values with which each step masks the mean share of the run's steps, and takes as long as their mean."""
+    schedule, points = config.probability_schedule(), 100  # the run's number of steps may not be known yet
+    if schedule is None:
+        return {}
+    return schedule_values(ProbabilitySchedule("constant", (schedule.mean(range(points), points),)))
 
 
 @contextmanager
@@ -73,19 +83,45 @@ def _hushed() -> Iterator[None]:
         ours.setLevel(before)
 
 
+def step_size(config: MLMConfig) -> str:
+    """Return the name of the value that decides how large a step is: the one that the others follow.
+
+    >>> step_size(MLMConfig(use_cpu=True)), step_size(MLMConfig(use_cpu=True, global_batch_size=64))
+    ('per_device_train_batch_size', 'global_batch_size')
+    """
+    others = ("tokens_per_batch", "global_batch_size")
+    return next((name for name in others if getattr(config, name) is not None), "per_device_train_batch_size")
+
+
 def batch_size(config: MLMConfig) -> int:
     """Return the size of a step that `with_batch_size` changes: its tokens if it has a number, else rows per process.
 
+    With `global_batch_size`, these are the rows of all micro-batches of a process, otherwise of one.
+
     >>> batch_size(MLMConfig(use_cpu=True)), batch_size(MLMConfig(use_cpu=True, tokens_per_batch=4096))
     (16, 4096)
+    >>> batch_size(MLMConfig(use_cpu=True, global_batch_size=64))
+    64
     """
-    return config.per_device_train_batch_size if config.tokens_per_batch is None else config.tokens_per_batch
+    size = int(getattr(config, step_size(config)))
+    return size if config.global_batch_size is None else size // config.world_size
 
 
 def with_batch_size(config: MLMConfig, batch: int, **changes: Any) -> MLMConfig:
-    """Return the config with steps of another size, and further changes."""
-    unit = "per_device_train_batch_size" if config.tokens_per_batch is None else "tokens_per_batch"
-    return replace(config, **changes | {unit: batch})
+    """Return the config with steps of another size, as `batch_size` counts it, and further changes."""
+    if batch != batch_size(config):
+        changes[step_size(config)] = batch
+        if config.global_batch_size is not None:
+            changes |= {"global_batch_size": batch * config.world_size, "gradient_accumulation_steps": 1}  # it follows
+    return replace(config, **changes)
+
+
+def micro_batch(config: MLMConfig) -> int:
+    """Return what the rows of a smaller step are a multiple of, if they are more.
+
+    A global batch is divided into equal micro-batches, so 13 rows that are too many for one would be 13 of them.
+    """
+    return 1 if config.global_batch_size is None else config.per_device_train_batch_size
 
 
 def smallest_batch(config: MLMConfig, longest_row: int, mean_row: float) -> int:
@@ -108,7 +144,14 @@ class Plan:
     seconds_per_step: float
 
 
-def fit(minutes: float, at_most: int, batch: int, time_step: Callable[[int], float], smallest: int = SMALLEST) -> Plan:
+def fit(
+    minutes: float,
+    at_most: int,
+    batch: int,
+    time_step: Callable[[int], float],
+    smallest: int = SMALLEST,
+    multiple: int = 1,
+) -> Plan:
     """Return the number of steps, and the batch size, that fit into a time.
 
     If fewer than FEWEST steps of the requested batch fit (the paragraphs are long, or the machine is slow), the batch
@@ -120,17 +163,21 @@ def fit(minutes: float, at_most: int, batch: int, time_step: Callable[[int], flo
         batch: the rows of a step in each process, or all its tokens.
         time_step: returns the seconds that a step with this number of them takes.
         smallest: the fewest of them that still help.
+        multiple: what a smaller batch is a multiple of, if it is larger.
 
     >>> fit(1, at_most=130, batch=32, time_step=lambda rows: 0.01 * rows)
     Plan(steps=130, batch=32, seconds_per_step=0.32)
     >>> fit(1, at_most=130, batch=32, time_step=lambda rows: 0.1 + 0.05 * rows)
     Plan(steps=100, batch=10, seconds_per_step=0.6)
+    >>> fit(1, at_most=130, batch=64, time_step=lambda rows: 0.1 + 0.025 * rows, multiple=16)
+    Plan(steps=120, batch=16, seconds_per_step=0.5)
     """
     enough = FEWEST if at_most < 1 else min(FEWEST, at_most)
     seconds = time_step(batch)
     while (steps := int(60 * minutes / seconds)) < enough and batch > smallest:
         # A step's fixed cost does not shrink with its rows, so it is timed again, and may shrink further.
-        batch = max(smallest, min(batch - 1, math.ceil(batch * steps / enough)))
+        batch = min(batch - 1, math.ceil(batch * steps / enough))
+        batch = max(smallest, batch - batch % multiple if batch > multiple else batch)
         seconds = time_step(batch)
     return Plan(max(1, steps if at_most < 1 else min(steps, at_most)), batch, seconds)
 

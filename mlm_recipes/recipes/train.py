@@ -54,7 +54,16 @@ from .result import (
 )
 from .run_facts import products_of
 from .similarity import ReadProbes, Similarity
-from .step_timing import SMALLEST, batch_size, fit, smallest_batch, time_steps, with_batch_size
+from .step_timing import (
+    SMALLEST,
+    batch_size,
+    fit,
+    micro_batch,
+    smallest_batch,
+    step_size,
+    time_steps,
+    with_batch_size,
+)
 from .upload import Upload
 
 logger = logging.getLogger(__name__)
@@ -125,7 +134,7 @@ def _run(recipe: Any, callbacks: list[Any], overrides: dict[str, Any]) -> RunRes
 def _with_chosen_length(run: Run, minutes: float) -> Run:
     """Return the run with a number of steps and a batch size that fit into its time; recipe.yaml will record both."""
     config = run.config
-    asked, smallest = batch_size(config), SMALLEST
+    smallest = SMALLEST
     if config.tokens_per_batch is not None:
         lengths = lengths_of(run.train_rows, config)(0)
         smallest = smallest_batch(config, int(lengths.max()), float(lengths.mean()))
@@ -136,13 +145,14 @@ def _with_chosen_length(run: Run, minutes: float) -> Run:
         clear_device_cache(garbage_collection=True)  # the copy's memory
         return median(seconds)
 
-    chosen = fit(minutes, config.max_steps, asked, time_step, smallest)
-    said = wording.how_long(chosen.steps, chosen.seconds_per_step)
-    if chosen.batch < asked:
-        of_what = "" if config.tokens_per_batch is None else " tokens"
-        said += f" Batches of {chosen.batch:,} instead of {asked:,}{of_what}, so that there are enough steps."
-    logger.info(said)
+    chosen = fit(minutes, config.max_steps, batch_size(config), time_step, smallest, micro_batch(config))
     decided = with_batch_size(config, chosen.batch, train_minutes=None, max_steps=chosen.steps)
+    said = wording.how_long(chosen.steps, chosen.seconds_per_step)
+    asked, now = (getattr(each, step_size(config)) for each in (config, decided))
+    if now < asked:
+        of_what = "" if config.tokens_per_batch is None else " tokens"
+        said += f" Batches of {now:,} instead of {asked:,}{of_what}, so that there are enough steps."
+    logger.info(said)
     return replace(run, config=decided)
 
 

@@ -15,7 +15,7 @@ from ..model.rounding_bounds import rounding_bound, summed_terms
 from ..training.batches.mixed_order import all_rows
 from ..training.callbacks.progress import TrainingProgress
 from ..training.config import MLMConfig
-from ..training.short_run import cut_short
+from ..training.short_run import cut_short, schedule_values
 from ..training.trainer import MLMTrainer
 from .prepare import Run, prepare
 
@@ -24,7 +24,11 @@ EXAMPLES, BATCH, STEPS, KILLED_AFTER, LENGTH = 10, 4, 4, 2, 64
 
 
 def cut_down(config: MLMConfig, folder: Path) -> MLMConfig:
-    """Return the recipe, cut down to a few steps of a few short rows, each of them logged."""
+    """Return the recipe, cut down to a few steps of a few short rows, each of them logged.
+
+    A schedule of the masked share has only those phases that come in so few steps: the recipe's own run is longer.
+    """
+    schedule = config.probability_schedule()
     return cut_short(
         config,
         STEPS,
@@ -32,12 +36,14 @@ def cut_down(config: MLMConfig, folder: Path) -> MLMConfig:
         max_length=None if (config.max_length or 512) > LENGTH else config.max_length,
         per_device_train_batch_size=BATCH,
         gradient_accumulation_steps=1,
+        global_batch_size=None,
         eval_delay=0,
         logging_strategy="steps",
         logging_steps=1,
         save_steps=KILLED_AFTER,
         save_total_limit=None,
         save_only_model=False,
+        **({} if schedule is None else schedule_values(schedule.within(STEPS))),
     )
 
 

@@ -15,10 +15,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ..data.rows_of_epoch import RowsOfEpoch
 from ..masking.batch_layout import labelled
+from ..masking.probability_schedule import ProbabilitySchedule
 from ..model.exact_float32 import exact_float32
 from ..model.positions import max_positions
 from ..model.rows_of_one_length import row_multiple
 from ..training.batches.example_order import NO_EXAMPLE
+from ..training.short_run import schedule_values
 from .verification_bench import BATCH, Bench
 
 
@@ -62,9 +64,10 @@ def _one_step(bench: Bench, batch: int = BATCH, **changes: Any) -> tuple[float, 
     loss; and not as one of the first steps, if these train only a part of what the others do.
     """
     all_weights: dict[str, Any] = {"head_warmup_steps": 0.0, "train_new_tokens_first": None}
+    share = schedule_values(ProbabilitySchedule("constant", (max(0.15, bench.run.config.mlm_probability),)))
     trainer = bench.trainer(
         per_device_train_batch_size=batch, gradient_accumulation_steps=BATCH // batch, max_steps=1, bf16=False,
-        fp16=False, mlm_probability=max(0.15, bench.run.config.mlm_probability), **all_weights | changes,
+        fp16=False, **share | all_weights | changes,
     )  # fmt: skip
     kept, model = _KeepGradient(), cast(Any, trainer.model)
     trainer.add_callback(kept)

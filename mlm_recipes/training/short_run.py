@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from ..checkpoints.value_kinds import METRIC_DRIVEN
+from ..masking.probability_schedule import ProbabilitySchedule
 from .config import MLMConfig
 from .optimization.schedules import is_wsd, without_counts
 
@@ -47,3 +48,20 @@ def cut_short(config: MLMConfig, steps: int, **changes: Any) -> MLMConfig:
         **_WITHOUT_TRACE,
         **changes,
     )
+
+
+def schedule_values(schedule: ProbabilitySchedule) -> dict[str, Any]:
+    """Return the values of a config that describe a schedule of the masked share.
+
+    >>> schedule_values(ProbabilitySchedule("constant", (0.3,)))["mlm_probability_schedule"]
+    'constant'
+    >>> schedule = ProbabilitySchedule("step", (0.3, 0.15, 0.05), (0.8, 0.95))
+    >>> MLMConfig(use_cpu=True, **schedule_values(schedule)).probability_schedule() == schedule
+    True
+    """
+    return {
+        "mlm_probability": schedule.shares[0],
+        "mlm_probability_schedule": schedule.kind,
+        "mlm_probability_end": [*schedule.shares[1:]] or None,
+        "mlm_probability_boundaries": [*schedule.boundaries] or None,
+    }

@@ -55,6 +55,10 @@ def test_a_phase_begins_with_the_first_step_at_its_boundary():
     schedule = ProbabilitySchedule("step", (0.3, 0.15, 0.05), (0.5, 0.8))
     assert [schedule(step, 10) for step in range(10)] == [0.3] * 5 + [0.15] * 3 + [0.05] * 2
     assert [schedule(step, 5) for step in range(5)] == [0.3] * 3 + [0.15] + [0.05]
+    late = ProbabilitySchedule("step", (0.3, 0.15), (0.55,))  # 0.55 * 100 is above 55 in floating point
+    assert [late(step, 100) for step in (54, 55)] == [0.3, 0.15]
+    early = ProbabilitySchedule("step", (0.3, 0.15), (1e-12,))
+    assert [early(step, 100) for step in (0, 1)] == [0.3, 0.15]
 
 
 @pytest.mark.parametrize("total", [0, 1])

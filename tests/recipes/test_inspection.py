@@ -330,6 +330,39 @@ def test_train_minutes_is_reported_in_steps(checkpoint, short_text, monkeypatch)
     assert (found["steps_of_the_run"], found["seconds_of_the_run"], found["batch"]) == (150, 300, 16)
 
 
+@pytest.mark.parametrize(
+    ("changes", "batch", "parts", "steps"),
+    [
+        ({"per_device_train_batch_size": 4}, 8, 2, 7),  # of 54 paragraphs
+        ({"per_device_train_batch_size": 16}, 8, 1, 7),
+        ({"per_device_train_batch_size": 4, "global_batch_size": 16, "train_minutes": 0.1}, 8, 2, 7),
+    ],
+)
+def test_a_global_batch_is_the_batch_of_a_step(checkpoint, short_text, monkeypatch, changes, batch, parts, steps):
+    timed = []
+
+    def seconds(model, config, *_, **__):
+        timed.append(config.global_batch_size)
+        return [2.0]
+
+    monkeypatch.setattr(inspection, "time_steps", seconds)
+    values = {"model": str(checkpoint), "corpus": str(short_text), "global_batch_size": 8}
+    found = inspect_corpus(**values | changes).facts
+    assert timed[-1] == batch
+    assert [found["time"][name] for name in ("batch", "micro_batches", "steps_an_epoch")] == [batch, parts, steps]
+    assert found["time"]["seconds_an_epoch"] == steps * 2.0
+    assert found["recipe"]["per_device_train_batch_size"] == batch // parts  # to whose longest row others are padded
+
+
+def test_a_schedule_that_the_run_has_steps_for_gives_no_warning(checkpoint, short_text, caplog):
+    phases = {"mlm_probability_end": [0.15, 0.05], "mlm_probability_boundaries": [0.8, 0.95]}
+    inspect_corpus(
+        model=str(checkpoint), corpus=str(short_text), mlm_probability=0.3, mlm_probability_schedule="step",
+        max_steps=1000, **phases,
+    )  # fmt: skip
+    assert "mlm_probability_schedule: received" not in caplog.text
+
+
 # Recommendations
 
 

@@ -226,6 +226,37 @@ def test_a_scheduled_share_follows_the_steps(shards, tokenizer):
     assert len({*shares}) == 3
 
 
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_with_a_schedule_a_resumed_run_passes_over_ranges_and_ends_with_the_same_bits(shards, tokenizer, workers):
+    schedule = {"mlm_probability": 0.6, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.1}
+    values = schedule | {"max_steps": 18, "dataloader_num_workers": workers}  # of 14 an epoch
+    found = {}
+
+    def trained(folder, **given):
+        trainer = trainer_on(rows_in(shards), tokenizer, folder, **values)
+        collate, loader = trainer.data_collator, trainer.get_train_dataloader
+        shares = found[folder] = []
+
+        def noted():
+            made = loader()
+            made.base_dataloader.collate_fn = lambda rows: collate(rows) | {"noted": rows[0]["mlm_probability"]}
+            assert isinstance(next(iter(made.batch_sampler)), range)
+            return made
+
+        def step(model, inputs, *rest, **more):
+            shares.append(inputs.pop("noted"))
+            return MLMTrainer.training_step(trainer, model, inputs, *rest, **more)
+
+        trainer.get_train_dataloader, trainer.training_step = noted, step
+        trainer.train(**given)
+        return trainer
+
+    whole, resumed = trained("a"), trained("b", resume_from_checkpoint="a/checkpoint-3")
+    assert found["a"] == pytest.approx([0.6 - 0.5 * step / 17 for step in range(18)])
+    assert found["b"] == found["a"][3:]
+    assert torch.equal(weights(whole), weights(resumed))
+
+
 def test_a_corpus_elsewhere_is_copied_once_and_checked(shards, checkpoint):
     memory = fsspec.filesystem("memory")
     memory.put(str(shards), "/bucket/shards", recursive=True)

@@ -15,7 +15,8 @@ from mlm_recipes import MLMConfig, MLMTrainer, cli, evaluate, reference, train
 from mlm_recipes.recipes import step_timing
 from mlm_recipes.recipes import train as train_module
 from mlm_recipes.recipes.arguments import read_config
-from mlm_recipes.recipes.step_timing import FEWEST, SMALLEST, fit, time_steps
+from mlm_recipes.recipes.plan import _newest, _with_length
+from mlm_recipes.recipes.step_timing import FEWEST, SMALLEST, batch_size, fit, time_steps, with_batch_size
 
 
 @pytest.fixture
@@ -24,6 +25,9 @@ def values(checkpoint, short_text):
         "model": str(checkpoint), "corpus": str(short_text), "max_length": 32, "save_strategy": "no",
         "general_corpus": "none",
     }  # fmt: skip
+
+
+PHASES = {"mlm_probability": 0.5, "mlm_probability_schedule": "step", "mlm_probability_end": [0.1]}
 
 
 @pytest.fixture
@@ -41,10 +45,11 @@ def slow_machine(monkeypatch):
 
 @given(
     minutes=st.floats(0.01, 100), at_most=st.sampled_from([-1, 1, 7, 130]), batch=st.integers(1, 64),
-    each=st.floats(0, 10), row=st.floats(0.001, 10),
+    each=st.floats(0, 10), row=st.floats(0.001, 10), multiple=st.sampled_from([1, 3, 8, 16]),
 )  # fmt: skip
-def test_the_plan_never_exceeds_the_time(minutes, at_most, batch, each, row):
-    found = fit(minutes, at_most, batch, lambda rows: each + row * rows)
+def test_the_plan_never_exceeds_the_time(minutes, at_most, batch, each, row, multiple):
+    found = fit(minutes, at_most, batch, lambda rows: each + row * rows, multiple=multiple)
+    assert found.batch in (batch, SMALLEST) or found.batch < multiple or found.batch % multiple == 0
     assert found.seconds_per_step == each + row * found.batch
     assert min(batch, SMALLEST) <= found.batch <= batch
     assert found.steps >= 1
@@ -86,6 +91,54 @@ def test_steps_that_train_only_a_part_are_not_timed(tokenizer, rows, tmp_path, f
     args = MLMConfig(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=2, learning_rate=1e-2, **first)
     time_steps(model, args, rows, tokenizer, 1, 1)
     assert not torch.equal(model.bert.encoder.layer[0].attention.self.query.weight, before)
+
+
+@pytest.mark.parametrize("changes", [{"mlm_probability_boundaries": [0.75]}, {"mlm_probability_schedule": "linear"}])
+def test_steps_are_timed_with_the_mean_share_of_the_run(tokenizer, rows, tmp_path, monkeypatch, caplog, changes):
+    seen = []
+    monkeypatch.setattr(MLMTrainer, "train", lambda self, **_: seen.append(self))
+    args = MLMConfig(output_dir=str(tmp_path), use_cpu=True, max_steps=1000, **PHASES | changes)
+    time_steps(make_bert(tokenizer), args, rows, tokenizer, 1, 2)
+    mean = 0.4 if "mlm_probability_boundaries" in changes else 0.3
+    assert seen[0].args.mlm_probability == seen[0].data_collator.mlm_probability == pytest.approx(mean)
+    assert seen[0].args.probability_schedule() is None
+    assert args.probability_schedule().shares == (0.5, 0.1)
+
+
+@pytest.fixture
+def chosen(values, slow_machine, monkeypatch):
+    """Return the config with the length that `train` chooses, without training."""
+    monkeypatch.setattr(train_module, "time_steps", lambda model, config, *_, **__: [1 + batch_size(config) / 20])
+    monkeypatch.setattr(train_module, "_train", lambda run, *_, **__: run)
+    return lambda **changes: train("adapt", **values | {"train_minutes": 0.11} | changes).config
+
+
+def test_a_global_batch_becomes_smaller_and_its_parts_follow(chosen, values, caplog):
+    caplog.set_level("INFO")
+    given = {"per_device_train_batch_size": 4, "global_batch_size": 64, "gradient_accumulation_steps": 4}
+    found = chosen(**given)
+    assert (found.global_batch_size, found.per_device_train_batch_size, found.max_steps) == (SMALLEST, 4, 4)
+    assert "Batches of 8 instead of 64, so that there are enough steps." in caplog.text
+    fits = chosen(max_steps=1, **given)
+    assert {name: getattr(fits, name) for name in given} == given
+    # A run that is resumed has the batch of its beginning.
+    again = _with_length(read_config("adapt", {"train_minutes": 5, **given}), found.to_recipe())
+    assert (again.global_batch_size, again.max_steps, again.train_minutes) == (SMALLEST, 4, None)
+    # It is found by the other values.
+    recipe, compared = found.to_recipe(), []
+    config = read_config("adapt", values | {"train_minutes": 0.11, "output_dir": "run", **given})
+    _newest(config, lambda folder, asked: compared.append(asked))
+    assert {name: recipe[name] for name in compared[0]} == compared[0]
+
+
+def test_a_global_batch_is_counted_by_process(monkeypatch):
+    monkeypatch.setattr("mlm_recipes.training.config.MLMConfig.world_size", 2)
+    config = MLMConfig(global_batch_size=64)
+    assert batch_size(config) == 32
+    assert with_batch_size(config, 32).global_batch_size == 64
+    assert with_batch_size(config, 8).global_batch_size == 16
+    odd = MLMConfig(global_batch_size=65)  # which the trainer refuses by its own name
+    assert with_batch_size(odd, batch_size(odd)).global_batch_size == 65
 
 
 @pytest.mark.slow

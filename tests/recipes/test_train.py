@@ -430,6 +430,7 @@ def test_a_diverged_run_is_an_error(checkpoint, short_text, steps, says):
     [
         *({"loss_on": "masked"}, {"max_steps": 1}, {"lr_scheduler_type": "linear"}, {"gradient_accumulation_steps": 2}),
         *({"masking_policy": "whole_word"}, {"freeze": "body"}, {"layerwise_lr_decay": 0.9}, {"head_warmup_steps": 3}),
+        {"global_batch_size": 32},
     ],
 )
 def test_the_reference_refuses_values_that_it_does_not_support(checkpoint, short_text, changes):

@@ -91,6 +91,17 @@ def test_a_new_head_is_verified_as_it_is_trained(tokenizer, short_text, tmp_path
     assert bench.trainer().head_warmup is not None
 
 
+def test_a_global_batch_and_phases_that_do_not_come_are_no_hindrance(values, tmp_path, caplog):
+    """The recipe's own run has them; four steps of four rows do not."""
+    changes = {"global_batch_size": 50, "mlm_probability": 0.3, "mlm_probability_schedule": "step"}
+    changes |= {"mlm_probability_end": [0.2, 0.1, 0.05], "mlm_probability_boundaries": [0.5, 0.8, 0.95]}
+    bench = verification_bench.Bench.of(verification_bench.cut_down(read_config("adapt", values | changes), tmp_path))
+    assert all(measured(verification_checks.accumulation(bench)).values())
+    trainer, _ = bench.train()
+    assert [entry["mlm_probability"] for entry in trainer.state.log_history if "loss" in entry] == [0.3, 0.3, 0.2, 0.2]
+    assert "mlm_probability_schedule: received" not in caplog.text
+
+
 @pytest.mark.slow
 def test_a_changed_head_is_detected(bench, monkeypatch):
     assert len(measured(verification_checks.fast_paths(bench))) == 4

@@ -18,6 +18,16 @@ class Places(EpochSampler):
     [0, 1, 2, 3, 4, -1, -1, -1]
     """
 
+    def step_of(self, key: int) -> int:
+        """Return which step of the run, from 0, reads the row at a place.
+
+        >>> places = Places(5, seed=0, strategy="sequential", global_batch_size=2)  # three steps an epoch
+        >>> [places.step_of(key) for key in range(10)]
+        [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]
+        """
+        epoch, place = divmod(key, self.num_examples)
+        return epoch * self.steps_an_epoch + place // self.global_batch_size
+
 
 class PlaceBatches(torch.utils.data.BatchSampler):
     """Yield batches of places as ranges: making one that is passed over takes a ten-millionth of a second.

@@ -1,14 +1,16 @@
 """Gives each training row the share of its tokens to mask, if that share changes during training.
 
 Workers fetch batches ahead, so nothing but the row itself can tell its collator which step it is for. A row's place in
-the order of the examples does: with n rows in a step, those of an epoch's step k begin at place k * n.
+the order of the examples does: with n rows in a step, those of an epoch's step k begin at place k * n. If the order is
+a list, each key in it gets its share; if keys are the places themselves, they remain plain numbers, and the share is
+computed when a row is read, so that a resumed run passes over the others at once.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -85,7 +87,7 @@ class ScheduledSampler(torch.utils.data.Sampler[int]):
     """Yield the keys of a sampler as ScheduledKeys.
 
     Args:
-        keys: the order of the examples, or the places of a stream's rows.
+        keys: the order of the examples.
         rows_a_step: the rows of an optimizer step, over all its micro-batches and processes.
         share: returns the share of a step of the run, from 0; called when the rows of the step are fetched.
 
@@ -99,20 +101,18 @@ class ScheduledSampler(torch.utils.data.Sampler[int]):
     [(5, 0.3), (7, 0.3), (6, 0.4), (8, 0.4), (9, 0.5)]
     """
 
-    def __init__(self, keys: EpochSampler | range, rows_a_step: int, share: Callable[[int], float]) -> None:
+    def __init__(self, keys: EpochSampler, rows_a_step: int, share: Callable[[int], float]) -> None:
         self.keys, self.rows_a_step, self.share = keys, rows_a_step, share
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next iteration; a stream's places count on through all its epochs."""
-        if isinstance(self.keys, EpochSampler):
-            self.keys.set_epoch(epoch)
+        """Set the epoch of the next iteration."""
+        self.keys.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def __iter__(self) -> Iterator[ScheduledKey]:
-        epoch = self.keys.epoch if isinstance(self.keys, EpochSampler) else 0
-        first = epoch * -(-len(self.keys) // self.rows_a_step)
+        first = self.keys.epoch * -(-len(self.keys) // self.rows_a_step)
         for place, key in enumerate(self.keys):
             yield ScheduledKey(key, self.share(first + place // self.rows_a_step))
 
@@ -133,24 +133,44 @@ class ScheduledRows(torch.utils.data.Dataset[Any]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, key: ScheduledKey) -> Any:
-        return _with_share(self.rows[key], key.share)
+    def __getitem__(self, key: Any) -> Any:
+        return self._with_share(self.rows[key], key)
 
-    def __getitems__(self, keys: Sequence[ScheduledKey]) -> list[Any]:
+    def __getitems__(self, keys: Sequence[Any]) -> list[Any]:
         """Return the rows of a batch at once."""
-        return [_with_share(row, key.share) for row, key in zip(self.rows.__getitems__(keys), keys, strict=True)]
+        return [self._with_share(row, key) for row, key in zip(self.rows.__getitems__(keys), keys, strict=True)]
+
+    def share_of(self, key: Any) -> float:
+        """Return the share of a row's tokens to mask."""
+        return cast(ScheduledKey, key).share
+
+    def _with_share(self, row: Mapping[str, Any] | None, key: Any) -> dict[str, Any] | None:
+        if row is None:
+            return None
+        if SHARE in row:
+            raise ValueError(
+                f"{SHARE}: received a row with {row[SHARE]!r}, and args.mlm_probability_schedule. Accepted: one of "
+                "them, since both say how much of the row is masked. Remove the column: "
+                f'dataset.remove_columns("{SHARE}"), or leave out the schedule.'
+            )
+        return {**row, SHARE: self.share_of(key)}
 
 
-def _with_share(row: Mapping[str, Any] | None, share: float) -> dict[str, Any] | None:
-    if row is None:
-        return None
-    if SHARE in row:
-        raise ValueError(
-            f"{SHARE}: received a row with {row[SHARE]!r}, and args.mlm_probability_schedule. Accepted: one of them, "
-            f'since both say how much of the row is masked. Remove the column: dataset.remove_columns("{SHARE}"), or '
-            "leave out the schedule."
-        )
-    return {**row, SHARE: share}
+class ScheduledPlaces(ScheduledRows):
+    """ScheduledRows by plain numbers, of which `step_of` returns the step of the run and `share` its share.
+
+    >>> rows = ScheduledPlaces([{}] * 4, step_of=lambda place: place // 2, share=lambda step: (0.3, 0.15)[step])
+    >>> [rows[place] for place in range(4)]
+    [{'mlm_probability': 0.3}, {'mlm_probability': 0.3}, {'mlm_probability': 0.15}, {'mlm_probability': 0.15}]
+    """
+
+    def __init__(self, rows: Any, step_of: Callable[[int], int], share: Callable[[int], float]) -> None:
+        super().__init__(rows)
+        self.step_of, self.share = step_of, share
+
+    def share_of(self, key: int) -> float:
+        """Return the share of a row's tokens to mask."""
+        return self.share(self.step_of(key))
 
 
 def require_schedulable(args: MLMConfig, collator: Any, rows: Any) -> None:

@@ -69,6 +69,10 @@ class StreamedRows(torch.utils.data.Dataset[Any]):
     def __len__(self) -> int:
         return self._length
 
+    def step_of(self, position: int) -> int:
+        """Return which step, from 0, reads the row at a position."""
+        return position // self._rows_a_step
+
     def __getitem__(self, position: int) -> TokenRow:
         return self.__getitems__([position])[0]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ...masking.share_of_steps import share_of_steps
 from ...report.frozen_parts import head_first
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def warmup_steps(asked: float | str, head_is_new: bool, steps: int) -> int:
     (13, 0, 5)
     """
     share = (AUTO_SHARE if head_is_new else 0.0) if isinstance(asked, str) else asked
-    return min(steps, math.ceil(share * steps) if share < 1 else int(share))
+    return min(steps, share_of_steps(share, steps) if share < 1 else int(share))
 
 
 def head_weights(names: Iterable[str], model: Any) -> list[str]:

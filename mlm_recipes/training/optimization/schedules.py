@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+from ...masking.share_of_steps import share_of_steps
 from ...report.wording import count
 
 #: The share of the steps in which the learning rate decays: with 1-sqrt, more than a fifth hardly helped (Hägele et al.
@@ -48,7 +48,7 @@ def with_phases(kwargs: Mapping[str, Any] | None, steps: int, warmup: int) -> di
     if "num_decay_steps" not in found:
         stable = found.get("num_stable_steps")
         # A run of few steps is all warm-up and decay.
-        found["num_decay_steps"] = min(left, math.ceil(DECAY_SHARE * steps)) if stable is None else left - stable
+        found["num_decay_steps"] = min(left, share_of_steps(DECAY_SHARE, steps)) if stable is None else left - stable
     decay = found["num_decay_steps"]
     fills = "num_stable_steps" not in found or found["num_stable_steps"] + decay == left
     if not 0 <= decay <= left or not fills:
@@ -89,4 +89,4 @@ def _steps(name: str, value: Any, steps: int) -> int:
             f"lr_scheduler_kwargs: received {name}: {value!r}. Accepted: a number of steps, or a share of them below "
             f"1. Write '{{\"{name}\": {DECAY_SHARE}}}'."
         )
-    return math.ceil(value * steps) if share else int(value)
+    return share_of_steps(value, steps) if share else int(value)

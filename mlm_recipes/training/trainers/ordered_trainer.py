@@ -20,7 +20,13 @@ from ..batches.example_order import NO_EXAMPLE, EpochSampler, StepSeeds
 from ..batches.mixed_order import all_rows, lengths_of, order_of
 from ..batches.places import PlaceBatches, Places
 from ..batches.rank_loads import RankLoads
-from ..batches.scheduled_shares import ScheduledRows, ScheduledSampler, ScheduledShares, require_schedulable
+from ..batches.scheduled_shares import (
+    ScheduledPlaces,
+    ScheduledRows,
+    ScheduledSampler,
+    ScheduledShares,
+    require_schedulable,
+)
 from ..batches.step_batches import StepBatches, are_dealt, require_dealable
 from ..batches.streamed_rows import StreamedRows, StreamState
 from ..config import MLMConfig
@@ -124,9 +130,12 @@ class OrderedTrainer(GuardedTrainer, ABC):
         self._shares.schedule = args.probability_schedule()
         if self._shares.schedule is not None:
             require_schedulable(args, self.data_collator, self.train_dataset)
-            places = range(len(cast(Any, rows)))  # of a stream
-            keys = ScheduledSampler(sampler or places, self.get_total_train_batch_size(args), self._shares)
-            rows = ScheduledRows(rows)
+            if sampler is None or isinstance(sampler, Places):
+                places = cast(StreamedRows, rows) if sampler is None else sampler
+                rows = ScheduledPlaces(rows, places.step_of, self._shares)
+            else:
+                keys = ScheduledSampler(sampler, self.get_total_train_batch_size(args), self._shares)
+                rows = ScheduledRows(rows)
             if batches is not None:
                 batches.share = self._shares
         of_batches: dict[str, Any] = {"batch_size": self._train_batch_size, "sampler": keys}

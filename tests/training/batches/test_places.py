@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler
 
+from mlm_recipes.training.batches.example_order import NO_EXAMPLE
 from mlm_recipes.training.batches.places import PlaceBatches, Places
+from mlm_recipes.training.batches.scheduled_shares import ScheduledSampler
 
 
 def places(rows, **values):
@@ -38,6 +40,21 @@ def test_each_process_gets_the_batches_that_a_plain_sampler_gives_it(
     for process in range(processes):
         shares = [BatchSamplerShard(batches, processes, process, even_batches=True) for batches in (plain, ours)]
         assert [list(batch) for batch in shares[1]] == list(shares[0])
+
+
+@given(
+    rows=st.integers(1, 60), layout=st.sampled_from([(8, 1), (4, 1), (2, 2), (1, 4)]), epoch=st.integers(0, 4),
+    drop_last=st.booleans(),
+)  # fmt: skip
+def test_a_place_is_of_the_step_that_a_key_of_a_list_is_of(rows, layout, epoch, drop_last):
+    """With eight rows a step, by accumulation and in several processes."""
+    size, processes = layout
+    sampler = places(
+        rows, global_batch_size=8, drop_last=drop_last, multiple_of=size * processes if processes > 1 else 1
+    )
+    sampler.set_epoch(epoch)
+    keys = [key for key in ScheduledSampler(sampler, 8, share=lambda step: float(step)) if key != NO_EXAMPLE]
+    assert [sampler.step_of(int(key)) for key in keys] == [key.share for key in keys]
 
 
 @pytest.mark.parametrize("passed", [1, 78_125, 154_688])

@@ -95,7 +95,14 @@ def test_an_interrupted_run_leaves_a_body_that_learns(tokenizer):
 
 @pytest.mark.parametrize(
     ("asked", "new", "steps", "expected"),
-    [(0.0, True, 10, 0), (3.0, False, 10, 3), (30.0, False, 10, 10), (0.25, False, 10, 3), ("auto", True, 130, 13)],
+    [
+        (0.0, True, 10, 0),
+        (3.0, False, 10, 3),
+        (30.0, False, 10, 10),
+        (0.25, False, 10, 3),
+        (0.07, False, 100, 7),  # 0.07 * 100 is above 7 in floating point
+        ("auto", True, 130, 13),
+    ],
 )
 def test_the_number_of_steps(asked, new, steps, expected):
     assert warmup_steps(asked, new, steps) == expected

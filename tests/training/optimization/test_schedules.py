@@ -27,6 +27,7 @@ def logged_rates(trainer):
         ({}, 11, 0, 3),  # a fifth of 11, rounded up
         ({"num_decay_steps": 4}, 10, 1, 4),
         ({"num_decay_steps": 0.25}, 10, 1, 3),
+        ({"num_decay_steps": 0.07}, 100, 10, 7),  # 0.07 * 100 is above 7 in floating point
         ({"num_stable_steps": 0.5}, 10, 1, 4),
         ({"num_stable_steps": 9}, 10, 1, 0),
         ({"num_stable_steps": 5, "num_decay_steps": 4}, 10, 1, 4),
