@@ -29,7 +29,7 @@ inspect: setup  ## show what will happen to CORPUS before a model is trained on 
 train: setup  ## train a model on CORPUS and show what it learned
 	@$(BIN)/mlm-recipes train $(RECIPE) $(VALUES)
 
-pretrain-mini: setup  ## train the built-in mini again on TEXT (one paragraph per line, ten million words): an hour and a half on two cores
+pretrain-mini: setup  ## train a model such as mini on TEXT (one paragraph per line, ten million words): an hour or two on two cores
 	@test "$(origin TEXT)" != file || { echo "Which text? make pretrain-mini TEXT=novels.txt"; exit 2; }
 	@$(BIN)/mlm-recipes train recipes/pretrain-mini.yaml --corpus "$(TEXT)" $(ARGS)
 
