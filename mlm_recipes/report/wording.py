@@ -7,7 +7,7 @@ from typing import cast
 
 from ..metrics_file import BestModel, CorpusFacts, LoggedStep, Measure, MeasureName, Metrics, MixedIn, StoppedEarly
 from .against_frequencies import knew_nothing, still_worse, worse_by
-from .single_masks import bad_at_single_masks
+from .single_masks import at_single_masks
 from .unknown_words import qualification, unknown_text
 
 #: The measures' names as people write them.
@@ -169,11 +169,11 @@ def note(metrics: Metrics) -> str:
     unknown = unknown_text(corpus.get("unknown"))
     where += f" {unknown}" if unknown else ""
     if not train["random_weights"]:
-        return where + still_worse(metrics) + bad_at_single_masks(metrics) + _forgotten(metrics)
+        return where + still_worse(metrics) + at_single_masks(metrics) + _forgotten(metrics)
     words = corpus["word_frequencies"]["loss"]
     where += " This model started from random weights"
     if loss < words - 0.3:
-        return f"{where}; word frequencies alone give a loss of {words:.2f}.{bad_at_single_masks(metrics)}"
+        return f"{where}; word frequencies alone give a loss of {words:.2f}.{at_single_masks(metrics)}"
     learned = (
         f"From {_size(corpus)} such a model learns little more than how often each word occurs"
         if not worse_by(loss, corpus)
