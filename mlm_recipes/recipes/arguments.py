@@ -27,6 +27,7 @@ _RENAMED = {
     "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
 
+#: What makes `mlm_probability` the share of the first step only.
 _SCHEDULE = {"mlm_probability_schedule", "mlm_probability_end", "mlm_probability_boundaries"}
 
 #: Values that describe one particular corpus, model, tokenizer, length, measure, policy or schedule.
@@ -41,15 +42,10 @@ _DESCRIBED_BY = {
 }
 
 #: Values that turn something off, and the recipe's values that would then be refused, since nothing uses them.
-_WITHOUT = {
-    "peft": {"none"},
-    "add_tokens": {"none"},
-    "masking_policy": {name for name, policy in POLICIES.items() if not policy.words},
-}
-_UNUSED: dict[str, dict[str, Any]] = {
-    "peft": {"lora_merge": None},
-    "add_tokens": {"train_new_tokens_first": None},
-    "masking_policy": {"word_segmenter": "none"},
+_TURNED_OFF: dict[str, tuple[set[str], dict[str, Any]]] = {
+    "peft": ({"none"}, {"lora_merge": None}),
+    "add_tokens": ({"none"}, {"train_new_tokens_first": None}),
+    "masking_policy": ({name for name, policy in POLICIES.items() if not policy.words}, {"word_segmenter": "none"}),
 }
 
 #: Values that an object is often given for, which only MLMTrainer takes, and the name of one.
@@ -105,12 +101,12 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
         given["max_steps"] = -1
     if "mlm_probability" in given and not given.keys() & _SCHEDULE:
         given["mlm_probability_schedule"] = "constant"  # one number was given: the share of every step
-    for name, without in _WITHOUT.items():
+    for name, (without, unused) in _TURNED_OFF.items():
         value = given.get(name)
         if isinstance(value, list) and len(value) == 1:  # a value of several words, from the command line
             value = value[0]
         if isinstance(value, str) and value in without:
-            given = _UNUSED[name] | given
+            given = unused | given
     for name, its in _DESCRIBED_BY.items():
         # The recipe's values describe its own corpus, model, length, measure, policy or schedule, not the given one.
         if name in given:
