@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -31,7 +32,7 @@ from policy_methods import ADAPTING, PRETRAINING
 from result_file import add_output_argument, write_result
 
 from mlm_recipes import train
-from mlm_recipes.evaluation.before_after import State
+from mlm_recipes.evaluation.before_after import Measured, State
 from mlm_recipes.evaluation.paired_bootstrap import paired_changes
 from mlm_recipes.recipes.arguments import read_config
 from mlm_recipes.recipes.prepare import prepare
@@ -39,6 +40,9 @@ from mlm_recipes.recipes.step_timing import time_steps
 
 #: Values of all runs: nothing is saved or shown, and the text is measured with one draw of masks.
 _QUIET = {"disable_tqdm": True, "save_strategy": "no", "report_to": "none", "eval_draws": 1, "max_eval_samples": 1000}
+
+#: The state before training, by what it is measured on and the seed of random weights: the same for all methods.
+_BEFORE: dict[str, State] = {}
 
 
 def values_of(part: str, method: dict[str, Any], text: str, held_out: str | None) -> dict[str, Any]:
@@ -88,9 +92,14 @@ def measure(recipe: str, values: dict[str, Any], seed: int, steps: int, pace: fl
     """Train once; return the figures, and each paragraph's sums of nats, hits and masked tokens."""
     states: list[State] = []
     whole = State.of
+    measured_on = json.dumps([values["corpus"], values.get("mix"), values.get("general_corpus"), seed])
 
-    def kept(*args: Any, **values: Any) -> State:
-        states.append(whole(*args, **values))
+    def kept(measured: Measured, *args: Any, **options: Any) -> State:
+        if not states and measured_on in _BEFORE:
+            states.append(_BEFORE[measured_on])
+        else:
+            states.append(whole(dataclasses.replace(measured, words=None), *args, **options))
+            _BEFORE.setdefault(measured_on, states[0])
         return states[-1]
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(State, "of", kept):

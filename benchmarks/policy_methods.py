@@ -32,6 +32,12 @@ ADAPTING: dict[str, dict[str, Any]] = {
     "token 15%": {"mlm_probability": 0.15},
     "token 25%": {"mlm_probability": 0.25},
     "linear 50% to 15%": {"mlm_probability": 0.5, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15},
+    "linear, exact_count": {
+        "mlm_probability": 0.5,
+        "mlm_probability_schedule": "linear",
+        "mlm_probability_end": 0.15,
+        "masking_policy": "exact_count",
+    },
     "whole_word": {"masking_policy": "whole_word"},
     "span": {"masking_policy": "span"},
     "exact_count": {"masking_policy": "exact_count"},

@@ -4,47 +4,34 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..checkpoints.value_kinds import READING
 from ..data.text_statistics import ratio
-from ..inspection_file import (
-    InspectionFacts,
-    MeasuredFacts,
-    Recommended,
-    RowCounts,
-    Timing,
-)
+from ..inspection_file import InspectionFacts, MeasuredFacts, Recommended
 from ..masking.random_keys import Ints
 from ..report import advice, inspection_page
 from ..sources.credentials import without_credentials
 from ..sources.escaping import in_all
 from ..sources.model_folder import built_in_models
-from ..training.batches.kept_batch import follow, layout
+from ..training.batches.kept_batch import follow
 from ..training.config import MLMConfig
 from . import run_folder
 from .arguments import default_recipe, read_config
 from .inspection_facts import WHOLE, Subject, duplicates, row_facts, text_facts
+from .inspection_timing import timing_of_run
 from .probing import load_probes
 from .similarity import ReadProbes
-from .step_timing import batch_size, fit, micro_batch, smallest_batch, time_steps, with_batch_size
 
 logger = logging.getLogger(__name__)
 
 #: Marks a JSON file as an inspection, which the next one may replace.
 _WRITTEN_BY = "mlm-recipes inspect"
-
-
-#: Warm-up steps, and timed steps.
-_WARM_UP, _TIMED = 2, 5
 
 
 @dataclass(frozen=True)
@@ -154,7 +141,7 @@ def inspect_corpus(
         "problems": subject.problems,
         "warnings": advice.warnings(measured),
         "recommended": _recommended(subject, measured, lengths),
-        "time": _time(subject, rows["rows"]) if timing and not subject.problems else None,
+        "time": timing_of_run(subject, rows["rows"]) if timing and not subject.problems else None,
         "seconds": time.monotonic() - started,
         "versions": run_folder.versions(),
     }
@@ -188,49 +175,3 @@ def _recommended(subject: Subject, facts: MeasuredFacts, lengths: Ints) -> Recom
         "tokens_within_max_length": ratio(int(np.minimum(lengths, length).sum()), int(lengths.sum())),
         "per_device_train_batch_size": advice.advised_batch(facts["rows"]["train"], usual.per_device_train_batch_size),
     }
-
-
-def _time(subject: Subject, counts: RowCounts) -> Timing:
-    """Time the run's own first steps; with `train_minutes`, with the batch size that a run would choose."""
-    config, rows = replace(subject.config, max_length=subject.max_length), subject.corpus["train"]
-    timed: list[float] = []
-    smallest = smallest_batch(config, subject.max_length, counts["train_tokens"] / counts["train"])
-
-    def time_step(batch: int) -> float:
-        values = with_batch_size(config, batch)
-        said = bool(timed)  # the first trainer has already warned
-        timed[:] = time_steps(subject.model, values, rows, subject.tokenizer, _WARM_UP, _TIMED, quiet=said)
-        return median(timed)
-
-    run_steps, asked = config.max_steps, batch_size(config)
-    if config.train_minutes is not None:
-        plan = fit(config.train_minutes, run_steps, asked, time_step, smallest, micro_batch(config))
-        run_steps, asked = plan.steps, plan.batch
-    else:
-        time_step(asked)
-    step, examples, parts = median(timed), counts["train"], config.gradient_accumulation_steps
-    batch = asked * parts
-    if config.global_batch_size is not None:  # asked is all of it
-        batch, parts = asked, layout(asked, config.per_device_train_batch_size, config.world_size)[1]
-    steps = max(1, examples // batch) if config.dataloader_drop_last else -(-examples // batch)
-    if config.tokens_per_batch is not None:
-        steps = -(-counts["train_tokens"] // asked)
-        batch = round(examples / steps)
-    if run_steps < 1:
-        run_steps = math.ceil(steps * config.num_train_epochs)
-    timing: Timing = {
-        "seconds_per_step": step,
-        "steps_timed": timed,
-        "batch": batch,
-        "micro_batches": parts,
-        "precision": "bf16" if config.bf16 else "fp16" if config.fp16 else "float32",
-        "device": config.device.type,
-        "threads": torch.get_num_threads(),
-        "steps_an_epoch": steps,
-        "seconds_an_epoch": steps * step,
-        "steps_of_the_run": run_steps,
-        "seconds_of_the_run": run_steps * step,
-    }
-    if config.tokens_per_batch is not None:
-        timing["batch_tokens"] = round(counts["train_tokens"] / steps)
-    return timing

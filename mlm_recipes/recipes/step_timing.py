@@ -16,6 +16,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..masking.probability_schedule import ProbabilitySchedule
+from ..training.batches.kept_batch import layout
 from ..training.callbacks.progress import TrainingProgress
 from ..training.config import MLMConfig
 from ..training.distributed.processes import from_main
@@ -114,6 +115,23 @@ def with_batch_size(config: MLMConfig, batch: int, **changes: Any) -> MLMConfig:
         if config.global_batch_size is not None:
             changes |= {"global_batch_size": batch * config.world_size, "gradient_accumulation_steps": 1}  # it follows
     return replace(config, **changes)
+
+
+def rows_of_step(config: MLMConfig, batch: int) -> tuple[int, int]:
+    """Return the rows of a step in each process, if they are not counted in tokens, and its number of micro-batches.
+
+    Args:
+        config: the run's config.
+        batch: the step's size, as `batch_size` counts it.
+
+    >>> rows_of_step(MLMConfig(use_cpu=True, gradient_accumulation_steps=2), batch=16)
+    (32, 2)
+    >>> rows_of_step(MLMConfig(use_cpu=True, global_batch_size=64), batch=64)
+    (64, 4)
+    """
+    if config.global_batch_size is not None:  # batch has the rows of all micro-batches
+        return batch, layout(batch, config.per_device_train_batch_size, processes=1)[1]
+    return batch * config.gradient_accumulation_steps, config.gradient_accumulation_steps
 
 
 def micro_batch(config: MLMConfig) -> int:

@@ -64,6 +64,12 @@ def take_over(config: Any) -> None:
     _take_precision(config, os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower())
     steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if steps.isdigit() and int(steps) > 1:
+        if config.global_batch_size is not None:
+            raise ValueError(
+                f"global_batch_size: received {config.global_batch_size}, but the launcher asks for "
+                f"gradient_accumulation_steps {steps}. Accepted: one of them, since the other follows from it. Leave "
+                "--gradient_accumulation_steps out of `accelerate launch` and its config."
+            )
         _agree(config, "gradient_accumulation_steps", int(steps), unset=1)
 
 

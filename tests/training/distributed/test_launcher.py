@@ -74,6 +74,8 @@ def test_other_values_of_the_launcher(monkeypatch):
     assert MLMConfig(use_cpu=True).to_recipe()["gradient_accumulation_steps"] == 4
     with pytest.raises(ValueError, match="gradient_accumulation_steps: received 2, but the launcher asks for 4"):
         MLMConfig(use_cpu=True, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match=r"global_batch_size: received 64, but the launcher asks for .* 4\. Accepted"):
+        MLMConfig(use_cpu=True, global_batch_size=64)
     monkeypatch.delenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     assert MLMConfig().use_cpu is True
