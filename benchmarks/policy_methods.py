@@ -18,6 +18,8 @@ PRETRAINING: dict[str, dict[str, Any]] = {
     "span": {"masking_policy": "span"},
     "informative": {"masking_policy": "informative", "general_corpus": "general-english"},
     "linear 30% to 15%": {"mlm_probability": 0.3, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15},
+    "linear 30% to 5%": {"mlm_probability": 0.3, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.05},
+    "linear 30% to 1%": {"mlm_probability": 0.3, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.01},
     "steps 30%, 15%, 5%": {
         "mlm_probability": 0.3,
         "mlm_probability_schedule": "step",

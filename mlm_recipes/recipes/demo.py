@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import metrics_file
 from ..data.tokenizer import load_tokenizer
@@ -52,6 +52,13 @@ STYLE = """
 """
 
 
+class LoadedModel(NamedTuple):
+    """A model with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
 @dataclass(frozen=True)
 class Playground:
     """A run's model before and after training, each with its tokenizer, and example prompts.
@@ -61,8 +68,8 @@ class Playground:
 
     name: str
     about: str
-    before: tuple[Any, Any]
-    after: tuple[Any, Any]
+    before: LoadedModel
+    after: LoadedModel
     examples: list[tuple[str, int]]
 
     @classmethod
@@ -80,8 +87,8 @@ class Playground:
             name=str(run),
             about=f"Before: {before.name}{random}. After: trained on {metrics['corpus']['name']}. Held-out loss "
             f"{metrics['before']['loss']:.3f} before, {metrics['after']['loss']:.3f} after.",
-            before=(before.model, before.tokenizer),
-            after=(load_model(folder, tokenizer), tokenizer),
+            before=LoadedModel(before.model, before.tokenizer),
+            after=LoadedModel(load_model(folder, tokenizer), tokenizer),
             examples=[_example(entry, tokenizer.mask_token) for entry in metrics["before"]["fill_mask"]],
         )
 
@@ -91,7 +98,7 @@ class Playground:
         `chosen` are the indices of the masked words (`words_of`).
         """
         text = mask_words(sentence, chosen)
-        if MASK not in text.replace(self.after[1].mask_token, MASK):
+        if MASK not in text.replace(self.after.tokenizer.mask_token, MASK):
             return _trouble(f"No word is masked. Type {MASK} in place of a word, or click a word.")
         try:
             (before,), (after,) = (
