@@ -53,5 +53,10 @@ ADAPTING: dict[str, dict[str, Any]] = {
         "lr_scheduler_type": "warmup_stable_decay",
         "lr_scheduler_kwargs": {"decay_type": "1-sqrt"},
     },
+    "1-sqrt decay, 6e-4": {  # at this rate its mean is that of the quickstart's 1e-3, which falls from the beginning
+        "learning_rate": 6e-4,
+        "lr_scheduler_type": "warmup_stable_decay",
+        "lr_scheduler_kwargs": {"decay_type": "1-sqrt"},
+    },
     "mix general 10%": {"mix": {"general": 0.1}},
 }
