@@ -95,11 +95,9 @@ def measure(recipe: str, values: dict[str, Any], seed: int, steps: int, pace: fl
     measured_on = json.dumps([values["corpus"], values.get("mix"), values.get("general_corpus"), seed])
 
     def kept(measured: Measured, *args: Any, **options: Any) -> State:
-        if not states and measured_on in _BEFORE:
-            states.append(_BEFORE[measured_on])
-        else:
-            states.append(whole(dataclasses.replace(measured, words=None), *args, **options))
-            _BEFORE.setdefault(measured_on, states[0])
+        known = None if states else _BEFORE.get(measured_on)
+        states.append(known or whole(dataclasses.replace(measured, words=None), *args, **options))
+        _BEFORE[measured_on] = states[0]
         return states[-1]
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(State, "of", kept):

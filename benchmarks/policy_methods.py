@@ -27,19 +27,18 @@ PRETRAINING: dict[str, dict[str, Any]] = {
     },
 }
 
+#: Values that several ways to adapt share.
+_FALLING = {"mlm_probability": 0.5, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15}
+_SQRT = {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"decay_type": "1-sqrt"}}
+
 #: Ways to adapt, for a model that was trained: by the quickstart, but with a constant share of 40% where none is given.
 #: The first one is what the others are compared with.
 ADAPTING: dict[str, dict[str, Any]] = {
     "token 40%": {},  # Muon at 1e-3, everything trained
     "token 15%": {"mlm_probability": 0.15},
     "token 25%": {"mlm_probability": 0.25},
-    "linear 50% to 15%": {"mlm_probability": 0.5, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15},
-    "linear, exact_count": {
-        "mlm_probability": 0.5,
-        "mlm_probability_schedule": "linear",
-        "mlm_probability_end": 0.15,
-        "masking_policy": "exact_count",
-    },
+    "linear 50% to 15%": _FALLING,
+    "linear, exact_count": {**_FALLING, "masking_policy": "exact_count"},
     "whole_word": {"masking_policy": "whole_word"},
     "span": {"masking_policy": "span"},
     "exact_count": {"masking_policy": "exact_count"},
@@ -49,14 +48,8 @@ ADAPTING: dict[str, dict[str, Any]] = {
     "freeze embeddings": {"freeze": "embeddings"},
     "freeze lower-2": {"freeze": "lower-2"},
     "layer-wise decay 0.8": {"layerwise_lr_decay": 0.8},
-    "1-sqrt decay": {
-        "lr_scheduler_type": "warmup_stable_decay",
-        "lr_scheduler_kwargs": {"decay_type": "1-sqrt"},
-    },
-    "1-sqrt decay, 6e-4": {  # at this rate its mean is that of the quickstart's 1e-3, which falls from the beginning
-        "learning_rate": 6e-4,
-        "lr_scheduler_type": "warmup_stable_decay",
-        "lr_scheduler_kwargs": {"decay_type": "1-sqrt"},
-    },
+    "1-sqrt decay": _SQRT,
+    # At this rate its mean is that of the quickstart's 1e-3, which falls from the beginning.
+    "1-sqrt decay, 6e-4": {**_SQRT, "learning_rate": 6e-4},
     "mix general 10%": {"mix": {"general": 0.1}},
 }
