@@ -51,6 +51,8 @@ def measure(name: str, corpus: Dataset, length: int, count: int, each: int) -> l
     tokenizer = load_tokenizer(name)
     packed = pack(corpus, tokenizer, length)["input_ids"]
     whole = [row for row in packed if len(row) == length]
+    if not whole:
+        raise SystemExit(f"the held-out text has no row of {length} tokens: choose a longer text, or a lower --length")
     # Spread over the whole text; all rows have one length, so nothing is padded.
     rows = torch.tensor([whole[place] for place in np.linspace(0, len(whole) - 1, min(count, len(whole)), dtype=int)])
     special = torch.isin(rows, torch.tensor(tokenizer.all_special_ids))

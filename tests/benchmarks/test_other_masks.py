@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import Dataset
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -45,3 +46,8 @@ def test_the_table_has_a_row_for_each_model_and_a_column_for_each_share(benchmar
     assert {cell["tokens"] % 2 for cell in found} == {0}  # two of each row
     assert 0 < found[0]["loss"] < found[-1]["loss"]
     assert module.markdown({"mini": found}).count("|") == 3 * (len(module.SHARES) + 2)
+
+
+def test_a_text_shorter_than_a_row_is_refused(benchmark):
+    with pytest.raises(SystemExit, match="no row of 512 tokens: choose a longer text, or a lower --length"):
+        benchmark("other_masks").measure("mini", Dataset.from_dict({"text": ["A short text."]}), 512, count=8, each=2)
