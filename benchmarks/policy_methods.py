@@ -29,6 +29,7 @@ PRETRAINING: dict[str, dict[str, Any]] = {
 
 #: Values that several ways to adapt share.
 _FALLING = {"mlm_probability": 0.5, "mlm_probability_schedule": "linear", "mlm_probability_end": 0.15}
+_LORA = {"peft": "lora", "muon": False, "learning_rate": 3e-3, "adam_epsilon": 1e-8}
 _SQRT = {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"decay_type": "1-sqrt"}}
 
 #: Ways to adapt, for a model that was trained: by the quickstart, but with a constant share of 40% where none is given.
@@ -44,7 +45,13 @@ ADAPTING: dict[str, dict[str, Any]] = {
     "exact_count": {"masking_policy": "exact_count"},
     "informative": {"masking_policy": "informative"},
     "80/10/10": {"mask_replace_prob": 0.8, "random_replace_prob": 0.1},
-    "LoRA": {"peft": "lora", "muon": False, "learning_rate": 3e-3, "adam_epsilon": 1e-8},
+    "LoRA": _LORA,
+    "LoRA, 1e-3": {**_LORA, "learning_rate": 1e-3},
+    "LoRA, 1e-2": {**_LORA, "learning_rate": 1e-2},
+    "LoRA, r 64": {**_LORA, "lora_r": 64, "lora_alpha": 128},
+    "LoRA, no head": {**_LORA, "lora_train_head": False},
+    "LoRA, Muon": {"peft": "lora"},
+    "LoRA, Muon, 3e-3": {"peft": "lora", "learning_rate": 3e-3},
     "freeze embeddings": {"freeze": "embeddings"},
     "freeze lower-2": {"freeze": "lower-2"},
     "layer-wise decay 0.8": {"layerwise_lr_decay": 0.8},

@@ -55,7 +55,8 @@ def with_change(**held_out):
 def full(**train):
     """Metrics with all that a run may leave."""
     values = with_change()
-    values["change"]["general"] = {"text": "plain", "measures": {"loss": measure(2.0, 2.1, 0.05, 0.15, "worse")}}
+    forgotten = {"text": "plain", "masked_tokens": 625, "fingerprint": "b" * 64}
+    values["change"]["general"] = forgotten | {"measures": {"loss": measure(2.0, 2.1, 0.05, 0.15, "worse")}}
     accuracy = measure(0.2, 0.3, 0.05, 0.15)
     part = {"masked_tokens": 90, "distinct_tokens": 60, "paragraphs": 20}
     unsure = part | {"measures": {"loss": measure(5.0, 4.9, -0.3, 0.1, "no measurable change"), "accuracy": accuracy}}

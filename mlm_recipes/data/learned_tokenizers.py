@@ -88,10 +88,21 @@ def byte_level_bpe(texts: Sequence[str], vocab_size: int, model_max_length: int)
     return _fast(learner, _ROBERTA, model_max_length)
 
 
+def _too_few(vocab_size: int, letters: set[str]) -> ValueError:
+    needed = len((letters | {_SPACE}) - {" "})
+    return ValueError(
+        f"vocab_size: received {vocab_size} for a unigram tokenizer, which has a token for each of the text's "
+        f"{needed:,} different characters. Accepted: {needed + len(_ROBERTA):,} or more. Raise it, or pass "
+        f"--tokenizer_type bpe, for which {SMALLEST['bpe']} is enough."
+    )
+
+
 def unigram(texts: Sequence[str], vocab_size: int, model_max_length: int) -> PreTrainedTokenizerBase:
     """Learn a Unigram model (Kudo 2018, https://arxiv.org/abs/1804.10959) with SentencePiece's normalisation.
 
     As XLM-R's: NFKC, several spaces count as one, and a character that the text lacks is unknown.
+
+    Raises: ValueError if there are more different characters than `vocab_size`.
     """
     learner = Tokenizer(models.Unigram())
     learner.normalizer = normalizers.Sequence(
@@ -104,7 +115,12 @@ def unigram(texts: Sequence[str], vocab_size: int, model_max_length: int) -> Pre
         unk_token=_ROBERTA["unk"],
         show_progress=False,
     )
-    learner.train_from_iterator(texts, trainer)
+    try:
+        learner.train_from_iterator(texts, trainer)
+    except Exception as error:  # tokenizers raises nothing more exact
+        if "not large enough to contain all chars" not in str(error):
+            raise
+        raise _too_few(vocab_size, {letter for text in texts for letter in learner.normalizer.normalize_str(text)})
     learned = json.loads(learner.to_str())["model"]["vocab"][len(_ROBERTA) :]
     special = [(token, 0.0) for token in _ROBERTA.values()]
     unknown = [*_ROBERTA].index("unk")

@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset, concatenate_datasets
 
 from ..masking.random_keys import Ints, order_keys
+from ..sources.credentials import without_credentials
 from .columns import column, list_lengths
 from .rows import with_example_id
 from .windows import paragraph_of
@@ -209,7 +210,7 @@ def check_shares(shares: Mapping[str, float]) -> None:
     for name, share in shares.items():
         if not 0 < share < 1:
             raise ValueError(
-                f"mix: received {share:g} for {name!r}. Accepted: a share of the training tokens, above 0 and below 1. "
+                f"mix: received {share:g} for {without_credentials(name)!r}. Accepted: a share of the training tokens, above 0 and below 1. "
                 f"{such}"
             )
     if not 0 < sum(shares.values()) < 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from itertools import chain, count
 from typing import Any, cast
 
 from datasets import Dataset
@@ -44,10 +45,12 @@ def mixed_rows(
                 f"mix: none of the words of {source.name!r} is in the vocabulary of {config.model!r}. Accepted: a text "
                 "that the model can read. Name a different text."
             )
-        others[source.name if source.name not in others else name] = part, share
+        called = _not_among(others, source.name)
+        others[called] = part, share
         facts.append(
             {
                 **source.facts(),
+                "name": called,
                 "fingerprint": text.facts["fingerprint"],
                 "asked_share": share,
                 "paragraphs": len(text.rows),
@@ -61,6 +64,16 @@ def mixed_rows(
     for fact, made in zip(facts, mixed.parts, strict=True):
         fact["share"], fact["rows_per_epoch"] = mixed.share(made), made.rows_per_epoch
     return mixed, facts
+
+
+def _not_among(taken: Container[str], name: str) -> str:
+    """Return a name for a text that no other has; not its path or URL, since reports are meant to be shared.
+
+    >>> _not_among(["notes", "notes (2)"], "notes"), _not_among(["notes"], "letters")
+    ('notes (3)', 'letters')
+    """
+    names = chain([name], (f"{name} ({number})" for number in count(2)))
+    return next(each for each in names if each not in taken)
 
 
 def _resolved(name: str, reading: Reading) -> TextSource:

@@ -76,7 +76,8 @@ class RunsSideBySide:
     def verdict(self) -> str:
         """Return whether these runs can be compared, and if so which one has the lowest held-out loss."""
         probed = similarity_rows.other_texts([(run.name, run.metrics) for run in self.runs])
-        return f"{self._of_the_text()} {probed}".strip()
+        general = "" if self.differences else _other_general_texts(self.runs)
+        return " ".join(part for part in (self._of_the_text(), general, probed) if part)
 
     def _of_the_text(self) -> str:
         if self.only_words:
@@ -201,6 +202,21 @@ def _per_word(run: ComparedRun) -> float:
     return run.metrics["change"]["held_out"]["measures"]["loss_per_word"]["after"]
 
 
+def _other_general_texts(runs: Sequence[ComparedRun]) -> str:
+    """Return a sentence if runs with the same held-out text measured other tokens of the text in ordinary language."""
+    texts = {run.name: run.metrics["change"].get("general") for run in runs if "change" in run.metrics}
+    measured = {name: text for name, text in texts.items() if text is not None}
+    # A run of an earlier version has no fingerprint, but the number of the tokens.
+    of_each = {(text["text"], text.get("fingerprint"), text["masked_tokens"]) for text in measured.values()}
+    if len(of_each) < 2:
+        return ""
+    said = ", ".join(f"{name}: {text['masked_tokens']:,} of {text['text']}" for name, text in measured.items())
+    return (
+        f"What was forgotten was not measured on the same masked tokens ({said}), as when a part of that text is mixed "
+        "into training: under Ordinary language, read each column on its own."
+    )
+
+
 def _verdict_on_words(runs: Sequence[ComparedRun]) -> str:
     first, second, *_ = sorted(runs, key=_per_word)
     by = _per_word(second) - _per_word(first)
@@ -284,6 +300,7 @@ def _general(metrics: Metrics) -> Iterator[tuple[str, str]]:
     if "change" in metrics and "general" in metrics["change"]:
         general = metrics["change"]["general"]
         yield "text", general["text"]
+        yield "masked tokens", f"{general['masked_tokens']:,}"
         if knew_nothing(metrics):
             yield "before training", "no better than word frequencies"
         yield from _measures(general)

@@ -11,6 +11,8 @@ _USER = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#]*@")
 # The whole query, not only `token` or `sig`: no list of such names is complete.
 _QUERY = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s?#]*)[?#]\S*")
 
+_NO_QUERY = re.compile(rf"\?{re.escape(HIDDEN)}( \(\d+\))?\Z")
+
 
 def without_credentials(text: str) -> str:
     """Return a text without the user, password, query and fragment of every URL in it.
@@ -28,5 +30,7 @@ def are_left_out(address: str) -> bool:
 
     >>> are_left_out("https://example.org/a.txt?***"), are_left_out("https://example.org/a.txt?page=1")
     (True, False)
+    >>> are_left_out("https://example.org/a.txt?*** (2)")  # in a recipe, the second that differs only in its query
+    True
     """
-    return f"://{HIDDEN}@" in address or address.endswith(f"?{HIDDEN}")
+    return f"://{HIDDEN}@" in address or _NO_QUERY.search(address) is not None

@@ -42,7 +42,7 @@ def download(url: str, sha256: str | None = None) -> Path:
     if are_left_out(url):
         raise ValueError(
             f"corpus: {url} is a URL without its credentials: recipe.yaml has {HIDDEN} instead of them. Accepted: the "
-            "complete URL. Pass it again: --corpus 'https://...' (or --validation_corpus, --general_corpus)."
+            "complete URL. Pass it again: --corpus 'https://...' (or --validation_corpus, --general_corpus, --mix)."
         )
     import pooch
     import requests

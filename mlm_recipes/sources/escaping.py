@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import count
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
@@ -102,8 +103,12 @@ def shell(*words: str) -> str:
 def in_all(values: T, escape: Callable[[str], str]) -> T:
     r"""Return plain data, as in JSON, with `escape` applied to every string in it, including keys.
 
+    Nothing is lost: keys that become the same are numbered.
+
     >>> in_all({"top": [["a\x1b", 0.5]]}, one_line)
     {'top': [['a\\x1b', 0.5]]}
+    >>> in_all({"a b": 1, "a\nb": 2}, one_line)
+    {'a b': 1, 'a b (2)': 2}
     """
     return cast(T, _in_all(values, escape))
 
@@ -112,7 +117,13 @@ def _in_all(values: Any, escape: Callable[[str], str]) -> Any:
     if isinstance(values, str):
         return escape(values)
     if isinstance(values, dict):
-        return {_in_all(key, escape): _in_all(value, escape) for key, value in values.items()}
+        found: dict[Any, Any] = {}
+        for key, value in values.items():
+            escaped = _in_all(key, escape)
+            if escaped in found:
+                escaped = next(name for number in count(2) if (name := f"{escaped} ({number})") not in found)
+            found[escaped] = _in_all(value, escape)
+        return found
     if isinstance(values, list | tuple):
         return type(values)(_in_all(value, escape) for value in values)
     return values

@@ -8,7 +8,7 @@ from typing import Any
 from ..checkpoints.value_kinds import METRIC_DRIVEN
 from ..masking.probability_schedule import ProbabilitySchedule
 from .config import MLMConfig
-from .optimization.schedules import is_wsd, without_counts
+from .optimization.schedules import is_wsd, without_phases
 
 #: The values of a run that leaves nothing behind: it saves, sends and shows nothing, and resumes no other run.
 _WITHOUT_TRACE: dict[str, Any] = {
@@ -36,7 +36,7 @@ def cut_short(config: MLMConfig, steps: int, **changes: Any) -> MLMConfig:
     """
     follows_metric = config.lr_scheduler_type in METRIC_DRIVEN  # which is not measured
     kwargs: Any = config.lr_scheduler_kwargs
-    kwargs = without_counts(kwargs) if is_wsd(config.lr_scheduler_type) else kwargs
+    kwargs = without_phases(kwargs) if is_wsd(config.lr_scheduler_type) else kwargs
     return dataclasses.replace(
         config,
         max_steps=steps,

@@ -206,7 +206,7 @@ class MLMTrainer(OptimizingTrainer):
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
         self._new_tokens = None
-        if args.train_new_tokens_first is not None:
+        if args.train_new_tokens_first is not None and train_dataset is not None:
             self._new_tokens = new_tokens_first(
                 model, processing_class, cast(Any, args.add_tokens), args.train_new_tokens_first
             )

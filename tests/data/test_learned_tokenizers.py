@@ -90,6 +90,16 @@ def test_each_character_is_a_token_and_a_new_one_is_unknown():
     assert len(train_tokenizer(WORDS, 9, tokenizer_type="character")) == 9
 
 
+def test_a_unigram_vocabulary_without_room_for_all_characters_is_refused_with_the_number():
+    texts = ["".join(map(chr, range(0x4E00, 0x4E00 + 90))) + " \uff21 A"] * 2  # a wide A is an A
+    said = r"vocab_size: received 60 .* 92 different characters\. Accepted: 97 or more\."
+    with pytest.raises(ValueError, match=said):
+        train_tokenizer(texts, 60, tokenizer_type="unigram")
+    tokenizer = train_tokenizer(texts, 97, tokenizer_type="unigram")
+    assert len(tokenizer) == 97
+    assert tokenizer.unk_token_id not in body(tokenizer, texts[0])
+
+
 @given(st.text("ACGT", max_size=40), st.integers(1, 7))
 @settings(max_examples=100)
 def test_kmers_are_all_overlapping_ones(sequence, k):

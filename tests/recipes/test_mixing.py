@@ -112,6 +112,21 @@ def test_without_a_measured_general_text_all_of_it_is_mixed_in(short_text):
     assert (found.facts["mixed"][0]["paragraphs"], found.facts["mixed"][0]["left_out"]) == (60, 0)
 
 
+def test_texts_of_one_name_are_both_mixed_in(short_text, tmp_path):
+    files = [tmp_path / "a" / "letters.txt", tmp_path / "b" / "letters.txt", tmp_path / "letters"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"Dear friend, {file.parent.name} is where I write.\n\nYours, {file.name}.\n", "utf-8")
+    found = prepared(short_text, mix=[f"{file}=0.1" for file in files])
+    names = ["letters", "letters (2)", "letters (3)"]
+    assert [part.name for part in found.train_rows.parts] == names
+    assert [(text["name"], text["source"]) for text in found.facts["mixed"]] == [
+        (name, str(file)) for name, file in zip(names, files, strict=True)
+    ]
+    assert "Mixed in: letters, 1" in found.announcement()
+    assert "letters (2), " in found.announcement()
+
+
 def test_what_cannot_be_mixed_is_refused(short_text, tmp_path):
     with pytest.raises(ValueError, match=r"^mix: 'generall' is not a known corpus"):
         prepared(short_text, mix="generall=0.1")

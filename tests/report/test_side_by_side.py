@@ -124,6 +124,30 @@ def test_no_string_of_a_run_becomes_markup(tmp_path):
     assert "&lt;script&gt;" in hostile.html()
 
 
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({}, False),
+        ({"fingerprint": "c" * 64, "masked_tokens": 289}, True),
+        ({"fingerprint": "c" * 64}, True),
+        ({"text": "mine"}, True),
+        (None, False),
+    ],
+)
+def test_other_tokens_of_the_general_text_are_told(tmp_path, other, said):
+    values = full()
+    if other is None:
+        del values["change"]["general"]
+    else:
+        values["change"]["general"] |= other
+    found = compare_runs([run(tmp_path / "first"), run(tmp_path / "second", values=values)])
+    assert ("What was forgotten was not measured on the same masked tokens" in found.verdict()) is said
+    assert "All runs were measured on the same masked tokens. " in found.verdict()
+    if other:
+        tokens = values["change"]["general"]["masked_tokens"]
+        assert ("masked tokens", "625", f"{tokens:,}") in dict(found.tables())["Ordinary language"]
+
+
 def test_pairs_and_searches_are_beside_each_other(tmp_path):
     pairs = {"name": "sts", "kind": "score", "fingerprint": "a", "pairs": 1200}
     pairs |= {version: {"spearman": measure(0.41, 0.45, 0.01, 0.07)} for version in ("as_is", "whitened")}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...data.mixed_rows import check_shares
+from ...sources.credentials import without_credentials
 
 #: Stands for the run's `general_corpus`.
 GENERAL = "general"
@@ -54,7 +55,7 @@ def check_mix(config: Any) -> None:
     check_shares(mix)
     if config.streaming:
         raise ValueError(
-            f"mix: received {mix} with streaming. Accepted: none, since it is unknown how many rows of a stream "
+            f"mix: received {without_credentials(str(mix))} with streaming. Accepted: none, since it is unknown how many rows of a stream "
             "make up the rest of the tokens. Leave one of them out, or add the texts to the stream."
         )
     general = config.general_corpus
@@ -65,8 +66,8 @@ def check_mix(config: Any) -> None:
         )
     if {GENERAL, general} <= mix.keys():
         raise ValueError(
-            f"mix: received both {GENERAL!r} and {general!r}, which are the same text. Accepted: one of them. Leave "
-            f"out {general!r}."
+            f"mix: received both {GENERAL!r} and {without_credentials(general)!r}, which are the same text. Accepted: "
+            "one of them. Leave out the second."
         )
     if "-" in mix:
         raise ValueError(
@@ -82,7 +83,7 @@ def mixes_general(config: Any) -> bool:
 
 def _refused(value: Any) -> ValueError:
     return ValueError(
-        f"mix: received {value!r}. Accepted: names of texts, each once, with the share of the training tokens that "
+        f"mix: received {without_credentials(repr(value))}. Accepted: names of texts, each once, with the share of the training tokens that "
         "they are to have, such as --mix general=0.1 notes.txt=0.2, in YAML and Python {general: 0.1}; or none. Write "
         "it so."
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
 
 from ...masking.share_of_steps import share_of_steps
 from ...report.frozen_parts import head_first
@@ -45,13 +46,14 @@ def head_weights(names: Iterable[str], model: Any) -> list[str]:
     return [name for name, weight in model.named_parameters() if name in set(names) and id(weight) not in body]
 
 
-class HeadWarmUp(TrainerCallback):
+class HeadWarmUp(TrainerCallback, ExportableState):
     """Freeze all but the head in a run's first steps: linear probing, then fine-tuning (Kumar et al. 2022).
 
     In these steps nothing is computed backward through the body, the gradient's norm is the head's, and the optimizer
-    neither changes the body nor has a state for it. Whether a step is one of them depends on its number alone, so a run
-    that is resumed continues as it would have. The paper (arXiv:2202.10054) explains why: gradients of a random head
-    distort the features below it.
+    neither changes the body nor has a state for it. Whether a step is one of them depends on its number, so a run that
+    is resumed continues as it would have. Once the body learns, it is not frozen again: checkpoints have the
+    number of these steps, since a share of more steps would be more. The paper (arXiv:2202.10054) explains why:
+    gradients of a random head distort the features below it.
 
     With several processes, DDP searches for the parameters without a gradient in each step of the run.
 
@@ -71,15 +73,25 @@ class HeadWarmUp(TrainerCallback):
             )
         self._asked, self._head_is_new = asked, head_is_new
         self._body = [weight for weight in model.base_model.parameters() if weight.requires_grad]
+        #: In how many steps of the run only the head was trained; None if a checkpoint does not say.
+        self.head_steps: int | None = None
 
     def steps_of(self, state: TrainerState) -> int:
         """Return the number of steps in which only the head is trained."""
-        return warmup_steps(self._asked, self._head_is_new, state.max_steps)
+        planned, done = warmup_steps(self._asked, self._head_is_new, state.max_steps), self.head_steps or 0
+        return done if done < state.global_step else max(planned, done)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint stores."""
+        return {"args": {}, "attributes": {"head_steps": self.head_steps}}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Say in which steps only the head is trained."""
+        planned = warmup_steps(self._asked, self._head_is_new, state.max_steps)
+        if not state.global_step or self.head_steps is None:  # None: a checkpoint of an earlier version
+            self.head_steps = min(planned, state.global_step)
         steps = self.steps_of(state)
         if state.global_step < steps:
             logger.info(head_first(steps))
@@ -88,7 +100,10 @@ class HeadWarmUp(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Freeze the body in the first steps, and train it from then on."""
-        self._train_body(state.global_step >= self.steps_of(state))
+        trained = state.global_step >= self.steps_of(state)
+        if not trained:
+            self.head_steps = state.global_step + 1
+        self._train_body(trained)
 
     def restore(self) -> None:
         """Let the body learn again, however the run ended."""

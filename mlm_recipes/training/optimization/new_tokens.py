@@ -61,6 +61,9 @@ def announcement(added: AddedWords, freeze: str = "none") -> str | None:
     """
     if not added.pieces and not added.known:
         return None
+    some = ", ".join(added.known[:3]) + (", ..." if len(added.known) > 3 else "")
+    if not added.pieces:
+        return f"No word of add_tokens is new: {count(len(added.known), 'token')} already ({some})."
     said = f"{len(added.pieces):,} words are new tokens; their rows start as the mean of their pieces' rows."
     if len(added.pieces) == 1:
         said = "1 word is a new token; its rows start as the mean of its pieces' rows."
@@ -72,10 +75,9 @@ def announcement(added: AddedWords, freeze: str = "none") -> str | None:
         said += f"{'it' if known == 1 else 'them'}."
         if known < len(added.pieces):
             said += " Other new rows start as the mean of their pieces' rows."
-    if added.pieces and freeze != "none":
+    if freeze != "none":
         said += f" The embeddings' rows stay so, since freeze {freeze!r} freezes them."
     if added.known:
-        some = ", ".join(added.known[:3]) + (", ..." if len(added.known) > 3 else "")
         said += f" {len(added.known):,} of add_tokens are tokens already ({some})."
     return said
 
@@ -184,7 +186,17 @@ class NewTokensFirst(TrainerCallback):
 
 
 def new_tokens_first(model: Any, tokenizer: Any, words: Sequence[str], steps: int) -> NewTokensFirst:
-    """Return the callback for the words of `add_tokens`, which the tokenizer has as tokens."""
+    """Return the callback for those words of `add_tokens` that `extend` gave the model a row for.
+
+    Raises: ValueError if there are none.
+    """
     found = ids_alone(tokenizer, words)
     assert all(len(ids) == 1 for ids in found), "the tokenizer was not extended"
-    return NewTokensFirst(model, [ids[0] for ids in found], steps)
+    new = {ids[0] for ids in found} & vars(model).get(_ADDED, {}).keys()
+    if not new:
+        raise ValueError(
+            f"train_new_tokens_first: received {steps}, and no word of add_tokens is new: all are tokens of the model "
+            "already. Accepted: a number of steps together with a new word. Leave it out to train all weights from the "
+            "first step."
+        )
+    return NewTokensFirst(model, sorted(new), steps)

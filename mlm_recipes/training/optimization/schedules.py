@@ -62,13 +62,13 @@ def with_phases(kwargs: Mapping[str, Any] | None, steps: int, warmup: int) -> di
     return {name: value for name, value in given.items() if name not in _PHASES} | {"num_decay_steps": decay}
 
 
-def without_counts(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the `lr_scheduler_kwargs` for a run of another length: without the numbers of steps, shares are kept.
+def without_phases(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the `lr_scheduler_kwargs` for a run of a few steps, which phases of the whole run may not fit into.
 
-    >>> without_counts({"num_decay_steps": 500, "decay_type": "linear"})
+    >>> without_phases({"num_decay_steps": 0.8, "decay_type": "linear"})
     {'decay_type': 'linear'}
     """
-    return {name: value for name, value in (kwargs or {}).items() if name not in _PHASES or value < 1}
+    return {name: value for name, value in (kwargs or {}).items() if name not in _PHASES}
 
 
 def phases(kwargs: Mapping[str, Any], steps: int, warmup: int) -> str:

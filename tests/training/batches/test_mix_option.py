@@ -83,3 +83,15 @@ def test_the_general_text_is_meant_by_either_name():
     assert mixes_general(MLMConfig(mix="wiki.txt=0.1", general_corpus="wiki.txt"))
     assert not mixes_general(MLMConfig(mix="wiki.txt=0.1"))
     assert not mixes_general(MLMConfig())
+
+
+def test_a_recipe_and_a_message_have_each_text_and_no_secret():
+    mix = {"https://host/download?id=1": 0.1, "https://host/download?id=2": 0.2, "https://me:secret@host/a.txt": 0.3}
+    recipe = MLMConfig(use_cpu=True, mix=mix).to_recipe()
+    hidden = {"https://host/download?***": 0.1, "https://host/download?*** (2)": 0.2, "https://***@host/a.txt": 0.3}
+    assert recipe["mix"] == hidden
+    for value, wrong in ({"mix": mix, "streaming": True}, "with streaming"), ({"mix": [*mix]}, "names of texts"):
+        with pytest.raises(ValueError, match=wrong) as refused:
+            MLMConfig(use_cpu=True, **value)
+        assert "secret" not in str(refused.value)
+        assert "id=" not in str(refused.value)

@@ -72,6 +72,32 @@ def test_a_resumed_run_is_the_uninterrupted_one(tokenizer, tmp_path, saved, muon
     assert resumed.state.global_step == STEPS
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("saved", "steps", "head_steps"),
+    [
+        (4, 12, 3),  # the body has learned since step 4, and half of 12 is 6
+        (2, 12, 6),  # only the head has learned so far
+        (2, 4, 2),
+        (3, 4, 3),  # half of 4 is 2, and a third step was made already
+    ],
+)
+def test_a_body_that_learns_is_not_frozen_again_by_more_steps(tokenizer, tmp_path, saved, steps, head_steps):
+    values = WARM | {"head_warmup_steps": 0.5, "save_steps": 1}
+    make_trainer(tokenizer, NUMBERED, tmp_path / "run", **values).train()
+    watch, last = Watch(), tmp_path / f"run/checkpoint-{saved}"
+    change = {"max_steps": steps, "change_on_resume": ["max_steps"]}
+    resumed = make_trainer(tokenizer, NUMBERED, tmp_path / "more", callback=watch, **values, **change)
+    resumed.train(resume_from_checkpoint=last)
+    frozen = [all(name.startswith("cls.") for name in names) for names in watch.gradients]
+    assert frozen == [step < head_steps for step in range(saved, steps)]
+    assert resumed.head_warmup.steps_of(resumed.state) == head_steps
+    again = make_trainer(tokenizer, NUMBERED, tmp_path / "more", callback=(watch := Watch()), **values, **change)
+    again.train(resume_from_checkpoint=last if saved == steps - 1 else tmp_path / f"more/checkpoint-{steps - 1}")
+    assert torch.equal(weights(again), weights(resumed))
+    assert again.head_warmup.steps_of(again.state) == head_steps
+
+
 def test_accumulation_and_checkpointing_change_nothing(tokenizer):
     values = WARM | {"save_strategy": "no"} | PROPORTIONAL_STEPS
     one = make_trainer(tokenizer, NUMBERED, **values)

@@ -227,3 +227,27 @@ def test_an_object_keeps_its_trained_rows_with_the_tokenizer_of_before(tokenizer
         extend(model, tokenizer, ["apatheia"])
     third = extend(model, extend(model, tokenizer, WORDS).tokenizer, ["apatheia"])
     assert len(third.pieces) == 1
+
+
+def test_words_that_were_tokens_are_not_trained_first(tokenizer):
+    args = MLMConfig(
+        output_dir="run", add_tokens=["man", *WORDS], train_new_tokens_first=2, max_steps=2, learning_rate=1e-2,
+        use_cpu=True, save_strategy="no", per_device_train_batch_size=2, disable_tqdm=True, mlm_probability=0.5,
+    )  # fmt: skip
+    assert len(tokenizer.tokenize("man")) == 1
+    run = MLMTrainer(make_model("bert", tokenizer), args, train_dataset=TEXTS, processing_class=tokenizer)
+    start = snapshot(run.model)
+    run.train()
+    rows = {name: weight for name, weight in run.model.named_parameters() if weight.shape[0] == len(tokenizer) + 2}
+    assert rows
+    for name, weight in rows.items():
+        moved = (weight != start[name]).reshape(len(weight), -1).any(1).nonzero().flatten().tolist()
+        assert moved == [len(tokenizer), len(tokenizer) + 1], name
+
+
+def test_without_a_new_word_there_is_nothing_to_train_first(tokenizer):
+    args = MLMConfig(add_tokens=["man"], train_new_tokens_first=2, use_cpu=True)
+    with pytest.raises(ValueError, match="train_new_tokens_first: received 2, and no word of add_tokens is new"):
+        MLMTrainer(make_model("bert", tokenizer), args, train_dataset=TEXTS, processing_class=tokenizer)
+    said = announcement(extend(make_model("bert", tokenizer), tokenizer, ["man"]), "embeddings")
+    assert said == "No word of add_tokens is new: 1 token already (man)."
