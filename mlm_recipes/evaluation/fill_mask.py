@@ -178,22 +178,32 @@ def mask_probabilities(model: Any, tokenizer: Any, prompts: Sequence[str]) -> It
     """
     with evaluation_mode(model):
         for prompt in prompts:
-            text = with_mask(prompt, tokenizer)
-            if tokenizer.mask_token in text and not can_encode(tokenizer, text):
-                raise ValueError(
-                    f"prompt: {one_line(prompt[:60])!r} is not in the vocabulary, which has no token for unknown text. "
-                    "Accepted: text that it has tokens for. Change the prompt."
-                )
-            inputs = tokenizer(text, return_tensors="pt").to(model.device)
+            inputs = prompt_inputs(model, tokenizer, prompt).to(model.device)
             masks = (inputs["input_ids"][0] == tokenizer.mask_token_id).nonzero()[:, 0]  # (masks,)
-            if len(masks) == 0:
-                raise ValueError(
-                    f"prompt: {prompt!r} has no mask. Accepted: a sentence with [MASK] where a word is to be filled "
-                    'in, such as "The [MASK] of man."'
-                )
-            length, limit = inputs["input_ids"].shape[1], max_positions(model)
-            if length > limit:
-                raise ValueError(
-                    f"prompt: received {length} tokens. Accepted: at most {limit}, the model's positions. Shorten it."
-                )
             yield model(**inputs).logits[0, masks].float().softmax(-1)
+
+
+def prompt_inputs(model: Any, tokenizer: Any, prompt: str) -> Any:
+    """Return the tokenizer's output for a prompt that the model can fill, as tensors of shape `(1, tokens)`.
+
+    Raises: as `fill_mask`.
+    """
+    text = with_mask(prompt, tokenizer)
+    if tokenizer.mask_token in text and not can_encode(tokenizer, text):
+        raise ValueError(
+            f"prompt: {one_line(prompt[:60])!r} is not in the vocabulary, which has no token for unknown text. "
+            "Accepted: text that it has tokens for. Change the prompt."
+        )
+    inputs = tokenizer(text, return_tensors="pt")
+    if not (inputs["input_ids"] == tokenizer.mask_token_id).any():
+        raise ValueError(
+            f"prompt: {prompt!r} has no mask. Accepted: a sentence with [MASK] where a word is to be filled "
+            'in, such as "The [MASK] of man."'
+        )
+    length, limit = inputs["input_ids"].shape[1], max_positions(model)
+    if length > limit:
+        raise ValueError(
+            f"prompt: {one_line(prompt[:60])!r} has {length} tokens. Accepted: at most {limit}, the model's "
+            "positions. Shorten it."
+        )
+    return inputs

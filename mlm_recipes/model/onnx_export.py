@@ -15,6 +15,7 @@ import torch
 from ..sources.escaping import first_line
 from ..sources.missing_packages import is_installed, needs
 from .evaluation_mode import evaluation_mode
+from .positions import max_positions
 from .rounding_bounds import rounding_bound, summed_terms
 from .sample_rows import padded, sample_rows, special_ids
 
@@ -95,7 +96,7 @@ def _check_sizes(model: Any, names: Sequence[str], path: Path) -> None:
         if not difference <= logits_bound(model, batch):
             raise ValueError(
                 f"export: the ONNX file of {type(model).__name__} is wrong for a batch of "
-                f"{len(lengths)} x {max(lengths)} tokens: {said}. It was removed. Accepted: a model whose computation "
+                f"{' x '.join(map(str, batch['input_ids'].shape))} tokens: {said}. It was removed. Accepted: a model whose computation "
                 "does not depend on the size of the batch that it is traced with. Use the model in PyTorch, or try a "
                 "newer torch."
             )
@@ -183,7 +184,9 @@ class _Traced(torch.nn.Module):
 
 
 def _batch(model: Any, lengths: Sequence[int], names: Sequence[str]) -> dict[str, torch.Tensor]:
-    batch = padded(sample_rows(model, lengths), special_ids(model).get("pad", 0))
+    longest = max_positions(model)
+    rows = sample_rows(model, [min(length, longest) for length in lengths])
+    batch = padded(rows, special_ids(model).get("pad", 0))
     if "token_type_ids" in names:
         batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
     return batch

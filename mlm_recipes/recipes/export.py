@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..data.tokenizer import load_tokenizer
+from ..evaluation.fill_mask import prompt_inputs
 from ..evaluation.prompts import Prompts
 from ..evaluation.same_answers import Answers, compare, milliseconds
 from ..masking.batch_layout import IGNORE_INDEX
@@ -42,6 +43,7 @@ FORMATS, QUANTIZED = ("onnx",), ("int8",)
 
 #: The files of an export beside the tokenizer's.
 MODEL, INT8, FACTS = "model.onnx", "model_int8.onnx", "export.json"
+_TOKENIZER = "tokenizer.json"
 
 #: The most rows that are compared, and that are timed.
 _COMPARED, _TIMED = 256, 16
@@ -77,7 +79,16 @@ class Export:
         return (
             f"{table(rows, right=range(1, 7))}\n\nCompared on {on}; the largest difference between the logits of torch "
             f"and ONNX is {models['onnx']['largest_difference']:.1e}. Time: one row at a time, median, on "
-            f"{checked['threads']} threads.\nEverything is in {self.folder}."
+            f"{checked['threads']} threads.\n{self._without_tokenizer()}Everything is in {self.folder}."
+        )
+
+    def _without_tokenizer(self) -> str:
+        kind = self.facts["tokenizer"]
+        if kind == _TOKENIZER:
+            return ""
+        return (
+            f"There is no {_TOKENIZER}, since {kind} is Python code: read the tokenizer with transformers, "
+            "AutoTokenizer.from_pretrained.\n"
         )
 
 
@@ -127,7 +138,7 @@ def export(
         )
     tokenizer: Any = load_tokenizer(run)
     model: Any = load_model(run, tokenizer).eval()
-    held = _held_out(local, tokenizer, prompts)
+    held = _held_out(local, model, tokenizer, prompts)
     names = input_names(model, tokenizer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as staged:
@@ -150,6 +161,7 @@ def export(
         sizes["torch"] = sum(weight.numel() * weight.element_size() for weight in model.parameters()) / 1e6
         facts = {
             "format": to,
+            "tokenizer": _TOKENIZER,
             "source": str(run),
             "inputs": names,
             "outputs": ["logits"],
@@ -172,6 +184,8 @@ def export(
             "versions": versions() | {package: version(package) for package in ("onnx", "onnxscript", "onnxruntime")},
         }
         tokenizer.save_pretrained(place)
+        if not (place / _TOKENIZER).exists():
+            facts["tokenizer"] = type(tokenizer).__name__
         model.config.save_pretrained(place)
         (place / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         folder.mkdir(exist_ok=True)
@@ -204,14 +218,15 @@ def _megabytes(place: Path, file: str) -> float:
     return sum(path.stat().st_size for path in place.glob(f"{file}*")) / 1e6
 
 
-def _held_out(run: Path, tokenizer: Any, prompts: str | Path | None) -> _Held:
+def _held_out(run: Path, model: Any, tokenizer: Any, prompts: str | Path | None) -> _Held:
     """Return what to compare on: given prompts, the run's held-out rows, or the prompts in its metrics.json.
 
-    Raises: ValueError if there are none of these.
+    Raises: ValueError if there are none of these, or for a prompt that the model cannot fill.
     """
+    why = f"{str(run)!r} is not a run folder"
     if prompts is not None:
         texts = [prompt.text for prompt in Prompts.read(prompts, tokenizer.mask_token).candidates]
-        return _Held(_prompt_batches(texts, tokenizer), "given prompts", true=False)
+        return _Held(_prompt_batches(texts, model, tokenizer), "given prompts", true=False)
     if (run / "recipe.yaml").is_file():
         values = trained_model(run) | {"general_corpus": "none"}
         values |= {
@@ -226,7 +241,7 @@ def _held_out(run: Path, tokenizer: Any, prompts: str | Path | None) -> _Held:
             config = read_config(run, values)
             found = prepare(replace(config, push_to_hub=False))
         except (ValueError, OSError) as error:
-            logger.warning("The run's text cannot be read again (%s); its prompts are used instead.", error)
+            why = f"the run's text cannot be read again ({str(error).rstrip('.')})"
         else:
             collator = found.frozen().changed(padding="longest", padding_free=False, pad_to_multiple_of=None)
             rows: Any = found.measured.held_out.rows
@@ -235,19 +250,20 @@ def _held_out(run: Path, tokenizer: Any, prompts: str | Path | None) -> _Held:
     if (run / "metrics.json").is_file():
         texts = [entry["prompt"] for entry in read_metrics(run, "export")["after"]["fill_mask"]]
         if texts:
-            marked = [text.replace("[MASK]", tokenizer.mask_token) for text in texts]
-            return _Held(_prompt_batches(marked, tokenizer), "prompts of its metrics.json", true=False)
+            logger.warning("%s%s; its prompts are used instead.", why[0].upper(), why[1:])
+            return _Held(_prompt_batches(texts, model, tokenizer), "prompts of its metrics.json", true=False)
+        why += ", and it has no prompts"
     raise ValueError(
-        f"prompts: {str(run)!r} is not a run folder, so there is no held-out text to compare the models on. Accepted: "
-        "a file with one sentence per line, each with one [MASK]. Pass --prompts FILE."
+        f"prompts: {why}, so there is nothing to compare the models on. Accepted: a file with one sentence per line, "
+        "each with one [MASK]. Pass --prompts FILE."
     )
 
 
-def _prompt_batches(texts: Sequence[str], tokenizer: Any) -> list[dict[str, torch.Tensor]]:
+def _prompt_batches(texts: Sequence[str], model: Any, tokenizer: Any) -> list[dict[str, torch.Tensor]]:
     """Return a batch of each prompt; the label at its mask only marks it."""
     batches = []
     for text in texts:
-        ids = torch.tensor(tokenizer(text)["input_ids"])
+        (ids,) = prompt_inputs(model, tokenizer, text)["input_ids"]
         batch = padded([ids], tokenizer.pad_token_id or 0)
         batch["labels"] = batch["input_ids"].where(batch["input_ids"] == tokenizer.mask_token_id, IGNORE_INDEX)
         batches.append(batch)

@@ -142,7 +142,7 @@ def test_the_mode_is_restored_and_top_k_checked(tiny_bert, tokenizer):
 def test_a_prompt_without_a_mask_or_too_long_is_refused(tiny_bert, tokenizer):
     with pytest.raises(ValueError, match="has no mask"):
         fill_mask(tiny_bert, tokenizer, ["nothing to fill"])
-    with pytest.raises(ValueError, match=r"received \d+ tokens\. Accepted: at most 128"):
+    with pytest.raises(ValueError, match=r"prompt: '.*' has \d+ tokens\. Accepted: at most 128"):
         fill_mask(tiny_bert, tokenizer, ["[MASK]" + " word" * 200])
 
 

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from conftest import ROOT
+from transformers import EsmConfig, EsmForMaskedLM, EsmTokenizer
 
 from mlm_recipes import train
 from mlm_recipes.cli import main
@@ -44,6 +45,8 @@ def test_the_folder_has_all_that_the_model_needs(run, exported):
         "model.onnx", "model_int8.onnx", "tokenizer.json", "tokenizer_config.json", "config.json", "export.json"
     }  # fmt: skip
     assert exported.folder == run / "onnx"
+    assert exported.facts["tokenizer"] == "tokenizer.json"
+    assert "There is no" not in str(exported)
     assert json.loads((run / "onnx/export.json").read_text("utf-8")) == exported.facts
     assert not [path for path in run.iterdir() if path.name.startswith(".export")]
 
@@ -113,6 +116,46 @@ def test_a_folder_without_a_recipe_needs_prompts(checkpoint, tmp_path):
     assert found.facts["checked"] | {"rounding": 0, "threads": 0} == {
         "what": "given prompts", "rows": 2, "masked_tokens": 2, "rounding": 0, "threads": 0
     }  # fmt: skip
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_prompts_that_the_model_cannot_fill_are_refused_before_the_export(checkpoint, tmp_path, caplog):
+    caplog.set_level("INFO", logger="mlm_recipes")
+    (tmp_path / "prompts.txt").write_text("the [MASK] of man\n" + "word " * 600 + "[MASK]\n", "utf-8")
+    with pytest.raises(ValueError, match=r"^prompt: 'word word .*' has 6\d\d tokens\. Accepted: at most"):
+        export(checkpoint, output=tmp_path / "new", prompts=tmp_path / "prompts.txt")
+    assert "Exporting" not in caplog.text
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_a_run_without_text_and_prompts_is_not_called_something_else(run, tmp_path, caplog):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("onnx"))
+    recipe = (copy / "recipe.yaml").read_text("utf-8")
+    (copy / "recipe.yaml").write_text(re.sub("corpus: .*notes.txt", "corpus: /gone/notes.txt", recipe), "utf-8")
+    metrics = json.loads((copy / "metrics.json").read_text("utf-8"))
+    metrics["after"]["fill_mask"] = []
+    (copy / "metrics.json").write_text(json.dumps(metrics), "utf-8")
+    with pytest.raises(ValueError, match=r"the run's text cannot be read again \(corpus: .*\), and it has no prompts"):
+        export(copy)
+    assert "its prompts are used" not in caplog.text
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_a_tokenizer_in_python_is_told(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["<cls>", "<pad>", "<eos>", "<unk>", *"LAGV", "<mask>"]), "utf-8")
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    ids = {"pad_token_id": 1, "mask_token_id": 8, "max_position_embeddings": 40}
+    EsmForMaskedLM(EsmConfig(vocab_size=9, **size, **ids)).save_pretrained(tmp_path / "esm")
+    EsmTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "esm")
+    (tmp_path / "prompts.txt").write_text("L A <mask> V\n", "utf-8")
+    found = export(tmp_path / "esm", output=tmp_path / "new", prompts=tmp_path / "prompts.txt")
+    assert not (tmp_path / "new/tokenizer.json").exists()
+    assert found.facts["tokenizer"] == "EsmTokenizer"
+    assert "There is no tokenizer.json, since EsmTokenizer is Python code" in str(found)
 
 
 @pytest.mark.parametrize(
