@@ -167,12 +167,13 @@ class Advised(TypedDict):
 
 
 class Recommended(Advised):
-    """`recommended`: also the values that this text needs."""
+    """`recommended`: also the values that this text needs, and those of the vocabulary if the model is kept."""
 
     packed: bool
     max_length: int
     tokens_within_max_length: Ratio
     per_device_train_batch_size: int
+    vocabulary: dict[str, object]
 
 
 class Timing(TypedDict):

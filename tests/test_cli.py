@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from same_run import loss_bound
 from transformers import AutoModelForMaskedLM
 
 from mlm_recipes import cli, evaluate, train
+from mlm_recipes.cli import entry_point
 
 MLM_RECIPES = str(Path(sys.executable).with_name("mlm-recipes"))
 installed = pytest.mark.skipif(not Path(MLM_RECIPES).exists(), reason="the command mlm-recipes is not installed")
@@ -262,3 +265,25 @@ def test_a_misspelt_command_is_named_with_the_nearest_one(capsys):
 def test_a_value_without_its_dashes_is_not_taken_for_a_recipe_in_silence(capsys):
     assert cli.main(["train", "max_steps", "5"]) == 2
     assert "'max_steps'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="not on this system")
+@pytest.mark.parametrize("words", [["corpora"], ["plan", "--params", "110M", "--tokens", "2B", "--gpus", "8"]])
+def test_who_has_read_enough_gets_no_error(words):
+    """`| head` closes the pipe, before all is printed or, as here, before anything is."""
+    unread, written = os.pipe()
+    os.close(unread)
+    with open(written, "wb") as nobody:
+        ended = subprocess.run(
+            [sys.executable, "-m", "mlm_recipes", *words], stdout=nobody, stderr=subprocess.PIPE, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_another_broken_pipe_is_an_error(monkeypatch, capsys):
+    def breaks(options: argparse.Namespace):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(entry_point, "_run_plain_verb", breaks)
+    assert cli.main(["corpora"]) == 2
+    assert "Broken pipe" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from ..report.printing import say, take_any_letter
+from ..report.printing import READER_LEFT, reader_has_left, say, take_any_letter
 from ..sources.names import did_you_mean
 from ..training.speed.gpu_allocator import use_expandable_segments
 from .failures import TRACEBACK, failed, interrupted, shown_tracebacks
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: success. 1: `verify`, `inspect` or `compare` found a problem, or an error that nobody expected, whose traceback
     is in a file (`report/unexpected_error.py`). 2: an error that the user can fix. 3: the model is trained and saved,
     but something after that failed, as the run reported. 75: the run was stopped (SIGINT, SIGTERM, SIGUSR1) and has
-    saved a checkpoint. 130: any other interruption.
+    saved a checkpoint. 130: any other interruption. 141: nobody reads what is printed any more, as behind `| head`.
 
     With --traceback, or MLM_RECIPES_DEBUG=1 in the environment, Python shows an error's traceback.
     """
@@ -52,9 +52,11 @@ def _run(given: list[str], tracebacks: bool) -> int:
     else:
         run = partial(_run_plain_verb, parser.parse_args(given))
     try:
-        return run()
+        code = run()
+        sys.stdout.flush()
+        return code
     except Exception as error:
-        return failed(error, given, tracebacks)
+        return READER_LEFT if reader_has_left(error) else failed(error, given, tracebacks)
     except KeyboardInterrupt as interrupt:
         return interrupted(interrupt)
     finally:

@@ -71,14 +71,18 @@ def add_words(tokenizer: Any, words: Sequence[str]) -> AddedWords:
     first = number_of_ids(tokenizer)
     extended = add(tokenizer, [*pieces_of])
     after = ids_alone(extended, [*pieces_of])
-    wrong = [word for word, ids in zip(pieces_of, after, strict=True) if len(ids) != 1 or ids[0] < first]
+    unknown = tokenizer.unk_token_id
+    wrong = [word for word, ids in zip(pieces_of, after, strict=True) if len(ids) != 1 or ids[0] == unknown]
     if wrong:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         raise ValueError(
             f"add_tokens: {', '.join(map(repr, wrong[:5]))}{more} cannot be one token, since the tokenizer always cuts "
             "there. Accepted: whole words of letters. Remove these."
         )
-    return AddedWords(extended, {ids[0]: each for ids, each in zip(after, pieces_of.values(), strict=True)}, known)
+    found = {word: ids[0] for word, ids in zip(pieces_of, after, strict=True)}
+    # A whole word of BPE's vocabulary that its merges cannot build is a token from now on, and has its row.
+    known += [word for word, index in found.items() if index < first]
+    return AddedWords(extended, {index: pieces_of[word] for word, index in found.items() if index >= first}, known)
 
 
 def ids_alone(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:
@@ -125,11 +129,10 @@ def _spelled(tokenizer: Any, word: str) -> str:
 def _add_to_bpe(tokenizer: Any, words: Sequence[str]) -> Any:
     def extend(model: dict[str, Any], first: int) -> None:
         model["ignore_merges"] = True
-        for word in words:
-            model["vocab"].setdefault(_spelled(tokenizer, word), first + len(added))
-            added.add(word)
+        new = dict.fromkeys(_spelled(tokenizer, word) for word in words)
+        free = (spelled for spelled in new if spelled not in model["vocab"])
+        model["vocab"] |= {spelled: index for index, spelled in enumerate([*free], start=first)}
 
-    added: set[str] = set()
     return _with_model(tokenizer, extend)
 
 

@@ -120,7 +120,8 @@ def unigram(texts: Sequence[str], vocab_size: int, model_max_length: int) -> Pre
     except Exception as error:  # tokenizers raises nothing more exact
         if "not large enough to contain all chars" not in str(error):
             raise
-        raise _too_few(vocab_size, {letter for text in texts for letter in learner.normalizer.normalize_str(text)})
+        letters = {letter for text in texts for letter in learner.normalizer.normalize_str(text)}
+        raise _too_few(vocab_size, letters) from error
     learned = json.loads(learner.to_str())["model"]["vocab"][len(_ROBERTA) :]
     special = [(token, 0.0) for token in _ROBERTA.values()]
     unknown = [*_ROBERTA].index("unk")

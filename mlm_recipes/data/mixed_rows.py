@@ -210,8 +210,8 @@ def check_shares(shares: Mapping[str, float]) -> None:
     for name, share in shares.items():
         if not 0 < share < 1:
             raise ValueError(
-                f"mix: received {share:g} for {without_credentials(name)!r}. Accepted: a share of the training tokens, above 0 and below 1. "
-                f"{such}"
+                f"mix: received {share:g} for {without_credentials(name)!r}. Accepted: a share of the training tokens, "
+                f"above 0 and below 1. {such}"
             )
     if not 0 < sum(shares.values()) < 1:
         said = " + ".join(f"{share:g}" for share in shares.values()) or "no text"

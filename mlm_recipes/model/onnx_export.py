@@ -96,17 +96,17 @@ def _check_sizes(model: Any, names: Sequence[str], path: Path) -> None:
         if not difference <= logits_bound(model, batch):
             raise ValueError(
                 f"export: the ONNX file of {type(model).__name__} is wrong for a batch of "
-                f"{' x '.join(map(str, batch['input_ids'].shape))} tokens: {said}. It was removed. Accepted: a model whose computation "
-                "does not depend on the size of the batch that it is traced with. Use the model in PyTorch, or try a "
-                "newer torch."
+                f"{' x '.join(map(str, batch['input_ids'].shape))} tokens: {said}. It was removed. Accepted: a model "
+                "whose computation does not depend on the size of the batch that it is traced with. Use the model in "
+                "PyTorch, or try a newer torch."
             )
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Write an ONNX file again with the weights of its matrix products as 8-bit integers, for CPUs.
+    """Write an ONNX file again with the weights of its matrix products and embeddings as 8-bit integers, for CPUs.
 
-    Each column of a matrix has its own scale, and activations are quantized as they come, by their own range
-    (onnxruntime's dynamic quantization).
+    Each column of a matrix has its own scale, a table of embeddings has one, and activations are quantized as they
+    come, by their own range (onnxruntime's dynamic quantization).
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

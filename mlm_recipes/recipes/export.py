@@ -114,7 +114,7 @@ def export(
         run: a run folder, or another local folder or hub id with a masked-language model.
         to: the format; only onnx.
         output: a new or empty folder; by default `onnx` in the run folder.
-        quantized: int8 adds a second file with the weights of matrix products as 8-bit integers.
+        quantized: int8 adds a second file with the weights as 8-bit integers.
         prompts: a file of sentences with one [MASK] each, to compare on; by default the run's held-out rows, with the
             masks of its evaluation.
 

@@ -33,6 +33,12 @@ logger = logging.getLogger(__name__)
 #: Marks a JSON file as an inspection, which the next one may replace.
 _WRITTEN_BY = "mlm-recipes inspect"
 
+#: Values that determine which tokens a model reads.
+_VOCABULARY = (
+    *("model_revision", "tokenizer", "tokenizer_revision", "tokenizer_type", "kmer_length", "vocab_size"),
+    *("add_tokens", "extend_positions", "word_segmenter"),
+)
+
 
 @dataclass(frozen=True)
 class InspectionResult:
@@ -140,7 +146,7 @@ def inspect_corpus(
         **measured,  # type: ignore[typeddict-item]  # an optional key is added below
         "problems": subject.problems,
         "warnings": advice.warnings(measured),
-        "recommended": _recommended(subject, measured, lengths),
+        "recommended": _recommended(subject, measured, lengths, overrides),
         "time": timing_of_run(subject, rows["rows"]) if timing and not subject.problems else None,
         "seconds": time.monotonic() - started,
         "versions": run_folder.versions(),
@@ -161,15 +167,30 @@ def _asked_for(config: MLMConfig) -> dict[str, object]:
     return in_all(given, without_credentials)
 
 
-def _recommended(subject: Subject, facts: MeasuredFacts, lengths: Ints) -> Recommended:
+def _vocabulary(config: MLMConfig, overrides: dict[str, Any]) -> dict[str, object]:
+    """Return the values that determine which tokens the model reads, if they are not the defaults, as they were given.
+
+    `overrides` has a file of words by its name, and the config its words.
+    """
+    usual, names = MLMConfig.__dataclass_fields__, [*_VOCABULARY]
+    if config.tokenizer_type == "kmer":
+        names += ["masking_policy", "mask_ngram"]  # k-mers that are masked one by one can be copied
+    given = {name: getattr(config, name) for name in names if getattr(config, name) != usual[name].default}
+    return in_all({name: overrides.get(name, value) for name, value in given.items()}, without_credentials)
+
+
+def _recommended(subject: Subject, facts: MeasuredFacts, lengths: Ints, overrides: dict[str, Any]) -> Recommended:
     """Return the recommended recipe, and the values that should differ for this text."""
-    found = advice.advised_recipe(facts, subject.config.model in built_in_models())
+    kmers = subject.config.tokenizer_type == "kmer"
+    found = advice.advised_recipe(facts, subject.config.model in built_in_models(), kmers)
+    kept = {} if found["model"] != subject.config.model else _vocabulary(subject.config, overrides)
     usual = read_config(found["recipe"])
     length = usual.max_length if usual.packing else None
     if length is None:
         length = advice.advised_length(lengths, facts["model"]["max_positions"] or WHOLE)
     return {
         **found,
+        "vocabulary": kept,
         "packed": usual.packing,
         "max_length": length,
         "tokens_within_max_length": ratio(int(np.minimum(lengths, length).sum()), int(lengths.sum())),

@@ -35,7 +35,7 @@ def mixed_rows(
     Raises: ValueError if a text cannot be loaded, or if the vocabulary has none of its words.
     """
     shares = cast("dict[str, float]", config.mix)
-    others, facts = {}, list[MixedText]()
+    others, facts = dict[str, tuple[Dataset, float]](), list[MixedText]()
     for name, share in shares.items():
         source = _resolved(config.general_corpus if name == GENERAL else name, Reading(**config.reading()))
         text = load_mixed(source, measured, config.deduplicate)

@@ -45,22 +45,25 @@ def advised_batch(rows: int, usual: int) -> int:
     return usual
 
 
-def advised_recipe(facts: MeasuredFacts, built_in: bool) -> Advised:
+def advised_recipe(facts: MeasuredFacts, built_in: bool, kmers: bool = False) -> Advised:
     """Return the `recipe` and `model` to use, any other value that it needs, and `why`.
 
     Args:
         facts: an inspection's; corpus, model, recipe, words, unknown and rows are read.
         built_in: whether the model comes with the library.
+        kmers: whether its vocabulary has k-mers instead of words.
     """
     model, words, rows = facts["model"]["name"], facts["corpus"]["words"], facts["rows"]["train"]
     amount = wording.count(words, "word")
     if facts["model"]["random_weights"]:
+        if kmers:
+            return {"recipe": "pretrain", "model": model, "why": "from random weights: no built-in model reads k-mers"}
         if words < _FEW_WORDS:
             return {
                 "recipe": "quickstart",
                 "model": "mini",
                 "why": f"from {amount} random weights learn little more than how often each word occurs; "
-                "adapt a model that knows the language",
+                "adapt a model that knows the language (mini knows English)",
             }
         return {"recipe": "pretrain", "model": model, "why": f"{amount}, from random weights"}
     pieces, unknown = facts["words"]["pieces_per_word"]["ratio"], facts["unknown"]["ratio"]

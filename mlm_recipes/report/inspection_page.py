@@ -225,7 +225,7 @@ def _advice(facts: InspectionFacts) -> str:
     parts.append(terminal.wrapped(f"Recommended: {advised['recipe']}: {advised['why']}; {length}."))
     recipe = facts["recipe"]
     flags: Mapping[str, object] = advised
-    values = {"corpus": recipe["corpus"]} | recipe["reading"]
+    values = {"corpus": recipe["corpus"]} | recipe["reading"] | advised["vocabulary"]
     values |= {name: flags[name] for name in _FLAGS if name in flags}
     parts.append(_command(f"{terminal.command()} train {advised['recipe']}", values))
     return "\n\n".join(parts)
@@ -241,7 +241,7 @@ def _command(start: str, values: dict[str, object]) -> str:
     """
     lines = [start]
     for name, value in values.items():
-        flag = f"--{name} {shell(str(value))}"
+        flag = f"--{name} {shell(*map(str, value if isinstance(value, list | tuple) else [value]))}"
         if len(lines[-1]) + len(flag) < 70:
             lines[-1] += f" {flag}"
         else:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import select
 import sys
 from typing import Any
+
+#: The exit code of a command that a shell says was ended by SIGPIPE.
+READER_LEFT = 128 + 13
 
 
 def say(text: str, error: bool = False) -> None:
@@ -25,6 +29,19 @@ def say(text: str, error: bool = False) -> None:
         _silence(stream)
         if not error:
             say(f"mlm-recipes: error: nothing more can be printed ({failed}). The command continues.", error=True)
+
+
+def reader_has_left(error: BaseException) -> bool:
+    """Tell whether `error` says that standard output is a pipe that nobody reads any more; if so, print no more."""
+    if not isinstance(error, BrokenPipeError) or not hasattr(select, "poll"):  # Windows has none
+        return False
+    with contextlib.suppress(OSError, ValueError):
+        output = select.poll()
+        output.register(sys.stdout.fileno(), 0)  # an error is reported without being asked for
+        if output.poll(0):
+            _silence(sys.stdout)
+            return True
+    return False  # it was another pipe
 
 
 def take_any_letter() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mlm_recipes import load_tokenizer, train_tokenizer
@@ -104,3 +107,17 @@ def test_what_cannot_be_one_token_is_refused(tokenizers):
         with pytest.raises(ValueError, match="of the type WordLevel"):
             add_words(train_tokenizer(TEXTS, 330, tokenizer_type=kind), NEW)
     assert isinstance(tokenizers["bpe"], PreTrainedTokenizerFast)
+
+
+def test_a_whole_word_that_merges_cannot_build_is_a_token_from_then_on(tokenizers):
+    state = json.loads(tokenizers["bpe"].backend_tokenizer.to_str())
+    there = state["model"]["vocab"]["\u0120unruly"] = len(tokenizers["bpe"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), **tokenizers["bpe"].special_tokens_map
+    )
+    assert len(ids_alone(tokenizer, ["unruly"])[0]) > 1
+    for words, new in ((["unruly"], 0), (["unruly", "universes"], 1), (["universes"], 1)):
+        added = add_words(tokenizer, words)
+        assert [*added.pieces] == [*range(there + 1, there + 1 + new)]  # no id is left out
+        assert added.known == [word for word in words if word == "unruly"]
+        assert ids_alone(added.tokenizer, ["unruly"]) == [[there]]

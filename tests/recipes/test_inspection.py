@@ -7,6 +7,7 @@ import itertools
 import json
 import logging.handlers
 import queue
+import shlex
 import textwrap
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from transformers import AutoTokenizer, BertModel, BertTokenizer
 from mlm_recipes import cli, evaluate, inspect_corpus, load_corpus
 from mlm_recipes.data.text_statistics import expected_positions
 from mlm_recipes.recipes import inspection, inspection_facts
+from mlm_recipes.recipes.arguments import parse_arguments
 from mlm_recipes.report import inspection_page
 
 LINES = ["the soul is dyed by thoughts", "the soul", "by thoughts", "the zebra", "thoughts", "THE  Soul"]
@@ -279,6 +281,34 @@ def test_random_weights_with_little_text_give_a_warning(short_text):
     found = inspect_corpus(model="mini-random", corpus=str(short_text), vocab_size=500, timing=False)
     assert found.facts["model"]["random_weights"]
     assert (found.facts["recommended"]["recipe"], found.facts["recommended"]["model"]) == ("quickstart", "mini")
+
+
+def _recommended_command(found):
+    shown = str(found)
+    words = shlex.split(shown[shown.rindex(" train ") :].split("\n\n")[0].replace("\\\n", " "))
+    return words[1], parse_arguments(words[2:])
+
+
+def test_the_recommended_command_has_the_vocabulary_that_was_inspected(short_text, tokenizer, tmp_path):
+    make_bert(tokenizer).save_pretrained(tmp_path / "only weights")
+    tokenizer.save_pretrained(tmp_path / "words")
+    (tmp_path / "mine.txt").write_text("zzone\nzztwo\n", "utf-8")
+    vocabulary = {"tokenizer": str(tmp_path / "words"), "add_tokens": str(tmp_path / "mine.txt")}
+    values = {"model": str(tmp_path / "only weights"), "corpus": str(short_text), **vocabulary, "extend_positions": 256}
+    recipe, found = _recommended_command(inspect_corpus(timing=False, **values))
+    assert recipe == "adapt"
+    assert found.items() >= values.items()
+    recipe, found = _recommended_command(inspect_corpus(timing=False, **values | {"add_tokens": ["zzone", "zztwo"]}))
+    assert found["add_tokens"] == ["zzone", "zztwo"]
+
+
+def test_a_model_of_words_is_not_recommended_for_kmers(tmp_path):
+    (tmp_path / "dna.txt").write_text("\n".join(["GATTACAGATTACAGATTACA", "CCGGTTAACCGGTTAACCGG"] * 20), "utf-8")
+    kmers = {"tokenizer_type": "kmer", "kmer_length": 3, "masking_policy": "ngram"}
+    values = {"corpus": str(tmp_path / "dna.txt"), "model": "mini-random", **kmers}
+    recipe, found = _recommended_command(inspect_corpus("pretrain", timing=False, **values))
+    assert recipe == "pretrain"
+    assert found.items() >= values.items()
 
 
 def test_held_out_text_with_nothing_to_mask_is_a_problem(small, tmp_path):

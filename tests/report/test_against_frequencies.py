@@ -23,7 +23,8 @@ def run(before, after, general=None, head=(), frequencies=7.0):
         values["corpus"] |= {"general": "plain"}
         if frequencies:
             values["corpus"]["general_word_frequencies"] = {"loss": frequencies, "accuracy": 0.05}
-        values["change"]["general"] = {"text": "plain", "measures": {"loss": measure(*general, -0.1, 0.1)}}
+        measures = {"loss": measure(*general, -0.1, 0.1)}
+        values["change"]["general"] = {"text": "plain", "masked_tokens": 90, "measures": measures}
         for when, loss in zip(("before", "after"), general, strict=True):
             values[when]["general"] = {"loss": loss, "masked_tokens": 90}
     return values

@@ -55,8 +55,9 @@ def check_mix(config: Any) -> None:
     check_shares(mix)
     if config.streaming:
         raise ValueError(
-            f"mix: received {without_credentials(str(mix))} with streaming. Accepted: none, since it is unknown how many rows of a stream "
-            "make up the rest of the tokens. Leave one of them out, or add the texts to the stream."
+            f"mix: received {without_credentials(str(mix))} with streaming. Accepted: none, since it is unknown how "
+            "many rows of a stream make up the rest of the tokens. Leave one of them out, or add the texts to the "
+            "stream."
         )
     general = config.general_corpus
     if GENERAL in mix and general.lower() == "none":
@@ -83,7 +84,7 @@ def mixes_general(config: Any) -> bool:
 
 def _refused(value: Any) -> ValueError:
     return ValueError(
-        f"mix: received {without_credentials(repr(value))}. Accepted: names of texts, each once, with the share of the training tokens that "
-        "they are to have, such as --mix general=0.1 notes.txt=0.2, in YAML and Python {general: 0.1}; or none. Write "
-        "it so."
+        f"mix: received {without_credentials(repr(value))}. Accepted: names of texts, each once, with the share "
+        "of the training tokens that they are to have, such as --mix general=0.1 notes.txt=0.2, in YAML and Python "
+        "{general: 0.1}; or none. Write it so."
     )
