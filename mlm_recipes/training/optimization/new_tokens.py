@@ -63,7 +63,7 @@ def announcement(added: AddedWords, freeze: str = "none") -> str | None:
         return None
     some = ", ".join(added.known[:3]) + (", ..." if len(added.known) > 3 else "")
     if not added.pieces:
-        return f"No word of add_tokens is new: {count(len(added.known), 'token')} already ({some})."
+        return f"No word is a new token: the vocabulary has all words of add_tokens ({some})."
     said = f"{len(added.pieces):,} words are new tokens; their rows start as the mean of their pieces' rows."
     if len(added.pieces) == 1:
         said = "1 word is a new token; its rows start as the mean of its pieces' rows."

@@ -250,4 +250,4 @@ def test_without_a_new_word_there_is_nothing_to_train_first(tokenizer):
     with pytest.raises(ValueError, match="train_new_tokens_first: received 2, and no word of add_tokens is new"):
         MLMTrainer(make_model("bert", tokenizer), args, train_dataset=TEXTS, processing_class=tokenizer)
     said = announcement(extend(make_model("bert", tokenizer), tokenizer, ["man"]), "embeddings")
-    assert said == "No word of add_tokens is new: 1 token already (man)."
+    assert said == "No word is a new token: the vocabulary has all words of add_tokens (man)."
