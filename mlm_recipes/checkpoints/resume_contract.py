@@ -15,7 +15,7 @@ from transformers.trainer_callback import ExportableState
 from ..metrics_file import OldAndNew, Resumed
 from .foreign import foreign, newest_foreign
 from .storage import MANIFEST, fault, list_checkpoints, newest_whole
-from .value_kinds import CAUSES, METRIC_DRIVEN, REMADE, kind
+from .value_kinds import CAUSES, MEASURE, METRIC_DRIVEN, REMADE, kind
 
 #: The name of DataCollatorForMaskedLM in contracts of version 0.1.0: its module path at that time.
 _FORMER_COLLATOR = "mlm_recipes.collator.DataCollatorForMaskedLM"
@@ -142,6 +142,8 @@ class ResumeContract(TrainerCallback, ExportableState):
         #: One entry for each resume: the step, and what was changed.
         self.resumed: list[Resumed] = []
         self._remake = False
+        #: Whether another measure, or its other direction, decides since the resume which model is the best.
+        self.other_measure = False
         self.optimizer_groups: list[dict[str, Any]] = []
 
     def forget(self) -> None:
@@ -212,14 +214,16 @@ class ResumeContract(TrainerCallback, ExportableState):
         remade = sorted(REMADE & named.keys())
         if schedules & METRIC_DRIVEN:
             remade = [name for name in remade if name not in ("max_steps", "num_train_epochs")]  # it depends on neither
-            if remade:
+            kept = remade + sorted(MEASURE & named.keys())
+            if kept:
                 raise ValueError(
-                    f"change_on_resume: received {' '.join(remade)} with the schedule "
-                    f"{' and '.join(sorted(schedules))}, which keeps its own step count. Accepted: another number of "
-                    "steps. Restore the old values."
+                    f"change_on_resume: received {' '.join(kept)} with the schedule "
+                    f"{' and '.join(sorted(schedules))}, which keeps its own step count and best value. Accepted: "
+                    "another number of steps. Restore the old values."
                 )
         self.resumed = [*old["resumed"], {"step": state["global_step"], "changed": cast(dict[str, OldAndNew], named)}]
         self._remake = bool(remade)
+        self.other_measure = bool(MEASURE & named.keys())
         return _listed(values)
 
     def on_train_begin(

@@ -96,6 +96,10 @@ CAUSES = {
 METRIC_DRIVEN = {"greedy", "reduce_lr_on_plateau"}
 
 
+#: Values that say which model of a run is the best.
+MEASURE = {"metric_for_best_model", "greater_is_better"}
+
+
 #: Values that a schedule or an optimizer is built from. A checkpoint restores the old ones, which must not win.
 REMADE = frozenset(
     {

@@ -102,13 +102,13 @@ def stopped_early(found: StoppedEarly) -> str:
     """Return a sentence that says why a run was stopped early.
 
     >>> print(stopped_early(dict(step=6, of=40, metric="loss", best=4.7612, best_step=2, evaluations_since=2)))
-    Stopped early after step 6 of 40: in 2 evaluations the loss has not improved enough on 4.761, the best, after \
-step 2.
+    Stopped early after step 6 of 40: in 2 evaluations the loss has not improved enough; the best, 4.761, was \
+after step 2.
     """
     return (
         f"Stopped early after step {found['step']:,} of {found['of']:,}: in "
-        f"{count(found['evaluations_since'], 'evaluation')} the {found['metric']} has not improved enough on "
-        f"{found['best']:.4g}, the best, after step {found['best_step']:,}."
+        f"{count(found['evaluations_since'], 'evaluation')} the {found['metric']} has not improved enough; the best, "
+        f"{found['best']:.4g}, was after step {found['best_step']:,}."
     )
 
 

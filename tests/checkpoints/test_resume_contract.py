@@ -167,6 +167,9 @@ def test_a_schedule_that_follows_the_measured_loss_can_only_be_made_longer(token
             make_trainer(tokenizer, numbered, tmp_path, change_on_resume=names, **values).train(folder / "checkpoint-2")
     with pytest.raises(ValueError, match="eval_steps was 1 and is now 2"):  # it decides when the rate falls
         make_trainer(tokenizer, numbered, tmp_path, **(PLATEAU | {"eval_steps": 2})).train(tmp_path / "checkpoint-2")
+    other = PLATEAU | {"metric_for_best_model": "accuracy"}
+    with pytest.raises(ValueError, match=r"change_on_resume: received greater_is_better metric_for_best_model .*best"):
+        make_trainer(tokenizer, numbered, tmp_path, change_on_resume=names, **other).train(tmp_path / "checkpoint-2")
     longer = make_trainer(tokenizer, numbered, tmp_path, change_on_resume=["max_steps"], **(PLATEAU | {"max_steps": 6}))
     assert longer.train(tmp_path / "checkpoint-2").global_step == 6
 

@@ -93,6 +93,19 @@ def had_stopped(checkpoint: Path, callbacks: Iterable[Any]) -> bool:
     return False
 
 
+def start_anew(args: Any, state: TrainerState, callbacks: Iterable[Any]) -> None:
+    """Let another measure decide from now on: find its best evaluation so far, and count from zero how long ago it was.
+
+    The values that a checkpoint restores are those of the measure of before, and not to be compared with this one's.
+    """
+    best = best_evaluation(args, state)
+    state.best_metric, state.best_global_step = (None, None) if best is None else (best["value"], best["step"])
+    state.best_model_checkpoint = None  # found by BestCheckpoint, if it was saved
+    for callback in callbacks:
+        if isinstance(callback, EarlyStoppingCallback):
+            callback.early_stopping_patience_counter = 0
+
+
 def _has_stopped(callback: Any) -> bool:
     stops = isinstance(callback, EarlyStoppingCallback)
     return stops and callback.early_stopping_patience_counter >= callback.early_stopping_patience

@@ -29,7 +29,7 @@ from ..batches.loader_workers import end_workers
 from ..batches.streamed_rows import StreamState
 from ..callbacks.best_model import check_early_stopping_callbacks, name_best
 from ..callbacks.callback_states import restore_states
-from ..callbacks.early_stopping import had_stopped
+from ..callbacks.early_stopping import had_stopped, start_anew
 from ..config import own_fields
 from ..distributed.processes import from_main
 from ..faults.nonfinite import SkippedSteps
@@ -142,6 +142,7 @@ class ResumableTrainer(OrderedTrainer):
             if self.args.save_strategy != "no":
                 from_main(lambda: refuse_to_replace(str(self.args.output_dir)))
             self._contract.resumed, self._skipped.steps, self._stream_start = [], [], START
+            self._contract.other_measure = False
             return self._train(None, *args, **kwargs)
         checkpoint = from_main(lambda: find_checkpoint(asked, str(self.args.output_dir)))
         changed, left = self.check_resume(checkpoint)
@@ -155,6 +156,7 @@ class ResumableTrainer(OrderedTrainer):
         self._skipped.steps = SkippedSteps.saved_in(checkpoint)
         self._best.beside = checkpoint.parent
         stopped = from_main(lambda: had_stopped(checkpoint, self.callback_handler.callbacks))
+        stopped = stopped and not self._contract.other_measure  # which is counted anew
         if left and stopped:
             logger.warning(
                 "%s is of a run that had stopped early, so nothing is left to train. To go on, raise "
@@ -182,6 +184,8 @@ class ResumableTrainer(OrderedTrainer):
     def _load_callback_state(self) -> None:
         ours = (ResumeContract, SkippedSteps, StreamState)  # each reads its own state
         restore_states(self.callback_handler.callbacks, cast(Any, self.state.stateful_callbacks), ours)
+        if self._contract.other_measure:
+            start_anew(self.args, self.state, self.callback_handler.callbacks)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

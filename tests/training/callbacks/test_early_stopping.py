@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 import os
 import signal
 
 import pytest
+import torch
 from small_run import NUMBERED, At, make_trainer, weights
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
@@ -22,13 +24,13 @@ UNSAVED = EACH_STEP | {"save_strategy": "no"}
 
 @pytest.fixture
 def losses(monkeypatch):
-    """Let the evaluation after each step return this loss."""
+    """Let the evaluation after each step return this loss, and an accuracy that disagrees with it."""
 
     def losses(by_step):
         def compute(sums):
             loss = by_step[len(taken)]
             taken.append(loss)
-            return {"loss": loss, "accuracy": 0.5, "perplexity": math.exp(loss), "masked_tokens": 9}
+            return {"loss": loss, "accuracy": loss / 10, "perplexity": math.exp(loss), "masked_tokens": 9}
 
         taken = []
         monkeypatch.setattr(evaluating_trainer, "compute", compute)
@@ -126,6 +128,36 @@ def test_a_run_that_had_stopped_is_not_trained_further(tokenizer, losses, caplog
         tokenizer, NUMBERED, change_on_resume=["early_stopping_patience"], **values | {"early_stopping_patience": 2}
     )
     assert patient.train(resume_from_checkpoint=True).global_step == 3  # the second evaluation without an improvement
+
+
+def test_another_measure_of_a_resumed_run_is_not_compared_with_the_values_of_the_first(tokenizer, losses):
+    values = EACH_STEP | {"save_steps": 1, "load_best_model_at_end": True, "early_stopping_patience": 1}
+    losses([3.0, 2.0])
+    make_trainer(tokenizer, NUMBERED, **values | {"max_steps": 2}).train()
+    losses([4.0, 5.0, 1.0])
+    change = ["metric_for_best_model", "greater_is_better", "max_steps"]
+    other = make_trainer(
+        tokenizer, NUMBERED, metric_for_best_model="accuracy", change_on_resume=change, **values | {"max_steps": 9}
+    )
+    assert other.train(resume_from_checkpoint="run/checkpoint-2").global_step == 5  # 0.1 is no improvement on 0.5
+    assert (other.state.best_metric, other.state.best_global_step) == (0.5, 4)
+    assert other.state.best_model_checkpoint == str(Path("run/checkpoint-4"))
+    saved = type(other.model).from_pretrained("run/checkpoint-4")
+    assert torch.equal(weights(other), torch.cat([weight.detach().flatten() for weight in saved.parameters()]))
+
+
+def test_a_measure_that_a_run_was_best_by_before_is_found_in_its_history(tokenizer, losses):
+    values = EACH_STEP | {"save_steps": 1, "load_best_model_at_end": True}
+    losses([3.0, 2.0])
+    make_trainer(tokenizer, NUMBERED, **values | {"max_steps": 2}).train()
+    losses([1.0])
+    change = ["metric_for_best_model", "greater_is_better", "max_steps"]
+    other = make_trainer(
+        tokenizer, NUMBERED, metric_for_best_model="accuracy", change_on_resume=change, **values | {"max_steps": 3}
+    )
+    other.train(resume_from_checkpoint="run/checkpoint-2")
+    assert (other.state.best_metric, other.state.best_global_step) == (pytest.approx(0.3), 1)
+    assert other.state.best_model_checkpoint == str(Path("run/checkpoint-1"))
 
 
 def test_a_changed_patience_must_be_named(tokenizer, losses):
