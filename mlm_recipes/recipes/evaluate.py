@@ -15,6 +15,7 @@ from ..evaluation.fill_mask import fill_mask
 from ..metrics_file import EvaluationMetrics
 from ..model.loading import load_model
 from ..sources.model_folder import is_model
+from ..training.checks.probe_checks import selects
 from ..training.config import MLMConfig
 from ..training.trainer import MLMTrainer
 from . import run_folder
@@ -25,6 +26,15 @@ from .result import RunResult, refuse_push, refuse_resume, warn_of_other_words
 from .similarity import ReadProbes, Similarity
 
 logger = logging.getLogger(__name__)
+
+#: The values of a run in which no measure selects a model.
+_NOTHING_SELECTED: dict[str, Any] = {
+    "metric_for_best_model": None,
+    "greater_is_better": None,
+    "load_best_model_at_end": False,
+    "early_stopping_patience": None,
+    "early_stopping_threshold": 0.0,
+}
 
 
 def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult[EvaluationMetrics]:
@@ -45,6 +55,8 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     # A model that is not trained needs no adapter, nor the package peft.
     config = read_config(recipe, overrides | {"peft": "none"})
     config = replace(config, report_to="none")  # the run has already sent its figures to its trackers
+    if selects(config) and "probe" in overrides and config.probe != read_config(recipe).probe:
+        config = replace(config, **_NOTHING_SELECTED)  # all texts of another table are new to the model
     refuse_resume(config, "evaluate")
     refuse_push(config, "evaluate")
     probes = ReadProbes.of(config)

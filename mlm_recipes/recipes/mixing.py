@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from itertools import chain, count
+from collections.abc import Sequence
 from typing import Any, cast
 
 from datasets import Dataset
@@ -15,6 +14,7 @@ from ..data.mixed_text import load_mixed
 from ..data.rows import to_rows
 from ..evaluation.word_frequencies import token_counts
 from ..metrics_file import MixedText
+from ..sources.names import unlike
 from ..training.batches.mix_option import GENERAL
 from ..training.config import MLMConfig
 from .vocabulary_fit import known_tokens
@@ -45,7 +45,7 @@ def mixed_rows(
                 f"mix: none of the words of {source.name!r} is in the vocabulary of {config.model!r}. Accepted: a text "
                 "that the model can read. Name a different text."
             )
-        called = _not_among(others, source.name)
+        called = unlike(source.name, others)
         others[called] = part, share
         facts.append(
             {
@@ -64,16 +64,6 @@ def mixed_rows(
     for fact, made in zip(facts, mixed.parts, strict=True):
         fact["share"], fact["rows_per_epoch"] = mixed.share(made), made.rows_per_epoch
     return mixed, facts
-
-
-def _not_among(taken: Container[str], name: str) -> str:
-    """Return a name for a text that no other has; not its path or URL, since reports are meant to be shared.
-
-    >>> _not_among(["notes", "notes (2)"], "notes"), _not_among(["notes"], "letters")
-    ('notes (3)', 'letters')
-    """
-    names = chain([name], (f"{name} ({number})" for number in count(2)))
-    return next(each for each in names if each not in taken)
 
 
 def _resolved(name: str, reading: Reading) -> TextSource:

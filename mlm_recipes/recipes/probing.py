@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..data.labelled_texts import load_labelled
 from ..evaluation.probes.probe import Probe, ProbeState
 from ..probes_file import ProbeAlone, ProbeChange
 from ..report.probes import about_the_texts
+from ..sources.names import unlike
 from ..training.checks.probe_checks import selects
 from ..training.config import MLMConfig
 from ..training.distributed.processes import from_main
@@ -27,12 +29,12 @@ def load_probes(
     Args:
         tokenizer, original: the run's tokenizer, and the one before words were added to it.
         max_length: the most tokens of a text.
-        training: the paragraphs that are trained on, in which the probes' texts are looked for; None for a stream.
+        training: the paragraphs that are trained on, in which the probes' texts are looked for; None for a stream or a prepared corpus.
         quiet: say nothing.
 
     Raises: ValueError or FileNotFoundError as `mlm_recipes.data.labelled_texts.load_labelled`.
     """
-    probes = []
+    probes = list[Probe]()
     for name in config.probe or []:
 
         def read(name: str = name) -> Probe:
@@ -45,6 +47,7 @@ def load_probes(
                 encoding=config.encoding,
                 encoding_errors=config.encoding_errors,
             )
+            labelled = replace(labelled, name=unlike(labelled.name, [probe.labelled.name for probe in probes]))
             seed = config.evaluation_seed
             return Probe.of(labelled, tokenizer, original, max_length, seed, training, selects(config))
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from ..data.search_set import SearchSet, read_search_set
 from ..data.streams import TextStream
 from ..data.text_pairs import TextPairs, read_pairs
-from ..evaluation.similarity.similarity_probes import SimilarityProbes, SimilarityState
+from ..evaluation.similarity.similarity_probes import FITTED_TO, SimilarityProbes, SimilarityState
 from ..evaluation.similarity.text_vectors import text_vectors
 from ..inspection_file import InspectionFacts
 from ..masking.random_keys import Floats
 from ..metrics_file import Comparison, ModelAlone
+from ..sources.names import unlike
 from ..training.config import MLMConfig
 from ..training.distributed.processes import from_main
 from ..training.trainer import MLMTrainer
 from .prepare import Run
+
+P = TypeVar("P", TextPairs, SearchSet)
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class ReadProbes:
         """
         how: dict[str, Any] = {"encoding": config.encoding, "encoding_errors": config.encoding_errors}
         return cls(
-            [read_pairs(path, **how) for path in config.probe_pairs or []],
-            [read_search_set(path, **how) for path in config.probe_search or []],
+            _told_apart([read_pairs(path, **how) for path in config.probe_pairs or []]),
+            _told_apart([read_search_set(path, **how) for path in config.probe_search or []]),
         )
 
     def add_inspected(self, training: Sequence[str], seed: int, facts: InspectionFacts) -> None:
@@ -51,6 +56,29 @@ class ReadProbes:
             facts["probe_search"] = probes.searches_inspected()
 
 
+def _told_apart(read: list[P]) -> list[P]:
+    """Return what was read, with a name each that no other has: files in two folders may have the same."""
+    found: dict[str, P] = {}
+    for each in read:
+        name = unlike(each.name, found)
+        found[name] = replace(each, name=name)
+    return [*found.values()]
+
+
+def _training_texts(run: Run) -> tuple[Sequence[str], bool]:
+    """Return training texts, and whether they are all that is trained on."""
+    rows: Any = run.train_rows
+    if isinstance(rows, TextStream):
+        return rows.first(), False
+    if "train" in run.corpus:
+        return run.corpus["train"]["text"][:], True
+    # A prepared corpus has no texts, but the tokens of all: those of some rows, spread over it, as they are spelled.
+    places = np.linspace(0, len(rows) - 1, min(len(rows), FITTED_TO), dtype=int)
+    ids = [rows[place]["input_ids"] for place in places.tolist()]
+    spelled = run.tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [text for text in spelled if text.strip()], False
+
+
 class Similarity:
     """The pairs and searches of a run; without any, it measures nothing. All processes call each method."""
 
@@ -59,11 +87,9 @@ class Similarity:
         self.probes: SimilarityProbes | None = None
         self.states: list[SimilarityState] = []
         if read.pairs or read.searches:
-            rows = run.train_rows
-            streamed = isinstance(rows, TextStream)
-            training = from_main(rows.first) if isinstance(rows, TextStream) else run.corpus["train"]["text"][:]
+            training, whole = from_main(lambda: _training_texts(run))
             seed = run.config.evaluation_seed
-            self.probes = from_main(lambda: SimilarityProbes.of(read.pairs, read.searches, training, seed, streamed))
+            self.probes = from_main(lambda: SimilarityProbes.of(read.pairs, read.searches, training, seed, not whole))
 
     def measure(self, trainer: MLMTrainer, original: bool = False) -> None:
         """Measure the encoder as it is now: before training, and after it.

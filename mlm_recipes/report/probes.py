@@ -65,7 +65,7 @@ def leakage(probe: ProbeTexts) -> str:
     """Return a sentence about the texts of a probe that are in the training text."""
     exact, near = probe["leakage"]["exact"], probe["leakage"]["near"]
     if exact is None or near is None:
-        return "Whether its texts are in the training text is not known, since that is read as a stream."
+        return "Whether its texts are in the training text is not known, since that is a stream or prepared."
     if not exact + near:
         return "None of its texts was found in the training text."
     parts = [f"{exact:,} equal a paragraph" if exact else "", f"{near:,} nearly stand in it" if near else ""]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from itertools import chain, count
 from pathlib import Path
 
 STRUCTURED = {".bin", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".pdf", ".tsv", ".zip", ".zst"}
@@ -20,6 +21,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def unlike(name: str, taken: Container[str]) -> str:
+    """Return a name that no other has; not a path or a URL, since reports are meant to be shared.
+
+    >>> unlike("notes", ["notes", "notes (2)"]), unlike("letters", ["notes"])
+    ('notes (3)', 'letters')
+    """
+    names = chain([name], (f"{name} ({number})" for number in count(2)))
+    return next(each for each in names if each not in taken)
 
 
 def looks_like_path(name: str) -> bool:

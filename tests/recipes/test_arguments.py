@@ -156,6 +156,7 @@ def test_a_recipes_corpus_values_do_not_apply_to_a_different_corpus(tmp_path):
     lines = [
         "corpus: https://example.org/a.txt",
         f"corpus_sha256: {'a' * 64}",
+        "validation_corpus: held_out.txt",
         "model: owner/name",
         "model_revision: v1",
     ]
@@ -163,7 +164,9 @@ def test_a_recipes_corpus_values_do_not_apply_to_a_different_corpus(tmp_path):
     config = read_config("mine.yaml")
     assert (config.corpus_sha256, config.model_revision) == ("a" * 64, "v1")
     config = read_config("mine.yaml", {"corpus": "notes.txt", "model": "mini"})
-    assert (config.corpus_sha256, config.model_revision) == (None, None)
+    assert (config.corpus_sha256, config.validation_corpus, config.model_revision) == (None, None, None)
+    both = {"corpus": "notes.txt", "validation_corpus": "mine.txt"}
+    assert read_config("mine.yaml", both).validation_corpus == "mine.txt"
     assert read_config("mine.yaml", {"model": "owner/name", "model_revision": "v2"}).model_revision == "v2"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import metrics_schema
@@ -116,6 +117,25 @@ def test_a_probe_selects_the_best_checkpoint_on_texts_that_are_not_measured(chec
     best = found["train"]["best_model"]
     assert (best["metric"], best["value"], best["loaded"]) == ("probe_accuracy", max(values), True)
     assert all(np.isclose(value * probe["selected"], round(value * probe["selected"])) for value in values)
+    (again,) = evaluate(tmp_path / "run").metrics["evaluation"]["probes"]
+    assert again["texts"] == probe["texts"]
+    other = shutil.copy(labelled, tmp_path / "other.csv")
+    (whole,) = evaluate(tmp_path / "run", probe=str(other)).metrics["evaluation"]["probes"]
+    assert whole["texts"] == 80  # it selected nothing
+
+
+@pytest.mark.slow
+def test_two_tables_of_one_name_are_told_apart(checkpoint, labelled, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / labelled.name
+    other.write_text("".join(labelled.read_text("utf-8").splitlines(keepends=True)[:-10]), "utf-8")
+    for name, probes in (("one", [str(labelled)]), ("both", [str(other), str(labelled)])):
+        train("adapt", model=str(checkpoint), probe=probes, output_dir=str(tmp_path / name), **LITTLE)
+    found = json.loads((tmp_path / "both/metrics.json").read_text("utf-8"))["probes"]
+    assert [(probe["name"], probe["texts"]) for probe in found] == [("order", 70), ("order (2)", 80)]
+    rows = dict(compare_runs([tmp_path / "one", tmp_path / "both"]).tables())["Your labels"]
+    assert ("order, texts", "80", "70") in rows
+    assert ("order (2), texts", "", "80") in rows
 
 
 def test_an_inspection_says_what_a_probe_can_show(labelled):

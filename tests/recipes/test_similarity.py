@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import metrics_schema
 import pytest
 
-from mlm_recipes import MLMConfig, evaluate, inspect_corpus, reference, train
+from mlm_recipes import MLMConfig, evaluate, inspect_corpus, prepare_corpus, reference, train
 from mlm_recipes.cli import main
-from mlm_recipes.recipes.similarity import refuse_similarity
+from mlm_recipes.recipes.similarity import ReadProbes, refuse_similarity
 from mlm_recipes.report.side_by_side import compare_runs
 
 VALUES = {
@@ -118,6 +119,31 @@ def test_a_stream_is_measured_too(short_text, checkpoint, measured):
     (faq,) = found.metrics["probe_search"]
     assert faq["leakage"] == {"exact": None, "near": None}
     assert faq["whitening"]["texts"] > 40
+
+
+@pytest.mark.slow
+def test_a_prepared_corpus_is_measured_too(short_text, checkpoint, measured):
+    rows = {"max_length": 32, "validation_fraction": 0.1}
+    prepare_corpus("adapt", model=str(checkpoint), corpus=str(short_text), out="shards", **rows)
+    pairs = str(measured / "scored.jsonl")
+    found = train(
+        "adapt", model=str(checkpoint), corpus="shards", output_dir="run", probe_pairs=pairs,
+        probe_search=str(measured / "faq"), **VALUES | {"max_length": None},
+    )  # fmt: skip
+    (faq,), (scored,) = found.metrics["probe_search"], found.metrics["probe_pairs"]
+    assert faq["leakage"] == scored["leakage"] == {"exact": None, "near": None}
+    assert faq["whitening"]["texts"] > 40
+    again = evaluate("run").metrics["evaluation"]["probe_pairs"][0]
+    assert again["whitened"]["spearman"] == pytest.approx(scored["whitened"]["spearman"]["after"], abs=1e-6)
+
+
+def test_files_of_one_name_are_told_apart(measured, tmp_path):
+    for folder in ("a", "b"):
+        shutil.copytree(measured, tmp_path / folder)
+    paths = [str(tmp_path / folder / "scored.jsonl") for folder in ("a", "b")]
+    read = ReadProbes.of(MLMConfig(use_cpu=True, probe_pairs=paths, probe_search=[str(measured / "faq")]))
+    assert [pairs.name for pairs in read.pairs] == ["scored", "scored (2)"]
+    assert [search.name for search in read.searches] == ["faq"]
 
 
 def test_a_wrong_file_ends_the_run_before_it_begins(short_text, capsys):
