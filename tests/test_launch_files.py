@@ -143,7 +143,7 @@ def test_under_slurm_a_disturbed_run_ends_with_the_weights_of_an_undisturbed_one
     for _ in range(2):  # to its end, and once more
         start = queue.start()
         assert (start.code, start.requeued) == (0, False), start.log
-    assert "holds this run, finished: nothing is left to do." in start.log
+    assert "holds this run, finished: nothing is left to train." in start.log
     one, other = (load_file(folder / "model.safetensors") for folder in (whole.run, queue.run))
     assert one.keys() == other.keys()
     assert max(float((one[name] - other[name]).abs().max()) for name in one) == 0.0

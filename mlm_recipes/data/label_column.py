@@ -12,7 +12,7 @@ def choose_label_column(evidence: Evidence, label_column: str | None, text_colum
     """Return the column that contains the labels of `name`, a table.
 
     It is `label_column`, if given; otherwise `label`, if there is one; otherwise the only column with another usual
-    name (`labels`, `class`, `category`, `target`); otherwise the only column of strings of which few repeat.
+    name (`labels`, `class`, `category`, `target`); otherwise the only column of strings with few different values.
     `text_column` is not considered, if given.
 
     Raises: ValueError, with the columns that are possible, if it is not clear, or if there is none.

@@ -115,7 +115,7 @@ def load_labelled(
         kept = np.sort(np.random.default_rng(seed).permutation(len(texts))[:most]).tolist()
         left_out["beyond_max"] = len(texts) - most
         texts, labels = [texts[row] for row in kept], [labels[row] for row in kept]
-    numeric = all(label.lstrip("-").isdecimal() for label in labels)
+    numeric = all(label.removeprefix("-").isdecimal() for label in labels)
     names = sorted(set(labels), key=int if numeric else str)
     number = {label: index for index, label in enumerate(names)}
     numbers = np.array([number[label] for label in labels], dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
@@ -18,6 +19,12 @@ TABLES = ("jsonl", "json", "parquet", "arrow", "csv", "tsv")
 
 #: A row, and where it is, such as "pairs.csv, line 3".
 Placed = tuple[str, Mapping[str, Any]]
+
+
+def refuse_url(path: Path, option: str) -> None:
+    """Raise ValueError for a URL, without showing it: as a Path it has one slash, and credentials would stay in it."""
+    if re.match(r"https?:/", str(path)):
+        raise ValueError(f"{option}: received a URL. Accepted: files on this machine. Download it, and name that.")
 
 
 def placed_rows(
@@ -40,6 +47,7 @@ def placed_rows(
     >>> [(place.rpartition("/")[2], row) for place, row in placed_rows(path, "probe_pairs", ["score"])]
     [('pairs.csv, line 2', {'text1': 'to be', 'text2': 'not to be', 'score': '1'})]
     """
+    refuse_url(path, option)
     if not path.is_file():
         raise ValueError(
             f"{option}: there is no file {str(path)!r}. Accepted: a table as JSON lines, JSON, CSV, TSV, Parquet or "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .placed_rows import Placed, fingerprint, placed_rows
+from .placed_rows import Placed, fingerprint, placed_rows, refuse_url
 
 #: With fewer queries, an interval cannot be trusted.
 FEWEST = 10
@@ -48,6 +48,7 @@ def read_search_set(folder: str | Path, encoding: str = "utf-8", encoding_errors
     queries with a relevant document, or no more than ten documents.
     """
     folder = Path(folder).expanduser()
+    refuse_url(folder, "probe_search")
     files = {name: _find(folder, *places) for name, places in _PLACES.items()}
     read = {
         name: placed_rows(path, "probe_search", _COLUMNS[name], encoding, encoding_errors)

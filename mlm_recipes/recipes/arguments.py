@@ -72,8 +72,8 @@ def read_config(recipe: str | Path | MLMConfig | None = None, overrides: Mapping
         recipe: a YAML file, a run folder (its recipe.yaml), the name of a bundled recipe, or a config. By default
             `quickstart` if the model is a built-in one, otherwise `adapt`; with `peft="lora"`, `adapt-lora`.
         overrides: values by name; a string is read as on the command line. `num_train_epochs`, `max_steps` and
-            `train_minutes` each replace the recipe's values for the two others as well. A `corpus` is measured on a part
-            of its own, or on the given `validation_corpus`, not on the recipe's. `mlm_probability` alone is the
+            `train_minutes` each replace the recipe's values for the two others as well. A `corpus` is measured on
+            a part of its own, or on the given `validation_corpus`, not on the recipe's. `mlm_probability` alone is the
             share of every step, whatever schedule the recipe has. `add_tokens="none"` adds none of the recipe's words.
 
     Raises: ValueError for an unknown name (with the nearest known one) or a value of the wrong type;

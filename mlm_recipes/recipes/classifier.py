@@ -100,6 +100,8 @@ def answers(encoder: Encoder, task: Task, settings: FinetuneSettings, seed: int)
             report_to="none",
             disable_tqdm=True,
         )
+        if args.n_gpu > 1:
+            args._n_gpu = 1  # DataParallel would multiply the batch by the number of GPUs
         set_seed(seed)  # for the head
         trainer = Trainer(
             model=encoder.classifier(task.kinds),

@@ -27,12 +27,11 @@ from ..report.finetuning import summary
 from ..report.wording import about, count
 from ..training.speed.precision import has_fast_bf16
 from .classifier import Encoder, Task, answers
-from .run_folder import versions, write_json
+from .run_folder import FINETUNE, versions, write_json
 from .starting_model import starting_model
 
 logger = logging.getLogger(__name__)
 
-FILE = "finetune.json"
 
 #: Stands for the model that the run started from.
 BEFORE = "before"
@@ -58,7 +57,7 @@ class Finetuning:
     folder: Path
 
     def __str__(self) -> str:
-        return f"{summary(self.facts)}\n\nAll figures are in {self.folder / FILE}."
+        return f"{summary(self.facts)}\n\nAll figures are in {self.folder / FINETUNE}."
 
 
 def finetune(
@@ -99,7 +98,7 @@ def finetune(
     folder = Path(run).expanduser()
     metrics_file.read(folder, "finetune")
     _check(seeds, max_steps, batch_size, learning_rate, max_length)
-    earlier = _earlier(folder / FILE)
+    _earlier(folder / FINETUNE)  # one that cannot be read is refused now
     labelled = _labelled(on, text_column, label_column, encoding)
     held = hold_out(labelled.texts, labelled.labels)
     task, texts = _task(labelled, held)
@@ -137,7 +136,7 @@ def finetune(
             more = f" About {about(left)} left." if left else ""
             logger.info("Seed %d, %d of %d: %.1f%% before, %.1f%% after.%s", seed, seed + 1, seeds, *right, more)
     facts = _facts(texts, labelled.labels[held], task.kinds, found, name, against == BEFORE, settings)
-    write_json(folder / FILE, _with(earlier, facts))
+    write_json(folder / FINETUNE, _with(_earlier(folder / FINETUNE), facts))  # another one may have ended since
     return Finetuning(facts, folder)
 
 

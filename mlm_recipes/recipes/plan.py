@@ -15,6 +15,7 @@ import yaml
 
 from ..checkpoints.resume_contract import find_checkpoint, resume_request, saved_values
 from ..checkpoints.storage import list_checkpoints, newest_whole
+from ..sources.model_folder import built_in_models
 from ..training.config import MLMConfig
 from ..training.distributed.processes import from_main
 from ..training.distributed.torchrun_restarts import restarted
@@ -41,7 +42,7 @@ class RunPlan:
         checkpoint: the checkpoint that it resumes, if any.
         continues: whether it resumes in the folder of the run that saved the checkpoint.
         overwrite: whether `folder` may already contain a run.
-        finished: whether `folder` holds this very run, finished, so that nothing is left to do.
+        finished: whether `folder` holds this very run, finished, so that nothing is left to train.
     """
 
     config: MLMConfig
@@ -112,8 +113,22 @@ def plan_run(recipe: str | Path | MLMConfig | None, overrides: Mapping[str, Any]
         folder = checkpoint.parent
     continues = checkpoint is not None and _is_its_own(checkpoint, folder, overwrite)
     if not continues:
+        _refuse_own_model(folder, config.model)
         run_folder.refuse_to_overwrite(folder, overwrite)
     return RunPlan(config, folder, checkpoint, continues, overwrite)
+
+
+def _refuse_own_model(folder: Path | None, model: str) -> None:
+    """Raise ValueError for a run that would replace the model that it starts from."""
+    place = Path(model).expanduser().resolve()
+    if folder is None or model in built_in_models() or not place.exists() or not folder.exists():
+        return
+    if any(folder.samefile(each) for each in (place, *place.parents)):
+        raise ValueError(
+            f"output_dir: received {str(folder)!r}, where the model {model!r} is, which the run would replace. "
+            "Accepted: another folder, so that the model before training can still be compared with. Pass another "
+            "--output_dir, or leave it out."
+        )
 
 
 def output_folder(config: MLMConfig) -> Path | None:

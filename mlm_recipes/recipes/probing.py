@@ -29,7 +29,8 @@ def load_probes(
     Args:
         tokenizer, original: the run's tokenizer, and the one before words were added to it.
         max_length: the most tokens of a text.
-        training: the paragraphs that are trained on, in which the probes' texts are looked for; None for a stream or a prepared corpus.
+        training: the paragraphs that are trained on, in which the probes' texts are looked for; None for a stream or a
+            prepared corpus.
         quiet: say nothing.
 
     Raises: ValueError or FileNotFoundError as `mlm_recipes.data.labelled_texts.load_labelled`.

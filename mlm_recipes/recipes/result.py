@@ -218,13 +218,12 @@ def result_of(metrics: Metrics, folder: Path, not_made: NotMade) -> RunResult[Me
     return RunResult(metrics, folder, tuple(entry["what"] for entry in not_made.entries))
 
 
-def finished_result(folder: Path | None) -> RunResult[Metrics]:
+def finished_result(folder: Path) -> RunResult[Metrics]:
     """Return the result of a run that was finished before, from its folder, and log that nothing was left to do."""
-    assert folder is not None, "a finished run has a folder"
     logger.info(
-        "%s holds this run, finished: nothing is left to do. To train again, pass --overwrite or another --output_dir.",
-        folder,
-    )
+        "%s holds this run, finished: nothing is left to train. To train again, pass --overwrite or another "
+        "--output_dir.", folder,
+    )  # fmt: skip
     return RunResult(read_metrics(folder, "train"), folder)
 
 

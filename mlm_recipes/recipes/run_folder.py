@@ -31,6 +31,9 @@ from .locks import acquire, lock_of, release
 
 logger = logging.getLogger(__name__)
 
+#: The results of `finetune` for the run's model.
+FINETUNE = "finetune.json"
+
 #: The lock file of a run that uses a folder; removed when the run ends, but may be left empty if the run is killed.
 LOCK = ".lock"
 
@@ -188,9 +191,9 @@ def write_recipe(folder: Path, values: dict[str, Any]) -> None:
 
 
 def begin(folder: Path, values: dict[str, Any]) -> None:
-    """Write recipe.yaml, and remove the files that mark the run in this folder as finished."""
+    """Write recipe.yaml, and remove what says something about the model that was here: measures, pages, comparisons."""
     write_recipe(folder, values)
-    for name in ("metrics.json", *run_report.FILES):
+    for name in ("metrics.json", FINETUNE, *run_report.FILES):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -62,7 +62,7 @@ def _told_apart(read: list[P]) -> list[P]:
     for each in read:
         name = unlike(each.name, found)
         found[name] = replace(each, name=name)
-    return [*found.values()]
+    return list(found.values())
 
 
 def _training_texts(run: Run) -> tuple[Sequence[str], bool]:

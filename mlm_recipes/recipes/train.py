@@ -14,8 +14,9 @@ from typing import Any
 from accelerate.utils.memory import clear_device_cache
 from transformers.trainer_utils import HubStrategy
 
+from ..data.tokenizer import load_tokenizer
 from ..evaluation.before_after import State
-from ..metrics_file import Evaluation, LoggedStep, Loop, Metrics
+from ..metrics_file import Evaluation, Failure, LoggedStep, Loop, Metrics
 from ..model.freezing import frozen_facts
 from ..model.lora import merge_lora
 from ..report import wording
@@ -113,7 +114,7 @@ def _run(recipe: Any, callbacks: list[Any], overrides: dict[str, Any]) -> RunRes
     """Plan a run, prepare it, and train it in its folder."""
     plan = plan_run(recipe, overrides)
     if plan.finished:
-        return finished_result(plan.folder)
+        return _finished(plan)
     refuse_missing(plan.config.report_to)
     refuse_unusable(plan.config)
     check_measure(plan.config)
@@ -129,6 +130,22 @@ def _run(recipe: Any, callbacks: list[Any], overrides: dict[str, Any]) -> RunRes
             return _train(run, plan, folder, Similarity(probes, run), callbacks, timed=minutes is not None)
     finally:
         run_folder.give_back(folder)  # if nothing was written
+
+
+def _finished(plan: RunPlan) -> RunResult[Metrics]:
+    """Return the result of a run that was finished before; it is sent to the hub if asked for: it may not be there."""
+    assert plan.folder is not None, "a finished run has a folder"
+    folder, result = plan.folder, finished_result(plan.folder)
+    upload, not_made = _upload(plan.config, folder), NotMade(folder)
+    if upload is None:
+        return result
+
+    def send() -> list[Failure]:
+        with not_made.noting("the copy on the hub"):
+            logger.info("Sent to %s", upload.send(folder, load_tokenizer(folder).vocab_files_names.values()))
+        return not_made.entries
+
+    return replace(result, not_made=tuple(entry["what"] for entry in from_main(send)))
 
 
 def _with_chosen_length(run: Run, minutes: float) -> Run:

@@ -49,7 +49,7 @@ class Upload:
         except Exception as error:  # httpx, huggingface_hub and the system raise different classes
             raise OSError(
                 f"push_to_hub: {name!r} cannot be written to at {api.endpoint}: {first_line(error)}. Nothing was "
-                "trained yet. Accepted: owner/name (--hub_model_id) of a model repository that you own, with a token "
+                "trained. Accepted: owner/name (--hub_model_id) of a model repository that you own, with a token "
                 "that can write to it. Log in with `hf auth login`, or leave --push_to_hub out and send the finished "
                 "run later."
             ) from error
@@ -58,7 +58,7 @@ class Upload:
     def send(self, folder: Path, vocabulary: Iterable[str] = ()) -> str:
         """Send a finished run and return the address of the commit; `vocabulary` names its tokenizer's own files.
 
-        Raises: OSError if that fails, with the command that tries again; the run folder stays as it is.
+        Raises: OSError if that fails, with the commands that try again; the run folder stays as it is.
         """
         files = run_files(folder, vocabulary)
         operations = [CommitOperationAdd(name, folder / name) for name in files]
@@ -75,22 +75,29 @@ class Upload:
             ) from error
         return str(commit.commit_url)
 
-    def _checkpoint_files(self, folder: Path) -> list[tuple[str, Path]]:
+    def _checkpoints(self, folder: Path) -> dict[Path, str]:
+        """Return the checkpoints that are sent, each with its name on the hub."""
         found = list_checkpoints(folder)
         sent = {"checkpoint": found[-1:], "all_checkpoints": found}.get(self.strategy, [])
-        names = {path: "last-checkpoint" if self.strategy == "checkpoint" else path.name for path in sent}
+        return {path: "last-checkpoint" if self.strategy == "checkpoint" else path.name for path in sent}
+
+    def _checkpoint_files(self, folder: Path) -> list[tuple[str, Path]]:
         return [
-            (f"{names[checkpoint]}/{path.relative_to(checkpoint).as_posix()}", path)
-            for checkpoint in sent
+            (f"{name}/{path.relative_to(checkpoint).as_posix()}", path)
+            for checkpoint, name in self._checkpoints(folder).items()
             for path in sorted(checkpoint.rglob("*"))
             if path.is_file() and path.name != PICKLED_ARGUMENTS
         ]
 
     def _again(self, folder: Path, files: list[str]) -> str:
-        """Return the command that sends the same files, without the token."""
+        """Return the commands that send the same files, without the token."""
         include = [word for name in files for word in ("--include", name)]
         revision = [] if self.revision is None else ["--revision", self.revision]
-        return shell("hf", "upload", self.repository, str(folder), ".", *revision, *include)
+        commands = [shell("hf", "upload", self.repository, str(folder), ".", *revision, *include)]
+        for checkpoint, name in self._checkpoints(folder).items():
+            words = ["hf", "upload", self.repository, str(checkpoint), name, *revision, "--exclude", PICKLED_ARGUMENTS]
+            commands.append(shell(*words))
+        return "\n  ".join(commands)
 
 
 def run_files(folder: Path, vocabulary: Iterable[str] = ()) -> list[str]:

@@ -119,3 +119,10 @@ def test_the_bundled_probes_are_what_their_sidecars_say():
         assert about["licence"] == found.licence == "CC0-1.0"
         assert len(set(near_duplicate_groups(found.texts).tolist())) == len(found.texts)
         assert set(yaml.safe_load((PROBES / f"{name}.yaml").read_text("utf-8"))) >= {"title", "author", "source"}
+
+
+def test_labels_that_only_look_like_numbers_are_words():
+    found = load_labelled(
+        write("a.csv", [f"{n} is a text" for n in range(60)], ["--1" if n % 2 else "1" for n in range(60)])
+    )
+    assert found.names == ["--1", "1"]

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mlm_recipes.data.search_set import read_search_set
 from mlm_recipes.data.text_pairs import read_pairs
 
 ROWS = [("to be", "not to be", 1), ("to die", "to sleep", 0)] * 6
@@ -93,3 +94,10 @@ def test_another_pair_has_another_fingerprint(place):
     other[place] = "to do" if place < 2 else 0
     found = [read_pairs(write_csv(rows=rows)) for rows in (ROWS, [tuple(other), *ROWS[1:]])]
     assert found[0].fingerprint() != found[1].fingerprint()
+
+
+@pytest.mark.parametrize("read", [read_pairs, read_search_set])
+def test_a_url_is_refused_without_its_password(read):
+    with pytest.raises(ValueError, match=r"received a URL\. Accepted: files on this machine") as refused:
+        read("https://me:secret@host/a.csv?token=secret")
+    assert "secret" not in str(refused.value)

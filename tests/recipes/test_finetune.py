@@ -17,7 +17,9 @@ from mlm_recipes import finetune_file, load_model, load_tokenizer, train
 from mlm_recipes.cli import main
 from mlm_recipes.recipes import classifier
 from mlm_recipes.recipes.classifier import Encoder, Task, answers
-from mlm_recipes.recipes.finetune import FILE, finetune, rate_for
+from mlm_recipes.recipes.finetune import finetune, rate_for
+from mlm_recipes.recipes.run_folder import FINETUNE as FILE
+from mlm_recipes.recipes.run_folder import begin
 
 VALUES = {
     "max_steps": 2, "per_device_train_batch_size": 4, "max_length": 32, "save_strategy": "no", "learning_rate": 1e-2,
@@ -114,6 +116,21 @@ def test_other_results_are_kept_and_the_same_is_replaced(own_run, table, monkeyp
     tasks = json.loads((own_run / FILE).read_text("utf-8"))["tasks"]
     assert [each["settings"]["steps"] for each in tasks] == [3, 2]
     assert (own_run / "metrics.json").read_bytes()
+
+
+def test_a_result_that_ended_in_the_meantime_is_kept(own_run, table, monkeypatch):
+    def answer(encoder, task, settings, seed):
+        if settings["steps"] == 2 and not inner:
+            inner.append(finetune(own_run, str(table), max_steps=3))
+        return np.zeros(len(task.held), int)
+
+    inner = []
+    monkeypatch.setattr("mlm_recipes.recipes.finetune.answers", answer)
+    finetune(own_run, str(table), max_steps=2)
+    tasks = json.loads((own_run / FILE).read_text("utf-8"))["tasks"]
+    assert [each["settings"]["steps"] for each in tasks] == [3, 2]
+    begin(own_run, {})
+    assert not (own_run / FILE).exists()  # it was about the model that is trained over
 
 
 def test_a_file_that_is_not_ours_is_not_replaced(own_run, table):

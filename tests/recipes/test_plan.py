@@ -250,7 +250,7 @@ def test_with_auto_a_finished_run_is_left_alone_and_its_result_returned(values, 
     flags = [f"--{name}={value}" for name, value in ask.items()]
     assert cli.main(["train", "adapt", *flags]) == 0
     said = capsys.readouterr()
-    assert f"{folder} holds this run, finished: nothing is left to do." in said.out
+    assert f"{folder} holds this run, finished: nothing is left to train." in said.out
     assert "held-out text" in said.out  # the run's own summary
     assert files(folder) == before
     with pytest.raises(pytest.fail.Exception, match="something was loaded"):
@@ -269,3 +269,16 @@ def test_a_run_with_different_values_is_a_new_run(values):
     with pytest.raises(FileExistsError, match="holds an interrupted run, whose newest checkpoint is checkpoint-2"):
         train("adapt", resume_from_checkpoint="auto", output_dir="runs/notes", **values, seed=7)
     assert files("runs/notes") == before
+
+
+@pytest.mark.parametrize("model", ["base", "base/checkpoint-2", "./base"])
+def test_a_run_does_not_replace_the_model_that_it_starts_from(checkpoint, short_text, model):
+    shutil.copytree(checkpoint, "base/checkpoint-2")
+    shutil.copytree(checkpoint, "base", dirs_exist_ok=True)
+    before = files("base")
+    with pytest.raises(ValueError, match=r"output_dir: received 'base', where the model '.*base.*' is, which the run"):
+        train("adapt", model=model, corpus=str(short_text), output_dir="base", overwrite=True, **SHORT)
+    assert files("base") == before
+    assert plan_run("adapt", {"model": model, "output_dir": "other"}).folder == Path("other")
+    Path("mini").mkdir()
+    assert plan_run("quickstart", {"model": "mini", "output_dir": "mini"}).folder == Path("mini")  # the built-in one

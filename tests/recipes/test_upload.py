@@ -130,10 +130,31 @@ def test_a_failed_upload_leaves_a_finished_run_and_says_how_to_send_it(runs):
 
 
 @pytest.mark.slow
+def test_a_finished_run_that_is_queued_again_is_sent(runs):
+    hub, folder, _, environment = runs
+    again = [sys.executable, "-m", "mlm_recipes", "train", "works", "--output_dir", "works"]
+    again += ["--resume_from_checkpoint", "auto", "--push_to_hub", "true", "--hub_token", TOKEN, "--hub_model_id"]
+    done = subprocess.run([*again, "my-team/again"], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "works holds this run, finished: nothing is left to train." in done.stdout
+    assert "model.safetensors" in files(hub, "my-team/again")
+    hub.forbidden = {"/my-team/never/commit/main"}
+    done = subprocess.run([*again, "my-team/never"], cwd=folder, env=environment, capture_output=True, text=True)
+    hub.forbidden = set()
+    assert done.returncode == 3
+    assert "the copy on the hub: not made." in done.stderr
+    sent = Upload("a/b", strategy="checkpoint")
+    commands = sent._again(folder / "works", ["config.json"]).splitlines()
+    assert commands[1].split() == shlex.split(
+        f"hf upload a/b {shlex.quote(str(folder / 'works/checkpoint-2'))} last-checkpoint --exclude training_args.bin"
+    )
+
+
+@pytest.mark.slow
 def test_missing_write_access_is_reported_before_training(runs):
     _, folder, done, _ = runs
     assert "push_to_hub: 'refused/refused' cannot be written to at http://127.0.0.1" in done.stderr
-    assert "Nothing was trained yet" in done.stderr
+    assert "Nothing was trained." in done.stderr
     assert not (folder / "refused").exists()
 
 

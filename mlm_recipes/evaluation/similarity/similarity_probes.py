@@ -81,7 +81,7 @@ class SimilarityProbes:
     ) -> SimilarityProbes:
         """Choose at random which of the training texts whitening is fitted to, and look for those that are measured.
 
-        If the text is `streamed`, or a prepared corpus, `training` is only a part of it, in which nothing is looked for.
+        If the text is `streamed`, or a prepared corpus, `training` is a part of it only, and nothing is looked for.
         """
         measured = [[*dict.fromkeys([*each.first, *each.second])] for each in pairs]
         measured += [[*dict.fromkeys([*each.queries, *each.documents])] for each in searches]

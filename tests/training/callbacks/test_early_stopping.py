@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
