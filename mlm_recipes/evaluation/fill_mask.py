@@ -19,8 +19,8 @@ from ..model.positions import max_positions
 from ..sources.escaping import one_line
 
 # Complete words that consist of letters; in scripts without spaces between words, single characters.
-LONG_WORD = r"(?<![\w'-])[^\W\d_]{4,}(?![\w'-])"
-SHORT_WORD = r"(?<![\w'-])[^\W\d_]{1,3}(?![\w'-])"
+LONG_WORD = r"(?<![\w'\u2019-])[^\W\d_]{4,}(?![\w'\u2019-])"
+SHORT_WORD = r"(?<![\w'\u2019-])[^\W\d_]{1,3}(?![\w'\u2019-])"
 CHARACTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]"
 
 #: The most characters before the mask; two thirds of it after the mask.

@@ -171,3 +171,9 @@ def test_a_vocabulary_without_an_unknown_token_gets_whole_words_and_refuses_othe
     with pytest.raises(ValueError, match="'the ship \\[MASK\\]' is not in the vocabulary"):
         fill_mask(model, tokenizer, ["the ship [MASK]"])
     assert len(fill_mask(model, tokenizer, ["the captain [MASK]"])) == 1
+
+
+@pytest.mark.parametrize("apostrophe", ["'", "\u2019"])
+def test_a_part_of_a_word_with_an_apostrophe_is_no_word(tokenizer, apostrophe):
+    found = choose_prompts([f"the soul{apostrophe}s good thoughts"] * 9, tokenizer, count=9)
+    assert {prompt.answer for prompt in found} <= {"good", "thoughts"}
