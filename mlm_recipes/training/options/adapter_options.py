@@ -35,7 +35,7 @@ class AdapterOptions:
         default=True,
         metadata={
             "help": "With peft lora: train the masked-language-modelling head too, all but its projection to the "
-            "vocabulary; the loss falls by a quarter to a third more. A head that is new is trained in any case."
+            "vocabulary; the loss falls by a tenth more. A head that is new is trained in any case."
         },
     )
     lora_merge: bool | None = field(
