@@ -30,18 +30,18 @@ def write(folder: str | Path, names: Iterable[str] = ("report.html", "README.md"
     return written
 
 
-def read_metrics(folder: str | Path) -> Metrics:
-    """Return a finished run's metrics.json, with its strings made safe to show.
+def read_metrics(folder: str | Path, verb: str = "report") -> Metrics:
+    """Return a finished run's metrics.json, with its strings made safe to show; `verb` is the command that reads it.
 
     Raises: FileNotFoundError for a folder that is not a finished run's; ValueError for a metrics.json that no run has
     written, that a later version wrote, or that has no comparison.
     """
     folder = Path(folder)
-    metrics = metrics_file.read(folder, "report")
+    metrics = metrics_file.read(folder, verb)
     if "gain" not in metrics:
         failed = "; ".join(f"{entry['what']}: {entry['why']}" for entry in metrics["not_made"])
         raise ValueError(
-            f"report: {str(folder / 'metrics.json')!r} has the figures before and after but no comparison, which "
+            f"{verb}: {str(folder / 'metrics.json')!r} has the figures before and after but no comparison, which "
             f"failed: {one_line(failed)}. Accepted: metrics with a comparison. "
             f"`mlm-recipes evaluate {folder}` measures the model again."
         )

@@ -147,7 +147,7 @@ def compare_runs(folders: Sequence[str | Path]) -> RunsSideBySide:
         )
     runs = []
     for name, folder in zip(_names([Path(folder) for folder in folders]), folders, strict=True):
-        metrics = run_report.read_metrics(folder)
+        metrics = run_report.read_metrics(folder, "compare")
         recipe = yaml.safe_load((Path(folder) / "recipe.yaml").read_text("utf-8"))
         runs.append(ComparedRun(one_line(name), metrics, in_all(recipe or {}, one_line)))
     found = [text for other in runs[1:] for text in _differences(runs[0], other)]

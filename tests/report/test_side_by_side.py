@@ -109,7 +109,7 @@ def test_fewer_than_two_runs_are_refused(tmp_path, capsys):
     assert main(["compare", str(run(tmp_path / "first"))]) == 2
     assert "received 1 run. Accepted: two or more" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "first"), "nothing"]) == 2
-    assert "'nothing' has no metrics.json" in capsys.readouterr().err
+    assert "error: compare: 'nothing' has no metrics.json" in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "first"), str(tmp_path / "first"), "--output", "metrics.json"]) == 2
 
 
