@@ -116,7 +116,8 @@ def test_nobody_needs_peft_for_a_merged_run(merged, monkeypatch, caplog):
     with pytest.raises(MissingPackageError, match="peft: 'lora'"):
         read_config(merged.output_dir)
     assert evaluate(merged.output_dir, use_cpu=True).metrics["evaluation"]["loss"] > 0
-    held = export._held_out(merged.output_dir, load_tokenizer(merged.output_dir), None)
+    tokenizer = load_tokenizer(merged.output_dir)
+    held = export._held_out(merged.output_dir, load_model(merged.output_dir, tokenizer), tokenizer, None)
     assert held.what == "held-out rows"
     assert "cannot be read" not in caplog.text
 
