@@ -17,6 +17,7 @@ from ..model.loading import load_model
 from ..sources.model_folder import is_model
 from ..training.checks.probe_checks import selects
 from ..training.config import MLMConfig
+from ..training.short_run import NOTHING_SELECTED
 from ..training.trainer import MLMTrainer
 from . import run_folder
 from .arguments import read_config, trained_model
@@ -26,15 +27,6 @@ from .result import RunResult, refuse_push, refuse_resume, warn_of_other_words
 from .similarity import ReadProbes, Similarity
 
 logger = logging.getLogger(__name__)
-
-#: The values of a run in which no measure selects a model.
-_NOTHING_SELECTED: dict[str, Any] = {
-    "metric_for_best_model": None,
-    "greater_is_better": None,
-    "load_best_model_at_end": False,
-    "early_stopping_patience": None,
-    "early_stopping_threshold": 0.0,
-}
 
 
 def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> RunResult[EvaluationMetrics]:
@@ -56,7 +48,7 @@ def evaluate(recipe: str | Path | MLMConfig | None = None, **overrides: Any) -> 
     config = read_config(recipe, overrides | {"peft": "none"})
     config = replace(config, report_to="none")  # the run has already sent its figures to its trackers
     if selects(config) and "probe" in overrides and config.probe != read_config(recipe).probe:
-        config = replace(config, **_NOTHING_SELECTED)  # all texts of another table are new to the model
+        config = replace(config, **NOTHING_SELECTED)  # all texts of another table are new to the model
     refuse_resume(config, "evaluate")
     refuse_push(config, "evaluate")
     probes = ReadProbes.of(config)

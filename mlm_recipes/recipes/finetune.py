@@ -32,7 +32,6 @@ from .starting_model import starting_model
 
 logger = logging.getLogger(__name__)
 
-
 #: Stands for the model that the run started from.
 BEFORE = "before"
 

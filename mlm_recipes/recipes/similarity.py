@@ -79,6 +79,11 @@ def _training_texts(run: Run) -> tuple[Sequence[str], bool]:
     return [text for text in spelled if text.strip()], False
 
 
+def _probes_of(read: ReadProbes, run: Run) -> SimilarityProbes:
+    training, whole = _training_texts(run)
+    return SimilarityProbes.of(read.pairs, read.searches, training, run.config.evaluation_seed, not whole)
+
+
 class Similarity:
     """The pairs and searches of a run; without any, it measures nothing. All processes call each method."""
 
@@ -87,9 +92,7 @@ class Similarity:
         self.probes: SimilarityProbes | None = None
         self.states: list[SimilarityState] = []
         if read.pairs or read.searches:
-            training, whole = from_main(lambda: _training_texts(run))
-            seed = run.config.evaluation_seed
-            self.probes = from_main(lambda: SimilarityProbes.of(read.pairs, read.searches, training, seed, not whole))
+            self.probes = from_main(lambda: _probes_of(read, run))
 
     def measure(self, trainer: MLMTrainer, original: bool = False) -> None:
         """Measure the encoder as it is now: before training, and after it.

@@ -11,8 +11,9 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import count
 from typing import Any, TypeVar, cast
+
+from .names import unlike
 
 T = TypeVar("T")
 
@@ -119,10 +120,7 @@ def _in_all(values: Any, escape: Callable[[str], str]) -> Any:
     if isinstance(values, dict):
         found: dict[Any, Any] = {}
         for key, value in values.items():
-            escaped = _in_all(key, escape)
-            if escaped in found:
-                escaped = next(name for number in count(2) if (name := f"{escaped} ({number})") not in found)
-            found[escaped] = _in_all(value, escape)
+            found[unlike(_in_all(key, escape), found)] = _in_all(value, escape)
         return found
     if isinstance(values, list | tuple):
         return type(values)(_in_all(value, escape) for value in values)

@@ -10,15 +10,20 @@ from ..masking.probability_schedule import ProbabilitySchedule
 from .config import MLMConfig
 from .optimization.schedules import is_wsd, without_phases
 
-#: The values of a run that leaves nothing behind: it saves, sends and shows nothing, and resumes no other run.
-_WITHOUT_TRACE: dict[str, Any] = {
-    "eval_on_start": False,
-    "save_strategy": "no",
+#: The values of a run in which no measure selects a model.
+NOTHING_SELECTED: dict[str, Any] = {
     "load_best_model_at_end": False,
     "metric_for_best_model": None,
     "greater_is_better": None,
     "early_stopping_patience": None,
     "early_stopping_threshold": 0.0,
+}
+
+#: The values of a run that leaves nothing behind: it saves, sends and shows nothing, and resumes no other run.
+_WITHOUT_TRACE: dict[str, Any] = {
+    **NOTHING_SELECTED,
+    "eval_on_start": False,
+    "save_strategy": "no",
     "push_to_hub": False,
     "report_to": "none",
     "resume_from_checkpoint": None,

@@ -92,13 +92,18 @@ def test_other_answers_leave_no_file(run, tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@needs_onnx
-@pytest.mark.slow
-def test_without_the_text_its_prompts_are_used(run, tmp_path, caplog):
-    copy = tmp_path / "copy"
+def without_its_text(run, copy):
+    """Return a copy of a run whose text is not where it was."""
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("onnx"))
     recipe = (copy / "recipe.yaml").read_text("utf-8")
     (copy / "recipe.yaml").write_text(re.sub("corpus: .*notes.txt", "corpus: /gone/notes.txt", recipe), "utf-8")
+    return copy
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_without_the_text_its_prompts_are_used(run, tmp_path, caplog):
+    copy = without_its_text(run, tmp_path / "copy")
     with caplog.at_level("WARNING", logger="mlm_recipes"):
         found = export(copy)
     assert "cannot be read again" in caplog.text
@@ -131,10 +136,7 @@ def test_prompts_that_the_model_cannot_fill_are_refused_before_the_export(checkp
 @needs_onnx
 @pytest.mark.slow
 def test_a_run_without_text_and_prompts_is_not_called_something_else(run, tmp_path, caplog):
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("onnx"))
-    recipe = (copy / "recipe.yaml").read_text("utf-8")
-    (copy / "recipe.yaml").write_text(re.sub("corpus: .*notes.txt", "corpus: /gone/notes.txt", recipe), "utf-8")
+    copy = without_its_text(run, tmp_path / "copy")
     metrics = json.loads((copy / "metrics.json").read_text("utf-8"))
     metrics["after"]["fill_mask"] = []
     (copy / "metrics.json").write_text(json.dumps(metrics), "utf-8")

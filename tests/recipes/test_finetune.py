@@ -18,8 +18,7 @@ from mlm_recipes.cli import main
 from mlm_recipes.recipes import classifier
 from mlm_recipes.recipes.classifier import Encoder, Task, answers
 from mlm_recipes.recipes.finetune import finetune, rate_for
-from mlm_recipes.recipes.run_folder import FINETUNE as FILE
-from mlm_recipes.recipes.run_folder import begin
+from mlm_recipes.recipes.run_folder import FINETUNE, begin
 
 VALUES = {
     "max_steps": 2, "per_device_train_batch_size": 4, "max_length": 32, "save_strategy": "no", "learning_rate": 1e-2,
@@ -68,7 +67,7 @@ def task():
 
 def test_a_run_is_compared_with_what_it_started_from(own_run, checkpoint, table, capsys):
     assert main(["finetune", str(own_run), "--on", str(table), "--max_steps", "2", "--max_length", "16"]) == 0
-    (found,) = json.loads((own_run / FILE).read_text("utf-8"))["tasks"]
+    (found,) = json.loads((own_run / FINETUNE).read_text("utf-8"))["tasks"]
     assert (found["against"], found["as_before"]) == (str(checkpoint), True)
     assert found["on"]["labels"] == {"body": 12, "soul": 13} or found["on"]["labels"] == {"body": 13, "soul": 12}
     assert (found["on"]["trained"], found["on"]["measured"]) == (75, 25)
@@ -113,7 +112,7 @@ def test_other_results_are_kept_and_the_same_is_replaced(own_run, table, monkeyp
     monkeypatch.setattr("mlm_recipes.recipes.finetune.answers", lambda encoder, task, *_: np.zeros(len(task.held), int))
     for steps in (2, 3, 2):
         finetune(own_run, str(table), max_steps=steps)
-    tasks = json.loads((own_run / FILE).read_text("utf-8"))["tasks"]
+    tasks = json.loads((own_run / FINETUNE).read_text("utf-8"))["tasks"]
     assert [each["settings"]["steps"] for each in tasks] == [3, 2]
     assert (own_run / "metrics.json").read_bytes()
 
@@ -127,17 +126,17 @@ def test_a_result_that_ended_in_the_meantime_is_kept(own_run, table, monkeypatch
     inner = []
     monkeypatch.setattr("mlm_recipes.recipes.finetune.answers", answer)
     finetune(own_run, str(table), max_steps=2)
-    tasks = json.loads((own_run / FILE).read_text("utf-8"))["tasks"]
+    tasks = json.loads((own_run / FINETUNE).read_text("utf-8"))["tasks"]
     assert [each["settings"]["steps"] for each in tasks] == [3, 2]
     begin(own_run, {})
-    assert not (own_run / FILE).exists()  # it was about the model that is trained over
+    assert not (own_run / FINETUNE).exists()  # it was about the model that is trained over
 
 
 def test_a_file_that_is_not_ours_is_not_replaced(own_run, table):
-    (own_run / FILE).write_text("[]")
+    (own_run / FINETUNE).write_text("[]")
     with pytest.raises(ValueError, match=r"does not hold results of this version. Accepted: .* Move it away"):
         finetune(own_run, str(table), max_steps=1)
-    assert (own_run / FILE).read_text() == "[]"
+    assert (own_run / FINETUNE).read_text() == "[]"
 
 
 def test_a_base_that_cannot_be_loaded_is_refused(own_run, table):
@@ -147,7 +146,7 @@ def test_a_base_that_cannot_be_loaded_is_refused(own_run, table):
         ValueError, match=r"against: the model that .* started from cannot be loaded: .*'\./gone'.*PATH"
     ):
         finetune(own_run, str(table), max_steps=1)
-    assert not (own_run / FILE).exists()
+    assert not (own_run / FINETUNE).exists()
 
 
 @pytest.mark.slow
